@@ -1,0 +1,1 @@
+"""From survey sources to prepared surveys, the format every run reads."""

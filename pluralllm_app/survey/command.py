@@ -1,0 +1,87 @@
+"""The `pluralllm prepare` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pluralllm_app.survey.prepare import DEFAULT_MIN_QUESTIONS, prepare
+
+
+def prepare_command(
+    source: Annotated[
+        str, typer.Argument(help="demo, globalopinionqa, or table (your own data, with --file).")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory for the prepared survey.")],
+    embedder: Annotated[
+        str,
+        typer.Option(help="hashing, or a transformers model by hub name or local path."),
+    ] = "hashing",
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt of a transformers model: plain (question Answer: option) or alpaca "
+            "(instruction, input, response). Default: plain."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Local source: .csv, .parquet or .jsonl."),
+    ] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="A group that trains; repeat for more.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option(help="A group that never trains; repeat for more.")
+    ] = None,
+    evaluation_fraction: Annotated[
+        float | None,
+        typer.Option(help="Instead of names: hold out this fraction of all groups, by --seed."),
+    ] = None,
+    min_questions: Annotated[
+        int, typer.Option(min=1, help="Questions a group must answer to take part.")
+    ] = DEFAULT_MIN_QUESTIONS,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="jensen-shannon, or wasserstein (only questions with ordinal values are kept)."
+        ),
+    ] = "jensen-shannon",
+    seed: Annotated[int, typer.Option(help="Seed of the demo and of the seeded split.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a survey that is already there.")
+    ] = False,
+) -> None:
+    """Turn survey answers into a prepared survey, which every run reads.
+
+    A table of your own has one row per question, group and option, with the columns question_id,
+    question, option, group, and share or count; a column value makes options ordinal.
+
+    Examples:
+
+      pluralllm prepare demo --out data/demo
+
+      pluralllm prepare globalopinionqa --file global_opinions.csv --out data/pew
+      --embedder sentence-transformers/all-MiniLM-L6-v2
+
+      pluralllm prepare globalopinionqa --out data/all --evaluation-fraction 0.3
+      --min-questions 100 --seed 7
+
+      pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
+    """
+    prepare(
+        source,
+        out,
+        embedder=embedder,
+        template=template,
+        file=file,
+        train=train or (),
+        evaluation=evaluation or (),
+        evaluation_fraction=evaluation_fraction,
+        min_questions=min_questions,
+        metric=metric,
+        seed=seed,
+        overwrite=overwrite,
+        console=Console(),
+    )

@@ -1,0 +1,110 @@
+"""survey.json: what a prepared survey is, and the groups it has."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.files import PREPARE_AGAIN
+from pluralllm_app.survey.raw import METRICS
+
+FORMAT_VERSION = 1
+ROLES = ("train", "evaluation")
+_GROUP_FILE = re.compile(r"groups/[a-z0-9-]+\.parquet")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of a survey, without its answers."""
+
+    name: str
+    role: str  # "train" or "evaluation"
+    questions: int  # how many it answers
+    file: str  # relative to the survey, e.g. "groups/egypt.parquet"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The content of survey.json."""
+
+    name: str
+    metric: str  # "jensen-shannon" or "wasserstein"
+    embedder: str  # "hashing", or a transformers model by hub name or path
+    template: str | None  # how question and option became the prompt of a transformers model
+    dim: int  # of the embeddings
+    source: str
+    licence: str
+    synthetic: bool
+    fingerprint: str  # sha256 over questions and embeddings, hexadecimal
+    groups: tuple[Group, ...]  # sorted by name, names unique
+
+    def write(self, file: Path) -> None:
+        """Write survey.json."""
+        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> "Description":
+        """Read and check survey.json.
+
+        Raises:
+            SurveyError: missing, not JSON, of another format version, or with a wrong entry.
+        """
+        content = _load(file)
+
+        def entry(mapping: Any, key: str, kind: type | tuple[type, ...]) -> Any:
+            if not isinstance(mapping, dict) or not isinstance(mapping.get(key), kind):
+                raise SurveyError(f"{file} has no valid {key!r}: {PREPARE_AGAIN}")
+            return mapping[key]
+
+        def one_of(mapping: Any, key: str, known: tuple[str, ...]) -> str:
+            value: str = entry(mapping, key, str)
+            if value not in known:
+                raise SurveyError(f"{file} has {key} {value!r}, known are {', '.join(known)}")
+            return value
+
+        def group(item: Any) -> Group:
+            path = entry(item, "file", str)
+            # A path out of survey.json must not lead out of the survey.
+            if not _GROUP_FILE.fullmatch(path):
+                raise SurveyError(f"{file} names the odd group file {path!r}: {PREPARE_AGAIN}")
+            role = one_of(item, "role", ROLES)
+            return Group(entry(item, "name", str), role, entry(item, "questions", int), path)
+
+        groups = sorted(map(group, entry(content, "groups", list)), key=lambda group: group.name)
+        for what in ("name", "file"):
+            if len({getattr(group, what) for group in groups}) < len(groups):
+                raise SurveyError(f"{file} has two groups with one {what}: {PREPARE_AGAIN}")
+        return cls(
+            name=entry(content, "name", str),
+            metric=one_of(content, "metric", METRICS),
+            embedder=entry(content, "embedder", str),
+            template=entry(content, "template", (str, type(None))),
+            dim=entry(content, "dim", int),
+            source=entry(content, "source", str),
+            licence=entry(content, "licence", str),
+            synthetic=entry(content, "synthetic", bool),
+            fingerprint=entry(content, "fingerprint", str),
+            groups=tuple(groups),
+        )
+
+
+def _load(file: Path) -> Any:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise SurveyError(
+            f"{file.parent} is not a prepared survey, it has no survey.json: "
+            "make one with `pluralllm prepare`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SurveyError(f"cannot read {file} ({error}): {PREPARE_AGAIN}") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise SurveyError(
+            f"{file} has format version {version}, this program reads {FORMAT_VERSION}: "
+            f"{PREPARE_AGAIN}"
+        )
+    return content

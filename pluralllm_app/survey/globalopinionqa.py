@@ -1,0 +1,188 @@
+"""GlobalOpinionQA (Durmus et al. 2023, arXiv 2306.16388): Pew and World Values Survey by country.
+
+The layout is that of Anthropic/llm_global_opinions: columns question, options (text of a list),
+source, and selections, the text of a ``defaultdict(<class 'list'>, {country: [share, ...]})``.
+Cells are parsed as literals, never evaluated.
+"""
+
+import ast
+import re
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.raw import (
+    Answers,
+    Ints,
+    Questions,
+    RawSurvey,
+    Shares,
+    question_id,
+    segment_sums,
+)
+from pluralllm_app.survey.table import read_frame, require_columns
+
+HUB_NAME = "Anthropic/llm_global_opinions"
+COLUMNS = ("question", "selections", "options", "source")
+SUM_TOLERANCE = 0.02  # the published shares sum to 0.997-1.003
+
+# The groups of the PluralLLM paper.
+TRAIN_GROUPS = (
+    "Nigeria", "Egypt", "India (Current national sample)", "Germany", "United States", "Canada",
+    "Argentina", "Australia",
+)  # fmt: skip
+EVALUATION_GROUPS = ("China", "Japan", "France", "Spain", "Brazil", "New Zealand")
+
+_SELECTIONS = re.compile(r"defaultdict\(<class 'list'>, (\{.*\})\)", re.DOTALL)
+_NON_FINITE = re.compile(r"(?<=[\[ ])-?(?:nan|inf)(?=[,\]])")
+
+
+def read_global_opinions(file: Path | None = None) -> RawSurvey:
+    """Read the data set from a local copy, or download it from the hub.
+
+    Raises:
+        SurveyError: no such file, a missing column, a cell that is not what it should be (with its
+            row number), or no way to download.
+    """
+    frame = _download() if file is None else read_frame(file)
+    place = HUB_NAME if file is None else str(file)
+    require_columns(place, frame, COLUMNS)
+    frame = frame.loc[:, list(COLUMNS)].fillna("").reset_index(drop=True)
+    frame["row"] = np.arange(1, len(frame) + 1)
+    dropped: dict[str, int] = {}
+
+    def keep(kept: pd.Series, reason: str) -> pd.DataFrame:
+        dropped[reason] = int((~kept).sum())
+        return frame[kept]
+
+    frame = keep(frame["question"].str.strip() != "", "questions without text")
+    frame = keep(frame["selections"].str.strip() != "", "questions without answers")
+    frame = frame.assign(options=_parse(place, frame, "options", _options))
+    frame = keep(frame["options"].map(len) >= 2, "questions with fewer than two options")
+    ids = map(question_id, frame["question"], frame["options"], frame["source"])
+    frame = frame.assign(id=list(ids))
+    frame = keep(~frame.duplicated("id"), "questions that repeat an earlier one")
+    questions = Questions(
+        ids=frame["id"].tolist(),
+        texts=frame["question"].tolist(),
+        options=frame["options"].tolist(),
+        values=[None] * len(frame),
+    )
+    selections = _parse(place, frame, "selections", _shares_by_country)
+    answers = _answers(place, frame["row"].to_numpy(), selections, questions, dropped)
+    return RawSurvey(
+        name="GlobalOpinionQA",
+        source=f"{HUB_NAME} (Durmus et al. 2023; Pew Global Attitudes, World Values Survey)",
+        licence="CC BY-NC-SA 4.0",
+        questions=questions,
+        answers=answers,
+        dropped=dropped,
+    )
+
+
+def _download() -> pd.DataFrame:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise SurveyError(
+            "downloading GlobalOpinionQA needs `datasets`: run pip install 'pluralllm_app[hub]', "
+            "or pass a local copy with --file"
+        ) from None
+    try:
+        return load_dataset(HUB_NAME, split="train").to_pandas()
+    # Whatever goes wrong between here and the hub, the remedy is the same.
+    except Exception as error:
+        raise SurveyError(
+            f"cannot download {HUB_NAME} ({error}): pass a local copy with --file"
+        ) from error
+
+
+def _parse(place: str, frame: pd.DataFrame, column: str, parse: Any) -> list[Any]:
+    parsed = []
+    for row, text in zip(frame["row"], frame[column], strict=True):
+        try:
+            parsed.append(parse(text))
+        # literal_eval raises the last two on text nested too deeply.
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise SurveyError(f"{place}: row {row} has a malformed {column!r} cell") from None
+    return parsed
+
+
+def _options(text: str) -> list[str]:
+    """Parse the text of a list of texts and numbers; numbers become text.
+
+    >>> _options("['Yes', 2.0]")
+    ['Yes', '2']
+    """
+    if text.strip() == "":
+        return []
+    options = ast.literal_eval(text)
+    if not isinstance(options, list) or {type(option) for option in options} - {str, int, float}:
+        raise ValueError("not a list of texts and numbers")
+    return [option if isinstance(option, str) else f"{option:g}" for option in options]
+
+
+def _shares_by_country(text: str) -> dict[str, list[float]]:
+    """Parse the text of a defaultdict of lists of numbers; nan and inf both become inf.
+
+    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru': [nan]})")
+    {'Egypt': [0.25, 0.75], 'Peru': [inf]}
+    """
+    matched = _SELECTIONS.fullmatch(text.strip())
+    if matched is None:
+        raise ValueError("not a defaultdict of lists")
+    literal = matched.group(1)
+    if _NON_FINITE.search(literal):
+        literal = _NON_FINITE.sub("1e999", literal)
+    shares: dict[str, list[float]] = ast.literal_eval(literal)
+    if {type(country) for country in shares} - {str} or {*map(type, shares.values())} - {list}:
+        raise ValueError("not a dictionary of lists")
+    if {type(share) for share in chain.from_iterable(shares.values())} - {int, float}:
+        raise ValueError("not lists of numbers")
+    return shares
+
+
+def _answers(
+    place: str,
+    rows: Ints,
+    selections: Sequence[dict[str, list[float]]],
+    questions: Questions,
+    dropped: dict[str, int],
+) -> Answers:
+    """Flatten the selections, drop unusable answers, and count those by reason in `dropped`."""
+    cells = list(chain.from_iterable(by_country.values() for by_country in selections))
+    lengths = np.fromiter(map(len, cells), np.int64, len(cells))
+    flat = np.fromiter(chain.from_iterable(cells), np.float64, int(lengths.sum()))
+    question = np.repeat(np.arange(len(selections)), list(map(len, selections)))
+    group, groups = pd.factorize(pd.Series(list(chain.from_iterable(selections)), dtype=str))
+    finite = segment_sums(~np.isfinite(flat), lengths) == 0
+    sums = segment_sums(np.where(np.isfinite(flat), flat, 0), lengths)
+    _refuse(place, rows[question], segment_sums(flat < 0, lengths) > 0, "negative shares")
+    kept = np.ones(len(cells), bool)
+    for reason, wrong in (
+        ("answers without shares", lengths == 0),
+        ("answers with shares that are not finite", ~finite),
+        ("answers with shares that are all zero", sums == 0),
+        (
+            "answers with another number of shares than options",
+            lengths != questions.counts[question],
+        ),
+    ):
+        dropped[reason] = int((kept & wrong).sum())
+        kept &= ~wrong
+    unit = np.abs(sums - 1) <= SUM_TOLERANCE
+    _refuse(place, rows[question], kept & ~unit, "shares that do not sum to 1")
+    shares: Shares = flat[np.repeat(kept, lengths)] / np.repeat(sums[kept], lengths[kept])
+    return Answers(list(groups), group[kept], question[kept], shares)
+
+
+def _refuse(place: str, rows: Ints, wrong: np.ndarray, fault: str) -> None:
+    if wrong.any():
+        raise SurveyError(
+            f"{place}: {int(wrong.sum())} answer(s) have {fault}, the first in row {rows[wrong][0]}"
+        )

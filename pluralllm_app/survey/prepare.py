@@ -1,0 +1,135 @@
+"""From a source to a prepared survey on disk, with a report of what was kept."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.nearest import did_you_mean
+from pluralllm_app.survey import demo, globalopinionqa
+from pluralllm_app.survey.embedding import load_embedder
+from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
+from pluralllm_app.survey.raw import METRICS, RawSurvey
+from pluralllm_app.survey.roles import named_roles, split_roles
+from pluralllm_app.survey.table import read_table
+
+SOURCES = ("demo", "globalopinionqa", "table")
+DEFAULT_ROLES = {
+    "demo": (demo.TRAIN_GROUPS, demo.EVALUATION_GROUPS),
+    "globalopinionqa": (globalopinionqa.TRAIN_GROUPS, globalopinionqa.EVALUATION_GROUPS),
+}
+DEFAULT_EVALUATION_FRACTION = 0.25
+DEFAULT_MIN_QUESTIONS = 30
+
+
+def prepare(
+    source: str,
+    out: Path,
+    *,
+    embedder: str = "hashing",
+    template: str | None = None,
+    file: Path | None = None,
+    train: Sequence[str] = (),
+    evaluation: Sequence[str] = (),
+    evaluation_fraction: float | None = None,
+    min_questions: int = DEFAULT_MIN_QUESTIONS,
+    metric: str = "jensen-shannon",
+    seed: int = 0,
+    overwrite: bool = False,
+    console: Console,
+) -> PreparedSurvey:
+    """Read `source`, choose groups, embed their questions, and write the survey to `out`.
+
+    Roles come from `train` and `evaluation` if named, else from a seeded split by
+    `evaluation_fraction`, else from the source's own default. Everything that can be refused is
+    refused before the embedding starts.
+
+    Raises:
+        SurveyError: anything about the source, the names, the embedder or `out` is wrong.
+    """
+    if (train or evaluation) and evaluation_fraction is not None:
+        raise SurveyError("pass either --train and --evaluation or --evaluation-fraction, not both")
+    if metric not in METRICS:
+        raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
+    check_output(out, overwrite)
+    embedding = load_embedder(embedder, template)
+    started = time.perf_counter()
+    survey = read_source(source, file, seed)
+    if metric == "wasserstein":
+        survey = survey.ordinal()
+    counts = survey.answers.counts()
+    if train or evaluation:
+        roles = named_roles(counts, train, evaluation, min_questions)
+    elif evaluation_fraction is None and source in DEFAULT_ROLES:
+        roles = named_roles(counts, *DEFAULT_ROLES[source], min_questions)
+    else:
+        fraction = evaluation_fraction or DEFAULT_EVALUATION_FRACTION
+        roles = split_roles(counts, fraction, min_questions, seed)
+    survey = survey.restricted(list(roles))
+    survey.questions.check()
+    read = time.perf_counter()
+    embeddings = embedding.embed(survey.questions, console)
+    embedded = time.perf_counter()
+    prepared = write_survey(
+        out,
+        name=survey.name,
+        metric=metric,
+        embedder=embedding.name,
+        template=embedding.template,
+        source=survey.source,
+        licence=survey.licence,
+        questions=survey.questions,
+        embeddings=embeddings,
+        answers=survey.answers,
+        roles=roles,
+        synthetic=survey.synthetic,
+        overwrite=overwrite,
+    )
+    written = time.perf_counter()
+    _report(prepared, survey, console)
+    console.print(
+        f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
+        f"{written - embedded:.1f} s writing"
+    )
+    return prepared
+
+
+def read_source(source: str, file: Path | None, seed: int) -> RawSurvey:
+    """Read one of SOURCES; `file` is needed by `table` and optional for `globalopinionqa`.
+
+    Raises:
+        SurveyError: unknown source, a missing or needless file, or one that cannot be used.
+    """
+    if source == "demo":
+        if file is not None:
+            raise SurveyError("the demo is generated and reads no file: leave --file out")
+        return demo.demo(seed)
+    if source == "globalopinionqa":
+        return globalopinionqa.read_global_opinions(file)
+    if source == "table":
+        if file is None:
+            raise SurveyError("source 'table' needs --file with a .csv, .parquet or .jsonl table")
+        return read_table(file)
+    raise SurveyError(f"unknown source {source!r}: {did_you_mean(source, SOURCES)}")
+
+
+def _report(prepared: PreparedSurvey, survey: RawSurvey, console: Console) -> None:
+    groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
+    groups.columns[2].justify = "right"
+    for group in sorted(prepared.groups, key=lambda group: (group.role != "train", group.name)):
+        groups.add_row(group.name, group.role, f"{group.questions:,}")
+    console.print(groups)
+    kept = Table("", "count", title="Kept and left out")
+    kept.columns[1].justify = "right"
+    kept.add_row("questions kept", f"{len(survey.questions):,}")
+    kept.add_row("options kept (embedding rows)", f"{len(prepared.embeddings):,}")
+    kept.add_row("answers kept (group and question)", f"{len(survey.answers):,}")
+    for reason, count in survey.dropped.items():
+        if count:
+            kept.add_row(f"left out: {reason}", f"{count:,}")
+    console.print(kept)
+    console.print(f"Survey written to {prepared.path}", soft_wrap=True)
+    console.print(f"Source: {prepared.source}\nLicence: {prepared.licence}", soft_wrap=True)

@@ -1,0 +1,325 @@
+"""The prepared survey: a directory that holds a survey as every run reads it.
+
+    survey.json              what it is, and its groups
+    questions.parquet        question_id, text, options, values (ordinal, or null), first_row
+    embeddings.safetensors   `embeddings` float16 [rows, dim], one row per option
+    groups/<slug>.parquet    question_id, shares, respondents (or null): one file per group
+
+A site needs everything but the other groups' files. Client processes import this module, so it
+stays clear of pandas and transformers.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.nearest import did_you_mean
+from pluralllm_app.preferences import Floats, Ints, PreferenceSet, segment_rows
+from pluralllm_app.survey import files
+from pluralllm_app.survey.description import FORMAT_VERSION, ROLES, Description, Group
+from pluralllm_app.survey.raw import METRICS, Answers, Questions
+
+__all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
+
+_ENTRIES = {"survey.json", "questions.parquet", "embeddings.safetensors", "groups"}
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSurvey(Description):
+    """An opened survey: the questions and embeddings of all, the answers of a group on demand.
+
+    >>> survey = PreparedSurvey.open("data/demo")
+    >>> survey.preferences(survey.groups[0].name).shares
+    """
+
+    path: Path
+    embeddings: torch.Tensor  # [rows, dim] float16, mapped from the file
+    table: pa.Table  # questions.parquet
+
+    @classmethod
+    def open(cls, path: str | Path) -> "PreparedSurvey":
+        """Open the survey at `path`; no group's file is read, and none needs to be there.
+
+        Raises:
+            SurveyError: nothing there, another format version, or a damaged or inconsistent file.
+        """
+        path = Path(path).resolve()
+        if not path.is_dir():
+            what = "is not a directory" if path.exists() else "does not exist"
+            raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
+        description = Description.read(path / "survey.json")
+        embeddings = files.map_embeddings(path / "embeddings.safetensors", description.dim)
+        table = files.read_questions(
+            path / "questions.parquet", len(embeddings), description.metric
+        )
+        return cls(**vars(description), path=path, embeddings=embeddings, table=table)
+
+    def questions(self) -> Questions:
+        """Return ids, texts, options and ordinal values of all questions, e.g. for a report."""
+        columns = self.table.to_pydict()
+        return Questions(
+            columns["question_id"], columns["text"], columns["options"], columns["values"]
+        )
+
+    def group(self, name: str) -> Group:
+        """Return the group called `name`.
+
+        Raises:
+            SurveyError: the survey has no such group; the message has the nearest names.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        known = did_you_mean(name, [group.name for group in self.groups])
+        raise SurveyError(f"survey {self.path} has no group {name!r}: {known}")
+
+    def preferences(self, name: str) -> PreferenceSet:
+        """Read and check the answers of the group called `name`, and of no other group.
+
+        Shares are rescaled to sum to 1 per question; questions come in the survey's order. Ordinal
+        values are set where the metric needs them.
+
+        Raises:
+            SurveyError: unknown group, or its file is missing, damaged or inconsistent.
+        """
+        group = self.group(name)
+        questions, shares = files.read_answers(
+            self.path / group.file, group.questions, self._ids, self._counts
+        )
+        first_rows, counts = self._first_rows[questions], self._counts[questions]
+        values = self._values
+        return PreferenceSet(
+            group=name,
+            embeddings=self.embeddings,
+            questions=questions,
+            first_rows=first_rows,
+            options=counts,
+            shares=shares,
+            values=None if values is None else values[segment_rows(first_rows, counts)],
+        )
+
+    @cached_property
+    def _ids(self) -> pa.Array:
+        return self.table["question_id"].combine_chunks()
+
+    @cached_property
+    def _counts(self) -> Ints:
+        counts: Ints = pc.list_value_length(self.table["options"]).to_numpy().astype(np.int64)
+        return counts
+
+    @cached_property
+    def _first_rows(self) -> Ints:
+        first_rows: Ints = self.table["first_row"].to_numpy()
+        return first_rows
+
+    @cached_property
+    def _values(self) -> Floats | None:
+        """[rows] ordinal value of each option, where the metric needs them."""
+        if self.metric != "wasserstein":
+            return None
+        values: Floats = pc.list_flatten(self.table["values"]).to_numpy().astype(np.float32)
+        return values
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> None:
+    """Raise SurveyError unless a survey can be written to `path`; call it before hours of work.
+
+    Only a prepared survey is ever overwritten, and only one that holds no other files.
+    """
+    path = Path(path).resolve()
+    if path.exists():
+        if not path.is_dir():
+            raise SurveyError(f"{path} is a file: choose another output directory")
+        entries = {entry.name for entry in path.iterdir()}
+        if entries - _ENTRIES or (entries and "survey.json" not in entries):
+            raise SurveyError(
+                f"{path} holds other files than a prepared survey: choose another output directory"
+            )
+        if entries and not overwrite:
+            raise SurveyError(f"{path} already holds a survey: pass --overwrite to replace it")
+    partial = _partial(path)
+    try:
+        partial.mkdir(parents=True)
+        partial.rmdir()
+    except OSError as error:
+        raise SurveyError(f"cannot write to {path.parent} ({error.strerror})") from error
+
+
+def write_survey(
+    path: str | Path,
+    *,
+    name: str,
+    metric: str,
+    embedder: str,
+    template: str | None = None,
+    source: str,
+    licence: str,
+    questions: Questions,
+    embeddings: torch.Tensor,
+    answers: Answers,
+    roles: Mapping[str, str],
+    synthetic: bool = False,
+    overwrite: bool = False,
+) -> PreparedSurvey:
+    """Write a survey to the directory `path` and open it; `path` appears whole or not at all.
+
+    Args:
+        embeddings: [rows, dim] float16, one row per option in the order of `questions`.
+        answers: of every group in `roles`; those of other groups are left out.
+        roles: "train" or "evaluation" for each group's name.
+
+    Raises:
+        SurveyError: `path` cannot be written, or the content breaks a rule of the format.
+    """
+    path = Path(path).resolve()
+    check_output(path, overwrite)
+    _check_content(metric, questions, embeddings, answers, roles)
+    groups = _describe_groups(answers, roles)
+    description = Description(
+        name=name,
+        metric=metric,
+        embedder=embedder,
+        template=template,
+        dim=embeddings.shape[1],
+        source=source,
+        licence=licence,
+        synthetic=synthetic,
+        fingerprint=_fingerprint(questions, embeddings),
+        groups=groups,
+    )
+    partial = _partial(path)
+    try:
+        (partial / "groups").mkdir(parents=True)
+        pq.write_table(_questions_table(questions), partial / "questions.parquet")
+        save_file({"embeddings": embeddings.contiguous()}, partial / "embeddings.safetensors")
+        for group in groups:
+            pq.write_table(_group_table(group.name, questions, answers), partial / group.file)
+        description.write(partial / "survey.json")
+        PreparedSurvey.open(partial)
+        _move(partial, path)
+    except OSError as error:
+        raise SurveyError(f"cannot write {path} ({error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return PreparedSurvey.open(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial-{os.getpid()}")
+
+
+def _move(partial: Path, path: Path) -> None:
+    """Rename `partial` to `path`; an old survey there is set aside first and deleted last."""
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_content(
+    metric: str,
+    questions: Questions,
+    embeddings: torch.Tensor,
+    answers: Answers,
+    roles: Mapping[str, str],
+) -> None:
+    if metric not in METRICS:
+        raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
+    questions.check()
+    rows = int(questions.counts.sum())
+    if embeddings.dtype != torch.float16 or embeddings.ndim != 2 or len(embeddings) != rows:
+        raise SurveyError(
+            f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, "
+            f"expected torch.float16 [{rows}, dim]"
+        )
+    if not embeddings.isfinite().all():
+        raise SurveyError("embeddings are not all finite in float16: choose another embedder")
+    counts = answers.counts()
+    for name, role in roles.items():
+        if role not in ROLES:
+            raise SurveyError(f"group {name!r} has role {role!r}, known are {', '.join(ROLES)}")
+        if not name.strip() or counts.get(name, 0) == 0:
+            raise SurveyError(f"group {name!r} answers no question: leave it out")
+    if not roles:
+        raise SurveyError("no group is chosen: name at least one")
+
+
+def _describe_groups(answers: Answers, roles: Mapping[str, str]) -> tuple[Group, ...]:
+    counts = answers.counts()
+    slugs = _slugs(roles)
+    return tuple(
+        Group(name, roles[name], counts[name], f"groups/{slugs[name]}.parquet")
+        for name in sorted(roles)
+    )
+
+
+def _slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return a unique file name stem of a-z, 0-9 and "-" for each name."""
+    plain = {
+        name: re.sub(
+            r"[^a-z0-9]+",
+            "-",
+            unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower(),
+        ).strip("-")[:60]
+        for name in names
+    }
+    taken = Counter(plain.values())
+    return {
+        name: slug
+        if slug and taken[slug] == 1
+        else f"{slug or 'group'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        for name, slug in plain.items()
+    }
+
+
+def _fingerprint(questions: Questions, embeddings: torch.Tensor) -> str:
+    content = [questions.ids, questions.texts, questions.options, questions.values]
+    digest = hashlib.sha256(json.dumps(content).encode())
+    digest.update(json.dumps(list(embeddings.shape)).encode())
+    digest.update(embeddings.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _questions_table(questions: Questions) -> pa.Table:
+    columns = [
+        questions.ids,
+        questions.texts,
+        questions.options,
+        questions.values,
+        questions.first_rows,
+    ]
+    arrays = [
+        pa.array(column, field.type)
+        for column, field in zip(columns, files.QUESTIONS_SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=files.QUESTIONS_SCHEMA)
+
+
+def _group_table(name: str, questions: Questions, answers: Answers) -> pa.Table:
+    index = list(answers.groups).index(name)
+    own = answers.select(np.flatnonzero(answers.group == index), questions)
+    own = own.select(np.argsort(own.question, kind="stable"), questions)
+    counts = questions.counts[own.question]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    respondents = [None] * len(own) if own.respondents is None else own.respondents
+    ids = pa.array(questions.ids, pa.string()).take(pa.array(own.question))
+    shares = pa.ListArray.from_arrays(offsets, own.shares)
+    arrays = [ids, shares, pa.array(respondents, pa.int64())]
+    return pa.Table.from_arrays(arrays, schema=files.GROUP_SCHEMA)

@@ -1,0 +1,165 @@
+"""Questions and answers of a survey in memory, between a source and the prepared survey.
+
+Shares are flat: those of answer 0, then of answer 1, and so on, one share per option of the
+question answered, so that no function loops over answers.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.preferences import segment_rows
+
+Ints = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+METRICS = ("jensen-shannon", "wasserstein")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Q multiple-choice questions with R options in all."""
+
+    ids: Sequence[str]  # [Q], unique
+    texts: Sequence[str]  # [Q]
+    options: Sequence[Sequence[str]]  # [Q], each at least two texts
+    values: Sequence[Sequence[float] | None]  # [Q] ordinal value of each option, None if unordered
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def counts(self) -> Ints:
+        """[Q] number of options of each question."""
+        return np.fromiter(map(len, self.options), np.int64, len(self))
+
+    @property
+    def first_rows(self) -> Ints:
+        """[Q] row of each question's first option in the embedding table."""
+        first_rows: Ints = np.cumsum(self.counts) - self.counts
+        return first_rows
+
+    def select(self, kept: Ints) -> "Questions":
+        """Return the questions at the indices `kept`, in that order."""
+        return Questions(
+            [self.ids[i] for i in kept],
+            [self.texts[i] for i in kept],
+            [self.options[i] for i in kept],
+            [self.values[i] for i in kept],
+        )
+
+    def check(self) -> None:
+        """Raise SurveyError unless ids are unique and every question has options and fit values."""
+        if len(self) == 0:
+            raise SurveyError("no question is left: check the source and the groups chosen")
+        seen: set[str] = set()
+        for id_, text, options, values in zip(
+            self.ids, self.texts, self.options, self.values, strict=True
+        ):
+            if id_ in seen:
+                raise SurveyError(f"question id {id_!r} occurs twice: give every question its own")
+            seen.add(id_)
+            if not text.strip():
+                raise SurveyError(f"question {id_!r} has no text")
+            if len(options) < 2:
+                raise SurveyError(f"question {id_!r} has {len(options)} option(s), needs 2 or more")
+            if values is None:
+                continue
+            if len(values) != len(options) or not all(map(math.isfinite, values)):
+                raise SurveyError(f"question {id_!r} needs one finite ordinal value per option")
+            if len(set(values)) == 1:
+                raise SurveyError(f"question {id_!r} gives the same ordinal value to every option")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A answers, each by one group to one question."""
+
+    groups: Sequence[str]  # [G] group names
+    group: Ints  # [A] index into `groups`
+    question: Ints  # [A] index into the questions
+    shares: Shares  # [sum of the options of the questions answered] flat
+    respondents: Ints | None = None  # [A] people asked, if the source tells
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many questions each group answers."""
+        counts = np.bincount(self.group, minlength=len(self.groups))
+        return dict(zip(self.groups, counts.tolist(), strict=True))
+
+    def select(self, kept: Ints, questions: Questions) -> "Answers":
+        """Return the answers at the indices `kept`, in that order."""
+        options = questions.counts[self.question]
+        starts = np.cumsum(options) - options
+        return Answers(
+            self.groups,
+            self.group[kept],
+            self.question[kept],
+            self.shares[segment_rows(starts[kept], options[kept])],
+            None if self.respondents is None else self.respondents[kept],
+        )
+
+
+@dataclass(frozen=True)
+class RawSurvey:
+    """What a source yields: clean, but neither embedded nor reduced to the groups of a run."""
+
+    name: str
+    source: str
+    licence: str
+    questions: Questions
+    answers: Answers
+    synthetic: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> how many
+
+    def restricted(self, groups: Sequence[str]) -> "RawSurvey":
+        """Return the survey of these groups, with only the questions that one of them answers.
+
+        Questions nobody chosen answers would cost embedding time and serve no run.
+        """
+        chosen = np.isin(np.array(self.answers.groups, dtype=object), list(groups))
+        answers = self.answers.select(np.flatnonzero(chosen[self.answers.group]), self.questions)
+        answered = np.bincount(answers.question, minlength=len(self.questions)) > 0
+        survey = replace(self, answers=answers)
+        return survey.keep_questions(answered, "questions that no chosen group answers")
+
+    def ordinal(self) -> "RawSurvey":
+        """Return the survey with only the questions whose options carry ordinal values."""
+        has_values = np.array([values is not None for values in self.questions.values])
+        return self.keep_questions(has_values, "questions without ordinal values")
+
+    def keep_questions(self, kept: NDArray[np.bool_], reason: str) -> "RawSurvey":
+        """Return the survey with the questions where `kept` [Q] holds; the rest is dropped."""
+        answers = self.answers.select(np.flatnonzero(kept[self.answers.question]), self.questions)
+        renumbered = np.cumsum(kept) - 1
+        return replace(
+            self,
+            questions=self.questions.select(np.flatnonzero(kept)),
+            answers=replace(answers, question=renumbered[answers.question]),
+            dropped={**self.dropped, reason: int((~kept).sum())},
+        )
+
+
+def segment_sums(values: Shares | NDArray[np.bool_], lengths: Ints) -> Shares:
+    """Sum consecutive segments of `values`; an empty segment sums to 0.
+
+    >>> segment_sums(np.array([1.0, 2.0, 4.0]), np.array([2, 0, 1]))
+    array([3., 0., 4.])
+    """
+    segments = np.repeat(np.arange(len(lengths)), lengths)
+    sums: Shares = np.bincount(segments, values, minlength=len(lengths)).astype(np.float64)
+    return sums
+
+
+def question_id(text: str, options: Sequence[str], source: str = "") -> str:
+    """Return a short id that depends on nothing but the question's content."""
+    parts = chain((source, text), options)
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
