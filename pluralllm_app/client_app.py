@@ -1,0 +1,154 @@
+"""The ClientApp: describe / train / evaluate, on the partition of one group.
+
+In simulation a node's partition id picks the group of the survey the run config names; on a
+machine of its own the node config names the survey directory and the group.
+"""
+
+from dataclasses import asdict
+from functools import lru_cache
+
+import torch
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+from pluralllm_app import __version__
+from pluralllm_app.errors import FederationError
+from pluralllm_app.evaluation import score_group
+from pluralllm_app.gpo import GPO
+from pluralllm_app.messages import (
+    ARRAYS,
+    CONFIG,
+    PROXIMAL_MU,
+    ROUND,
+    Evaluation,
+    NodeDescription,
+    Update,
+    record_to_weights,
+    weights_to_record,
+)
+from pluralllm_app.preferences import PreferenceSet, train_count
+from pluralllm_app.settings import ModelSettings, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.training import train_group
+
+OPTIMIZER = "optimizer"  # where the node's context keeps the moments
+
+app = ClientApp()
+
+
+# A process serves many messages, in simulation of many groups: it opens the survey once, reads
+# each partition once, and keeps one predictor into which it copies the weights of each message.
+open_survey = lru_cache(maxsize=1)(PreparedSurvey.open)
+
+
+@lru_cache(maxsize=1024)
+def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
+    return survey.preferences(group)
+
+
+@lru_cache(maxsize=1)
+def _model(dim_x: int, sizes: ModelSettings, device: str) -> GPO:
+    return GPO(dim_x, **asdict(sizes)).to(device)
+
+
+def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
+    """The survey and the name of the group this node holds."""
+    node = context.node_config
+    if "partition-id" not in node:
+        if not {"survey", "group"} <= set(node):
+            raise FederationError(
+                "the node config must name survey and group: start flower-supernode with "
+                "--node-config 'survey=\"/path\" group=\"name\"'"
+            )
+        survey = open_survey(str(node["survey"]))
+        return survey, survey.group(str(node["group"])).name
+    survey = open_survey(str(settings.survey))
+    nodes, groups = int(node["num-partitions"]), len(survey.groups)
+    if nodes != groups:
+        raise FederationError(
+            f"survey has {groups} groups but the federation has {nodes} SuperNodes: pass "
+            f"num-supernodes={groups}"
+        )
+    return survey, survey.groups[int(node["partition-id"])].name
+
+
+def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
+    """The process's predictor with the weights of a message."""
+    torch.set_num_threads(settings.training.client_threads)
+    device = settings.training.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = _model(survey.dim, settings.model, device)
+    weights = record_to_weights(message.content.array_records[ARRAYS])
+    # The arrays of a message are read-only; load_state_dict copies them.
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    return model
+
+
+@app.query()
+def describe(message: Message, context: Context) -> Message:
+    """Say which group this node holds, and of which survey."""
+    settings = Settings.from_config(context.run_config)
+    survey, name = locate(context, settings)
+    group = survey.group(name)
+    _preferences(survey, name)  # a broken partition shows before anything is trained
+    description = NodeDescription(
+        group=group.name,
+        role=group.role,
+        questions=group.questions,
+        survey=survey.name,
+        fingerprint=survey.fingerprint,
+        dim=survey.dim,
+        metric=survey.metric,
+        version=__version__,
+    )
+    return Message(description.to_content(), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the received weights on this group's tasks."""
+    settings = Settings.from_config(context.run_config)
+    survey, name = locate(context, settings)
+    model = _load(message, survey, settings)
+    config = message.content.config_records[CONFIG]
+    keep = settings.training.client_optimizer_state == "keep"
+    kept = context.state.array_records.get(OPTIMIZER, ArrayRecord()) if keep else ArrayRecord()
+    preferences = _preferences(survey, name)
+    statistics, optimizer_state = train_group(
+        model,
+        preferences,
+        settings.training,
+        seed=settings.federation.seed,
+        evaluation_seed=settings.evaluation.evaluation_seed,
+        round_number=int(config[ROUND]),
+        rounds=settings.federation.rounds,
+        proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
+        optimizer_state=record_to_weights(kept),
+    )
+    if keep:
+        context.state[OPTIMIZER] = weights_to_record(optimizer_state)
+    update = Update(
+        weights={key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()},
+        questions=train_count(len(preferences), settings.training.held_out_fraction),
+        loss=statistics.loss,
+        js_divergence=statistics.js_divergence,
+    )
+    return Message(update.to_content(), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the received weights on this group."""
+    settings = Settings.from_config(context.run_config)
+    survey, name = locate(context, settings)
+    model = _load(message, survey, settings)
+    result = score_group(
+        model,
+        _preferences(survey, name),
+        survey.group(name).role,
+        settings.training.held_out_fraction,
+        settings.evaluation,
+        survey.metric,
+    )
+    return Message(Evaluation(result.scores, result.loss).to_content(), reply_to=message)

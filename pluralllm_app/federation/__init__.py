@@ -1,0 +1,1 @@
+"""The server's side: roster, rounds, strategies by name, and the record of a run."""

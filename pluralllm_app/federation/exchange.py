@@ -1,0 +1,77 @@
+"""Send messages and gather the replies, with a bound on the waiting."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from pluralllm_app.errors import FederationError
+
+POLL_SECONDS = 0.05  # Flower's own grids sleep up to 3 s between looks
+
+
+def exchange(
+    grid: Grid, messages: Sequence[Message], timeout: float
+) -> tuple[dict[int, Message], list[int]]:
+    """Send `messages` (one per node) and wait at most `timeout` seconds for the replies.
+
+    Returns:
+        The replies by node id, and the ids of nodes that did not answer. Replies are matched by
+        the message they answer, since a lost node's error reply does not carry its id.
+    """
+    receivers = [message.metadata.dst_node_id for message in messages]
+    sent = list(grid.push_messages(messages))
+    if len(sent) != len(receivers):
+        raise FederationError(
+            f"the SuperLink took {len(sent)} of {len(receivers)} messages: is a message too large?"
+        )
+    # A message that could not be sent, e.g. to a node that has just left, has the id None.
+    waiting = {message: node for message, node in zip(sent, receivers, strict=True) if message}
+    unsent = [node for message, node in zip(sent, receivers, strict=True) if not message]
+    replies: dict[int, Message] = {}
+    deadline = time.monotonic() + timeout
+    while waiting and time.monotonic() < deadline:
+        for reply in grid.pull_messages(list(waiting)):
+            replies[waiting.pop(reply.metadata.reply_to_message_id)] = reply
+        if waiting:
+            time.sleep(POLL_SECONDS)
+    return replies, sorted([*waiting.values(), *unsent])
+
+
+class ChosenNodes(Grid):
+    """A grid that shows a strategy only the nodes chosen for a round.
+
+    Flower's strategies sample nodes by id from all that are connected; showing them the chosen
+    ones makes every strategy train the groups chosen by name.
+    """
+
+    def __init__(self, grid: Grid, node_ids: Iterable[int]) -> None:
+        self._grid = grid
+        self._node_ids = list(node_ids)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._node_ids
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)

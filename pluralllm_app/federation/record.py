@@ -1,0 +1,114 @@
+"""The run directory: what a run was, what happened in each round, and its weights.
+
+run.json         settings, versions, hardware, roster, status `running | completed | failed |
+                 stopped` and, where it failed, the error
+rounds.jsonl     one line a round, flushed: losses, failures, scores per group and per role
+checkpoints/     round-0010/ ...: config.json + model.safetensors
+model/, best/    last weights; weights with the best mean alignment of the train groups' held-out
+                 questions (never of the evaluation groups)
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pluralllm_app import __version__
+from pluralllm_app.errors import FederationError
+from pluralllm_app.gpo import GPO
+
+SCHEMA_VERSION = 1
+
+
+class RunRecord:
+    """Writes one run directory; nothing in it is ever half-written."""
+
+    def __init__(self, path: Path) -> None:
+        """Start a new run directory.
+
+        Raises:
+            FederationError: it cannot be written, or already holds a run.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir()
+        except FileExistsError as error:
+            raise FederationError(f"{path} already holds a run: give another out") from error
+        except OSError as error:
+            raise FederationError(f"cannot write the run directory {path}: {error}") from error
+        self._run: dict[str, Any] = {"schema": SCHEMA_VERSION, "status": "running", "error": None}
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of run.json."""
+        self._run |= fields
+        write_atomically(self.path / "run.json", json.dumps(self._run, indent=2))
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        """Write the outcome of the run."""
+        self.update(status=status, error=error, finished=_now())
+
+    def start(self, settings: Mapping[str, Any], seed: int) -> None:
+        """Write what is known before the nodes are asked."""
+        self.update(
+            started=_now(),
+            finished=None,
+            seed=seed,
+            settings=dict(settings),
+            versions=_versions(),
+            hardware=_hardware(),
+            roster=None,
+        )
+
+    def append_round(self, entry: Mapping[str, Any]) -> None:
+        """Append one round to rounds.jsonl."""
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save_model(self, name: str, model: GPO) -> None:
+        """Write `model` as directory `name`, replacing an older one."""
+        target = self.path / name
+        fresh = target.with_name(f".{target.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        model.save_pretrained(fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves either the old or the new text."""
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("flwr", "ray", "torch", "numpy", "pyarrow")
+    own = {"pluralllm_app": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}
+
+
+def _hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "gpus": gpus,
+    }

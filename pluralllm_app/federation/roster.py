@@ -1,0 +1,147 @@
+"""Which node holds which group: built by a query round before anything is trained."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from pluralllm_app import __version__
+from pluralllm_app.errors import FederationError
+from pluralllm_app.evaluation import check_size
+from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.messages import NodeDescription
+from pluralllm_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The groups of a run by name, and the nodes that hold them."""
+
+    groups: Mapping[str, NodeDescription]  # sorted by name
+    nodes: Mapping[str, int]  # group -> node id
+
+    def of_role(self, role: str) -> list[str]:
+        """Names of the groups of one role, sorted."""
+        return [name for name, group in self.groups.items() if group.role == role]
+
+    @property
+    def survey(self) -> NodeDescription:
+        """Any node's description: survey, fingerprint, dim and metric are the same for all."""
+        return next(iter(self.groups.values()))
+
+
+def check_groups(
+    groups: Iterable[tuple[str, str, int]], settings: Settings
+) -> None:
+    """Refuse groups (name, role, questions) that the settings cannot train or score.
+
+    Raises:
+        FederationError: a group with too few questions, or fewer train groups than needed.
+    """
+    groups = list(groups)
+    for name, role, questions in groups:
+        check_size(name, role, questions, settings.training, settings.evaluation)
+    train = sum(role == "train" for _, role, _ in groups)
+    federation = settings.federation
+    for key, needed in (
+        ("min-train-groups", federation.min_train_groups),
+        ("train-groups-per-round", federation.train_groups_per_round),
+    ):
+        if train < needed:
+            raise FederationError(
+                f"{train} train groups are there, fewer than {key} = {needed}: lower it, or add "
+                "train groups"
+            )
+
+
+def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> Roster:
+    """Wait for the nodes, ask each for its group, and check that they fit together.
+
+    Raises:
+        FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
+            not fit the others (named by group), or groups the settings cannot train or score.
+    """
+    node_ids = _wait_for_nodes(grid, settings, progress)
+    messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
+    replies, silent = exchange(grid, messages, settings.federation.round_timeout)
+    if silent:
+        raise FederationError(
+            f"{len(silent)} of {len(node_ids)} nodes did not say which group they hold within "
+            f"round-timeout = {settings.federation.round_timeout:g} s"
+        )
+    described: dict[int, NodeDescription] = {}
+    for node_id, reply in sorted(replies.items()):
+        if reply.has_error():
+            raise FederationError(f"a node cannot take part: {error_reason(reply)}")
+        try:
+            described[node_id] = NodeDescription.from_content(reply.content)
+        except ValueError as error:
+            raise FederationError(f"node {node_id} cannot take part: {error}") from error
+    _check_agreement(list(described.values()))
+    by_name = sorted((item.group, node_id) for node_id, item in described.items())
+    roster = Roster(
+        groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
+    )
+    check_groups(
+        [(group.group, group.role, group.questions) for group in roster.groups.values()], settings
+    )
+    return roster
+
+
+def error_reason(reply: Message) -> str:
+    """The message of the exception a node raised, without Flower's wrapping."""
+    wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reply.error.reason, re.DOTALL)
+    return wrapped[1] if wrapped else reply.error.reason
+
+
+def _wait_for_nodes(
+    grid: Grid, settings: Settings, progress: Callable[[str], None]
+) -> list[int]:
+    federation = settings.federation
+    needed = federation.expected_nodes or federation.min_train_groups
+    deadline = time.monotonic() + federation.start_timeout
+    connected = -1
+    while len(node_ids := sorted(grid.get_node_ids())) < needed:
+        if len(node_ids) != connected:
+            connected = len(node_ids)
+            progress(f"{connected} of {needed} nodes are connected")
+        if time.monotonic() > deadline:
+            raise FederationError(
+                f"{connected} of {needed} nodes connected within start-timeout = "
+                f"{federation.start_timeout:g} s: start the others, raise start-timeout, or lower "
+                f"{'expected-nodes' if federation.expected_nodes else 'min-train-groups'}"
+            )
+        time.sleep(0.5)
+    return node_ids
+
+
+def _check_agreement(described: list[NodeDescription]) -> None:
+    """Refuse nodes of differing version, survey, dimension or metric, and groups held twice."""
+
+    def refuse(odd: NodeDescription, field: str, majority: object) -> NoReturn:
+        raise FederationError(
+            f"the node of group {odd.group!r} has {field} {getattr(odd, field)!r}, the others "
+            f"{majority!r}: give every node the same survey and app version"
+        )
+
+    for field in ("fingerprint", "dim", "metric"):
+        counts = Counter(getattr(item, field) for item in described)
+        majority = counts.most_common(1)[0][0]
+        for item in described:
+            if getattr(item, field) != majority:
+                refuse(item, field, majority)
+    for item in described:
+        if item.version != __version__:
+            refuse(item, "version", __version__)
+        if item.role not in ("train", "evaluation"):
+            raise FederationError(f"group {item.group!r} has unknown role {item.role!r}")
+    for group, count in Counter(item.group for item in described).items():
+        if count > 1:
+            raise FederationError(
+                f"{count} nodes hold group {group!r}: start one node for each group"
+            )

@@ -1,0 +1,261 @@
+"""The rounds of a run: choose groups, train, aggregate, evaluate, record."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.exchange import ChosenNodes, exchange
+from pluralllm_app.federation.record import RunRecord
+from pluralllm_app.federation.roster import Roster, build_roster, error_reason
+from pluralllm_app.federation.strategies import WEIGHT, make_strategy
+from pluralllm_app.gpo import GPO
+from pluralllm_app.messages import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    ROUND,
+    Evaluation,
+    Update,
+    Weights,
+    check_weights,
+    record_to_weights,
+    weights_to_record,
+)
+from pluralllm_app.metrics import summarise
+from pluralllm_app.preferences import train_count
+from pluralllm_app.seeding import generator
+from pluralllm_app.settings import Scalar, Settings
+
+Failures = list[dict[str, str]]  # group, phase, reason
+
+
+def run_federation(
+    grid: Grid,
+    settings: Settings,
+    config: Mapping[str, Scalar],
+    progress: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run a whole federation and write its run directory at `settings.out`.
+
+    Args:
+        config: the run config the settings were read from, for the record.
+        progress: called with a line for the log now and then.
+
+    Raises:
+        FederationError: see `build_roster`; fewer good updates in a round than the quorum;
+            weights that are no longer finite. The run directory says so too.
+    """
+    record = RunRecord(settings.out)
+    record.start(config, settings.federation.seed)
+    try:
+        Rounds(grid, settings, record, progress).run()
+    except BaseException as error:
+        record.finish("failed", f"{error}" or type(error).__name__)
+        raise
+    record.finish("completed")
+
+
+def initial_model(dim_x: int, settings: Settings) -> GPO:
+    """The untrained predictor of a run; its weights depend on the seed and sizes alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
+        return GPO(dim_x, **asdict(settings.model))
+
+
+def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
+    """Names of the groups trained in a round, sorted: all, or a sample drawn from the seed."""
+    count = settings.federation.train_groups_per_round or len(train_groups)
+    rng = generator(settings.federation.seed, "groups", round_number)
+    return sorted(rng.permutation(np.array(sorted(train_groups), dtype=object))[:count])
+
+
+class Rounds:
+    """The state of a run: roster, strategy, current weights, best score so far."""
+
+    def __init__(
+        self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
+    ) -> None:
+        self.grid = grid
+        self.settings = settings
+        self.record = record
+        self.progress = progress
+        self.strategy = make_strategy(settings)
+        self.roster: Roster = build_roster(grid, settings, progress)
+        self.model = initial_model(self.roster.survey.dim, settings)
+        self.best_score = -np.inf
+        survey = self.roster.survey
+        record.update(
+            survey={
+                key: getattr(survey, key) for key in ("survey", "fingerprint", "dim", "metric")
+            },
+            roster=[
+                {"group": name, "role": group.role, "questions": group.questions}
+                for name, group in self.roster.groups.items()
+            ],
+        )
+
+    @property
+    def weights(self) -> Weights:
+        return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+
+    def run(self) -> None:
+        """Run all rounds; round 0 is the evaluation of the untrained predictor."""
+        federation = self.settings.federation
+        every = self.settings.evaluation.evaluate_every
+        self.record.append_round(self._round(0, train=False, evaluate=True))
+        for number in range(1, federation.rounds + 1):
+            last = number == federation.rounds
+            self.record.append_round(
+                self._round(number, train=True, evaluate=last or number % every == 0)
+            )
+            if number % federation.checkpoint_every == 0:
+                self.record.save_model(f"checkpoints/round-{number:04d}", self.model)
+                self.record.save_model("model", self.model)
+        self.record.save_model("model", self.model)
+
+    def _round(self, number: int, *, train: bool, evaluate: bool) -> dict[str, Any]:
+        start = time.perf_counter()
+        failures: Failures = []
+        entry: dict[str, Any] = {"round": number, "train": None, "evaluation": None}
+        if train:
+            entry["train"] = self._train(number, failures)
+        if evaluate:
+            entry["evaluation"] = self._evaluate(number, failures)
+        entry["failures"] = failures
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        return entry
+
+    def _train(self, number: int, failures: Failures) -> dict[str, Any]:
+        """Train the round's groups and set the aggregated weights."""
+        names = chosen_groups(self.roster.of_role("train"), self.settings, number)
+        nodes = ChosenNodes(self.grid, [self.roster.nodes[name] for name in names])
+        arrays = weights_to_record(self.weights)
+        messages = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
+        replies = self._gather("train", list(messages), names, failures)
+        updates: dict[str, Update] = {}
+        for name, reply in replies.items():
+            expected = train_count(
+                self.roster.groups[name].questions, self.settings.training.held_out_fraction
+            )
+            try:
+                updates[name] = Update.from_content(reply.content, self.weights, expected)
+            except ValueError as error:
+                failures.append({"group": name, "phase": "train", "reason": f"refused: {error}"})
+        self._check_quorum(number, len(updates), failures)
+        uniform = self.settings.federation.weighting == "uniform"
+        for name, update in updates.items():
+            weight = 1.0 if uniform else float(update.questions)
+            replies[name].content.metric_records[METRICS][WEIGHT] = weight
+        aggregated, _ = self.strategy.aggregate_train(number, [replies[name] for name in updates])
+        self._set_weights(number, aggregated)
+        return {
+            "loss": float(np.mean([update.loss for update in updates.values()])),
+            "groups": {
+                name: {
+                    "loss": update.loss,
+                    "js_divergence": update.js_divergence,
+                    "questions": update.questions,
+                }
+                for name, update in updates.items()
+            },
+        }
+
+    def _check_quorum(self, number: int, good: int, failures: Failures) -> None:
+        quorum = self.settings.federation.min_train_groups
+        if good >= quorum:
+            return
+        self.record.append_round({"round": number, "failures": failures})
+        causes = "; ".join(f"{failure['group']}: {failure['reason']}" for failure in failures)
+        raise FederationError(
+            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum} ({causes})"
+        )
+
+    def _set_weights(self, number: int, aggregated: ArrayRecord | None) -> None:
+        strategy = self.settings.federation.strategy
+        if aggregated is None:
+            raise FederationError(f"round {number}: {strategy} gave no weights")
+        # Several of Flower's strategies compute in float64.
+        weights = {
+            name: np.asarray(array, np.float32)
+            for name, array in record_to_weights(aggregated).items()
+        }
+        try:
+            check_weights(weights, self.weights)
+        except ValueError as error:
+            raise FederationError(
+                f"round {number}: the weights {strategy} gave are not usable ({error}): lower the "
+                "learning rates"
+            ) from error
+        self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+
+    def _evaluate(self, number: int, failures: Failures) -> dict[str, Any]:
+        """Score the current weights on every group; keep them as `best` if they are."""
+        names = list(self.roster.groups)
+        content = RecordDict(
+            {ARRAYS: weights_to_record(self.weights), CONFIG: ConfigRecord({ROUND: number})}
+        )
+        messages = [
+            Message(content, self.roster.nodes[name], MessageType.EVALUATE) for name in names
+        ]
+        evaluations: dict[str, Evaluation] = {}
+        for name, reply in self._gather("evaluate", messages, names, failures).items():
+            try:
+                evaluations[name] = Evaluation.from_content(reply.content)
+            except ValueError as error:
+                failures.append({"group": name, "phase": "evaluate", "reason": f"refused: {error}"})
+        roles = {}
+        for role in ("train", "evaluation"):
+            scored = {
+                name: evaluations[name].scores
+                for name in self.roster.of_role(role)
+                if name in evaluations
+            }
+            roles[role] = summarise(scored) if scored else None
+        self._keep_best(number, roles["train"])
+        return {
+            "roles": roles,
+            "groups": {
+                name: {
+                    "role": self.roster.groups[name].role,
+                    "alignment": evaluation.scores.mean,
+                    "loss": evaluation.loss,
+                    "questions": len(evaluation.scores.questions),
+                }
+                for name, evaluation in evaluations.items()
+            },
+        }
+
+    def _keep_best(self, number: int, train: dict[str, Any] | None) -> None:
+        # A mean over some of the groups does not compare with a mean over all of them.
+        if train is None or train["groups"] < len(self.roster.of_role("train")):
+            return
+        if train["mean"] > self.best_score:
+            self.best_score = train["mean"]
+            self.record.save_model("best", self.model)
+            self.record.update(best_round=number, best_score=self.best_score)
+
+    def _gather(
+        self, phase: str, messages: list[Message], names: list[str], failures: Failures
+    ) -> dict[str, Message]:
+        """Exchange messages; return good replies by group, sorted, and note the failures."""
+        replies, silent = exchange(self.grid, messages, self.settings.federation.round_timeout)
+        good = {}
+        for name in names:
+            node = self.roster.nodes[name]
+            if node in silent:
+                reason = f"no reply within {self.settings.federation.round_timeout:g} s"
+            elif replies[node].has_error():
+                reason = error_reason(replies[node])
+            else:
+                good[name] = replies[node]
+                continue
+            failures.append({"group": name, "phase": phase, "reason": reason})
+            self.progress(f"{phase}: {name} failed: {reason}")
+        return good

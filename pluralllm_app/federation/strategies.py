@@ -1,0 +1,238 @@
+"""Strategies by name: Flower's own classes, their options checked, averages summed in float64.
+
+A strategy only turns a round's updates into new weights. Whom to train, what to check, when to
+evaluate and what to record is the same for all and lies in `federation.rounds`. To add one: an
+entry in STRATEGIES, and a default in pyproject.toml for each option it has.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Strategy
+
+from pluralllm_app.errors import SettingsError
+from pluralllm_app.messages import ARRAYS, CONFIG, JS_DIVERGENCE, METRICS, weights_to_record
+from pluralllm_app.settings import (
+    Count,
+    CountOrZero,
+    Fraction,
+    NonNegative,
+    Positive,
+    Range,
+    Settings,
+    check_choice,
+    read_section,
+)
+
+WEIGHT = "weight"  # set by the server on each update, from the roster and `weighting`
+
+
+class Float64Average(flower.FedAvg):
+    """FedAvg whose weighted sums run in float64, in the order of the replies.
+
+    As a base after one of Flower's classes it replaces the average that class starts from.
+    """
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        contents = [reply.content for reply in replies]
+        weights = np.array([content.metric_records[METRICS][WEIGHT] for content in contents])
+        sums: dict[str, np.ndarray] = {}
+        for content, weight in zip(contents, weights / weights.sum(), strict=True):
+            for name, array in content.array_records[ARRAYS].items():
+                term = array.numpy().astype(np.float64) * weight
+                sums[name] = sums[name] + term if name in sums else term
+        average = {name: total.astype(np.float32) for name, total in sums.items()}
+        return weights_to_record(average), MetricRecord()
+
+
+class FedAvg(Float64Average):
+    """FedAvg (McMahan et al. 2017)."""
+
+
+class FedProx(flower.FedProx, Float64Average):
+    """FedProx (arXiv 1812.06127); clients add the proximal term to their loss."""
+
+
+class FedAvgM(flower.FedAvgM, Float64Average):
+    """FedAvg with server momentum (arXiv 1909.06335)."""
+
+
+class FedAdam(flower.FedAdam, Float64Average):
+    """FedAdam (arXiv 2003.00295)."""
+
+
+class FedYogi(flower.FedYogi, Float64Average):
+    """FedYogi (arXiv 2003.00295)."""
+
+
+class FedAdagrad(flower.FedAdagrad, Float64Average):
+    """FedAdagrad (arXiv 2003.00295)."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a strategy that has none."""
+
+
+@dataclass(frozen=True)
+class FedProxOptions:
+    """mu: weight of the proximal term mu/2 ||w - w_global||^2; 0 is FedAvg."""
+
+    mu: NonNegative
+
+
+@dataclass(frozen=True)
+class FedAvgMOptions:
+    """Server learning rate and momentum; 1 and 0 are FedAvg."""
+
+    learning_rate: Positive
+    momentum: Fraction
+
+
+@dataclass(frozen=True)
+class AdaptiveOptions:
+    """Server learning rate, decay of the moments, and tau: smaller adapts more."""
+
+    learning_rate: Positive
+    beta_1: Fraction
+    beta_2: Fraction
+    tau: Positive
+
+
+@dataclass(frozen=True)
+class FedAdagradOptions:
+    """Server learning rate, and tau: smaller adapts more."""
+
+    learning_rate: Positive
+    tau: Positive
+
+
+@dataclass(frozen=True)
+class TrimOptions:
+    """fraction: share of the updates cut at each end, weight by weight."""
+
+    fraction: Annotated[float, Range(0, 0.5, below=True)]
+
+
+@dataclass(frozen=True)
+class ByzantineOptions:
+    """malicious: how many groups may send anything."""
+
+    malicious: CountOrZero
+
+
+@dataclass(frozen=True)
+class MultiKrumOptions:
+    """malicious: how many groups may send anything; selected: how many updates are averaged."""
+
+    malicious: CountOrZero
+    selected: Count
+
+
+@dataclass(frozen=True)
+class QFedAvgOptions:
+    """q: 0 is FedAvg, larger lifts the groups with the largest loss (arXiv 1905.10497)."""
+
+    q: NonNegative
+
+
+Common = dict[str, Any]  # arguments every Flower strategy takes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How to make one strategy, and the fewest updates a round for which it is defined."""
+
+    options: type
+    make: Callable[[Any, Common], Strategy]
+    least_updates: Callable[[Any], int] = lambda options: 1
+
+
+def _adaptive(kind: type[Strategy]) -> Callable[[AdaptiveOptions, Common], Strategy]:
+    return lambda o, common: kind(
+        eta=o.learning_rate, beta_1=o.beta_1, beta_2=o.beta_2, tau=o.tau, **common
+    )
+
+
+STRATEGIES: dict[str, Entry] = {
+    "fedavg": Entry(NoOptions, lambda o, common: FedAvg(**common)),
+    "fedprox": Entry(FedProxOptions, lambda o, common: FedProx(proximal_mu=o.mu, **common)),
+    "fedavgm": Entry(
+        FedAvgMOptions,
+        lambda o, common: FedAvgM(
+            server_learning_rate=o.learning_rate, server_momentum=o.momentum, **common
+        ),
+    ),
+    "fedadam": Entry(AdaptiveOptions, _adaptive(FedAdam)),
+    "fedyogi": Entry(AdaptiveOptions, _adaptive(FedYogi)),
+    "fedadagrad": Entry(
+        FedAdagradOptions,
+        lambda o, common: FedAdagrad(eta=o.learning_rate, tau=o.tau, **common),
+    ),
+    "fedmedian": Entry(NoOptions, lambda o, common: flower.FedMedian(**common)),
+    "fedtrimmedavg": Entry(
+        TrimOptions, lambda o, common: flower.FedTrimmedAvg(beta=o.fraction, **common)
+    ),
+    "krum": Entry(
+        ByzantineOptions,
+        lambda o, common: flower.Krum(num_malicious_nodes=o.malicious, **common),
+        lambda o: 2 * o.malicious + 3,
+    ),
+    "multikrum": Entry(
+        MultiKrumOptions,
+        lambda o, common: flower.MultiKrum(
+            num_malicious_nodes=o.malicious, num_nodes_to_select=o.selected, **common
+        ),
+        lambda o: max(2 * o.malicious + 3, o.selected + o.malicious),
+    ),
+    "bulyan": Entry(
+        ByzantineOptions,
+        lambda o, common: flower.Bulyan(num_malicious_nodes=o.malicious, **common),
+        lambda o: 4 * o.malicious + 3,
+    ),
+    # q-FedAvg raises the loss to a power, so it gets the divergence, which is never negative.
+    # L = 1 / client rate is part of its rule; `make_strategy` adds the rate.
+    "qfedavg": Entry(
+        QFedAvgOptions,
+        lambda o, common: flower.QFedAvg(q=o.q, train_loss_key=JS_DIVERGENCE, **common),
+    ),
+}
+
+
+def make_strategy(settings: Settings) -> Strategy:
+    """Make the strategy the settings name.
+
+    Raises:
+        SettingsError: an unknown strategy, an option out of range, or a quorum below the fewest
+            updates the strategy needs.
+    """
+    name = settings.federation.strategy
+    check_choice("strategy", name, STRATEGIES)
+    entry = STRATEGIES[name]
+    options = read_section(entry.options, settings.strategy_options, name)
+    least, quorum = entry.least_updates(options), settings.federation.min_train_groups
+    if quorum < least:
+        raise SettingsError(
+            f"{name} with {_shown(options, name)} needs at least {least} updates a round: set "
+            f"min-train-groups = {least} or more"
+        )
+    common: Common = {
+        "min_train_nodes": 1,
+        "min_available_nodes": 1,
+        "weighted_by_key": WEIGHT,
+        "arrayrecord_key": ARRAYS,
+        "configrecord_key": CONFIG,
+    }
+    if name == "qfedavg":
+        common["client_learning_rate"] = settings.training.learning_rate
+    return entry.make(options, common)
+
+
+def _shown(options: Any, name: str) -> str:
+    return ", ".join(f"{name}.{key} = {value}" for key, value in vars(options).items())

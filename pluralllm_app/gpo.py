@@ -1,0 +1,193 @@
+"""The GPO preference predictor: network, likelihood, save and load.
+
+A small transformer that sees some answered questions of a group (context) and predicts the
+group's share of each option of other questions (targets), without fine-tuning. The network is
+that of Group Preference Optimization (arXiv 2310.11523, section 3) as PluralLLM trains it
+(arXiv 2503.09925): a row is (embedding of "question + option", share), targets carry share 0, and
+every row attends to the context rows only.
+
+Since nothing attends to a target, keys and values are computed for context rows alone and no mask
+is needed; this equals the masked form of the published code.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from pluralllm_app.preferences import Task
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer whose queries and keys come from different rows."""
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int) -> None:
+        super().__init__()
+        self.nhead = nhead
+        # MultiheadAttention holds and initialises the parameters under their usual names only.
+        self.self_attn = nn.MultiheadAttention(d_model, nhead, batch_first=True)
+        self.linear1 = nn.Linear(d_model, dim_feedforward)
+        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+
+    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
+        """Let `rows` [..., N, d] attend to `context` [..., C, d]; returns [..., N, d]."""
+        d_model = rows.shape[-1]
+        weight, bias = self.self_attn.in_proj_weight, self.self_attn.in_proj_bias
+        queries = F.linear(rows, weight[:d_model], bias[:d_model])
+        keys, values = F.linear(context, weight[d_model:], bias[d_model:]).chunk(2, dim=-1)
+        # [groups, heads, N or C, d / heads]: only with exactly one leading dimension does the
+        # fused attention kernel apply.
+        heads = [
+            part.reshape(-1, part.shape[-2], self.nhead, d_model // self.nhead).transpose(1, 2)
+            for part in (queries, keys, values)
+        ]
+        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(rows.shape)
+        rows = self.norm1(rows + self.self_attn.out_proj(attended))
+        rows = self.norm2(rows + self.linear2(F.relu(self.linear1(rows))))
+        return rows
+
+
+class GPO(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="pluralllm_app",
+    tags=["pluralllm", "group-preference-optimization", "preference-prediction"],
+):
+    """Predicts a group's option shares from context questions.
+
+    The parameter names are those of the published code, so that its weights load strictly.
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` use config.json and
+    model.safetensors.
+
+    Args:
+        dim_x: width of the option embeddings.
+        dim_y: width of an answer; 1 (a share), kept so that published configurations load.
+        d_model: width of a row inside the transformer; a multiple of `nhead`.
+        emb_depth: number of linear layers of the row MLP.
+        dim_feedforward: hidden width of the feed-forward blocks and of the head.
+        nhead: attention heads.
+        num_layers: transformer layers.
+    """
+
+    def __init__(
+        self,
+        dim_x: int,
+        dim_y: int = 1,
+        d_model: int = 128,
+        emb_depth: int = 4,
+        dim_feedforward: int = 128,
+        nhead: int = 4,
+        num_layers: int = 6,
+    ) -> None:
+        super().__init__()
+        if dim_y != 1:
+            raise ValueError(f"an answer is one share per option: dim_y must be 1, not {dim_y}")
+        self.dim_x = dim_x
+        widths = [dim_x + dim_y, *[d_model] * emb_depth]
+        embedder: list[nn.Module] = []
+        for width_in, width_out in pairwise(widths):
+            embedder += [nn.Linear(width_in, width_out), nn.ReLU()]
+        self.embedder = nn.Sequential(*embedder[:-1])
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList(
+            EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers)
+        )
+        self.predictor = nn.Sequential(
+            nn.Linear(d_model, dim_feedforward), nn.ReLU(), nn.Linear(dim_feedforward, 2 * dim_y)
+        )
+
+    def embed(self, x: Tensor, y: Tensor) -> Tensor:
+        """Embed rows: x [..., N, dim_x] and shares y [..., N] to [..., N, d_model]."""
+        if x.shape[-1] != self.dim_x or x.shape[:-1] != y.shape:
+            raise ValueError(
+                f"rows of shape {tuple(x.shape)} and shares of shape {tuple(y.shape)} do not fit "
+                f"a predictor with dim_x={self.dim_x}"
+            )
+        rows: Tensor = self.embedder(torch.cat([x, y.unsqueeze(-1)], dim=-1))
+        return rows
+
+    def attend(self, context: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict from embedded context [..., C, d] and target rows [..., T, d].
+
+        Returns (mean [..., T], std [..., T]), see `forward`.
+        """
+        count = context.shape[-2]
+        if count == 0:
+            raise ValueError("a prediction needs at least one context question")
+        rows = torch.cat([context, target], dim=-2)
+        *layers, last = self.encoder.layers
+        for layer in layers:
+            rows = layer(rows, rows[..., :count, :])
+        # Nothing reads the context rows after the last layer.
+        rows = last(rows[..., count:, :], rows[..., :count, :])
+        mean, log_std = self.predictor(rows).unbind(dim=-1)
+        return mean, log_std.exp()
+
+    def forward(
+        self, context_x: Tensor, context_y: Tensor, target_x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict all targets in one pass.
+
+        Args:
+            context_x: [..., C, dim_x] embeddings of the context options.
+            context_y: [..., C] their shares.
+            target_x: [..., T, dim_x] embeddings of the target options.
+
+        Returns:
+            mean [..., T] (a softmax over each question's options gives the shares) and
+            std [..., T], both raw outputs of the head with std = exp(second output).
+
+        Raises:
+            ValueError: shapes that do not fit, or no context row.
+        """
+        target_y = target_x.new_zeros(target_x.shape[:-1])
+        return self.attend(self.embed(context_x, context_y), self.embed(target_x, target_y))
+
+    @torch.inference_mode()
+    def predict(
+        self, context_x: Tensor, context_y: Tensor, target_x: Tensor, target_options: Tensor
+    ) -> Tensor:
+        """Return the predicted share of each target option, [T]; sums to 1 per question.
+
+        Args:
+            context_x: [C, dim_x]; context_y: [C]; target_x: [T, dim_x].
+            target_options: [Q] int64 option count of each target question, summing to T.
+        """
+        mean, _ = self(context_x, context_y, target_x)
+        return segment_softmax(mean, target_options)
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:
+        # The mixin falls back to pickled weights when a repository has no model.safetensors.
+        raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
+
+
+def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
+    """Softmax within consecutive segments: values [T] in segments of lengths options [Q]."""
+    inside = torch.arange(int(options.max()), device=options.device) < options[:, None]
+    padded = values.new_full(inside.shape, -torch.inf).masked_scatter(inside, values)
+    return padded.softmax(dim=-1)[inside]
+
+
+def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
+    """Log density [T] of true shares [T] under Normal(predicted share [T], std [T]).
+
+    This is the GPO likelihood; `mean` is already a softmax over each question's options.
+    """
+    return torch.distributions.Normal(mean, std).log_prob(shares)
+
+
+def task_loss(model: GPO, task: Task) -> tuple[Tensor, Tensor]:
+    """Return (loss, predicted shares [T]) of one task.
+
+    The loss is the negative log-likelihood averaged over target rows, in nats.
+    """
+    mean, std = model(task.context_x, task.context_y, task.target_x)
+    predicted = segment_softmax(mean, task.target_options)
+    return -log_likelihood(predicted, std, task.target_y).mean(), predicted

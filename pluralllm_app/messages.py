@@ -1,0 +1,153 @@
+"""What server and clients say to each other; the one place that knows the layout of messages.
+
+query     ->  (empty)              <- `NodeDescription`
+train     ->  arrays, config       <- arrays, metrics (`Update`)
+evaluate  ->  arrays, config       <- metrics (`Evaluation`)
+
+Nothing of a group's partition is in a message: no text, share or embedding; only weights,
+counts, names and scores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from pluralllm_app.metrics import GroupScores
+
+ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
+ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
+QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class NodeDescription:
+    """A node's answer to the query: which group it holds, and of which survey."""
+
+    group: str
+    role: str  # "train" or "evaluation"
+    questions: int
+    survey: str
+    fingerprint: str
+    dim: int
+    metric: str
+    version: str  # of pluralllm_app
+
+    def to_content(self) -> RecordDict:
+        return RecordDict({DESCRIPTION: ConfigRecord(asdict(self))})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> "NodeDescription":
+        """Read a description; raises ValueError where the record is not one."""
+        records = content.config_records
+        if DESCRIPTION not in records:
+            raise ValueError("it sent no description")
+        fields: Mapping[str, Any] = records[DESCRIPTION]
+        for name, kind in cls.__annotations__.items():
+            if type(fields.get(name)) is not kind:
+                raise ValueError(f"its description has no valid {name!r}")
+        return cls(**{name: fields[name] for name in cls.__annotations__})
+
+
+@dataclass(frozen=True)
+class Update:
+    """A group's answer to a train message."""
+
+    weights: Weights
+    questions: int  # train questions, the update's weight in the average
+    loss: float
+    js_divergence: float
+
+    def to_content(self) -> RecordDict:
+        metrics = MetricRecord(
+            {QUESTIONS: self.questions, LOSS: self.loss, JS_DIVERGENCE: self.js_divergence}
+        )
+        return RecordDict({ARRAYS: weights_to_record(self.weights), METRICS: metrics})
+
+    @classmethod
+    def from_content(cls, content: RecordDict, like: Weights, questions: int) -> "Update":
+        """Read and check an update; raises ValueError saying what is wrong with it.
+
+        Args:
+            content: untrusted content of the reply.
+            like: weights whose names, shapes and type the update must have.
+            questions: train questions the group has; the update must report this count.
+        """
+        if set(content.array_records) != {ARRAYS} or set(content.metric_records) != {METRICS}:
+            raise ValueError("it is not an update: one record of arrays, one of metrics")
+        metrics = content.metric_records[METRICS]
+        if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE}:
+            raise ValueError("its metrics are not those of an update")
+        values = [metrics[key] for key in (QUESTIONS, LOSS, JS_DIVERGENCE)]
+        if any(isinstance(value, list) or not np.isfinite(value) for value in values):
+            raise ValueError("its metrics are not finite numbers")
+        if values[0] != questions:
+            raise ValueError(f"it claims {values[0]} train questions, the roster has {questions}")
+        weights = record_to_weights(content.array_records[ARRAYS])
+        check_weights(weights, like)
+        return cls(weights, questions, float(values[1]), float(values[2]))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A group's answer to an evaluate message."""
+
+    scores: GroupScores
+    loss: float
+
+    def to_content(self) -> RecordDict:
+        metrics = MetricRecord(
+            {
+                LOSS: self.loss,
+                "questions": self.scores.questions.tolist(),
+                "scores": self.scores.scores.tolist(),
+            }
+        )
+        return RecordDict({METRICS: metrics})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> "Evaluation":
+        """Read and check an evaluation; raises ValueError saying what is wrong with it."""
+        metrics = content.metric_records.get(METRICS, {})
+        if set(metrics) != {LOSS, "questions", "scores"}:
+            raise ValueError("it is not an evaluation")
+        questions, scores = np.array(metrics["questions"]), np.array(metrics["scores"])
+        if questions.ndim != 1 or questions.shape != scores.shape or not len(scores):
+            raise ValueError("its scores do not match its questions")
+        if not (np.issubdtype(questions.dtype, np.integer) and np.diff(questions).all()):
+            raise ValueError("its questions are not distinct whole numbers")
+        loss = metrics[LOSS]
+        if isinstance(loss, list) or not np.isfinite(loss) or not np.isfinite(scores).all():
+            raise ValueError("its loss or scores are not finite numbers")
+        if scores.min() < 0 or scores.max() > 1:
+            raise ValueError("its scores are not between 0 and 1")
+        return cls(GroupScores(questions, scores.astype(np.float64)), float(loss))
+
+
+def weights_to_record(weights: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Pack named arrays for a message."""
+    return ArrayRecord({name: Array(array) for name, array in weights.items()})
+
+
+def record_to_weights(record: ArrayRecord) -> Weights:
+    """Unpack named arrays of a message; raises ValueError where one does not read (no pickle)."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def check_weights(weights: Weights, like: Weights) -> None:
+    """Raise ValueError unless `weights` has the names, shapes, type of `like` and is finite."""
+    if set(weights) != set(like):
+        raise ValueError("its arrays are not those of the predictor")
+    for name, array in weights.items():
+        if array.shape != like[name].shape or array.dtype != like[name].dtype:
+            raise ValueError(
+                f"{name} is {array.dtype} {array.shape}, "
+                f"not {like[name].dtype} {like[name].shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are not finite")

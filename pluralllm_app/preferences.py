@@ -1,0 +1,130 @@
+"""One group's preferences, and the tasks drawn from them.
+
+A *preference set* holds all questions one group answered: for each question the rows of its
+options in the survey's embedding table, and the share of the group that picks each option.
+A *task* is a few of them as context (shares given) and others as target (shares to predict).
+Everything here is flat: the options of question 0, then of question 1, and so on, so that no
+function loops over questions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pluralllm_app.seeding import generator
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def segment_rows(first: Ints, lengths: Ints) -> Ints:
+    """Concatenate the ranges ``first[i] : first[i] + lengths[i]``.
+
+    >>> segment_rows(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
+    ends = np.cumsum(lengths)
+    offsets = np.repeat(first - (ends - lengths), lengths)
+    rows: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + offsets
+    return rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """Context and target questions of one group, ready for the predictor.
+
+    Shapes: C context option rows, T target option rows, Q target questions.
+    """
+
+    context_x: torch.Tensor  # [C, dim_x] float32 embeddings
+    context_y: torch.Tensor  # [C] float32 shares
+    target_x: torch.Tensor  # [T, dim_x] float32 embeddings
+    target_y: torch.Tensor  # [T] float32 shares
+    target_options: torch.Tensor  # [Q] int64 option counts, summing to T
+
+
+@dataclass(frozen=True)
+class PreferenceSet:
+    """All questions one group answered (Q questions, R option rows in all)."""
+
+    group: str
+    embeddings: torch.Tensor  # [table rows, dim_x] float16: the survey's whole option table
+    questions: Ints  # [Q] index of each question in the survey, ascending
+    first_rows: Ints  # [Q] row of each question's first option in `embeddings`
+    options: Ints  # [Q] option counts, each >= 2
+    shares: Floats  # [R] share of the group that picks each option; sums to 1 per question
+    values: Floats | None = None  # [R] ordinal values of the options, for the Wasserstein score
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    @property
+    def starts(self) -> Ints:
+        """[Q] position of each question's first option in `shares`."""
+        starts: Ints = np.cumsum(self.options) - self.options
+        return starts
+
+    def table_rows(self, positions: Ints) -> Ints:
+        """Rows of the embedding table for the questions at `positions`, flat."""
+        return segment_rows(self.first_rows[positions], self.options[positions])
+
+    def share_rows(self, positions: Ints) -> Ints:
+        """Indices into `shares` (and `values`) for the questions at `positions`, flat."""
+        return segment_rows(self.starts[positions], self.options[positions])
+
+    def task(self, context: Ints, target: Ints, device: torch.device | str = "cpu") -> Task:
+        """Gather the questions at positions `context` and `target` (each [n], in 0..Q-1)."""
+
+        def rows(positions: Ints) -> tuple[torch.Tensor, torch.Tensor]:
+            table = torch.from_numpy(self.table_rows(positions)).to(self.embeddings.device)
+            shares = torch.from_numpy(self.shares[self.share_rows(positions)])
+            return self.embeddings[table].to(device, torch.float32), shares.to(device)
+
+        context_x, context_y = rows(context)
+        target_x, target_y = rows(target)
+        options = torch.from_numpy(self.options[target]).to(device)
+        return Task(context_x, context_y, target_x, target_y, options)
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """How many questions a training task draws; both bounds of a range are inclusive."""
+
+    context_min: int
+    context_max: int
+    target_min: int
+    target_max: int
+
+
+def draw_task(candidates: Ints, size: TaskSize, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Draw disjoint context and target positions from `candidates` (the paper takes U[9, 90] each).
+
+    Where the group has too few questions for the numbers drawn, the context gives way first, down
+    to its minimum, then the target.
+    """
+    context = int(rng.integers(size.context_min, size.context_max, endpoint=True))
+    target = int(rng.integers(size.target_min, size.target_max, endpoint=True))
+    context = max(size.context_min, min(context, len(candidates) - target))
+    target = min(target, len(candidates) - context)
+    drawn = rng.permutation(candidates)[: context + target]
+    return drawn[:context], drawn[context:]
+
+
+def train_count(questions: int, fraction: float) -> int:
+    """How many of a train group's questions it trains on.
+
+    All but the held-out ones: the rounded `fraction`, at least one.
+    """
+    return questions - max(1, round(questions * fraction))
+
+
+def hold_out(preferences: PreferenceSet, fraction: float, seed: int) -> tuple[Ints, Ints]:
+    """Split a group's positions 0..Q-1 into (train, held-out), both ascending.
+
+    Which questions are held out depends on the seed and the group's name alone.
+    """
+    order = generator(seed, "hold-out", preferences.group).permutation(len(preferences))
+    count = train_count(len(preferences), fraction)
+    return np.sort(order[:count]), np.sort(order[count:])

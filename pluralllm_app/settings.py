@@ -1,0 +1,296 @@
+"""Run config -> frozen, checked dataclasses; the only module that knows the key names.
+
+Keys are kebab-case in `[tool.flwr.app.config]` of pyproject.toml, which holds every default, and
+snake_case here. A strategy's own options are prefixed with its name (``fedprox.mu``) and belong to
+`federation.strategies`.
+"""
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pluralllm_app.errors import SettingsError
+from pluralllm_app.nearest import did_you_mean
+
+Scalar = bool | int | float | str
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number: `low` inclusive; `high` inclusive, or exclusive if `below`."""
+
+    low: float
+    high: float = math.inf
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value < self.high if self.below else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        low = "above 0" if 0 < self.low < 1e-300 else f"at least {self.low:g}"
+        if math.isinf(self.high):
+            return low
+        return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
+
+
+Positive = Annotated[float, Range(math.nextafter(0, 1))]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1, below=True)]
+PositiveFraction = Annotated[float, Range(math.nextafter(0, 1), 1, below=True)]
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Sizes of the predictor, see `gpo.GPO`."""
+
+    d_model: Count
+    emb_depth: Count
+    dim_feedforward: Count
+    nhead: Count
+    num_layers: Count
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Local training of one group in one round, see `training.train_group`."""
+
+    local_steps: Count
+    tasks_per_step: Count
+    context_min: Count
+    context_max: Count
+    target_min: Count
+    target_max: Count
+    held_out_fraction: PositiveFraction
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    momentum: Fraction
+    schedule: Literal["constant", "cosine"]
+    schedule_steps: CountOrZero
+    clip_norm: NonNegative
+    client_optimizer_state: Literal["reset", "keep"]
+    client_threads: Count
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """When and on which contexts groups are scored, see `evaluation.score_group`."""
+
+    evaluate_every: Count
+    evaluation_draws: Count
+    evaluation_context: Count
+    evaluation_seed: CountOrZero
+
+
+@dataclass(frozen=True)
+class FederationSettings:
+    """The server's side of a run."""
+
+    seed: CountOrZero
+    rounds: Count
+    strategy: str
+    weighting: Literal["questions", "uniform"]
+    train_groups_per_round: CountOrZero
+    min_train_groups: Count
+    expected_nodes: CountOrZero
+    start_timeout: Positive
+    round_timeout: Positive
+    checkpoint_every: Count
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run.
+
+    `survey` and `out` are absolute paths: app processes run in Flower's working directory.
+    """
+
+    survey: Path
+    out: Path
+    model: ModelSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    federation: FederationSettings
+    strategy_options: Mapping[str, Scalar]  # every dotted key, e.g. {"fedprox.mu": 0.01, ...}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Scalar]) -> "Settings":
+        """Check a whole run config: unknown and missing names, types, ranges, combinations.
+
+        Empty `survey` and `out` are taken from the environment variables PLURALLLM_SURVEY and
+        PLURALLLM_OUT, since `flwr run` takes either a file of settings or single ones.
+
+        Raises:
+            SettingsError: naming the key and the remedy.
+        """
+        options = {key: value for key, value in config.items() if "." in key}
+        sections = {
+            "model": ModelSettings,
+            "training": TrainingSettings,
+            "evaluation": EvaluationSettings,
+            "federation": FederationSettings,
+        }
+        known = ["survey", "out", *(key for kind in sections.values() for key in _keys(kind))]
+        check_names(config, [*known, *options])
+        settings = cls(
+            survey=_absolute_path(config, "survey"),
+            out=_absolute_path(config, "out"),
+            strategy_options=options,
+            **{name: read_section(kind, config) for name, kind in sections.items()},
+        )
+        _check_combinations(settings)
+        return settings
+
+
+def _keys(kind: type, prefix: str = "") -> list[str]:
+    start = f"{prefix}." if prefix else ""
+    return [start + field.name.replace("_", "-") for field in fields(kind)]
+
+
+def check_names(config: Mapping[str, Scalar], known: Collection[str]) -> None:
+    """Refuse keys that are unknown (with the nearest known ones) or missing."""
+    for key in config:
+        if key not in known:
+            raise SettingsError(f"unknown setting {key!r}: {did_you_mean(key, known)}")
+    missing = [key for key in known if key not in config]
+    if missing:
+        raise SettingsError(f"the run config lacks {', '.join(missing)}; see pyproject.toml")
+
+
+def read_section(kind: type[Section], config: Mapping[str, Scalar], prefix: str = "") -> Section:
+    """Read and check the fields of dataclass `kind`, keys prefixed with ``prefix.`` if given."""
+    hints = get_type_hints(kind, include_extras=True)
+    names = [field.name for field in fields(kind)]
+    keys = _keys(kind, prefix)
+    check_names({key: config[key] for key in keys if key in config}, keys)
+    return kind(
+        **{
+            name: _checked(key, config[key], hints[name])
+            for name, key in zip(names, keys, strict=True)
+        }
+    )
+
+
+def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:
+    """Refuse a value that is none of `choices`, suggesting the nearest."""
+    if value not in choices:
+        raise SettingsError(
+            f"{key} = {value!r} is not known: {did_you_mean(str(value), choices)} "
+            f"Take one of {', '.join(choices)}."
+        )
+
+
+def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
+    if get_origin(hint) is Literal:
+        check_choice(key, value, get_args(hint))
+        return value
+    bounds = None
+    if get_origin(hint) is Annotated:
+        hint, bounds = get_args(hint)
+    accepted: type | UnionType = int | float if hint is float else hint
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
+        raise SettingsError(f"{key} = {value!r} must be {kind}")
+    if isinstance(bounds, Range) and not (math.isfinite(value) and value in bounds):
+        raise SettingsError(f"{key} = {value} must be {bounds}")
+    return float(value) if hint is float else value
+
+
+def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path:
+    variable = f"PLURALLLM_{key.upper()}"
+    text = str(config[key]) or os.environ.get(variable, "")
+    if not text:
+        raise SettingsError(f"{key} is not set: give {key}=\"/absolute/path\" or ${variable}")
+    path = Path(text)
+    if not path.is_absolute():
+        raise SettingsError(
+            f"{key} = {text!r} must be an absolute path: Flower runs the app elsewhere"
+        )
+    return path
+
+
+def _check_combinations(settings: Settings) -> None:
+    training, federation = settings.training, settings.federation
+    for kind, low, high in (
+        ("context", training.context_min, training.context_max),
+        ("target", training.target_min, training.target_max),
+    ):
+        if low > high:
+            raise SettingsError(f"{kind}-min = {low} is above {kind}-max = {high}")
+    if settings.model.d_model % settings.model.nhead:
+        raise SettingsError(
+            f"d-model = {settings.model.d_model} is not a multiple of nhead = "
+            f"{settings.model.nhead}"
+        )
+    if training.momentum and training.optimizer != "sgd":
+        raise SettingsError(f"momentum is for optimizer = 'sgd', not {training.optimizer!r}")
+    if training.client_optimizer_state == "keep" and training.optimizer == "sgd":
+        if not training.momentum:
+            raise SettingsError(
+                "client-optimizer-state = 'keep' keeps nothing of sgd without momentum: "
+                "set momentum, or client-optimizer-state = 'reset'"
+            )
+    if training.schedule_steps and training.schedule == "constant":
+        raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
+    per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
+    if per_round and per_round < quorum:
+        raise SettingsError(
+            f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
+        )
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Join nested TOML tables into flat dotted keys, as Flower does."""
+    flat: dict[str, Scalar] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, Scalar):
+            flat[prefix + key] = value
+        else:
+            raise SettingsError(f"{prefix}{key} must be a number, a text, true or false")
+    return flat
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; a missing or malformed one is a SettingsError."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+def read_defaults(pyproject: Path) -> dict[str, Scalar]:
+    """Every setting with its default, from `[tool.flwr.app.config]` of a pyproject.toml."""
+    return flatten(read_toml(pyproject)["tool"]["flwr"]["app"]["config"])
+
+
+_PAIR = re.compile(r"""([\w.-]+)=("[^"]*"|'[^']*'|\S+)""")
+
+
+def parse_overrides(texts: list[str]) -> dict[str, Scalar]:
+    """Parse ``'key=value key2=value2'`` strings; a value is TOML, or a bare word."""
+    overrides: dict[str, Scalar] = {}
+    for text in texts:
+        rest = _PAIR.sub("", text).strip()
+        if rest:
+            raise SettingsError(f"cannot read {rest!r} in {text!r}: write key=value")
+        for key, value in _PAIR.findall(text):
+            try:
+                parsed = tomllib.loads(f"value = {value}")["value"]
+            except tomllib.TOMLDecodeError:
+                parsed = value
+            overrides |= flatten({key: parsed})
+    return overrides

@@ -1,0 +1,160 @@
+"""Local training: a few optimiser steps on tasks drawn from a group's train questions."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pluralllm_app.gpo import GPO, task_loss
+from pluralllm_app.metrics import js_divergence
+from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, hold_out
+from pluralllm_app.seeding import generator
+from pluralllm_app.settings import TrainingSettings
+
+OptimizerState = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """What a run of optimiser steps reports, averaged over its tasks."""
+
+    loss: float  # negative log-likelihood per target row, nats; may be negative
+    js_divergence: float  # per target question, nats; never negative (for q-FedAvg)
+
+
+def make_optimizer(model: GPO, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser `settings` ask for, over all parameters of `model`."""
+    parameters, decay = model.parameters(), settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=1.0, momentum=settings.momentum, weight_decay=decay, fused=True
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(parameters, lr=1.0, weight_decay=decay, fused=True)
+
+
+def learning_rates(settings: TrainingSettings, first: int, count: int, total: int) -> list[float]:
+    """Learning rates of the global steps first .. first+count-1 of a run of `total` steps.
+
+    ``cosine`` is lr (1 + cos(pi t / T)) / 2 with T = `schedule_steps` (0: all steps of the run).
+    After T steps the rate climbs again: with T below `total` this is the published protocol's
+    cosine annealing, which swings between lr and 0 every T steps.
+    """
+    if settings.schedule == "constant":
+        return [settings.learning_rate] * count
+    period = settings.schedule_steps or total
+    return [
+        settings.learning_rate * (1 + math.cos(math.pi * step / period)) / 2
+        for step in range(first, first + count)
+    ]
+
+
+def run_steps(
+    model: GPO,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Sequence[Task]],
+    rates: Sequence[float],
+    clip_norm: float = 0.0,
+    proximal_mu: float = 0.0,
+) -> StepStatistics:
+    """Take one optimiser step per batch of tasks, the loss averaged over the batch's tasks.
+
+    Args:
+        batches: as many as there are `rates`.
+        clip_norm: largest norm of the whole gradient; 0 for no clipping.
+        proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
+    """
+    parameters = list(model.parameters())
+    start = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
+    losses: list[Tensor] = []
+    outcomes: list[tuple[Tensor, Task]] = []
+    for batch, rate in zip(batches, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        for task in batch:
+            loss, predicted = task_loss(model, task)
+            (loss / len(batch)).backward()
+            losses.append(loss.detach())
+            outcomes.append((predicted.detach(), task))
+        for parameter, origin in zip(parameters, start, strict=False):
+            assert parameter.grad is not None
+            parameter.grad.add_(parameter.detach() - origin, alpha=proximal_mu)
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+    # Read back once, after the last step, so that a GPU never waits in between.
+    divergences = js_divergence(
+        torch.cat([predicted for predicted, _ in outcomes]).cpu().numpy(),
+        torch.cat([task.target_y for _, task in outcomes]).cpu().numpy(),
+        torch.cat([task.target_options for _, task in outcomes]).cpu().numpy(),
+    )
+    return StepStatistics(float(torch.stack(losses).mean()), float(divergences.mean()))
+
+
+def train_group(
+    model: GPO,
+    preferences: PreferenceSet,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    evaluation_seed: int,
+    round_number: int,
+    rounds: int,
+    proximal_mu: float = 0.0,
+    optimizer_state: OptimizerState | None = None,
+) -> tuple[StepStatistics, OptimizerState]:
+    """Train `model` in place for one round on one group's train questions.
+
+    Args:
+        seed: keys the task draws, with the group's name and the round.
+        evaluation_seed: keys the split into train and held-out questions.
+        round_number: 1-based; places the round's steps in the schedule of `rounds` rounds.
+        optimizer_state: moments of the group's last round; None starts afresh.
+
+    Returns:
+        Statistics over the round's tasks, and the optimiser's state after it.
+    """
+    train, _ = hold_out(preferences, settings.held_out_fraction, evaluation_seed)
+    size = TaskSize(
+        settings.context_min, settings.context_max, settings.target_min, settings.target_max
+    )
+    rng = generator(seed, "tasks", preferences.group, round_number)
+    device = next(model.parameters()).device
+    batches = (
+        [
+            preferences.task(*draw_task(train, size, rng), device)
+            for _ in range(settings.tasks_per_step)
+        ]
+        for _ in range(settings.local_steps)
+    )
+    first = (round_number - 1) * settings.local_steps
+    rates = learning_rates(settings, first, settings.local_steps, rounds * settings.local_steps)
+    optimizer = make_optimizer(model, settings)
+    if optimizer_state:
+        _load_state(optimizer, optimizer_state)
+    statistics = run_steps(model, optimizer, batches, rates, settings.clip_norm, proximal_mu)
+    return statistics, _dump_state(optimizer)
+
+
+def _dump_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
+    """Flatten an optimiser's state to arrays named ``<parameter index>.<quantity>``."""
+    return {
+        f"{index}.{name}": tensor.cpu().numpy()
+        for index, quantities in optimizer.state_dict()["state"].items()
+        for name, tensor in quantities.items()
+    }
+
+
+def _load_state(optimizer: torch.optim.Optimizer, arrays: Mapping[str, NDArray]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, array in arrays.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = torch.from_numpy(array.copy())
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
