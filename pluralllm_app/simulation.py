@@ -32,7 +32,9 @@ from pluralllm_app.errors import UserError
 
 _MARKER = "PLURALLLM_SIMULATION"
 _GRACE_SECONDS = 2.0
+_EXCEPTION_PREFIX = "Simulation failed with exception: "
 _GENERIC_FAILURE = "An error was encountered. Ending simulation."
+_PROCESS_LOST = "No heartbeat received from the task"
 
 # One interpreter submits the run, follows it to its end and asks for the outcome: a second `flwr`
 # command would import Flower once more, for more than a second. It ends the SuperLink, and with it
@@ -204,12 +206,21 @@ class Simulation:
 
     def _read_outcome(self) -> None:
         # `flwr run` exits 0 even where the app raised: only the list of runs tells the outcome.
-        run = json.loads((self._root / "outcome.json").read_text("utf-8"))["runs"][0]
+        answer = json.loads((self._root / "outcome.json").read_text("utf-8"))
+        if not answer["success"]:
+            self._outcome = "failed"
+            self.error = f"Flower does not tell how the run ended: {answer['error-message']}"
+            return
+        run = answer["runs"][0]
         self._outcome = run["status"].removeprefix("finished:")
         if self._outcome != "completed":
-            error = run["status-details"].removeprefix("Simulation failed with exception: ")
+            error = run["status-details"].removeprefix(_EXCEPTION_PREFIX)
             if error == _GENERIC_FAILURE:
                 error = _first_exception(self._logged()) or error
+            elif error == _PROCESS_LOST:
+                error = (
+                    "the run's process was killed, perhaps because memory ran out: use fewer actors"
+                )
             self.error = error or f"the run was {self._outcome}"
 
     def _fail(self) -> None:
@@ -315,7 +326,8 @@ def _first_exception(logged: str) -> str | None:
 
 
 def _cause(logged: str) -> str:
-    """Return the last telling lines of a log: no tracebacks, no boxes, no notices."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in logged.splitlines() if not line.startswith("  ")]
-    noise = re.compile(r"Traceback|Usage:|Try |Using SuperLink|INFO|WARNING|Error$|.* INFO \[|$")
-    return " ".join([line for line in lines if not noise.match(line)][-3:]) or "no reason was given"
+    """Return the last lines of a log that say what went wrong, without notices and tracebacks."""
+    notice = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
+    lines = [line for line in logged.splitlines() if line.strip() and not notice.match(line)]
+    causes = [re.sub(r"^(ERROR :|.* ERROR \[[\w.]+\])", "", line).strip("│ ") for line in lines]
+    return "; ".join(causes[-3:]) or "no reason was given"
