@@ -1,6 +1,6 @@
 """The demo survey: synthetic groups, questions and answers, made from a seed.
 
-Each group has a position in a space of three values: openness, renewal and common provision. Each
+Each group has a position in a space of two values: openness and common provision. Each
 option has a stance in the same space, read off the phrases in the question and option texts, so
 that a predictor can learn it from their embeddings. Of group g, the share that picks option o is
 
@@ -33,24 +33,20 @@ TRAIN_GROUPS = (
 )  # fmt: skip
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
-CONVICTION = 1.5
+CONVICTION = 2.0
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most
 
-Stance = NDArray[np.float64]  # [3] position an option stands for
+Stance = NDArray[np.float64]  # [2] position an option stands for
 
 # The two ends of each value: what those who hold it would do about a topic.
 PHRASES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (  # openness
-        ("open {} to newcomers", "share {} with our neighbours", "learn from abroad about {}"),
-        ("keep {} in local hands", "guard {} against outsiders", "favour our own people in {}"),
-    ),
-    (  # renewal
-        ("modernise {}", "try bold new ideas in {}", "let young people reshape {}"),
-        ("preserve the old customs of {}", "leave {} as it always was", "ask elders about {}"),
+        ("open {} to newcomers", "welcome foreign ideas in {}", "share {} with our neighbours"),
+        ("keep {} in local hands", "guard {} against outsiders", "put our own people first in {}"),
     ),
     (  # common provision
-        ("pay for {} from common funds", "guarantee {} to everyone", "run {} as a public service"),
+        ("pay for {} from common funds", "run {} as a public service", "make {} free for everyone"),
         ("leave {} to private firms", "let each household pay for {}", "have firms compete in {}"),
     ),
 )
@@ -87,13 +83,13 @@ SCALES = (
     Scale("Would it be good or bad to {}?", ("Good", "Neither good nor bad", "Bad")),
     Scale("Would you vote for a plan to {}?", ("Yes, for it", "No, against it")),
 )
-CHOICES = (
-    ("Which of these two comes closer to your view on {}?", 2),
-    ("What should come first when it comes to {}?", 3),
-    ("Which plan for {} would you back?", 4),
-    ("Of these aims for {}, which one matters most to you?", 6),
+CHOICES = (  # question form, options, how many questions per topic
+    ("Which of these two comes closer to your view on {}?", 2, 4),
+    ("What should come first when it comes to {}?", 3, 3),
+    ("Which plan for {} would you back?", 4, 3),
+    ("Of these aims for {}, which one matters most to you?", 6, 2),
 )
-SCALED_PER_TOPIC, CHOICES_PER_TOPIC = 9, 8  # 24 topics: 408 questions
+SCALED_PER_TOPIC = 5  # with the 12 choices and 24 topics: 408 questions
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class _Question:
     text: str
     options: tuple[str, ...]
     values: tuple[float, ...] | None
-    stances: NDArray[np.float64]  # [options, 3]
+    stances: NDArray[np.float64]  # [options, 2]
     appeal: NDArray[np.float64]  # [options]
 
 
@@ -136,7 +132,7 @@ def demo(seed: int = 0) -> RawSurvey:
 
 
 def _position(name: str, seed: int) -> Stance:
-    """Return a group's [3] position, uniform on a shell so that no group is without values."""
+    """Return a group's [2] position, uniform on a shell so that no group is without values."""
     rng = generator(seed, "demo position", name)
     direction = rng.normal(size=len(PHRASES))
     position: Stance = direction / np.linalg.norm(direction) * rng.uniform(0.8, 1.4)
@@ -145,7 +141,7 @@ def _position(name: str, seed: int) -> Stance:
 
 def _questions_on(topic: str, seed: int) -> Iterator[_Question]:
     rng = generator(seed, "demo questions", topic)
-    weight = rng.uniform(0.6, 1.4)
+    weight = rng.uniform(0.8, 1.2)
     phrases = [
         (phrase, axis, sign)
         for axis, ends in enumerate(PHRASES)
@@ -165,21 +161,21 @@ def _questions_on(topic: str, seed: int) -> Iterator[_Question]:
             scale.degrees[:, None] * stances[row],
             scale.degrees * appeal[row] - 0.8 * scale.degrees**2,
         )
-    for number in range(CHOICES_PER_TOPIC):
-        text, size = CHOICES[number % len(CHOICES)]
-        rows = rng.permutation(len(phrases))[:size]
-        yield _Question(
-            text.format(topic),
-            tuple(phrases[row][0].format(topic).capitalize() for row in rows),
-            None,
-            stances[rows],
-            appeal[rows],
-        )
+    for text, size, repeats in CHOICES:
+        # Questions of one form have no option in common, so that no two are the same.
+        for rows in rng.permutation(len(phrases)).reshape(-1, size)[:repeats]:
+            yield _Question(
+                text.format(topic),
+                tuple(phrases[row][0].format(topic).capitalize() for row in rows),
+                None,
+                stances[rows],
+                appeal[rows],
+            )
 
 
 def _appeal(phrase: str, seed: int) -> float:
     """Return how much everyone likes a phrase, whatever the topic."""
-    return float(generator(seed, "demo appeal", phrase).normal(0, 0.4))
+    return float(generator(seed, "demo appeal", phrase).normal(0, 0.3))
 
 
 def _observe(
