@@ -45,8 +45,10 @@ superlink, port, outcome, *run = sys.argv[1:]
 
 def follow_parent():
     sys.stdin.read()
-    os.kill(int(superlink), signal.SIGTERM)
-    os._exit(1)
+    try:
+        os.kill(int(superlink), signal.SIGTERM)
+    finally:
+        os._exit(1)
 
 def flwr(*arguments):
     try:
@@ -80,7 +82,7 @@ class Resources:
     """CPUs, and so torch threads, of each actor."""
     gpus: int = 0
     gpu_share: float = 0.0
-    """Share of one GPU (or number of whole GPUs) of each actor; 0 hides the GPUs from it."""
+    """Share of one GPU of each actor; 0 hides the GPUs from it."""
 
 
 def share_out(groups: int, threads: int, actors: int | None, cpus: int, gpus: int) -> Resources:
@@ -99,8 +101,6 @@ def share_out(groups: int, threads: int, actors: int | None, cpus: int, gpus: in
         raise UserError(f"{actors} actors cannot serve {groups} groups: ask for 1 to {groups}")
     if gpus == 0:
         return Resources(groups, actors, threads)
-    if gpus >= actors:
-        return Resources(groups, actors, threads, gpus, float(gpus // actors))
     # An actor's share must lie on one GPU, and Ray counts in steps of 1e-4: 2 GPUs for 3 actors
     # means a half each, for of two thirds only one would fit on a GPU and the third would wait.
     return Resources(groups, actors, threads, gpus, 10_000 // -(-actors // gpus) / 10_000)
@@ -177,6 +177,7 @@ class Simulation:
 
         bin_dir = Path(sys.executable).parent
         superlink = [str(bin_dir / "flower-superlink"), "--insecure", "--simulation"]
+        # By default it would install the app's dependencies anew for every run.
         superlink += ["--disable-runtime-dependency-installation"]
         superlink += ["--host", "127.0.0.1", "--port", str(port)]
         run = [str(self._app.resolve()), "simulation", "--stream"]
@@ -218,9 +219,7 @@ class Simulation:
             if error == _GENERIC_FAILURE:
                 error = _first_exception(self._logged()) or error
             elif error == _PROCESS_LOST:
-                error = (
-                    "the run's process was killed, perhaps because memory ran out: use fewer actors"
-                )
+                error = "the run's process was killed, perhaps out of memory: use fewer actors"
             self.error = error or f"the run was {self._outcome}"
 
     def _fail(self) -> None:

@@ -68,7 +68,7 @@ def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (14, 2, 3, 16, 1, Resources(14, 3, 2, 1, 0.3333)),
         (14, 2, 3, 16, 2, Resources(14, 3, 2, 2, 0.5)),
         (14, 1, 2, 16, 2, Resources(14, 2, 1, 2, 1.0)),
-        (14, 1, 2, 16, 5, Resources(14, 2, 1, 5, 2.0)),
+        (14, 1, 2, 16, 5, Resources(14, 2, 1, 5, 1.0)),
     ],
 )
 def test_resources_are_shared_out(
