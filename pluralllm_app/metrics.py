@@ -24,11 +24,12 @@ def _per_question(values: Array, options: NDArray[np.int64]) -> Array:
 def js_divergence(predicted: ArrayLike, true: ArrayLike, options: NDArray[np.int64]) -> Array:
     """Jensen-Shannon divergence of each question, [Q], in nats (0 to ln 2)."""
     p, q = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    middle = (p + q) / 2
+    both = p + q
 
-    def kl_terms(shares: Array) -> Array:
-        present = shares > 0  # 0 log 0 = 0; where a share is positive, so is the middle
-        return shares * np.log(np.where(present, shares, 1.0) / np.where(present, middle, 1.0))
+    def kl_terms(shares: Array) -> Array:  # from the middle, both / 2; 0 log 0 = 0
+        present = shares > 0
+        ratio = np.divide(2 * shares, both, out=np.ones_like(shares), where=present)
+        return shares * np.log(ratio)
 
     # Rounding can leave a divergence of equal shares a hair below zero.
     return np.maximum(_per_question(kl_terms(p) + kl_terms(q), options) / 2, 0.0)

@@ -84,6 +84,22 @@ class RunRecord:
         fresh.rename(target)
 
 
+def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:
+    """Read run.json; if it still says `running`, its run was cut off: set how it ended.
+
+    Returns:
+        What run.json says then; {} where the run ended before it wrote one.
+    """
+    file = path / "run.json"
+    if not file.exists():
+        return {}
+    run: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    if run["status"] == "running":
+        run |= {"status": status, "error": error, "finished": _now()}
+        write_atomically(file, json.dumps(run, indent=2))
+    return run
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a crash leaves either the old or the new text."""
     fresh = path.with_name(f".{path.name}.new")

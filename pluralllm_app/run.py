@@ -1,0 +1,261 @@
+"""`pluralllm run`: check everything that can be checked, run the simulation, show what happens."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import TimeElapsedColumn
+from rich.table import Table
+
+from pluralllm_app.errors import SettingsError, UserError
+from pluralllm_app.settings import (
+    Scalar,
+    Settings,
+    check_names,
+    flatten,
+    parse_overrides,
+    read_defaults,
+    read_toml,
+)
+from pluralllm_app.simulation import Resources, Simulation, share_out
+
+APP = Path(__file__).resolve().parent.parent
+DEMO = Path("data", "demo")
+POLL_SECONDS = 0.1
+
+
+def run(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    actors: int | None,
+    console: Console,
+) -> None:
+    """Run the federation of a survey in Flower's simulation and print its results.
+
+    Raises:
+        UserError: anything the user can mend; the run directory, if it was begun, says so too.
+    """
+    run_config = read_run_config(survey, config, overrides, out)
+    if not run_config["survey"]:
+        run_config["survey"] = str(_demo_survey(console))
+    settings = Settings.from_config(run_config)
+    resources = check_run(settings, actors)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    console.print(
+        f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
+        f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
+        f"thread{'s' if resources.threads > 1 else ''}"
+        + (f", {resources.gpu_share:g} GPU each" if resources.gpus else "")
+    )
+    rounds = _run_simulation(settings, run_config, resources, console)
+    _print_results(settings, rounds, console)
+
+
+def read_run_config(
+    survey: Path | None, config: Path | None, overrides: list[str], out: Path | None
+) -> dict[str, Scalar]:
+    """Merge defaults, a file of settings, single settings and the paths given as options.
+
+    Raises:
+        SettingsError: an unknown name (with the nearest known ones) or an unreadable file.
+    """
+    pyproject = APP / "pyproject.toml"
+    if not pyproject.exists():
+        raise UserError(
+            f"{pyproject} is missing: Flower needs the app's source tree, so install it from a "
+            "checkout with `pip install -e .`"
+        )
+    defaults = read_defaults(pyproject)
+    given = (flatten(read_toml(config)) if config else {}) | parse_overrides(overrides)
+    check_names(defaults | given, defaults)
+    merged = defaults | given
+    default_out = Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-seed{merged['seed']}")
+    for key, path in (("survey", survey), ("out", out)):
+        if path is not None:
+            merged[key] = str(path)
+    merged["out"] = str(merged["out"] or os.environ.get("PLURALLLM_OUT") or default_out)
+    merged["survey"] = str(merged["survey"] or os.environ.get("PLURALLLM_SURVEY", ""))
+    for key in ("survey", "out"):
+        if merged[key]:
+            merged[key] = str(Path(str(merged[key])).expanduser().resolve())
+    return merged
+
+
+def check_run(settings: Settings, actors: int | None) -> Resources:
+    """Check survey, strategy, groups and run directory before anything is started."""
+    # Here and not above, so that `--help` and a mistyped setting answer at once.
+    import torch
+
+    from pluralllm_app.federation.roster import check_groups
+    from pluralllm_app.federation.strategies import make_strategy
+    from pluralllm_app.survey.prepared import PreparedSurvey
+
+    groups = PreparedSurvey.open(settings.survey).groups
+    make_strategy(settings)
+    check_groups([(group.name, group.role, group.questions) for group in groups], settings)
+    device = settings.training.device
+    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    if device == "cuda" and not gpus:
+        raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
+    if settings.out.exists() and any(settings.out.iterdir()):
+        raise UserError(f"{settings.out} is not empty: give another --out")
+    threads = settings.training.client_threads
+    return share_out(len(groups), threads, actors, os.cpu_count() or 1, gpus)
+
+
+def _demo_survey(console: Console) -> Path:
+    demo = APP / DEMO
+    if not demo.exists():
+        from pluralllm_app.survey.prepare import prepare
+
+        console.print("No --survey given: preparing the demo survey, which is synthetic.")
+        prepare("demo", demo, console=console)
+    return demo
+
+
+def _run_simulation(
+    settings: Settings,
+    run_config: Mapping[str, Scalar],
+    resources: Resources,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
+    from pluralllm_app.federation.record import close_unfinished
+
+    log = settings.out / "flower.log"
+    rounds: list[dict[str, Any]] = []
+    try:
+        with Simulation(APP, run_config, resources, log) as simulation:
+            for entry in _follow(simulation, settings, console):
+                rounds.append(entry)
+    except KeyboardInterrupt:
+        close_unfinished(settings.out, "stopped", "interrupted")
+        console.print(f"Stopped; what was done is in {settings.out}")
+        raise
+    record = close_unfinished(settings.out, "failed", simulation.error)
+    if record.get("status") != "completed":
+        cause = record.get("error") or simulation.error
+        raise UserError(f"the run failed: {cause}\nSee {settings.out} and its flower.log.")
+    return rounds
+
+
+def _follow(
+    simulation: Simulation, settings: Settings, console: Console
+) -> Iterator[dict[str, Any]]:
+    """Yield each round as it is recorded, showing it; ends when the run does."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    tail = _Tail(settings.out / "rounds.jsonl")
+    with Progress(*columns, console=console, transient=True) as progress:
+        rounds = settings.federation.rounds
+        bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
+        console.print(_HEADER)
+        ended = False
+        while not ended:
+            # The order matters: what was written before the end is still read after it.
+            ended = simulation.poll() is not None
+            for entry in tail.read():
+                for failure in entry["failures"]:
+                    console.print(
+                        f"  round {entry['round']}: {failure['group']} failed to "
+                        f"{failure['phase']}: {failure['reason']}",
+                        markup=False,
+                        style="yellow",
+                    )
+                if entry.get("evaluation"):
+                    console.print(_row(entry), markup=False)
+                progress.update(bar, completed=entry["round"], description=_describe(entry))
+                yield entry
+            time.sleep(POLL_SECONDS)
+
+
+class _Tail:
+    """Reads the new whole lines of a JSON-lines file that another process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._position += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+_HEADER = (
+    "round  train loss | train groups: mean   worst | evaluation groups: mean   worst      FI | "
+    "seconds"
+)
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    def scores(role: str, *keys: str) -> list[str]:
+        summary = entry["evaluation"]["roles"][role]
+        return [f"{summary[key]:.4f}" if summary else "-" for key in keys]
+
+    loss = f"{entry['train']['loss']:.4f}" if entry["train"] else "-"
+    train, evaluation = scores("train", "mean", "worst"), scores("evaluation", "mean", "worst", "fi")
+    return (
+        f"{entry['round']:>5}  {loss:>10} | {train[0]:>18} {train[1]:>7} | "
+        f"{evaluation[0]:>23} {evaluation[1]:>7} {evaluation[2]:>7} | {entry['seconds']:>7.1f}"
+    )
+
+
+def _describe(entry: Mapping[str, Any]) -> str:
+    return f"training, loss {entry['train']['loss']:.4f}" if entry.get("train") else "training"
+
+
+def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Console) -> None:
+    last = rounds[-1]["evaluation"]
+    table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
+    for column, justify in (("group", "left"), ("role", "left"), ("questions", "right")):
+        table.add_column(column, justify=justify)
+    table.add_column("untrained", justify="right")
+    table.add_column("trained", justify="right", style="bold")
+    for name, group in sorted(last["groups"].items(), key=lambda item: (item[1]["role"], item[0])):
+        before = rounds[0]["evaluation"]["groups"].get(name)
+        table.add_row(
+            name,
+            group["role"],
+            str(group["questions"]),
+            f"{before['alignment']:.4f}" if before else "-",
+            f"{group['alignment']:.4f}",
+        )
+    console.print(table)
+    for role, title in (("evaluation", "Groups never trained on"), ("train", "Train groups")):
+        if summary := last["roles"][role]:
+            console.print(
+                f"{title}: mean {summary['mean']:.4f}, pooled {summary['pooled']:.4f}, worst "
+                f"{summary['worst']:.4f} ({summary['worst_group']}), gap {summary['gap']:.4f}, "
+                f"FI {summary['fi']:.4f} over groups, {_number(summary['fi_per_question'])} per "
+                "question",
+                soft_wrap=True,
+                highlight=False,
+            )
+    console.print(f"Run directory: {settings.out}", soft_wrap=True, highlight=False)
+    strategy = "qfedavg" if settings.federation.strategy != "qfedavg" else "fedavg"
+    again = f"pluralllm run --survey {shlex.quote(str(settings.survey))} -c 'strategy={strategy}'"
+    console.print(f"Next, compare a strategy: {again}", soft_wrap=True, highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

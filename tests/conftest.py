@@ -1,0 +1,94 @@
+"""A tiny survey and the run config that fits it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
+from pluralllm_app.survey.raw import Answers, Questions
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = ("Alder", "Birch", "Cedar")
+EVALUATION = ("Dogwood", "Élan 中/..")
+# Texts and shares that a search of the bytes of messages and logs can find.
+QUESTION_TEXT = "Should the sundial face north"
+OPTION_TEXT = "Certainly so"
+
+
+def make_survey(path: Path, *, questions: int = 30, dim: int = 6) -> PreparedSurvey:
+    """Write a survey of 5 groups; 2 or 3 options a question. Cedar answers only the first 20."""
+    rng = np.random.default_rng(5)
+    options = [2 + i % 2 for i in range(questions)]
+    groups = sorted(TRAIN + EVALUATION)
+    answered = [20 if group == "Cedar" else questions for group in groups]
+    shares = [rng.dirichlet(np.ones(n)) for count in answered for n in options[:count]]
+    return write_survey(
+        path,
+        name="tiny",
+        metric="jensen-shannon",
+        embedder="none",
+        source="random numbers",
+        licence="none",
+        questions=Questions(
+            ids=[f"q{i}" for i in range(questions)],
+            texts=[f"{QUESTION_TEXT} {i}?" for i in range(questions)],
+            options=[[f"{OPTION_TEXT} {i} {j}" for j in range(n)] for i, n in enumerate(options)],
+            values=[None] * questions,
+        ),
+        embeddings=torch.from_numpy(rng.normal(size=(sum(options), dim))).to(torch.float16),
+        answers=Answers(
+            groups=groups,
+            group=np.repeat(np.arange(len(groups)), answered),
+            question=np.concatenate([np.arange(count) for count in answered]),
+            shares=np.concatenate(shares),
+        ),
+        roles=dict.fromkeys(TRAIN, "train") | dict.fromkeys(EVALUATION, "evaluation"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    return make_survey(tmp_path_factory.mktemp("surveys") / "tiny")
+
+
+TINY: dict[str, Scalar] = {
+    "rounds": 2,
+    "evaluate-every": 1,
+    "checkpoint-every": 1,
+    "local-steps": 2,
+    "context-min": 2,
+    "context-max": 4,
+    "target-min": 2,
+    "target-max": 4,
+    "evaluation-context": 3,
+    "evaluation-draws": 2,
+    "d-model": 8,
+    "emb-depth": 2,
+    "dim-feedforward": 8,
+    "nhead": 2,
+    "num-layers": 2,
+    "round-timeout": 0.3,
+    "start-timeout": 0.3,
+}
+
+
+@pytest.fixture
+def config(tiny_survey: PreparedSurvey, tmp_path: Path) -> dict[str, Scalar]:
+    """The whole run config of a tiny run."""
+    paths = {"survey": str(tiny_survey.path), "out": str(tmp_path / "run")}
+    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+
+
+@pytest.fixture
+def make_settings(config: dict[str, Scalar]) -> Callable[..., Settings]:
+    """Settings of a tiny run; ``make_settings({"rounds": 3})`` overrides."""
+
+    def make(overrides: dict[str, Any] | None = None) -> Settings:
+        return Settings.from_config(config | (overrides or {}))
+
+    return make

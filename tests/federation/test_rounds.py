@@ -1,0 +1,390 @@
+"""Whole federations in this process: the record, the determinism, and every kind of fault."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, MessageType, RecordDict
+
+from pluralllm_app import client_app
+from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.rounds import chosen_groups, initial_model, run_federation
+from pluralllm_app.gpo import GPO
+from pluralllm_app.messages import ARRAYS, METRICS, weights_to_record
+from pluralllm_app.preferences import train_count
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.training import train_group
+from tests.conftest import OPTION_TEXT, QUESTION_TEXT, make_survey
+from tests.support.local_grid import LocalGrid
+
+Config = dict[str, Scalar]
+GROUPS = ["Alder", "Birch", "Cedar", "Dogwood", "Élan 中/.."]  # partitions 0 to 4
+
+
+def run(config: Config, **grid: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run a federation of five nodes; returns run.json and the lines of rounds.jsonl."""
+    run_federation(
+        LocalGrid(client_app.app, config, **{"nodes": 5, **grid}),
+        Settings.from_config(config),
+        config,
+    )
+    return read(config)
+
+
+def read(config: Config) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    out = Path(str(config["out"]))
+    lines = (out / "rounds.jsonl").read_text().splitlines()
+    return json.loads((out / "run.json").read_text()), [json.loads(line) for line in lines]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return GPO.from_pretrained(path).state_dict()
+
+
+def test_a_run_leaves_its_whole_record(config: Config) -> None:
+    record, rounds = run(config)
+    assert record["status"] == "completed"
+    assert record["error"] is None
+    assert record["settings"] == config
+    assert [entry["group"] for entry in record["roster"]] == GROUPS
+    assert record["survey"]["survey"] == "tiny"
+    assert {"flwr", "torch", "python"} <= set(record["versions"])
+    assert [entry["round"] for entry in rounds] == [0, 1, 2]
+    assert rounds[0]["train"] is None
+    last = rounds[-1]
+    assert set(last["train"]["groups"]) == {"Alder", "Birch", "Cedar"}
+    assert last["train"]["groups"]["Alder"]["questions"] == 27  # 30 less 3 held out
+    assert last["evaluation"]["groups"]["Alder"]["questions"] == 3
+    assert last["evaluation"]["roles"]["evaluation"]["groups"] == 2
+    assert last["failures"] == []
+    out = Path(str(config["out"]))
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"round-0001", "round-0002"}
+    final, checkpoint = weights(out / "model"), weights(out / "checkpoints" / "round-0002")
+    assert all(torch.equal(final[name], checkpoint[name]) for name in final)
+    best = max(rounds, key=lambda entry: entry["evaluation"]["roles"]["train"]["mean"])
+    assert record["best_round"] == best["round"]
+
+
+def test_summary_is_that_of_the_groups(config: Config) -> None:
+    _, rounds = run(config)
+    evaluation = rounds[-1]["evaluation"]
+    for role in ("train", "evaluation"):
+        means = [g["alignment"] for g in evaluation["groups"].values() if g["role"] == role]
+        assert evaluation["roles"][role]["mean"] == pytest.approx(np.mean(means))
+        assert evaluation["roles"][role]["worst"] == pytest.approx(min(means))
+
+
+def plain_loop(config: Config) -> dict[str, torch.Tensor]:
+    """Federated averaging without Flower, as the paper's algorithm reads."""
+    settings = Settings.from_config(config)
+    survey = PreparedSurvey.open(settings.survey)
+    groups = [group for group in survey.groups if group.role == "train"]
+    current = initial_model(survey.dim, settings)
+    for number in range(1, settings.federation.rounds + 1):
+        total = {name: torch.zeros_like(value, dtype=torch.float64)
+                 for name, value in current.state_dict().items()}
+        uniform = settings.federation.weighting == "uniform"
+        trained = {g.name: 1 if uniform else train_count(g.questions, 0.1) for g in groups}
+        for group in groups:
+            model = GPO(survey.dim, **asdict(settings.model))
+            model.load_state_dict(current.state_dict())
+            train_group(
+                model,
+                survey.preferences(group.name),
+                settings.training,
+                seed=settings.federation.seed,
+                evaluation_seed=settings.evaluation.evaluation_seed,
+                round_number=number,
+                rounds=settings.federation.rounds,
+            )
+            share = trained[group.name] / sum(trained.values())
+            for name, value in model.state_dict().items():
+                total[name] += share * value.double()
+        current.load_state_dict({name: value.float() for name, value in total.items()})
+    return current.state_dict()
+
+
+@pytest.mark.parametrize("weighting", ["questions", "uniform"])
+def test_flower_adds_nothing_to_a_plain_loop(config: Config, weighting: str) -> None:
+    torch.set_num_threads(1)
+    config |= {"weighting": weighting}
+    run(config)
+    final = weights(Path(str(config["out"])) / "model")
+    for name, value in plain_loop(config).items():
+        assert torch.equal(final[name], value), name
+
+
+@pytest.mark.parametrize("overrides", [{}, {"client-optimizer-state": "keep"}])
+def test_same_seed_same_bits(config: Config, tmp_path: Path, overrides: Config) -> None:
+    finals = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(config | overrides | {"out": str(tmp_path / name), "seed": seed})
+        finals.append(weights(tmp_path / name / "model"))
+    a, b, c = finals
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+def test_kept_moments_change_the_run(config: Config, tmp_path: Path) -> None:
+    run(config | {"out": str(tmp_path / "reset")})
+    run(config | {"out": str(tmp_path / "keep"), "client-optimizer-state": "keep"})
+    reset, keep = weights(tmp_path / "reset" / "model"), weights(tmp_path / "keep" / "model")
+    assert any(not torch.equal(reset[name], keep[name]) for name in reset)
+
+
+def test_weighting_matters_where_groups_differ_in_size(config: Config, tmp_path: Path) -> None:
+    run(config | {"out": str(tmp_path / "a")})
+    run(config | {"out": str(tmp_path / "b"), "weighting": "uniform"})
+    first, second = weights(tmp_path / "a" / "model"), weights(tmp_path / "b" / "model")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_groups_are_sampled_by_name_and_seed(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings({"train-groups-per-round": 2})
+    names = ["Cedar", "Alder", "Birch"]
+    rounds = [chosen_groups(names, settings, number) for number in range(30)]
+    assert rounds == [chosen_groups(sorted(names), settings, number) for number in range(30)]
+    assert {tuple(chosen) for chosen in rounds} == {
+        ("Alder", "Birch"),
+        ("Alder", "Cedar"),
+        ("Birch", "Cedar"),
+    }
+    assert chosen_groups(names, make_settings(), 1) == sorted(names)
+
+
+def test_only_sampled_groups_train(config: Config) -> None:
+    _, rounds = run(config | {"train-groups-per-round": 2, "rounds": 3})
+    assert all(len(entry["train"]["groups"]) == 2 for entry in rounds[1:])
+
+
+def test_evaluation_only_in_its_rounds(config: Config) -> None:
+    _, rounds = run(config | {"rounds": 5, "evaluate-every": 2})
+    assert [entry["round"] for entry in rounds if entry["evaluation"]] == [0, 2, 4, 5]
+
+
+def test_nothing_of_a_partition_is_in_a_message(config: Config) -> None:
+    grid = LocalGrid(client_app.app, config, nodes=5)
+    answers: list[Message] = []
+
+    def keep(partition: int, message: Message) -> Message:
+        answers.append(message)
+        return message
+
+    grid.fault = keep
+    run_federation(grid, Settings.from_config(config), config)
+    survey = PreparedSurvey.open(str(config["survey"]))
+    shares = {
+        float(share) for group in survey.groups for share in survey.preferences(group.name).shares
+    }
+    embeddings = survey.embeddings.numpy()
+    assert {message.metadata.message_type for message in answers} == {"query", "train", "evaluate"}
+    for message in [*grid.sent, *answers]:
+        blob = b"".join(
+            value.data if hasattr(value, "data") else repr(value).encode()
+            for record in message.content.values()
+            for value in record.values()
+        )
+        assert QUESTION_TEXT.encode() not in blob
+        assert OPTION_TEXT.encode() not in blob
+        assert embeddings[0].tobytes() not in blob
+        assert embeddings[0].astype(np.float32).tobytes() not in blob
+        for record in message.content.metric_records.values():
+            for value in record.values():
+                values = value if isinstance(value, list) else [value]
+                assert not shares & {float(np.float32(v)) for v in values if isinstance(v, float)}
+        for share in list(shares)[:50]:
+            assert np.float32(share).tobytes() not in blob
+            assert repr(share).encode() not in blob
+
+
+def in_round(number: int, partition: int, phase: str = MessageType.TRAIN) -> Callable[..., bool]:
+    counts = {"train": 0, "evaluate": 0}
+
+    def matches(who: int, reply: Message) -> bool:
+        kind = reply.metadata.message_type
+        if who != partition or kind != phase:
+            return False
+        counts[kind] += 1
+        return counts[kind] == number
+
+    return matches
+
+
+def broken(change: Callable[[RecordDict], None], when: Callable[..., bool]) -> Callable[..., Any]:
+    def reply(partition: int, message: Message) -> Message:
+        if when(partition, message):
+            change(message.content)
+        return message
+
+    return reply
+
+
+def test_a_group_that_raises_is_recorded_and_the_run_goes_on(config: Config) -> None:
+    hit = in_round(3, 1)
+
+    def reply(partition: int, message: Message) -> Message:
+        if hit(partition, message):
+            raise RuntimeError("out of memory")
+        return message
+
+    record, rounds = run(config | {"rounds": 4}, reply=reply)
+    assert record["status"] == "completed"
+    assert rounds[3]["failures"] == [
+        {"group": "Birch", "phase": "train", "reason": "out of memory"}
+    ]
+    assert set(rounds[3]["train"]["groups"]) == {"Alder", "Cedar"}
+    assert set(rounds[4]["train"]["groups"]) == {"Alder", "Birch", "Cedar"}
+
+
+def test_below_the_quorum_the_run_fails_and_says_so(config: Config) -> None:
+    hit = in_round(2, 1)
+
+    def reply(partition: int, message: Message) -> Message:
+        if hit(partition, message):
+            raise RuntimeError("out of memory")
+        return message
+
+    with pytest.raises(FederationError, match=r"round 2: 2 good updates.*Birch: out of memory"):
+        run(config | {"min-train-groups": 3}, reply=reply)
+    record, rounds = read(config)
+    assert record["status"] == "failed"
+    assert "min-train-groups = 3" in record["error"]
+    assert rounds[-1]["failures"][0]["group"] == "Birch"
+
+
+def test_a_silent_group_is_recorded_after_the_timeout(config: Config) -> None:
+    hit = in_round(1, 2)
+
+    def reply(partition: int, message: Message) -> Message | None:
+        return None if hit(partition, message) else message
+
+    start = time.monotonic()
+    _, rounds = run(config, reply=reply)
+    assert time.monotonic() - start < 30
+    assert rounds[1]["failures"] == [
+        {"group": "Cedar", "phase": "train", "reason": "no reply within 0.3 s"}
+    ]
+
+
+def spoil(content: RecordDict) -> None:
+    bad = {name: array.numpy() * np.float32("nan") for name, array in content[ARRAYS].items()}
+    content[ARRAYS] = weights_to_record(bad)
+
+
+def boast(content: RecordDict) -> None:
+    content.metric_records[METRICS]["num-examples"] = 10**9
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(spoil, "not finite"), (boast, "claims 1000000000 train questions")]
+)
+def test_a_bad_update_is_refused_and_recorded(
+    config: Config, change: Callable[[RecordDict], None], reason: str
+) -> None:
+    record, rounds = run(config, reply=broken(change, in_round(1, 0)))
+    assert record["status"] == "completed"
+    (failure,) = rounds[1]["failures"]
+    assert failure["group"] == "Alder"
+    assert reason in failure["reason"]
+    final = weights(Path(str(config["out"])) / "model")
+    assert all(tensor.isfinite().all() for tensor in final.values())
+
+
+def test_a_missing_train_group_cannot_make_a_round_best(config: Config) -> None:
+    hit = in_round(2, 0, MessageType.EVALUATE)
+
+    def reply(partition: int, message: Message) -> Message:
+        if hit(partition, message):
+            raise RuntimeError("gone")
+        return message
+
+    record, rounds = run(config, reply=reply)
+    assert rounds[1]["evaluation"]["roles"]["train"]["groups"] == 2
+    assert record["best_round"] != 1
+
+
+def test_weights_that_diverge_end_the_run(config: Config) -> None:
+    with pytest.raises(FederationError, match=r"the weights fedavgm gave are not usable"):
+        run(config | {"strategy": "fedavgm", "fedavgm.learning-rate": 1e300})
+
+
+def test_too_few_nodes_in_time(config: Config) -> None:
+    with pytest.raises(FederationError, match=r"5 of 6 nodes connected within start-timeout"):
+        run(config | {"expected-nodes": 6})
+    assert read_status(config) == "failed"
+
+
+def read_status(config: Config) -> str:
+    status = json.loads((Path(str(config["out"])) / "run.json").read_text())["status"]
+    return str(status)
+
+
+def test_fewer_supernodes_than_groups(config: Config) -> None:
+    with pytest.raises(
+        FederationError, match=r"survey has 5 groups but the federation has 2 SuperNodes: pass"
+    ):
+        run(config, nodes=2)
+
+
+def test_a_group_too_small_for_the_settings(config: Config) -> None:
+    with pytest.raises(FederationError, match=r"group 'Cedar' has 18 train questions of 20.*lower"):
+        run(config | {"evaluation-context": 19})
+
+
+def test_a_damaged_partition_is_found_before_training(config: Config, tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "damaged")
+    file = survey.path / survey.group("Birch").file
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(FederationError, match="Birch|birch"):
+        run(config | {"survey": str(survey.path)})
+
+
+def describe_with(**changes: Any) -> Callable[[int, Message], Message]:
+    """Node 1 describes itself with other values."""
+
+    def reply(partition: int, message: Message) -> Message:
+        if partition == 1 and message.metadata.message_type == "query":
+            for key, value in changes.items():
+                message.content.config_records["description"][key] = value
+        return message
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "other"}, "group 'Birch' has fingerprint 'other'"),
+        ({"dim": 7}, "group 'Birch' has dim 7"),
+        ({"metric": "wasserstein"}, "group 'Birch' has metric 'wasserstein'"),
+        ({"version": "9.9"}, "group 'Birch' has version '9.9'"),
+        ({"role": "judge"}, "group 'Birch' has unknown role 'judge'"),
+        ({"group": "Alder"}, "2 nodes hold group 'Alder'"),
+        ({"questions": "many"}, "no valid 'questions'"),
+    ],
+)
+def test_a_node_that_does_not_fit_is_refused_by_name(
+    config: Config, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FederationError) as caught:
+        run(config, reply=describe_with(**changes))
+    assert message in str(caught.value)
+
+
+def test_an_old_run_is_not_overwritten(config: Config) -> None:
+    run(config)
+    with pytest.raises(FederationError, match="already holds a run"):
+        run(config)
+
+
+def test_an_unwritable_run_directory(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FederationError, match="cannot write the run directory"):
+        run(config | {"out": str(tmp_path / "file" / "run")})

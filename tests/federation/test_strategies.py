@@ -1,0 +1,173 @@
+"""Every strategy on mock replies, with numbers a reader can redo."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from pluralllm_app.errors import SettingsError
+from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
+from pluralllm_app.messages import METRICS, Update, record_to_weights, weights_to_record
+from pluralllm_app.settings import Settings
+
+Make = Callable[..., Settings]
+
+
+class Nodes:
+    """The part of a grid that a strategy asks for."""
+
+    def get_node_ids(self) -> list[int]:
+        return [1, 2, 3]
+
+
+@pytest.fixture(autouse=True)
+def _identity() -> None:
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+
+def reply(value: float, weight: float, divergence: float = 0.1) -> Message:
+    content = Update({"w": np.full(2, value, np.float32)}, 1, 0.0, divergence).to_content()
+    content.metric_records[METRICS][WEIGHT] = weight
+    request = Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
+    return Message(content, reply_to=request)
+
+
+def aggregate(
+    settings: Settings, replies: list[Message], start: float = 0.0, rounds: int = 1
+) -> np.ndarray:
+    """Weights after `rounds` rounds with the same replies."""
+    strategy = make_strategy(settings)
+    arrays = weights_to_record({"w": np.full(2, start, np.float32)})
+    for number in range(1, rounds + 1):
+        list(strategy.configure_train(number, arrays, ConfigRecord(), Nodes()))  # type: ignore[arg-type]
+        result, _ = strategy.aggregate_train(number, replies)
+        assert result is not None
+        arrays = result
+    return record_to_weights(arrays)["w"]
+
+
+def replies(*values: float) -> list[Message]:
+    return [reply(value, 1.0) for value in values]
+
+
+def chosen(make_settings: Make, strategy: str, **options: Any) -> Settings:
+    named = {f"{strategy}.{key.replace('_', '-')}": value for key, value in options.items()}
+    return make_settings({"strategy": strategy, "min-train-groups": 7} | named)
+
+
+def test_fedavg_weighs_by_the_servers_weight(make_settings: Make) -> None:
+    result = aggregate(make_settings(), [reply(1.0, 30.0), reply(4.0, 10.0)])
+    assert result == pytest.approx([1.75, 1.75])
+    assert result.dtype == np.float32
+
+
+def test_averages_are_summed_in_float64(make_settings: Make) -> None:
+    # In float32, 1 + 2^-25 is 1 and the small terms are lost one by one.
+    result = aggregate(make_settings(), replies(1.0, *[2.0**-25] * 63))
+    exact = np.float32((1 + 63 * 2.0**-25) / 64)
+    assert result.tolist() == [exact, exact]
+
+
+def test_fedprox_averages_and_sends_mu(make_settings: Make) -> None:
+    settings = chosen(make_settings, "fedprox", mu=0.25)
+    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([2, 2])
+    config = ConfigRecord()
+    arrays = weights_to_record({"w": np.zeros(2, np.float32)})
+    list(make_strategy(settings).configure_train(1, arrays, config, Nodes()))  # type: ignore[arg-type]
+    assert config["proximal-mu"] == 0.25
+
+
+def test_fedavgm_keeps_momentum(make_settings: Make) -> None:
+    settings = chosen(make_settings, "fedavgm", learning_rate=1.0, momentum=0.5)
+    # Round 1: step 2. Round 2: the mean is reached, so only half the old step is taken: 2 + 1.
+    assert aggregate(settings, replies(1.0, 3.0), rounds=1) == pytest.approx([2, 2])
+    assert aggregate(settings, replies(1.0, 3.0), rounds=2) == pytest.approx([3, 3])
+
+
+def test_fedadam_takes_a_normalised_step(make_settings: Make) -> None:
+    settings = chosen(
+        make_settings, "fedadam", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9
+    )
+    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
+
+
+def test_fedyogi_takes_a_normalised_step(make_settings: Make) -> None:
+    settings = chosen(
+        make_settings, "fedyogi", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9
+    )
+    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
+
+
+def test_fedadagrad_adds_up_squares(make_settings: Make) -> None:
+    settings = chosen(make_settings, "fedadagrad", learning_rate=0.1, tau=1e-9)
+    first = aggregate(settings, replies(1.0, 3.0))
+    assert first == pytest.approx([0.1, 0.1])
+    # Round 2: delta 1.9, v = 2^2 + 1.9^2.
+    second = aggregate(settings, replies(1.0, 3.0), rounds=2)
+    assert second == pytest.approx([0.1 + 0.1 * 1.9 / np.sqrt(4 + 1.9**2)] * 2)
+
+
+def test_fedmedian_ignores_how_far_an_outlier_is(make_settings: Make) -> None:
+    assert aggregate(chosen(make_settings, "fedmedian"), replies(1, 2, 900)) == pytest.approx([2, 2])
+
+
+def test_trimmed_average_cuts_both_ends(make_settings: Make) -> None:
+    settings = chosen(make_settings, "fedtrimmedavg", fraction=0.2)
+    assert aggregate(settings, replies(-50, 1, 2, 3, 900)) == pytest.approx([2, 2])
+
+
+def test_krum_takes_the_update_nearest_to_others(make_settings: Make) -> None:
+    settings = chosen(make_settings, "krum", malicious=1)
+    assert aggregate(settings, replies(1.0, 1.2, 1.3, 5.0, 90.0))[0] in np.float32([1.0, 1.2, 1.3])
+
+
+def test_multikrum_averages_the_nearest(make_settings: Make) -> None:
+    settings = chosen(make_settings, "multikrum", malicious=1, selected=3)
+    assert aggregate(settings, replies(1.0, 1.2, 1.4, 8.0, 90.0)) == pytest.approx([1.2, 1.2])
+
+
+def test_bulyan_survives_one_liar_of_seven(make_settings: Make) -> None:
+    result = aggregate(chosen(make_settings, "bulyan", malicious=1), replies(1, 1, 1, 1, 1, 1, 900))
+    assert result == pytest.approx([1, 1])
+
+
+def test_qfedavg_moves_more_towards_the_worse_off(make_settings: Make) -> None:
+    def result(q: float) -> float:
+        settings = chosen(make_settings, "qfedavg", q=q)
+        return float(aggregate(settings, [reply(-1.0, 1, 0.01), reply(1.0, 1, 0.5)])[0])
+
+    assert result(0.0) == pytest.approx(0.0, abs=1e-6)  # q = 0 is FedAvg
+    assert result(1.0) > 0
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str) -> None:
+    result = aggregate(
+        make_settings({"strategy": name, "min-train-groups": 7}), replies(*[0.5] * 7), start=0.5
+    )
+    assert result == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"strategy": "fedavgg"}, "did you mean 'fedavg'"),
+        ({"strategy": "fedprox", "fedprox.mu": -1.0}, "fedprox.mu = -1.0 must be at least 0"),
+        ({"strategy": "fedtrimmedavg", "fedtrimmedavg.fraction": 0.5}, "below 0.5"),
+        ({"strategy": "krum", "min-train-groups": 4}, "set min-train-groups = 5 or more"),
+        ({"strategy": "bulyan", "min-train-groups": 6}, "set min-train-groups = 7 or more"),
+        (
+            {"strategy": "multikrum", "multikrum.selected": 6, "min-train-groups": 6},
+            "set min-train-groups = 7 or more",
+        ),
+    ],
+)
+def test_wrong_options_are_named(
+    make_settings: Make, override: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_strategy(make_settings(override))
+    assert message in str(caught.value)

@@ -1,0 +1,165 @@
+"""The predictor against numbers of the published model, and the properties of its attention."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pluralllm_app.gpo import GPO, log_likelihood, segment_softmax, task_loss
+from pluralllm_app.preferences import Task
+
+# Weights, inputs, outputs and gradients of one run of the published model on three groups.
+REFERENCE = np.load(Path(__file__).with_name("gpo_reference.npz"))
+
+
+@pytest.fixture
+def reference_model() -> GPO:
+    model = GPO(24, d_model=32, emb_depth=4, dim_feedforward=48, nhead=4, num_layers=3)
+    weights = {
+        name[2:]: torch.from_numpy(REFERENCE[name]) for name in REFERENCE if name.startswith("w/")
+    }
+    model.load_state_dict(weights, strict=True)
+    return model
+
+
+def reference_task(group: int) -> Task:
+    def rows(name: str) -> torch.Tensor:
+        kind = name.split("_")[0]
+        return torch.from_numpy(REFERENCE[name][group, : REFERENCE[f"{kind}_lengths"][group].sum()])
+
+    return Task(
+        context_x=rows("context_x"),
+        context_y=rows("context_y")[:, 0],
+        target_x=rows("target_x"),
+        target_y=rows("target_y")[:, 0],
+        target_options=torch.from_numpy(REFERENCE["target_lengths"][group]),
+    )
+
+
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_outputs_equal_the_published_models(reference_model: GPO, group: int) -> None:
+    task = reference_task(group)
+    mean, std = reference_model(task.context_x, task.context_y, task.target_x)
+    shares = reference_model.predict(
+        task.context_x, task.context_y, task.target_x, task.target_options
+    )
+    for name, value in (("mean", mean), ("std", std), ("prob", shares)):
+        expected = REFERENCE[f"{name}/{group}"]
+        np.testing.assert_allclose(value.detach().numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_loss_and_gradients_equal_the_published_models(reference_model: GPO) -> None:
+    tasks = [reference_task(group) for group in range(3)]
+    outputs = [reference_model(task.context_x, task.context_y, task.target_x) for task in tasks]
+    # The likelihood of all groups at once, flat.
+    predicted = segment_softmax(
+        torch.cat([mean for mean, _ in outputs]), torch.cat([task.target_options for task in tasks])
+    )
+    total = log_likelihood(
+        predicted,
+        torch.cat([std for _, std in outputs]),
+        torch.cat([task.target_y for task in tasks]),
+    ).sum()
+    # The published loss divides by the number of padded rows.
+    loss = -total / (3 * REFERENCE["target_x"].shape[1])
+    loss.backward()
+    assert loss.item() == pytest.approx(float(REFERENCE["loss"]), abs=1e-5)
+    for name, parameter in reference_model.named_parameters():
+        expected = REFERENCE[f"g/{name}"]
+        assert parameter.grad is not None
+        difference = np.abs(parameter.grad.numpy() - expected).max()
+        assert difference <= 1e-4 * np.abs(expected).max(), name
+
+
+def test_a_batch_of_groups_equals_one_by_one(reference_model: GPO) -> None:
+    rng = torch.Generator().manual_seed(0)
+    context_x, target_x = torch.randn(2, 5, 24, generator=rng), torch.randn(2, 7, 24, generator=rng)
+    context_y = torch.rand(2, 5, generator=rng)
+    mean, std = reference_model(context_x, context_y, target_x)
+    for group in range(2):
+        alone = reference_model(context_x[group], context_y[group], target_x[group])
+        torch.testing.assert_close(mean[group], alone[0])
+        torch.testing.assert_close(std[group], alone[1])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_context_order_and_other_targets_change_nothing(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    model = GPO(3, d_model=8, emb_depth=2, dim_feedforward=8, nhead=2, num_layers=2)
+    context_x, context_y = torch.randn(6, 3, generator=rng), torch.rand(6, generator=rng)
+    target_x = torch.randn(4, 3, generator=rng)
+    mean, std = model(context_x, context_y, target_x)
+    order = torch.randperm(6, generator=rng)
+    torch.testing.assert_close(model(context_x[order], context_y[order], target_x), (mean, std))
+    others = torch.cat([target_x[:2], torch.randn(9, 3, generator=rng)])
+    torch.testing.assert_close(model(context_x, context_y, others)[0][:2], mean[:2])
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 1000))
+def test_segment_softmax_gives_distributions(options: list[int], seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    values = 30 * torch.randn(sum(options), generator=rng)
+    shares = segment_softmax(values, torch.tensor(options))
+    for segment, part in zip(shares.split(options), values.split(options), strict=True):
+        torch.testing.assert_close(segment, part.softmax(dim=0))
+        assert float(segment.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_likelihood_by_hand() -> None:
+    # Normal(0.5, 1) at 0.5: -ln sqrt(2 pi) = -0.918939
+    density = log_likelihood(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.5]))
+    assert density.item() == pytest.approx(-0.918939, abs=1e-6)
+
+
+def test_size_is_the_published_one() -> None:
+    assert sum(parameter.numel() for parameter in GPO(4096).parameters()) == 1_188_354
+
+
+@pytest.mark.parametrize(
+    ("context_x", "context_y", "target_x", "message"),
+    [
+        ((0, 3), (0,), (2, 3), "at least one context"),
+        ((4, 2), (4,), (2, 3), "dim_x=3"),
+        ((4, 3), (5,), (2, 3), "do not fit"),
+    ],
+)
+def test_wrong_shapes_are_refused(
+    context_x: tuple[int, ...], context_y: tuple[int, ...], target_x: tuple[int, ...], message: str
+) -> None:
+    model = GPO(3, d_model=8, num_layers=1)
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(context_x), torch.zeros(context_y), torch.zeros(target_x))
+
+
+def test_only_one_dimensional_answers() -> None:
+    with pytest.raises(ValueError, match="dim_y"):
+        GPO(3, dim_y=2)
+
+
+def test_saved_predictor_loads_equal(tmp_path: Path) -> None:
+    model = GPO(3, d_model=8, num_layers=1)
+    model.save_pretrained(tmp_path / "model")
+    names = {file.name for file in (tmp_path / "model").iterdir()}
+    assert {"config.json", "model.safetensors"} <= names
+    loaded = GPO.from_pretrained(tmp_path / "model")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+
+
+def test_pickled_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="pickle"):
+        GPO._load_as_pickle(GPO(3, d_model=8, num_layers=1), "pytorch_model.bin", "cpu", True)
+
+
+def test_task_loss_is_the_mean_over_target_rows(reference_model: GPO) -> None:
+    task = reference_task(0)
+    loss, predicted = task_loss(reference_model, task)
+    _, std = reference_model(task.context_x, task.context_y, task.target_x)
+    by_hand = (
+        0.5 * ((task.target_y - predicted) / std) ** 2 + std.log() + 0.5 * np.log(2 * np.pi)
+    ).mean()
+    assert loss.item() == pytest.approx(by_hand.item(), abs=1e-6)

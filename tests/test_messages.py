@@ -1,0 +1,97 @@
+"""Replies are untrusted: each way of being wrong is refused, and said."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from pluralllm_app.messages import (
+    ARRAYS,
+    METRICS,
+    Evaluation,
+    NodeDescription,
+    Update,
+    weights_to_record,
+)
+from pluralllm_app.metrics import GroupScores
+
+LIKE = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+UPDATE = Update({"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}, 27, -0.5, 0.1)
+DESCRIPTION = NodeDescription("Élan 中/..", "train", 30, "tiny", "ab12", 6, "jensen-shannon", "0.1")
+
+
+def test_messages_survive_the_trip() -> None:
+    update = Update.from_content(UPDATE.to_content(), LIKE, 27)
+    assert (update.questions, update.loss, update.js_divergence) == (27, -0.5, 0.1)
+    assert (update.weights["w"] == 1).all()
+    assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
+    scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
+    evaluation = Evaluation.from_content(Evaluation(scores, -1.5).to_content())
+    assert evaluation.loss == -1.5
+    assert evaluation.scores.questions.tolist() == [3, 7]
+    assert evaluation.scores.scores.tolist() == [0.25, 1.0]
+
+
+def changed_update(weights: dict | None = None, **metrics: object) -> RecordDict:
+    content = UPDATE.to_content()
+    if weights:
+        content[ARRAYS] = weights_to_record(UPDATE.weights | weights)
+    values = dict(content.metric_records[METRICS]) | metrics
+    content[METRICS] = MetricRecord({key: value for key, value in values.items() if value != "-"})
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (RecordDict(), "not an update"),
+        (changed_update(loss=float("nan")), "not finite"),
+        (changed_update(loss=[0.1]), "not finite numbers"),
+        (changed_update(loss="-"), "metrics are not those"),
+        (changed_update(extra=1.0), "metrics are not those"),
+        (changed_update(**{"num-examples": 10_000}), "claims 10000 train questions"),
+        (changed_update({"w": np.full((2, 3), np.nan, np.float32)}), "w holds values"),
+        (changed_update({"w": np.full((2, 3), np.inf, np.float32)}), "w holds values"),
+        (changed_update({"w": np.zeros((3, 2), np.float32)}), "w is float32 (3, 2)"),
+        (changed_update({"w": np.zeros((2, 3), np.float64)}), "w is float64"),
+        (changed_update({"x": np.zeros(1, np.float32)}), "not those of the predictor"),
+    ],
+)
+def test_bad_updates_are_refused(content: RecordDict, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Update.from_content(content, LIKE, 27)
+    assert message in str(caught.value)
+
+
+def test_pickled_arrays_are_refused() -> None:
+    content = UPDATE.to_content()
+    pickled = Array(dtype="object", shape=(1,), stype="numpy.ndarray", data=b"\x80\x04N.")
+    content[ARRAYS] = ArrayRecord({"w": pickled, "b": Array(LIKE["b"])})
+    with pytest.raises(ValueError):  # noqa: PT011
+        Update.from_content(content, LIKE, 27)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"loss": 0.1}, "not an evaluation"),
+        ({"loss": 0.1, "questions": [1], "scores": [0.1, 0.2]}, "do not match"),
+        ({"loss": 0.1, "questions": [], "scores": []}, "do not match"),
+        ({"loss": 0.1, "questions": [1, 1], "scores": [0.1, 0.2]}, "distinct"),
+        ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "distinct"),
+        ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
+        ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "not finite"),
+        ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
+    ],
+)
+def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluation.from_content(RecordDict({METRICS: MetricRecord(metrics)}))
+
+
+def test_bad_descriptions_are_refused() -> None:
+    with pytest.raises(ValueError, match="no description"):
+        NodeDescription.from_content(RecordDict())
+    content = DESCRIPTION.to_content()
+    content["description"] = ConfigRecord(dict(content["description"]) | {"questions": "many"})
+    with pytest.raises(ValueError, match="no valid 'questions'"):
+        NodeDescription.from_content(content)

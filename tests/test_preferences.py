@@ -1,0 +1,96 @@
+"""Tasks are drawn within bounds, disjoint, and gathered from the right rows."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pluralllm_app.preferences as module
+from pluralllm_app.preferences import PreferenceSet, TaskSize, draw_task, hold_out, segment_rows
+from pluralllm_app.seeding import generator
+
+# Questions 0 and 2 of a survey of three questions with 2, 3 and 2 options.
+TWO_QUESTIONS = PreferenceSet(
+    group="Alder",
+    embeddings=torch.arange(7, dtype=torch.float16)[:, None] * torch.ones(1, 2),
+    questions=np.array([0, 2]),
+    first_rows=np.array([0, 5]),
+    options=np.array([2, 2]),
+    shares=np.array([0.1, 0.9, 0.4, 0.6], np.float32),
+)
+
+
+def test_doctest() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=8))
+def test_segment_rows_concatenates_ranges(segments: list[tuple[int, int]]) -> None:
+    first = np.array([start for start, _ in segments], dtype=np.int64)
+    lengths = np.array([length for _, length in segments], dtype=np.int64)
+    expected = [row for start, length in segments for row in range(start, start + length)]
+    assert segment_rows(first, lengths).tolist() == expected
+
+
+def test_task_gathers_rows_and_shares_of_its_questions() -> None:
+    task = TWO_QUESTIONS.task(np.array([1]), np.array([0]))
+    assert task.context_x[:, 0].tolist() == [5, 6]
+    assert task.context_y.tolist() == pytest.approx([0.4, 0.6])
+    assert task.target_x[:, 0].tolist() == [0, 1]
+    assert task.target_y.tolist() == pytest.approx([0.1, 0.9])
+    assert task.target_options.tolist() == [2]
+    assert task.context_x.dtype == torch.float32
+
+
+@given(
+    candidates=st.integers(18, 200),
+    size=st.tuples(*[st.integers(0, 60)] * 2),
+    seed=st.integers(0, 100),
+)
+def test_drawn_tasks_are_disjoint_and_within_bounds(
+    candidates: int, size: tuple[int, int], seed: int
+) -> None:
+    bounds = TaskSize(9, 9 + size[0], 9, 9 + size[1])
+    positions = np.arange(candidates) * 2
+    context, target = draw_task(positions, bounds, generator(seed, "test"))
+    assert not set(context) & set(target)
+    assert set(context) | set(target) <= set(positions)
+    assert len(set(context)) == len(context)
+    assert bounds.context_min <= len(context) <= bounds.context_max
+    assert bounds.target_min <= len(target) <= bounds.target_max
+
+
+def test_task_sizes_cover_their_whole_range() -> None:
+    rng = generator(0, "test")
+    drawn = [draw_task(np.arange(100), TaskSize(1, 3, 2, 4), rng) for _ in range(200)]
+    assert {len(context) for context, _ in drawn} == {1, 2, 3}
+    assert {len(target) for _, target in drawn} == {2, 3, 4}
+
+
+def test_hold_out_is_a_partition_that_depends_on_group_and_seed() -> None:
+    def preferences(group: str) -> PreferenceSet:
+        many = np.arange(95)
+        return PreferenceSet(
+            group, torch.zeros(190, 1), many, many * 2, np.full(95, 2), np.full(190, 0.5)
+        )
+
+    train, held_out = hold_out(preferences("Alder"), 0.1, seed=0)
+    assert len(held_out) == 10  # round(9.5) to even
+    assert sorted([*train, *held_out]) == list(range(95))
+    same = hold_out(preferences("Alder"), 0.1, seed=0)
+    assert (held_out == same[1]).all()
+    assert (held_out != hold_out(preferences("Birch"), 0.1, seed=0)[1]).any()
+    assert (held_out != hold_out(preferences("Alder"), 0.1, seed=1)[1]).any()
+    assert len(hold_out(preferences("Alder"), 0.001, seed=0)[1]) == 1
+
+
+def test_generators_are_keyed_by_every_part() -> None:
+    def first(*key: str | int) -> int:
+        return int(generator(*key).integers(2**62))  # type: ignore[arg-type]
+
+    keys = [(0, "a"), (1, "a"), (0, "b"), (0, "a", "b"), (0, "ab"), (0, "a", 1), (0, "a", "1")]
+    assert len({first(*key) for key in keys}) == len(keys)
+    assert first(0, "a") == first(0, "a")

@@ -1,0 +1,146 @@
+"""Local steps: schedule, optimisers, and that the same key gives the same bits."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pluralllm_app.federation.rounds import initial_model
+from pluralllm_app.gpo import GPO, task_loss
+from pluralllm_app.metrics import js_divergence
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.settings import Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.training import learning_rates, make_optimizer, run_steps, train_group
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def preferences(tiny_survey: PreparedSurvey) -> PreferenceSet:
+    return tiny_survey.preferences("Alder")
+
+
+def train(
+    settings: Settings, preferences: PreferenceSet, seed: int = 0, round_number: int = 1, **kwargs
+):
+    model = initial_model(6, settings)
+    result = train_group(
+        model,
+        preferences,
+        settings.training,
+        seed=seed,
+        evaluation_seed=0,
+        round_number=round_number,
+        rounds=2,
+        **kwargs,
+    )
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), result
+
+
+def test_cosine_over_the_run_and_over_its_own_period(make_settings: Make) -> None:
+    whole = make_settings({"learning-rate": 2.0}).training
+    assert learning_rates(whole, 0, 3, 4) == pytest.approx([2, 1 + math.sqrt(0.5), 1])
+    # The published schedule: T = 100 of 600 steps, as torch's CosineAnnealingLR gives it.
+    paper = make_settings({"learning-rate": 3e-4, "schedule-steps": 100}).training
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=3e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    expected = []
+    for _ in range(600):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert learning_rates(paper, 0, 600, 600) == pytest.approx(expected, abs=1e-9)
+    constant = make_settings({"schedule": "constant", "learning-rate": 0.1}).training
+    assert learning_rates(constant, 5, 2, 9) == [0.1, 0.1]
+
+
+def test_same_key_same_bits_other_key_others(make_settings: Make, preferences) -> None:
+    settings = make_settings()
+    weights, _ = train(settings, preferences)
+    assert torch.equal(weights, train(settings, preferences)[0])
+    assert not torch.equal(weights, train(settings, preferences, seed=1)[0])
+    assert not torch.equal(weights, train(settings, preferences, round_number=2)[0])
+
+
+def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
+    settings = make_settings({"optimizer": "sgd", "learning-rate": 0.5})
+    model = initial_model(6, settings)
+    task = preferences.task(np.arange(3), np.arange(3, 6))
+    other = preferences.task(np.arange(6, 9), np.arange(9, 12))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    loss = (task_loss(model, task)[0] + task_loss(model, other)[0]) / 2
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    optimizer = make_optimizer(model, make_settings({"optimizer": "sgd", "weight-decay": 0.0}).training)
+    statistics = run_steps(model, optimizer, [[task, other]], [0.5])
+    assert statistics.loss == pytest.approx(loss.item(), abs=1e-6)
+    for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.5 * gradient)
+
+
+def test_statistics_are_means_over_tasks(make_settings: Make, preferences) -> None:
+    settings = make_settings({"optimizer": "sgd"})
+    model = initial_model(6, settings)
+    task = preferences.task(np.arange(3), np.arange(3, 6))
+    _, predicted = task_loss(copy.deepcopy(model), task)
+    statistics = run_steps(model, make_optimizer(model, settings.training), [[task]], [1e-9])
+    expected = js_divergence(
+        predicted.detach().numpy(), task.target_y.numpy(), task.target_options.numpy()
+    ).mean()
+    assert statistics.js_divergence == pytest.approx(expected, abs=1e-6)
+    assert statistics.js_divergence >= 0
+
+
+def test_clipping_bounds_the_gradient(make_settings: Make, preferences) -> None:
+    settings = make_settings({"optimizer": "sgd", "weight-decay": 0.0})
+    model = initial_model(6, settings)
+    start = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    task = preferences.task(np.arange(3), np.arange(3, 6))
+    run_steps(model, make_optimizer(model, settings.training), [[task]], [1.0], clip_norm=1e-3)
+    moved = torch.nn.utils.parameters_to_vector(model.parameters()).detach() - start
+    assert float(moved.norm()) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_proximal_term_pulls_towards_the_start(make_settings: Make, preferences) -> None:
+    settings = make_settings(
+        {"optimizer": "sgd", "local-steps": 20, "learning-rate": 0.05, "schedule": "constant"}
+    )
+    start = torch.nn.utils.parameters_to_vector(initial_model(6, settings).parameters()).detach()
+    free = (train(settings, preferences)[0] - start).norm()
+    held = (train(settings, preferences, proximal_mu=10.0)[0] - start).norm()
+    assert held < 0.7 * free
+
+
+def test_proximal_gradient_by_hand(make_settings: Make, preferences) -> None:
+    # The second of two steps adds mu (w1 - w0) to the gradient; without it the step differs by it.
+    settings = make_settings({"optimizer": "sgd", "weight-decay": 0.0, "momentum": 0.0})
+    task = preferences.task(np.arange(3), np.arange(3, 6))
+
+    def weights(steps: int, mu: float) -> torch.Tensor:
+        model: GPO = initial_model(6, settings)
+        optimizer = make_optimizer(model, settings.training)
+        run_steps(model, optimizer, [[task]] * steps, [0.1] * steps, proximal_mu=mu)
+        return torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    start = torch.nn.utils.parameters_to_vector(initial_model(6, settings).parameters()).detach()
+    expected = weights(2, 0.0) - 0.1 * 3.0 * (weights(1, 0.0) - start)
+    torch.testing.assert_close(weights(2, 3.0), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_kept_moments_continue_the_optimiser(
+    make_settings: Make, preferences, optimizer: str
+) -> None:
+    momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
+    settings = make_settings({"optimizer": optimizer, "schedule": "constant", **momentum})
+    _, (_, state) = train(settings, preferences)
+    assert state
+    afresh, _ = train(settings, preferences, round_number=2)
+    carried, (_, later) = train(settings, preferences, round_number=2, optimizer_state=state)
+    assert not torch.equal(afresh, carried)
+    assert set(later) == set(state)
+    steps = [array for name, array in later.items() if name.endswith(".step")]
+    assert all(step == 2 * settings.training.local_steps for step in steps)
