@@ -42,19 +42,20 @@ Stance = NDArray[np.float64]  # [2] position an option stands for
 # The two ends of each value: what those who hold it would do about a topic.
 PHRASES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (  # openness
-        ("open {} to newcomers", "welcome foreign ideas in {}", "share {} with our neighbours"),
-        ("keep {} in local hands", "guard {} against outsiders", "put our own people first in {}"),
+        ("open {} to newcomers", "open {} to foreign ideas", "open {} to our neighbours"),
+        ("guard {} against outsiders", "guard {} for our own people", "guard {} from fashions"),
     ),
     (  # common provision
-        ("pay for {} from common funds", "run {} as a public service", "make {} free for everyone"),
-        ("leave {} to private firms", "let each household pay for {}", "have firms compete in {}"),
+        ("fund {} from common taxes", "fund {} for everyone alike", "fund {} as a public service"),
+        ("sell {} to private firms", "sell {} by the visit", "sell {} to the best bidder"),
     ),
 )
 TOPICS = (
-    "schooling", "health care", "farming", "the harbour", "libraries", "broadcasting", "festivals",
-    "the railways", "housing", "the food markets", "the water supply", "energy", "policing",
-    "sport", "the museums", "craft training", "elder care", "fishing", "the forests", "tourism",
-    "the telephone network", "the courts", "child care", "music",
+    "schooling", "health care", "the farmland", "the harbour", "the library", "the local radio",
+    "the summer festival", "the railway", "public housing", "the food market", "the water supply",
+    "the power station", "the night watch", "the sports club", "the museum", "craft training",
+    "elder care", "the fishing fleet", "the forest", "the mountain lodge", "the post office",
+    "the town hall", "child care", "the concert house",
 )  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def _questions_on(topic: str, seed: int) -> Iterator[_Question]:
         for rows in rng.permutation(len(phrases)).reshape(-1, size)[:repeats]:
             yield _Question(
                 text.format(topic),
-                tuple(phrases[row][0].format(topic).capitalize() for row in rows),
+                tuple(phrases[row][0].format("it").capitalize() for row in rows),
                 None,
                 stances[rows],
                 appeal[rows],

@@ -67,7 +67,7 @@ def _hashed(texts: Sequence[str], dim: int) -> NDArray[np.float64]:
     counts = np.bincount(flat, weights, minlength=len(unique) * dim)
     rows: NDArray[np.float64] = counts.reshape(len(unique), dim).astype(np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return rows[[unique[text] for text in texts]] * np.sqrt(dim)
+    return rows[[unique[text] for text in texts]]
 
 
 def _slot(feature: str, dim: int) -> tuple[int, float]:

@@ -66,8 +66,9 @@ def prepare(
     elif evaluation_fraction is None and source in DEFAULT_ROLES:
         roles = named_roles(counts, *DEFAULT_ROLES[source], min_questions)
     else:
-        fraction = evaluation_fraction or DEFAULT_EVALUATION_FRACTION
-        roles = split_roles(counts, fraction, min_questions, seed)
+        if evaluation_fraction is None:
+            evaluation_fraction = DEFAULT_EVALUATION_FRACTION
+        roles = split_roles(counts, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
     read = time.perf_counter()

@@ -76,7 +76,8 @@ class TransformerEmbedder:
         """
         tokens = self._tokenize(questions, console)
         lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        rows = torch.empty(len(tokens), self._model.config.hidden_size, dtype=torch.float16)
+        width = self._model.config.get_text_config().hidden_size
+        rows = torch.empty(len(tokens), width, dtype=torch.float16)
         progress = Progress(
             *Progress.get_default_columns()[:2],
             MofNCompleteColumn(),
@@ -115,9 +116,11 @@ class TransformerEmbedder:
         return tokens
 
     def _most_tokens(self) -> int:
-        # Tokenizers without a limit state an astronomic one.
-        positions = getattr(self._model.config, "max_position_embeddings", MOST_TOKENS)
-        return min(self._tokenizer.model_max_length, positions, MOST_TOKENS)
+        # A tokenizer without a limit states an astronomic one, and some models have none.
+        config = self._model.config.get_text_config()
+        positions: int = getattr(config, "max_position_embeddings", MOST_TOKENS)
+        stated: int = self._tokenizer.model_max_length
+        return min(stated, positions, MOST_TOKENS)
 
     def _means(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Return [batch, dim], the mean hidden state over each prompt's own tokens."""

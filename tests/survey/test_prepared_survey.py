@@ -111,8 +111,10 @@ def test_odd_group_names_get_safe_unique_files(names):
 def test_any_names_get_safe_unique_files(names):
     slugs = _slugs(names)
     assert len(set(slugs.values())) == len(names)
-    assert all(slug and set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-               for slug in slugs.values())
+    assert all(
+        slug and set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        for slug in slugs.values()
+    )
 
 
 def test_odd_names_survive_the_disk(content, tmp_path):

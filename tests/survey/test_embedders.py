@@ -1,0 +1,148 @@
+"""Tiny random models with a tiny tokenizer stand in for real ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey import transformer
+from pluralllm_app.survey.embedding import load_embedder
+from pluralllm_app.survey.hashing import HashingEmbedder
+from pluralllm_app.survey.raw import Questions
+from pluralllm_app.survey.transformer import TEMPLATES
+
+WORDS = ["[UNK]", "[PAD]", *"do you like tea the sea yes no answer very much".split()]
+CONSOLE = Console(quiet=True)
+QUESTIONS = Questions(
+    ids=["0", "1"],
+    texts=["do you like tea", "sea"],
+    options=[["yes", "no very much"], ["yes", "no"]],
+    values=[None, None],
+)
+TINY = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+}
+
+
+def save(path: Path, kind: str) -> str:
+    torch.manual_seed(0)
+    # Llama's tokenizers have no pad token.
+    special = {"unk_token": "[UNK]"} | ({"pad_token": "[PAD]"} if kind == "bert" else {})
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(path)
+    model = BertModel(BertConfig(**TINY)) if kind == "bert" else LlamaModel(LlamaConfig(**TINY))
+    model.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(params=["bert", "llama"])
+def model(request, tmp_path) -> str:
+    return save(tmp_path / request.param, request.param)
+
+
+def test_mean_of_the_last_hidden_layer(model):
+    embedder = load_embedder(model)
+    rows = embedder.embed(QUESTIONS, CONSOLE)
+    assert rows.dtype == torch.float16
+    ids = [[WORDS.index(word) for word in "do you like tea".split()] + [0, 0, WORDS.index("yes")]]
+    with torch.inference_mode():
+        hidden = embedder._model(input_ids=torch.tensor(ids)).last_hidden_state
+    np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-3)
+
+
+def test_rows_do_not_depend_on_their_batch(model, monkeypatch):
+    together = load_embedder(model).embed(QUESTIONS, CONSOLE)
+    monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 1, "cuda": 1})
+    alone = load_embedder(model).embed(QUESTIONS, CONSOLE)
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_long_prompts_are_cut_at_the_left(tmp_path):
+    embedder = load_embedder(save(tmp_path / "bert", "bert"))
+    console = Console(record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    endings = ["tea " * count + "the sea" for count in (30, 60)]
+    questions = Questions(["0"], ["you"], [endings], [None])
+    rows = embedder.embed(questions, console)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert "2 prompts exceed 16 tokens" in console.export_text()
+
+
+def test_numbers_beyond_float16_are_refused(tmp_path):
+    embedder = load_embedder(save(tmp_path / "llama", "llama"))
+    embedder._model.norm.weight.data.fill_(1e9)
+    with pytest.raises(SurveyError, match="not finite"):
+        embedder.embed(QUESTIONS, CONSOLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "fault"),
+    [
+        ("./no/such/model", None, "not a directory"),
+        ("~/no/such/model", None, "not a directory"),
+        ("hashing", "alpaca", "no prompt template"),
+        ("anything", "alpcaa", "did you mean 'alpaca'"),
+    ],
+)
+def test_wrong_names_are_refused(name, template, fault):
+    with pytest.raises(SurveyError, match=fault):
+        load_embedder(name, template)
+
+
+def test_directory_without_a_model_is_refused(tmp_path):
+    with pytest.raises(SurveyError, match="cannot load embedder"):
+        load_embedder(str(tmp_path))
+
+
+def test_templates():
+    assert list(TEMPLATES["plain"]("Tea?", ["Yes", "No"]))[1] == "Tea? Answer: No"
+    prompt = list(TEMPLATES["alpaca"]("Tea?", ["Yes", "No"]))[1]
+    sections = [line for line in prompt.splitlines() if line.startswith("###")]
+    assert sections == ["### Instruction:", "### Input:", "### Response:"]
+    assert "A. Yes\nB. No\n" in prompt
+    assert prompt.endswith("\nB. No")
+
+
+def test_hashing_halves_have_length_one():
+    rows = HashingEmbedder(dim=64).embed(QUESTIONS, CONSOLE).float()
+    assert rows.shape == (4, 64)
+    torch.testing.assert_close(rows[:, :32].norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(rows[:, 32:].norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(rows[0, :32], rows[1, :32])  # one question
+    torch.testing.assert_close(rows[0, 32:], rows[2, 32:])  # one option text
+
+
+def test_hashing_is_the_same_in_every_process():
+    program = (
+        "from rich.console import Console\n"
+        "from pluralllm_app.survey.hashing import HashingEmbedder\n"
+        "from pluralllm_app.survey.raw import Questions\n"
+        "questions = Questions(['0'], ['tea or sea?'], [['yes', 'no']], [None])\n"
+        "rows = HashingEmbedder().embed(questions, Console())\n"
+        "print(hash('tea') and rows.numpy().tobytes().hex())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1

@@ -1,0 +1,137 @@
+"""The questions here are made up; only the layout is that of the data set."""
+
+import builtins
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.globalopinionqa import (
+    _options,
+    _shares_by_country,
+    read_global_opinions,
+)
+
+
+def cell(content: str) -> str:
+    return f"defaultdict(<class 'list'>, {content})"
+
+
+GOOD = ("Is it warm?", cell("{'Egypt': [0.25, 0.75], 'Peru': [0.5, 0.5]}"), "['Yes', 'No']", "GAS")
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    def read(*rows: tuple[str, str, str, str]):
+        file = tmp_path / "opinions.csv"
+        columns = ["question", "selections", "options", "source"]
+        pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+        return read_global_opinions(file)
+
+    return read
+
+
+def test_reads_questions_and_shares(read):
+    survey = read(
+        GOOD,
+        ("How many?", cell("{'Peru': [0.1, 0.2, 0.7]}"), "[1.0, 2.5, 'More']", "WVS"),
+    )
+    assert survey.questions.texts == ["Is it warm?", "How many?"]
+    assert survey.questions.options == [["Yes", "No"], ["1", "2.5", "More"]]
+    assert survey.answers.counts() == {"Egypt": 1, "Peru": 2}
+    np.testing.assert_allclose(survey.answers.shares, [0.25, 0.75, 0.5, 0.5, 0.1, 0.2, 0.7])
+    assert not any(survey.dropped.values())
+
+
+def test_shares_are_rescaled(read):
+    survey = read(("Q?", cell("{'Peru': [0.5, 0.497]}"), "['a', 'b']", "GAS"))
+    np.testing.assert_allclose(survey.answers.shares, [0.5 / 0.997, 0.497 / 0.997])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (("", *GOOD[1:]), "questions without text"),
+        (("Q?", "", "['a', 'b']", "GAS"), "questions without answers"),
+        (("Q?", GOOD[1], "", "GAS"), "questions with fewer than two options"),
+        (("Q?", GOOD[1], "['a']", "GAS"), "questions with fewer than two options"),
+        (GOOD, "questions that repeat an earlier one"),
+        (("Q?", cell("{'Peru': []}"), "['a', 'b']", "GAS"), "answers without shares"),
+        (
+            ("Q?", cell("{'Peru': [0.0, 0.0]}"), "['a', 'b']", "GAS"),
+            "answers with shares that are all zero",
+        ),
+        (
+            ("Q?", cell("{'Peru': [nan, 1.0]}"), "['a', 'b']", "GAS"),
+            "answers with shares that are not finite",
+        ),
+        (
+            ("Q?", cell("{'Peru': [0.5, 0.2, 0.3]}"), "['a', 'b']", "GAS"),
+            "answers with another number of shares than options",
+        ),
+    ],
+)
+def test_unusable_rows_are_dropped_and_counted(read, row, reason):
+    survey = read(GOOD, row)
+    assert {key: count for key, count in survey.dropped.items() if count} == {reason: 1}
+    assert survey.answers.counts()["Egypt"] == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (("Q?", "{'Peru': [0.5, 0.5]}", "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
+        (("Q?", cell("{'Peru': 1}"), "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
+        (("Q?", cell("{'Peru': ['x']}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", cell("{'Peru': [True]}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", cell("{1: [1.0]}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", cell("{'Peru': [0.5, 0.5]"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", cell("{" + "(" * 5000), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", GOOD[1], "'ab'", "GAS"), "row 2 has a malformed 'options'"),
+        (("Q?", GOOD[1], "['a', None]", "GAS"), "row 2 has a malformed 'options'"),
+        (("Q?", cell("{'Peru': [-0.5, 1.5]}"), "['a', 'b']", "GAS"), "negative shares.*row 2"),
+        (("Q?", cell("{'Peru': [0.5, 0.2]}"), "['a', 'b']", "GAS"), "do not sum to 1.*row 2"),
+    ],
+)
+def test_broken_rows_are_refused(read, row, fault):
+    with pytest.raises(SurveyError, match=fault):
+        read(GOOD, row)
+
+
+def test_cells_are_not_evaluated(tmp_path):
+    trap = tmp_path / "trap"
+    attack = f"__import__('pathlib').Path({str(trap)!r}).touch()"
+    for parse in (_options, _shares_by_country):
+        for text in (attack, f"[{attack}]", cell(f"{{'Peru': {attack}}}")):
+            with pytest.raises((ValueError, SyntaxError)):
+                parse(text)
+    assert not trap.exists()
+
+
+def test_file_faults(tmp_path):
+    with pytest.raises(SurveyError, match="not a file"):
+        read_global_opinions(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(SurveyError, match="cannot read"):
+        read_global_opinions(tmp_path / "empty.csv")
+    (tmp_path / "columns.csv").write_text("question,selections,source\n")
+    with pytest.raises(SurveyError, match="no column 'options'; found: question, selections"):
+        read_global_opinions(tmp_path / "columns.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01" * 10)
+    with pytest.raises(SurveyError, match="cannot read"):
+        read_global_opinions(tmp_path / "binary.csv")
+
+
+def test_download_without_datasets(monkeypatch):
+    real = builtins.__import__
+
+    def no_datasets(name, *args, **kwargs):
+        if name == "datasets":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_datasets)
+    with pytest.raises(SurveyError, match=r"pip install 'pluralllm_app\[hub\]'.*--file"):
+        read_global_opinions()

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.command import prepare_command
+from pluralllm_app.survey.hashing import HashingEmbedder
+from pluralllm_app.survey.prepare import prepare
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+
+@pytest.fixture
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        (f"q{q}", f"Question {q}?", option, group, 1 + q)
+        for group in ("North", "South", "East", "West")
+        for q in range(3 if group == "West" else 5)
+        for option in ("Yes", "No")
+    ]
+    columns = ["question_id", "question", "option", "group", "count"]
+    file = tmp_path / "mine.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    return file
+
+
+def test_demo_end_to_end(tmp_path):
+    app = typer.Typer()
+    app.command()(prepare_command)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    assert result.exit_code == 0, result.output
+    assert "synthetic" in result.output
+    survey = PreparedSurvey.open(tmp_path / "demo")
+    assert survey.synthetic
+    assert [group.role for group in survey.groups].count("train") == 8
+    assert sum(len(survey.preferences(group.name)) for group in survey.groups) > 3000
+
+
+def test_demo_is_the_same_twice(tmp_path, quiet):
+    fingerprints = {
+        prepare("demo", tmp_path / name, console=quiet).fingerprint for name in ("one", "two")
+    }
+    assert len(fingerprints) == 1
+
+
+def test_wasserstein_keeps_ordinal_questions(tmp_path, quiet):
+    survey = prepare("demo", tmp_path / "demo", metric="wasserstein", console=quiet)
+    assert None not in survey.questions().values
+    values = survey.preferences(survey.groups[0].name).values
+    assert values.min() == 1
+    assert values.max() == 5
+
+
+def test_only_questions_of_chosen_groups_are_kept(tmp_path, table, quiet):
+    survey = prepare(
+        "table", tmp_path / "out", file=table, train=["West"], min_questions=1, console=quiet
+    )
+    assert survey.questions().ids == ["q0", "q1", "q2"]
+
+
+def test_table_is_split_by_default(tmp_path, table, quiet):
+    survey = prepare("table", tmp_path / "out", file=table, min_questions=4, console=quiet)
+    roles = {group.name: group.role for group in survey.groups}
+    assert set(roles) == {"North", "South", "East"}
+    assert sorted(roles.values()) == ["evaluation", "train", "train"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"source": "demoo"}, "did you mean 'demo'"),
+        ({"source": "demo", "file": Path("x.csv")}, "reads no file"),
+        ({"source": "table"}, "needs --file"),
+        ({"source": "demo", "metric": "cosine"}, "unknown metric"),
+        ({"source": "demo", "embedder": "./none"}, "not a directory"),
+        ({"source": "demo", "train": ["Briwane"]}, "did you mean 'Brivane'"),
+        ({"source": "demo", "min_questions": 1000}, "questions, fewer than 1000"),
+        ({"source": "demo", "train": ["Brivane"], "evaluation_fraction": 0.5}, "not both"),
+        ({"source": "demo", "evaluation_fraction": 0.0}, "between 0 and 1"),
+        ({"source": "demo", "out": Path("/proc/survey")}, "cannot write"),
+    ],
+)
+def test_everything_is_refused_before_embedding(tmp_path, quiet, monkeypatch, arguments, fault):
+    def no_embedding(*_):
+        raise AssertionError("embedding started")
+
+    monkeypatch.setattr(HashingEmbedder, "embed", no_embedding)
+    with pytest.raises(SurveyError, match=fault):
+        prepare(**{"out": tmp_path / "out", "console": quiet, **arguments})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.table import read_table
+
+COUNTED = pd.DataFrame(
+    [
+        ("007", "Tea?", "Yes", "North", 3),
+        ("007", "Tea?", "No", "North", 1),
+        ("bus", "Bus?", "Good", "North", 5),
+        ("007", "Tea?", "No", "South", 2),
+        ("007", "Tea?", "Rarely", "South", 2),
+        ("bus", "Bus?", "Bad", "South", 4),
+    ],
+    columns=["question_id", "question", "option", "group", "count"],
+)
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    def read(frame: pd.DataFrame, ending: str = ".csv"):
+        file = tmp_path / f"mine{ending}"
+        if ending == ".csv":
+            frame.to_csv(file, index=False)
+        elif ending == ".parquet":
+            frame.to_parquet(file)
+        else:
+            frame.to_json(file, orient="records", lines=True)
+        return read_table(file)
+
+    return read
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
+def test_counts_become_shares_and_respondents(read, ending):
+    survey = read(COUNTED, ending)
+    assert survey.questions.ids == ["007", "bus"]
+    assert survey.questions.options == [["Yes", "No", "Rarely"], ["Good", "Bad"]]
+    assert survey.questions.values == [None, None]
+    answers = survey.answers
+    assert [answers.groups[index] for index in answers.group] == [
+        "North",
+        "North",
+        "South",
+        "South",
+    ]
+    assert answers.question.tolist() == [0, 1, 0, 1]
+    np.testing.assert_allclose(answers.shares, [0.75, 0.25, 0, 1, 0, 0, 0.5, 0.5, 0, 1])
+    assert answers.respondents.tolist() == [4, 5, 4, 4]
+
+
+def test_shares_stay_and_give_no_respondents(read):
+    frame = COUNTED.drop(columns="count").assign(share=[0.75, 0.25, 1.0, 0.5, 0.495, 1.0])
+    answers = read(frame).answers
+    assert answers.respondents is None
+    np.testing.assert_allclose(answers.shares[5:8], [0, 0.5 / 0.995, 0.495 / 0.995])
+
+
+def test_ordinal_values(read):
+    survey = read(COUNTED.assign(value=["1", "2", "", "2", "3", ""]))
+    assert survey.questions.values == [[1, 2, 3], None]
+
+
+def test_group_that_counts_nobody_is_dropped(read):
+    survey = read(COUNTED.assign(count=[0, 0, 5, 2, 2, 4]))
+    assert survey.dropped["answers of a group that counts nobody"] == 1
+    assert survey.answers.counts() == {"North": 1, "South": 2}
+
+
+def test_question_with_one_option_is_dropped(read):
+    survey = read(COUNTED[COUNTED.option != "Bad"])
+    assert survey.questions.ids == ["007"]
+    assert survey.dropped["questions with fewer than two options"] == 1
+
+
+def test_group_called_na_is_a_name(read):
+    assert "NA" in read(COUNTED.replace("South", "NA")).answers.groups
+
+
+@pytest.mark.parametrize(
+    ("frame", "fault"),
+    [
+        (COUNTED.drop(columns="group"), "no column 'group'; found: question_id, question, option"),
+        (COUNTED.drop(columns="count"), "one column of 'share' and 'count'"),
+        (COUNTED.assign(share=1), "one column of 'share' and 'count'"),
+        (COUNTED.assign(count=[3, -1, 5, 2, -2, 4]), r"2 row\(s\) .*negative.* row 2"),
+        (COUNTED.assign(count=[3, 1, None, 2, 2, 4]), r"1 row\(s\) have no finite.* row 3"),
+        (COUNTED.assign(count=["x", 1, 5, 2, 2, 4]), r"1 row\(s\) have no finite.* row 1"),
+        (COUNTED.assign(option=["", "No", "Good", "No", "Rarely", "Bad"]), "have no option"),
+        (pd.concat([COUNTED, COUNTED[:1]]), "repeat a question_id, group and option.* row 7"),
+        (
+            COUNTED.assign(question=["Tea?", "Tea?", "Bus?", "Tee?", "Tea?", "Bus?"]),
+            "another question text.* row 4",
+        ),
+        (COUNTED.assign(value=[1, 2, 1, 3, 3, 2]), "another ordinal value.* row 4"),
+        (COUNTED.assign(value=[1, 2, "x", 2, 3, 1]), "no finite number.* row 3"),
+        (
+            COUNTED.drop(columns="count").assign(share=[0.7, 0.1, 1, 0.5, 0.5, 1]),
+            r"1 answer\(s\) do not sum to 1, the first is question '007', group 'North'",
+        ),
+    ],
+)
+def test_broken_tables_are_refused(read, frame, fault):
+    with pytest.raises(SurveyError, match=fault):
+        read(frame)
+
+
+def test_file_faults(tmp_path):
+    with pytest.raises(SurveyError, match="not a file"):
+        read_table(tmp_path / "none.csv")
+    (tmp_path / "mine.xlsx").touch()
+    with pytest.raises(SurveyError, match=r"'\.xlsx': known are \.csv, \.parquet, \.jsonl"):
+        read_table(tmp_path / "mine.xlsx")
+    for ending in ("parquet", "jsonl"):
+        broken = tmp_path / f"broken.{ending}"
+        broken.write_text("{not a table")
+        with pytest.raises(SurveyError, match="cannot read"):
+            read_table(broken)
