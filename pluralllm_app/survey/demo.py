@@ -34,6 +34,7 @@ TRAIN_GROUPS = (
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
 CONVICTION = 2.0
+CENTRE, SPREAD = (0.4, 0.4), (1.0, 0.6)  # of the groups' positions; openness divides them most
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most
 
@@ -133,10 +134,9 @@ def demo(seed: int = 0) -> RawSurvey:
 
 
 def _position(name: str, seed: int) -> Stance:
-    """Return a group's [2] position, uniform on a shell so that no group is without values."""
+    """Return a group's [2] position."""
     rng = generator(seed, "demo position", name)
-    direction = rng.normal(size=len(PHRASES))
-    position: Stance = direction / np.linalg.norm(direction) * rng.uniform(0.8, 1.4)
+    position: Stance = np.array(CENTRE) + np.array(SPREAD) * rng.normal(size=len(PHRASES))
     return position
 
 

@@ -94,7 +94,8 @@ def _download() -> pd.DataFrame:
             "or pass a local copy with --file"
         ) from None
     try:
-        return load_dataset(HUB_NAME, split="train").to_pandas()
+        frame: pd.DataFrame = load_dataset(HUB_NAME, split="train").to_pandas()
+        return frame
     # Whatever goes wrong between here and the hub, the remedy is the same.
     except Exception as error:
         raise SurveyError(

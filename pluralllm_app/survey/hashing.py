@@ -29,7 +29,7 @@ class HashingEmbedder:
     name = "hashing"
     template = None
 
-    def __init__(self, dim: int = 256) -> None:
+    def __init__(self, dim: int = 64) -> None:
         """`dim` is even; half of it is the question's."""
         self.dim = dim
 

@@ -76,11 +76,10 @@ def read_table(file: Path) -> RawSurvey:
     )
     questions, question, position = _questions(file, frame, texts)
     group, groups = pd.factorize(texts["group"])
-    cell, cells = pd.factorize(pd.Series(group * len(questions) + question))
-    cells = np.asarray(cells)
+    cells, answer = np.unique(group * len(questions) + question, return_inverse=True)
     options = questions.counts[cells % len(questions)]
     flat = np.zeros(int(options.sum()))
-    flat[(np.cumsum(options) - options)[cell] + position] = amount
+    flat[(np.cumsum(options) - options)[answer] + position] = amount
     totals = segment_sums(flat, options)
     answers = Answers(
         groups=list(groups),

@@ -18,7 +18,8 @@ from pluralllm_app.survey.hashing import HashingEmbedder
 from pluralllm_app.survey.raw import Questions
 from pluralllm_app.survey.transformer import TEMPLATES
 
-WORDS = ["[UNK]", "[PAD]", *"do you like tea the sea yes no answer very much".split()]
+TEXT = "do you like tea the sea yes no answer very much"
+WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
 CONSOLE = Console(quiet=True)
 QUESTIONS = Questions(
     ids=["0", "1"],
@@ -59,7 +60,7 @@ def test_mean_of_the_last_hidden_layer(model):
     embedder = load_embedder(model)
     rows = embedder.embed(QUESTIONS, CONSOLE)
     assert rows.dtype == torch.float16
-    ids = [[WORDS.index(word) for word in "do you like tea".split()] + [0, 0, WORDS.index("yes")]]
+    ids = [[WORDS.index(word) for word in QUESTIONS.texts[0].split()] + [0, 0, WORDS.index("yes")]]
     with torch.inference_mode():
         hidden = embedder._model(input_ids=torch.tensor(ids)).last_hidden_state
     np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-3)
