@@ -4,8 +4,11 @@ In simulation a node's partition id picks the group of the survey the run config
 machine of its own the node config names the survey directory and the group.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context, Message
@@ -35,15 +38,14 @@ OPTIMIZER = "optimizer"  # where the node's context keeps the moments
 
 app = ClientApp()
 
-
 # A process serves many messages, in simulation of many groups: it opens the survey once, reads
 # each partition once, and keeps one predictor into which it copies the weights of each message.
 open_survey = lru_cache(maxsize=1)(PreparedSurvey.open)
 
 
 @lru_cache(maxsize=1024)
-def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
-    return survey.preferences(group)
+def _preferences(survey: Path, group: str) -> PreferenceSet:
+    return open_survey(str(survey)).preferences(group)
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +60,7 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
         if not {"survey", "group"} <= set(node):
             raise FederationError(
                 "the node config must name survey and group: start flower-supernode with "
-                "--node-config 'survey=\"/path\" group=\"name\"'"
+                '--node-config \'survey="/path" group="name"\''
             )
         survey = open_survey(str(node["survey"]))
         return survey, survey.group(str(node["group"])).name
@@ -91,7 +93,7 @@ def describe(message: Message, context: Context) -> Message:
     settings = Settings.from_config(context.run_config)
     survey, name = locate(context, settings)
     group = survey.group(name)
-    _preferences(survey, name)  # a broken partition shows before anything is trained
+    _preferences(survey.path, name)  # a broken partition shows before anything is trained
     description = NodeDescription(
         group=group.name,
         role=group.role,
@@ -111,19 +113,19 @@ def train(message: Message, context: Context) -> Message:
     settings = Settings.from_config(context.run_config)
     survey, name = locate(context, settings)
     model = _load(message, survey, settings)
-    config = message.content.config_records[CONFIG]
+    config: Mapping[str, Any] = message.content.config_records[CONFIG]
     keep = settings.training.client_optimizer_state == "keep"
     kept = context.state.array_records.get(OPTIMIZER, ArrayRecord()) if keep else ArrayRecord()
-    preferences = _preferences(survey, name)
+    preferences = _preferences(survey.path, name)
     statistics, optimizer_state = train_group(
         model,
         preferences,
         settings.training,
         seed=settings.federation.seed,
         evaluation_seed=settings.evaluation.evaluation_seed,
-        round_number=int(config[ROUND]),
+        round_number=config[ROUND],
         rounds=settings.federation.rounds,
-        proximal_mu=float(config.get(PROXIMAL_MU, 0.0)),
+        proximal_mu=config.get(PROXIMAL_MU, 0.0),
         optimizer_state=record_to_weights(kept),
     )
     if keep:
@@ -145,7 +147,7 @@ def evaluate(message: Message, context: Context) -> Message:
     model = _load(message, survey, settings)
     result = score_group(
         model,
-        _preferences(survey, name),
+        _preferences(survey.path, name),
         survey.group(name).role,
         settings.training.held_out_fraction,
         settings.evaluation,

@@ -1,4 +1,4 @@
-"""Score a predictor on one group, on fixed contexts, so that scores compare over rounds and runs."""
+"""Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
 
 from dataclasses import dataclass
 

@@ -10,9 +10,10 @@ Since nothing attends to a target, keys and values are computed for context rows
 is needed; this equals the masked form of the published code.
 """
 
+import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,11 +44,11 @@ class EncoderLayer(nn.Module):
         keys, values = F.linear(context, weight[d_model:], bias[d_model:]).chunk(2, dim=-1)
         # [groups, heads, N or C, d / heads]: only with exactly one leading dimension does the
         # fused attention kernel apply.
-        heads = [
+        q, k, v = (
             part.reshape(-1, part.shape[-2], self.nhead, d_model // self.nhead).transpose(1, 2)
             for part in (queries, keys, values)
-        ]
-        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(rows.shape)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(rows.shape)
         rows = self.norm1(rows + self.self_attn.out_proj(attended))
         rows = self.norm2(rows + self.linear2(F.relu(self.linear1(rows))))
         return rows
@@ -94,10 +95,8 @@ class GPO(
         for width_in, width_out in pairwise(widths):
             embedder += [nn.Linear(width_in, width_out), nn.ReLU()]
         self.embedder = nn.Sequential(*embedder[:-1])
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(
-            EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers)
-        )
+        layers = (EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers))
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.predictor = nn.Sequential(
             nn.Linear(d_model, dim_feedforward), nn.ReLU(), nn.Linear(dim_feedforward, 2 * dim_y)
         )
@@ -121,7 +120,7 @@ class GPO(
         if count == 0:
             raise ValueError("a prediction needs at least one context question")
         rows = torch.cat([context, target], dim=-2)
-        *layers, last = self.encoder.layers
+        *layers, last = cast(nn.ModuleList, self.encoder["layers"])
         for layer in layers:
             rows = layer(rows, rows[..., :count, :])
         # Nothing reads the context rows after the last layer.
@@ -180,7 +179,7 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
 
     This is the GPO likelihood; `mean` is already a softmax over each question's options.
     """
-    return torch.distributions.Normal(mean, std).log_prob(shares)
+    return -((shares - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
 
 
 def task_loss(model: GPO, task: Task) -> tuple[Tensor, Tensor]:

@@ -83,14 +83,16 @@ class Update:
         metrics = content.metric_records[METRICS]
         if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE}:
             raise ValueError("its metrics are not those of an update")
-        values = [metrics[key] for key in (QUESTIONS, LOSS, JS_DIVERGENCE)]
-        if any(isinstance(value, list) or not np.isfinite(value) for value in values):
-            raise ValueError("its metrics are not finite numbers")
-        if values[0] != questions:
-            raise ValueError(f"it claims {values[0]} train questions, the roster has {questions}")
+        claimed, loss, divergence = (
+            _finite(metrics[key]) for key in (QUESTIONS, LOSS, JS_DIVERGENCE)
+        )
+        if claimed != questions:
+            raise ValueError(f"it claims {claimed:.0f} train questions, the roster has {questions}")
+        if divergence < 0:
+            raise ValueError(f"its {JS_DIVERGENCE} is negative")
         weights = record_to_weights(content.array_records[ARRAYS])
         check_weights(weights, like)
-        return cls(weights, questions, float(values[1]), float(values[2]))
+        return cls(weights, questions, loss, divergence)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Evaluation:
     @classmethod
     def from_content(cls, content: RecordDict) -> "Evaluation":
         """Read and check an evaluation; raises ValueError saying what is wrong with it."""
-        metrics = content.metric_records.get(METRICS, {})
+        metrics: Mapping[str, Any] = content.metric_records.get(METRICS, {})
         if set(metrics) != {LOSS, "questions", "scores"}:
             raise ValueError("it is not an evaluation")
         questions, scores = np.array(metrics["questions"]), np.array(metrics["scores"])
@@ -121,12 +123,15 @@ class Evaluation:
             raise ValueError("its scores do not match its questions")
         if not (np.issubdtype(questions.dtype, np.integer) and np.diff(questions).all()):
             raise ValueError("its questions are not distinct whole numbers")
-        loss = metrics[LOSS]
-        if isinstance(loss, list) or not np.isfinite(loss) or not np.isfinite(scores).all():
-            raise ValueError("its loss or scores are not finite numbers")
-        if scores.min() < 0 or scores.max() > 1:
+        if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
-        return cls(GroupScores(questions, scores.astype(np.float64)), float(loss))
+        return cls(GroupScores(questions, scores.astype(np.float64)), _finite(metrics[LOSS]))
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, list) or not np.isfinite(value):
+        raise ValueError("its metrics are not finite numbers")
+    return float(value)
 
 
 def weights_to_record(weights: Mapping[str, NDArray[Any]]) -> ArrayRecord:
@@ -146,8 +151,7 @@ def check_weights(weights: Weights, like: Weights) -> None:
     for name, array in weights.items():
         if array.shape != like[name].shape or array.dtype != like[name].dtype:
             raise ValueError(
-                f"{name} is {array.dtype} {array.shape}, "
-                f"not {like[name].dtype} {like[name].shape}"
+                f"{name} is {array.dtype} {array.shape}, not {like[name].dtype} {like[name].shape}"
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds values that are not finite")

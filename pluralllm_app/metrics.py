@@ -122,9 +122,7 @@ def fairness_per_question(groups: Mapping[str, GroupScores]) -> float | None:
     total = np.bincount(position, score)[shared]
     squares = np.bincount(position, score**2)[shared]
     # 1 / (1 + CoV^2) = mean^2 / mean of squares; groups that all score 0 are treated alike.
-    ratio = np.divide(
-        total**2, count[shared] * squares, out=np.ones_like(total), where=squares > 0
-    )
+    ratio = np.divide(total**2, count[shared] * squares, out=np.ones_like(total), where=squares > 0)
     return float(ratio.mean())
 
 

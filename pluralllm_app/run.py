@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.progress import TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from pluralllm_app.errors import SettingsError, UserError
@@ -163,7 +169,7 @@ def _follow(
     with Progress(*columns, console=console, transient=True) as progress:
         rounds = settings.federation.rounds
         bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
-        console.print(_HEADER)
+        console.print(_HEADER, highlight=False)
         ended = False
         while not ended:
             # The order matters: what was written before the end is still read after it.
@@ -177,7 +183,7 @@ def _follow(
                         style="yellow",
                     )
                 if entry.get("evaluation"):
-                    console.print(_row(entry), markup=False)
+                    console.print(_row(entry), markup=False, highlight=False)
                 progress.update(bar, completed=entry["round"], description=_describe(entry))
                 yield entry
             time.sleep(POLL_SECONDS)
@@ -202,8 +208,8 @@ class _Tail:
 
 
 _HEADER = (
-    "round  train loss | train groups: mean   worst | evaluation groups: mean   worst      FI | "
-    "seconds"
+    "            train      train groups   groups never trained on\n"
+    "round        loss     mean    worst      mean    worst      FI   seconds"
 )
 
 
@@ -213,10 +219,11 @@ def _row(entry: Mapping[str, Any]) -> str:
         return [f"{summary[key]:.4f}" if summary else "-" for key in keys]
 
     loss = f"{entry['train']['loss']:.4f}" if entry["train"] else "-"
-    train, evaluation = scores("train", "mean", "worst"), scores("evaluation", "mean", "worst", "fi")
+    mean, worst = scores("train", "mean", "worst")
+    unseen_mean, unseen_worst, fairness = scores("evaluation", "mean", "worst", "fi")
     return (
-        f"{entry['round']:>5}  {loss:>10} | {train[0]:>18} {train[1]:>7} | "
-        f"{evaluation[0]:>23} {evaluation[1]:>7} {evaluation[2]:>7} | {entry['seconds']:>7.1f}"
+        f"{entry['round']:>5}  {loss:>10}   {mean:>6}   {worst:>6}    {unseen_mean:>6}   "
+        f"{unseen_worst:>6}  {fairness:>6}   {entry['seconds']:>7.1f}"
     )
 
 
@@ -227,8 +234,9 @@ def _describe(entry: Mapping[str, Any]) -> str:
 def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Console) -> None:
     last = rounds[-1]["evaluation"]
     table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
-    for column, justify in (("group", "left"), ("role", "left"), ("questions", "right")):
-        table.add_column(column, justify=justify)
+    table.add_column("group")
+    table.add_column("role")
+    table.add_column("questions", justify="right")
     table.add_column("untrained", justify="right")
     table.add_column("trained", justify="right", style="bold")
     for name, group in sorted(last["groups"].items(), key=lambda item: (item[1]["role"], item[0])):

@@ -16,6 +16,4 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run one federation; every error ends the run as failed, with its message."""
     settings = Settings.from_config(context.run_config)
-    run_federation(
-        grid, settings, context.run_config, progress=lambda line: log(INFO, "%s", line)
-    )
+    run_federation(grid, settings, context.run_config, progress=lambda line: log(INFO, "%s", line))

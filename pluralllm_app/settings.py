@@ -13,13 +13,25 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.nearest import did_you_mean
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Scalar = bool | int | float | str
-Section = TypeVar("Section")
+Section = TypeVar("Section", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
         return self.low <= value < self.high if self.below else self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -134,7 +148,7 @@ class Settings:
             SettingsError: naming the key and the remedy.
         """
         options = {key: value for key, value in config.items() if "." in key}
-        sections = {
+        sections: dict[str, Any] = {
             "model": ModelSettings,
             "training": TrainingSettings,
             "evaluation": EvaluationSettings,
@@ -152,7 +166,7 @@ class Settings:
         return settings
 
 
-def _keys(kind: type, prefix: str = "") -> list[str]:
+def _keys(kind: "type[DataclassInstance]", prefix: str = "") -> list[str]:
     start = f"{prefix}." if prefix else ""
     return [start + field.name.replace("_", "-") for field in fields(kind)]
 
@@ -201,7 +215,7 @@ def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
     if not isinstance(value, accepted) or isinstance(value, bool):
         kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
         raise SettingsError(f"{key} = {value!r} must be {kind}")
-    if isinstance(bounds, Range) and not (math.isfinite(value) and value in bounds):
+    if bounds and isinstance(value, int | float) and value not in bounds:
         raise SettingsError(f"{key} = {value} must be {bounds}")
     return float(value) if hint is float else value
 
@@ -210,7 +224,7 @@ def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path:
     variable = f"PLURALLLM_{key.upper()}"
     text = str(config[key]) or os.environ.get(variable, "")
     if not text:
-        raise SettingsError(f"{key} is not set: give {key}=\"/absolute/path\" or ${variable}")
+        raise SettingsError(f'{key} is not set: give {key}="/absolute/path" or ${variable}')
     path = Path(text)
     if not path.is_absolute():
         raise SettingsError(
@@ -234,12 +248,12 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.momentum and training.optimizer != "sgd":
         raise SettingsError(f"momentum is for optimizer = 'sgd', not {training.optimizer!r}")
-    if training.client_optimizer_state == "keep" and training.optimizer == "sgd":
-        if not training.momentum:
-            raise SettingsError(
-                "client-optimizer-state = 'keep' keeps nothing of sgd without momentum: "
-                "set momentum, or client-optimizer-state = 'reset'"
-            )
+    stateless = training.optimizer == "sgd" and not training.momentum
+    if training.client_optimizer_state == "keep" and stateless:
+        raise SettingsError(
+            "client-optimizer-state = 'keep' keeps nothing of sgd without momentum: set momentum, "
+            "or client-optimizer-state = 'reset'"
+        )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups

@@ -33,7 +33,7 @@ def make_optimizer(model: GPO, settings: TrainingSettings) -> torch.optim.Optimi
         return torch.optim.SGD(
             parameters, lr=1.0, momentum=settings.momentum, weight_decay=decay, fused=True
         )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=1.0, weight_decay=decay, fused=True)
 
 
@@ -78,7 +78,7 @@ def run_steps(
         optimizer.zero_grad()
         for task in batch:
             loss, predicted = task_loss(model, task)
-            (loss / len(batch)).backward()
+            torch.autograd.backward(loss / len(batch))
             losses.append(loss.detach())
             outcomes.append((predicted.detach(), task))
         for parameter, origin in zip(parameters, start, strict=False):
@@ -150,7 +150,9 @@ def _dump_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
     }
 
 
-def _load_state(optimizer: torch.optim.Optimizer, arrays: Mapping[str, NDArray]) -> None:
+def _load_state(
+    optimizer: torch.optim.Optimizer, arrays: Mapping[str, NDArray[np.float32]]
+) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, array in arrays.items():
         index, name = key.split(".", 1)

@@ -60,7 +60,9 @@ def test_score_equals_predicting_draw_by_draw(
     settings = make_settings()
     model = initial_model(6, settings)
     preferences = tiny_survey.preferences("Dogwood")
-    result = score_group(model, preferences, "evaluation", 0.1, settings.evaluation, "jensen-shannon")
+    result = score_group(
+        model, preferences, "evaluation", 0.1, settings.evaluation, "jensen-shannon"
+    )
     totals, counts, losses = np.zeros(30), np.zeros(30), []
     for context, target in evaluation_draws(preferences, "evaluation", 0.1, settings.evaluation):
         task = preferences.task(context, target)
@@ -95,7 +97,9 @@ def test_evaluation_leaves_the_predictor_alone(
     settings = make_settings()
     model = initial_model(6, settings)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    score_group(model, tiny_survey.preferences("Alder"), "train", 0.1, settings.evaluation, "jensen-shannon")
+    score_group(
+        model, tiny_survey.preferences("Alder"), "train", 0.1, settings.evaluation, "jensen-shannon"
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -115,5 +119,5 @@ def test_too_small_groups_are_named(
     if fits:
         check_size("Elm", role, questions, settings.training, settings.evaluation)
         return
-    with pytest.raises(FederationError, match="'Elm' has .* lower"):
+    with pytest.raises(FederationError, match=r"'Elm' has .* lower"):
         check_size("Elm", role, questions, settings.training, settings.evaluation)

@@ -45,6 +45,7 @@ def changed_update(weights: dict | None = None, **metrics: object) -> RecordDict
     [
         (RecordDict(), "not an update"),
         (changed_update(loss=float("nan")), "not finite"),
+        (changed_update(**{"js-divergence": -0.1}), "negative"),
         (changed_update(loss=[0.1]), "not finite numbers"),
         (changed_update(loss="-"), "metrics are not those"),
         (changed_update(extra=1.0), "metrics are not those"),
@@ -79,7 +80,7 @@ def test_pickled_arrays_are_refused() -> None:
         ({"loss": 0.1, "questions": [1, 1], "scores": [0.1, 0.2]}, "distinct"),
         ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "distinct"),
         ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
-        ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "not finite"),
+        ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "between 0 and 1"),
         ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
     ],
 )

@@ -74,7 +74,9 @@ def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     loss = (task_loss(model, task)[0] + task_loss(model, other)[0]) / 2
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    optimizer = make_optimizer(model, make_settings({"optimizer": "sgd", "weight-decay": 0.0}).training)
+    optimizer = make_optimizer(
+        model, make_settings({"optimizer": "sgd", "weight-decay": 0.0}).training
+    )
     statistics = run_steps(model, optimizer, [[task, other]], [0.5])
     assert statistics.loss == pytest.approx(loss.item(), abs=1e-6)
     for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):

@@ -35,9 +35,7 @@ class Roster:
         return next(iter(self.groups.values()))
 
 
-def check_groups(
-    groups: Iterable[tuple[str, str, int]], settings: Settings
-) -> None:
+def check_groups(groups: Iterable[tuple[str, str, int]], settings: Settings) -> None:
     """Refuse groups (name, role, questions) that the settings cannot train or score.
 
     Raises:
@@ -95,13 +93,12 @@ def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]
 
 def error_reason(reply: Message) -> str:
     """The message of the exception a node raised, without Flower's wrapping."""
-    wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reply.error.reason, re.DOTALL)
-    return wrapped[1] if wrapped else reply.error.reason
+    reason = reply.error.reason or f"error {reply.error.code}"
+    wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
+    return wrapped[1] if wrapped else reason
 
 
-def _wait_for_nodes(
-    grid: Grid, settings: Settings, progress: Callable[[str], None]
-) -> list[int]:
+def _wait_for_nodes(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> list[int]:
     federation = settings.federation
     needed = federation.expected_nodes or federation.min_train_groups
     deadline = time.monotonic() + federation.start_timeout

@@ -174,7 +174,7 @@ class Rounds:
         self.record.append_round({"round": number, "failures": failures})
         causes = "; ".join(f"{failure['group']}: {failure['reason']}" for failure in failures)
         raise FederationError(
-            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum} ({causes})"
+            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum}: {causes}"
         )
 
     def _set_weights(self, number: int, aggregated: ArrayRecord | None) -> None:

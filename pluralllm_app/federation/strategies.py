@@ -149,12 +149,12 @@ Common = dict[str, Any]  # arguments every Flower strategy takes
 class Entry:
     """How to make one strategy, and the fewest updates a round for which it is defined."""
 
-    options: type
+    options: type[Any]
     make: Callable[[Any, Common], Strategy]
     least_updates: Callable[[Any], int] = lambda options: 1
 
 
-def _adaptive(kind: type[Strategy]) -> Callable[[AdaptiveOptions, Common], Strategy]:
+def _adaptive(kind: type[FedAdam | FedYogi]) -> Callable[[AdaptiveOptions, Common], Strategy]:
     return lambda o, common: kind(
         eta=o.learning_rate, beta_1=o.beta_1, beta_2=o.beta_2, tau=o.tau, **common
     )
@@ -215,7 +215,7 @@ def make_strategy(settings: Settings) -> Strategy:
     name = settings.federation.strategy
     check_choice("strategy", name, STRATEGIES)
     entry = STRATEGIES[name]
-    options = read_section(entry.options, settings.strategy_options, name)
+    options: Any = read_section(entry.options, settings.strategy_options, name)
     least, quorum = entry.least_updates(options), settings.federation.min_train_groups
     if quorum < least:
         raise SettingsError(

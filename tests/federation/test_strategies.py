@@ -88,16 +88,12 @@ def test_fedavgm_keeps_momentum(make_settings: Make) -> None:
 
 
 def test_fedadam_takes_a_normalised_step(make_settings: Make) -> None:
-    settings = chosen(
-        make_settings, "fedadam", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9
-    )
+    settings = chosen(make_settings, "fedadam", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9)
     assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
 
 
 def test_fedyogi_takes_a_normalised_step(make_settings: Make) -> None:
-    settings = chosen(
-        make_settings, "fedyogi", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9
-    )
+    settings = chosen(make_settings, "fedyogi", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9)
     assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
 
 
@@ -111,7 +107,9 @@ def test_fedadagrad_adds_up_squares(make_settings: Make) -> None:
 
 
 def test_fedmedian_ignores_how_far_an_outlier_is(make_settings: Make) -> None:
-    assert aggregate(chosen(make_settings, "fedmedian"), replies(1, 2, 900)) == pytest.approx([2, 2])
+    assert aggregate(chosen(make_settings, "fedmedian"), replies(1, 2, 900)) == pytest.approx(
+        [2, 2]
+    )
 
 
 def test_trimmed_average_cuts_both_ends(make_settings: Make) -> None:
