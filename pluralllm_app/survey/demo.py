@@ -33,8 +33,8 @@ TRAIN_GROUPS = (
 )  # fmt: skip
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
-CONVICTION = 2.0
-CENTRE, SPREAD = (0.4, 0.4), (1.0, 0.6)  # of the groups' positions; openness divides them most
+CONVICTION = 1.6
+CENTRE, SPREAD = (0.5, 0.5), (1.0, 0.6)  # of the groups' positions; openness divides them most
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most
 
@@ -176,7 +176,7 @@ def _questions_on(topic: str, seed: int) -> Iterator[_Question]:
 
 def _appeal(phrase: str, seed: int) -> float:
     """Return how much everyone likes a phrase, whatever the topic."""
-    return float(generator(seed, "demo appeal", phrase).normal(0, 0.3))
+    return float(generator(seed, "demo appeal", phrase).normal(0, 0.5))
 
 
 def _observe(
