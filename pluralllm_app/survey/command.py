@@ -10,9 +10,7 @@ from pluralllm_app.survey.prepare import DEFAULT_MIN_QUESTIONS, prepare
 
 
 def prepare_command(
-    source: Annotated[
-        str, typer.Argument(help="demo, globalopinionqa, or table (your own data, with --file).")
-    ],
+    source: Annotated[str, typer.Argument(help="demo, globalopinionqa, or table.")],
     out: Annotated[Path, typer.Option(help="Directory for the prepared survey.")],
     embedder: Annotated[
         str,
@@ -50,12 +48,15 @@ def prepare_command(
     ] = "jensen-shannon",
     seed: Annotated[int, typer.Option(help="Seed of the demo and of the seeded split.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option(help="Replace a survey that is already there.")
+        bool, typer.Option("--overwrite", help="Replace a survey that is already there.")
     ] = False,
 ) -> None:
     """Turn survey answers into a prepared survey, which every run reads.
 
-    A table of your own has one row per question, group and option, with the columns question_id,
+    SOURCE is demo (synthetic), globalopinionqa (read from --file or downloaded), or table (your
+    own data, with --file).
+
+    Your table has one row per question, group and option, with the columns question_id,
     question, option, group, and share or count; a column value makes options ordinal.
 
     Examples:

@@ -1,8 +1,8 @@
 """The demo survey: synthetic groups, questions and answers, made from a seed.
 
-Each group has a position in a space of two values: openness and common provision. Each
-option has a stance in the same space, read off the phrases in the question and option texts, so
-that a predictor can learn it from their embeddings. Of group g, the share that picks option o is
+Each group has a position in a space of two values: openness and common provision. Each option
+has a stance in the same space, which the phrases in the question and option texts tell, so that a
+predictor can learn it from their embeddings. Of group g, the share that picks option o is
 
     softmax over the options of ( CONVICTION * weight(topic) * position(g) . stance(o) + appeal(o) )
 
@@ -33,7 +33,7 @@ TRAIN_GROUPS = (
 )  # fmt: skip
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
-CONVICTION = 1.6
+CONVICTION = 1.6  # how far values move answers; 0 leaves appeal alone
 CENTRE, SPREAD = (0.5, 0.5), (1.0, 0.6)  # of the groups' positions; openness divides them most
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most

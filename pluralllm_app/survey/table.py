@@ -133,7 +133,8 @@ def _questions(
     rows = texts.assign(index=question, value=_values(file, frame))
     options = rows.drop_duplicates(["index", "option"]).sort_values("index", kind="stable")
     options["position"] = options.groupby("index").cumcount()
-    placed = rows.merge(options[["index", "option", "position", "value"]], on=["index", "option"])
+    key = ["index", "option"]
+    placed = rows.merge(options[[*key, "position", "value"]], on=key, how="left")
     same = (placed["value_x"] == placed["value_y"]) | (
         placed["value_x"].isna() & placed["value_y"].isna()
     )

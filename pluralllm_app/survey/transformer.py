@@ -17,7 +17,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.survey.raw import Questions
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # padding included
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # padding included
 MOST_TOKENS = 2048  # of a prompt, for models that state no limit of their own
 
 
