@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import __version__
 from pluralllm_app.errors import FederationError
 from pluralllm_app.evaluation import score_group
-from pluralllm_app.gpo import GPO
+from pluralllm_app.gpo import GPO, get_weights, set_weights
 from pluralllm_app.messages import (
     ARRAYS,
     CONFIG,
@@ -27,7 +27,6 @@ from pluralllm_app.messages import (
     NodeDescription,
     Update,
     record_to_weights,
-    weights_to_record,
 )
 from pluralllm_app.preferences import PreferenceSet, train_count
 from pluralllm_app.settings import ModelSettings, Settings
@@ -81,9 +80,8 @@ def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = _model(survey.dim, settings.model, device)
-    weights = record_to_weights(message.content.array_records[ARRAYS])
-    # The arrays of a message are read-only; load_state_dict copies them.
-    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    weights = torch.tensor(record_to_weights(message.content.array_records[ARRAYS]))
+    set_weights(model, weights)
     return model
 
 
@@ -115,7 +113,7 @@ def train(message: Message, context: Context) -> Message:
     model = _load(message, survey, settings)
     config: Mapping[str, Any] = message.content.config_records[CONFIG]
     keep = settings.training.client_optimizer_state == "keep"
-    kept = context.state.array_records.get(OPTIMIZER, ArrayRecord()) if keep else ArrayRecord()
+    kept: Mapping[str, Array] = context.state.array_records.get(OPTIMIZER, {}) if keep else {}
     preferences = _preferences(survey.path, name)
     statistics, optimizer_state = train_group(
         model,
@@ -126,12 +124,14 @@ def train(message: Message, context: Context) -> Message:
         round_number=config[ROUND],
         rounds=settings.federation.rounds,
         proximal_mu=config.get(PROXIMAL_MU, 0.0),
-        optimizer_state=record_to_weights(kept),
+        optimizer_state={key: array.numpy() for key, array in kept.items()},
     )
     if keep:
-        context.state[OPTIMIZER] = weights_to_record(optimizer_state)
+        context.state[OPTIMIZER] = ArrayRecord(
+            {key: Array(array) for key, array in optimizer_state.items()}
+        )
     update = Update(
-        weights={key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()},
+        weights=get_weights(model).cpu().numpy(),
         questions=train_count(len(preferences), settings.training.held_out_fraction),
         loss=statistics.loss,
         js_divergence=statistics.js_divergence,

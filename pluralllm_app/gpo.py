@@ -167,6 +167,35 @@ class GPO(
         raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
 
 
+def get_weights(model: GPO) -> Tensor:
+    """All parameters in one new vector [P], in the order of the state dict."""
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+@torch.no_grad()
+def set_weights(model: GPO, vector: Tensor) -> None:
+    """Copy a vector [P] of `get_weights` into the parameters."""
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    for parameter, part in zip(model.parameters(), torch.split(vector, sizes), strict=True):
+        parameter.copy_(part.view_as(parameter))
+
+
+def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
+    """Make the parameters, and their gradients, views of `vector` [P] and of its new `grad`.
+
+    What changes the vector changes the parameters, so that an optimiser, clipping and sending
+    handle one tensor. Returns the vector.
+    """
+    torch.nn.utils.vector_to_parameters(vector, model.parameters())
+    vector.grad = torch.zeros_like(vector)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    for parameter, gradient in zip(
+        model.parameters(), torch.split(vector.grad, sizes), strict=True
+    ):
+        parameter.grad = gradient.view_as(parameter)
+    return vector
+
+
 def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
     """Softmax within consecutive segments: values [T] in segments of lengths options [Q]."""
     inside = torch.arange(int(options.max()), device=options.device) < options[:, None]

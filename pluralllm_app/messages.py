@@ -19,10 +19,15 @@ from numpy.typing import NDArray
 from pluralllm_app.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
+WEIGHTS = "weights"
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
 
-Weights = dict[str, NDArray[np.float32]]
+Weights = NDArray[np.float32]
+"""All parameters of the predictor in one vector [P], in the order of its state dict.
+
+One array instead of one per layer: each costs a header to write and to parse, on every trip.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class Update:
         return RecordDict({ARRAYS: weights_to_record(self.weights), METRICS: metrics})
 
     @classmethod
-    def from_content(cls, content: RecordDict, like: Weights, questions: int) -> "Update":
+    def from_content(cls, content: RecordDict, parameters: int, questions: int) -> "Update":
         """Read and check an update; raises ValueError saying what is wrong with it.
 
         Args:
             content: untrusted content of the reply.
-            like: weights whose names, shapes and type the update must have.
+            parameters: how many the predictor has.
             questions: train questions the group has; the update must report this count.
         """
         if set(content.array_records) != {ARRAYS} or set(content.metric_records) != {METRICS}:
@@ -91,7 +96,7 @@ class Update:
         if divergence < 0:
             raise ValueError(f"its {JS_DIVERGENCE} is negative")
         weights = record_to_weights(content.array_records[ARRAYS])
-        check_weights(weights, like)
+        check_weights(weights, parameters)
         return cls(weights, questions, loss, divergence)
 
 
@@ -134,24 +139,23 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def weights_to_record(weights: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """Pack named arrays for a message."""
-    return ArrayRecord({name: Array(array) for name, array in weights.items()})
+def weights_to_record(weights: Weights) -> ArrayRecord:
+    """Pack weights for a message."""
+    return ArrayRecord({WEIGHTS: Array(weights)})
 
 
 def record_to_weights(record: ArrayRecord) -> Weights:
-    """Unpack named arrays of a message; raises ValueError where one does not read (no pickle)."""
-    return {name: array.numpy() for name, array in record.items()}
+    """Unpack weights of a message; raises ValueError where there are none that read (no pickle)."""
+    if set(record) != {WEIGHTS}:
+        raise ValueError("its arrays are not the weights of a predictor")
+    return record[WEIGHTS].numpy()
 
 
-def check_weights(weights: Weights, like: Weights) -> None:
-    """Raise ValueError unless `weights` has the names, shapes, type of `like` and is finite."""
-    if set(weights) != set(like):
-        raise ValueError("its arrays are not those of the predictor")
-    for name, array in weights.items():
-        if array.shape != like[name].shape or array.dtype != like[name].dtype:
-            raise ValueError(
-                f"{name} is {array.dtype} {array.shape}, not {like[name].dtype} {like[name].shape}"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds values that are not finite")
+def check_weights(weights: Weights, parameters: int) -> None:
+    """Raise ValueError unless `weights` is a finite float32 vector of `parameters` numbers."""
+    if weights.shape != (parameters,) or weights.dtype != np.float32:
+        raise ValueError(
+            f"its weights are {weights.dtype} {weights.shape}, not float32 ({parameters},)"
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError("its weights are not all finite")

@@ -1,7 +1,7 @@
 """Local training: a few optimiser steps on tasks drawn from a group's train questions."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pluralllm_app.gpo import GPO, task_loss
+from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
 from pluralllm_app.metrics import js_divergence
 from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, hold_out
 from pluralllm_app.seeding import generator
@@ -26,15 +26,15 @@ class StepStatistics:
     js_divergence: float  # per target question, nats; never negative (for q-FedAvg)
 
 
-def make_optimizer(model: GPO, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser `settings` ask for, over all parameters of `model`."""
-    parameters, decay = model.parameters(), settings.weight_decay
+def make_optimizer(weights: Tensor, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser `settings` ask for, over the vector of all weights."""
+    decay = settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=1.0, momentum=settings.momentum, weight_decay=decay, fused=True
+            [weights], lr=1.0, momentum=settings.momentum, weight_decay=decay, fused=True
         )
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=1.0, weight_decay=decay, fused=True)
+    return kind([weights], lr=1.0, weight_decay=decay, fused=True)
 
 
 def learning_rates(settings: TrainingSettings, first: int, count: int, total: int) -> list[float]:
@@ -55,6 +55,7 @@ def learning_rates(settings: TrainingSettings, first: int, count: int, total: in
 
 def run_steps(
     model: GPO,
+    weights: Tensor,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Sequence[Task]],
     rates: Sequence[float],
@@ -64,28 +65,29 @@ def run_steps(
     """Take one optimiser step per batch of tasks, the loss averaged over the batch's tasks.
 
     Args:
+        weights: the vector that the model's parameters are views of, see `flatten_weights`.
+        optimizer: over `weights`.
         batches: as many as there are `rates`.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
     """
-    parameters = list(model.parameters())
-    start = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
+    assert weights.grad is not None
+    start = weights.clone()
     losses: list[Tensor] = []
     outcomes: list[tuple[Tensor, Task]] = []
     for batch, rate in zip(batches, rates, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.zero_grad()
+        weights.grad.zero_()
         for task in batch:
             loss, predicted = task_loss(model, task)
             torch.autograd.backward(loss / len(batch))
             losses.append(loss.detach())
             outcomes.append((predicted.detach(), task))
-        for parameter, origin in zip(parameters, start, strict=False):
-            assert parameter.grad is not None
-            parameter.grad.add_(parameter.detach() - origin, alpha=proximal_mu)
+        if proximal_mu:
+            weights.grad.add_(weights - start, alpha=proximal_mu)
         if clip_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            torch.nn.utils.clip_grad_norm_(weights, clip_norm)
         optimizer.step()
     # Read back once, after the last step, so that a GPU never waits in between.
     divergences = js_divergence(
@@ -134,29 +136,22 @@ def train_group(
     )
     first = (round_number - 1) * settings.local_steps
     rates = learning_rates(settings, first, settings.local_steps, rounds * settings.local_steps)
-    optimizer = make_optimizer(model, settings)
+    weights = flatten_weights(model, get_weights(model))
+    optimizer = make_optimizer(weights, settings)
     if optimizer_state:
         _load_state(optimizer, optimizer_state)
-    statistics = run_steps(model, optimizer, batches, rates, settings.clip_norm, proximal_mu)
+    statistics = run_steps(
+        model, weights, optimizer, batches, rates, settings.clip_norm, proximal_mu
+    )
     return statistics, _dump_state(optimizer)
 
 
 def _dump_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
-    """Flatten an optimiser's state to arrays named ``<parameter index>.<quantity>``."""
-    return {
-        f"{index}.{name}": tensor.cpu().numpy()
-        for index, quantities in optimizer.state_dict()["state"].items()
-        for name, tensor in quantities.items()
-    }
+    (state,) = optimizer.state_dict()["state"].values() or ({},)
+    return {name: tensor.cpu().numpy() for name, tensor in state.items() if tensor is not None}
 
 
-def _load_state(
-    optimizer: torch.optim.Optimizer, arrays: Mapping[str, NDArray[np.float32]]
-) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, array in arrays.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = torch.from_numpy(array.copy())
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+def _load_state(optimizer: torch.optim.Optimizer, arrays: OptimizerState) -> None:
+    state = {name: torch.tensor(array) for name, array in arrays.items()}
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {0: state}, "param_groups": groups})

@@ -14,15 +14,15 @@ from pluralllm_app.messages import (
 )
 from pluralllm_app.metrics import GroupScores
 
-LIKE = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
-UPDATE = Update({"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}, 27, -0.5, 0.1)
+PARAMETERS = 3
+UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1)
 DESCRIPTION = NodeDescription("Élan 中/..", "train", 30, "tiny", "ab12", 6, "jensen-shannon", "0.1")
 
 
 def test_messages_survive_the_trip() -> None:
-    update = Update.from_content(UPDATE.to_content(), LIKE, 27)
+    update = Update.from_content(UPDATE.to_content(), PARAMETERS, 27)
     assert (update.questions, update.loss, update.js_divergence) == (27, -0.5, 0.1)
-    assert (update.weights["w"] == 1).all()
+    assert update.weights.tolist() == [1, 1, 1]
     assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
     evaluation = Evaluation.from_content(Evaluation(scores, -1.5).to_content())
@@ -31,10 +31,10 @@ def test_messages_survive_the_trip() -> None:
     assert evaluation.scores.scores.tolist() == [0.25, 1.0]
 
 
-def changed_update(weights: dict | None = None, **metrics: object) -> RecordDict:
+def changed_update(weights: list | np.ndarray | None = None, **metrics: object) -> RecordDict:
     content = UPDATE.to_content()
-    if weights:
-        content[ARRAYS] = weights_to_record(UPDATE.weights | weights)
+    if weights is not None:
+        content[ARRAYS] = weights_to_record(np.asarray(weights, getattr(weights, "dtype", "f4")))
     values = dict(content.metric_records[METRICS]) | metrics
     content[METRICS] = MetricRecord({key: value for key, value in values.items() if value != "-"})
     return content
@@ -50,25 +50,32 @@ def changed_update(weights: dict | None = None, **metrics: object) -> RecordDict
         (changed_update(loss="-"), "metrics are not those"),
         (changed_update(extra=1.0), "metrics are not those"),
         (changed_update(**{"num-examples": 10_000}), "claims 10000 train questions"),
-        (changed_update({"w": np.full((2, 3), np.nan, np.float32)}), "w holds values"),
-        (changed_update({"w": np.full((2, 3), np.inf, np.float32)}), "w holds values"),
-        (changed_update({"w": np.zeros((3, 2), np.float32)}), "w is float32 (3, 2)"),
-        (changed_update({"w": np.zeros((2, 3), np.float64)}), "w is float64"),
-        (changed_update({"x": np.zeros(1, np.float32)}), "not those of the predictor"),
+        (changed_update([1.0, np.nan, 1.0]), "not all finite"),
+        (changed_update([1.0, np.inf, 1.0]), "not all finite"),
+        (changed_update([1.0, 1.0]), "float32 (2,), not float32 (3,)"),
+        (changed_update([[1.0, 1.0, 1.0]]), "float32 (1, 3)"),
+        (changed_update(np.ones(3)), "float64 (3,)"),
     ],
 )
 def test_bad_updates_are_refused(content: RecordDict, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        Update.from_content(content, LIKE, 27)
+        Update.from_content(content, PARAMETERS, 27)
     assert message in str(caught.value)
+
+
+def test_other_arrays_are_refused() -> None:
+    content = UPDATE.to_content()
+    content[ARRAYS] = ArrayRecord({"embeddings": Array(UPDATE.weights)})
+    with pytest.raises(ValueError, match="not the weights of a predictor"):
+        Update.from_content(content, PARAMETERS, 27)
 
 
 def test_pickled_arrays_are_refused() -> None:
     content = UPDATE.to_content()
     pickled = Array(dtype="object", shape=(1,), stype="numpy.ndarray", data=b"\x80\x04N.")
-    content[ARRAYS] = ArrayRecord({"w": pickled, "b": Array(LIKE["b"])})
+    content[ARRAYS] = ArrayRecord({"weights": pickled})
     with pytest.raises(ValueError):  # noqa: PT011
-        Update.from_content(content, LIKE, 27)
+        Update.from_content(content, PARAMETERS, 27)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pluralllm_app.federation.exchange import ChosenNodes, exchange
 from pluralllm_app.federation.record import RunRecord
 from pluralllm_app.federation.roster import Roster, build_roster, error_reason
 from pluralllm_app.federation.strategies import WEIGHT, make_strategy
-from pluralllm_app.gpo import GPO
+from pluralllm_app.gpo import GPO, get_weights, set_weights
 from pluralllm_app.messages import (
     ARRAYS,
     CONFIG,
@@ -89,6 +89,7 @@ class Rounds:
         self.strategy = make_strategy(settings)
         self.roster: Roster = build_roster(grid, settings, progress)
         self.model = initial_model(self.roster.survey.dim, settings)
+        self.weights: Weights = get_weights(self.model).numpy()
         self.best_score = -np.inf
         survey = self.roster.survey
         record.update(
@@ -100,10 +101,6 @@ class Rounds:
                 for name, group in self.roster.groups.items()
             ],
         )
-
-    @property
-    def weights(self) -> Weights:
-        return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
 
     def run(self) -> None:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
@@ -145,7 +142,7 @@ class Rounds:
                 self.roster.groups[name].questions, self.settings.training.held_out_fraction
             )
             try:
-                updates[name] = Update.from_content(reply.content, self.weights, expected)
+                updates[name] = Update.from_content(reply.content, len(self.weights), expected)
             except ValueError as error:
                 failures.append({"group": name, "phase": "train", "reason": f"refused: {error}"})
         self._check_quorum(number, len(updates), failures)
@@ -182,18 +179,16 @@ class Rounds:
         if aggregated is None:
             raise FederationError(f"round {number}: {strategy} gave no weights")
         # Several of Flower's strategies compute in float64.
-        weights = {
-            name: np.asarray(array, np.float32)
-            for name, array in record_to_weights(aggregated).items()
-        }
+        weights = record_to_weights(aggregated).astype(np.float32)
         try:
-            check_weights(weights, self.weights)
+            check_weights(weights, len(self.weights))
         except ValueError as error:
             raise FederationError(
                 f"round {number}: the weights {strategy} gave are not usable ({error}): lower the "
                 "learning rates"
             ) from error
-        self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        self.weights = weights
+        set_weights(self.model, torch.from_numpy(weights))
 
     def _evaluate(self, number: int, failures: Failures) -> dict[str, Any]:
         """Score the current weights on every group; keep them as `best` if they are."""

@@ -7,7 +7,7 @@ entry in STRATEGIES, and a default in pyproject.toml for each option it has.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
@@ -15,7 +15,14 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.messages import ARRAYS, CONFIG, JS_DIVERGENCE, METRICS, weights_to_record
+from pluralllm_app.messages import (
+    ARRAYS,
+    CONFIG,
+    JS_DIVERGENCE,
+    METRICS,
+    record_to_weights,
+    weights_to_record,
+)
 from pluralllm_app.settings import (
     Count,
     CountOrZero,
@@ -40,15 +47,13 @@ class Float64Average(flower.FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        contents = [reply.content for reply in replies]
-        weights = np.array([content.metric_records[METRICS][WEIGHT] for content in contents])
-        sums: dict[str, np.ndarray] = {}
-        for content, weight in zip(contents, weights / weights.sum(), strict=True):
-            for name, array in content.array_records[ARRAYS].items():
-                term = array.numpy().astype(np.float64) * weight
-                sums[name] = sums[name] + term if name in sums else term
-        average = {name: total.astype(np.float32) for name, total in sums.items()}
-        return weights_to_record(average), MetricRecord()
+        total, weights_sum = np.zeros(1), 0.0
+        for reply in replies:
+            weight = cast(float, reply.content.metric_records[METRICS][WEIGHT])
+            update = record_to_weights(reply.content.array_records[ARRAYS])
+            total = total + weight * update.astype(np.float64)
+            weights_sum += weight
+        return weights_to_record((total / weights_sum).astype(np.float32)), MetricRecord()
 
 
 class FedAvg(Float64Average):

@@ -16,7 +16,7 @@ from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.rounds import chosen_groups, initial_model, run_federation
 from pluralllm_app.gpo import GPO
-from pluralllm_app.messages import ARRAYS, METRICS, weights_to_record
+from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_to_record
 from pluralllm_app.preferences import train_count
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -276,8 +276,8 @@ def test_a_silent_group_is_recorded_after_the_timeout(config: Config) -> None:
 
 
 def spoil(content: RecordDict) -> None:
-    bad = {name: array.numpy() * np.float32("nan") for name, array in content[ARRAYS].items()}
-    content[ARRAYS] = weights_to_record(bad)
+    good = record_to_weights(content.array_records[ARRAYS])
+    content[ARRAYS] = weights_to_record(good * np.float32("nan"))
 
 
 def boast(content: RecordDict) -> None:
@@ -285,7 +285,7 @@ def boast(content: RecordDict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [(spoil, "not finite"), (boast, "claims 1000000000 train questions")]
+    ("change", "reason"), [(spoil, "not all finite"), (boast, "claims 1000000000 train questions")]
 )
 def test_a_bad_update_is_refused_and_recorded(
     config: Config, change: Callable[[RecordDict], None], reason: str

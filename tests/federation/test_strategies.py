@@ -29,7 +29,7 @@ def _identity() -> None:
 
 
 def reply(value: float, weight: float, divergence: float = 0.1) -> Message:
-    content = Update({"w": np.full(2, value, np.float32)}, 1, 0.0, divergence).to_content()
+    content = Update(np.full(2, value, np.float32), 1, 0.0, divergence).to_content()
     content.metric_records[METRICS][WEIGHT] = weight
     request = Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
     return Message(content, reply_to=request)
@@ -40,13 +40,13 @@ def aggregate(
 ) -> np.ndarray:
     """Weights after `rounds` rounds with the same replies."""
     strategy = make_strategy(settings)
-    arrays = weights_to_record({"w": np.full(2, start, np.float32)})
+    arrays = weights_to_record(np.full(2, start, np.float32))
     for number in range(1, rounds + 1):
         list(strategy.configure_train(number, arrays, ConfigRecord(), Nodes()))  # type: ignore[arg-type]
         result, _ = strategy.aggregate_train(number, replies)
         assert result is not None
         arrays = result
-    return record_to_weights(arrays)["w"]
+    return record_to_weights(arrays)
 
 
 def replies(*values: float) -> list[Message]:
@@ -75,7 +75,7 @@ def test_fedprox_averages_and_sends_mu(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedprox", mu=0.25)
     assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([2, 2])
     config = ConfigRecord()
-    arrays = weights_to_record({"w": np.zeros(2, np.float32)})
+    arrays = weights_to_record(np.zeros(2, np.float32))
     list(make_strategy(settings).configure_train(1, arrays, config, Nodes()))  # type: ignore[arg-type]
     assert config["proximal-mu"] == 0.25
 
