@@ -105,8 +105,8 @@ def score_group(
     draws = evaluation_draws(preferences, role, held_out_fraction, settings)
     device = next(model.parameters()).device
     everything = np.unique(np.concatenate([target for _, target in draws]))
-    rows = preferences.embeddings[torch.from_numpy(preferences.table_rows(everything))]
-    x = rows.to(device, torch.float32)
+    table_rows = torch.from_numpy(preferences.table_rows(everything))
+    x = preferences.embeddings[table_rows].to(device, torch.float32)
     embedded = model.embed(x, x.new_zeros(len(x)))
     first = np.full(len(preferences), -1)
     first[everything] = np.cumsum(preferences.options[everything]) - preferences.options[everything]
@@ -114,9 +114,10 @@ def score_group(
     for context, target in draws:
         task = preferences.task(context, context[:0], device)
         target_rows = torch.from_numpy(segment_rows(first[target], preferences.options[target]))
-        mean, std = model.attend(
-            model.embed(task.context_x, task.context_y), embedded[target_rows.to(device)]
+        rows = torch.cat(
+            [model.embed(task.context_x, task.context_y), embedded[target_rows.to(device)]]
         )
+        mean, std = model.attend(rows, len(task.context_x))
         share_rows = preferences.share_rows(target)
         options = preferences.options[target]
         predicted = segment_softmax(mean, torch.from_numpy(options).to(device))

@@ -39,9 +39,14 @@ class EncoderLayer(nn.Module):
     def forward(self, rows: Tensor, context: Tensor) -> Tensor:
         """Let `rows` [..., N, d] attend to `context` [..., C, d]; returns [..., N, d]."""
         d_model = rows.shape[-1]
-        weight, bias = self.self_attn.in_proj_weight, self.self_attn.in_proj_bias
-        queries = F.linear(rows, weight[:d_model], bias[:d_model])
-        keys, values = F.linear(context, weight[d_model:], bias[d_model:]).chunk(2, dim=-1)
+        # Split, not sliced: the gradient of a split is one concatenation.
+        sizes = [d_model, 2 * d_model]
+        (query_weight, rest_weight), (query_bias, rest_bias) = (
+            torch.split(parameter, sizes)
+            for parameter in (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        )
+        queries = F.linear(rows, query_weight, query_bias)
+        keys, values = F.linear(context, rest_weight, rest_bias).chunk(2, dim=-1)
         # [groups, heads, N or C, d / heads]: only with exactly one leading dimension does the
         # fused attention kernel apply.
         q, k, v = (
@@ -111,15 +116,13 @@ class GPO(
         rows: Tensor = self.embedder(torch.cat([x, y.unsqueeze(-1)], dim=-1))
         return rows
 
-    def attend(self, context: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict from embedded context [..., C, d] and target rows [..., T, d].
+    def attend(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Predict from embedded rows [..., C + T, d], of which the first `count` = C are context.
 
         Returns (mean [..., T], std [..., T]), see `forward`.
         """
-        count = context.shape[-2]
         if count == 0:
             raise ValueError("a prediction needs at least one context question")
-        rows = torch.cat([context, target], dim=-2)
         *layers, last = cast(nn.ModuleList, self.encoder["layers"])
         for layer in layers:
             rows = layer(rows, rows[..., :count, :])
@@ -145,8 +148,14 @@ class GPO(
         Raises:
             ValueError: shapes that do not fit, or no context row.
         """
+        if context_x.shape[-1] != target_x.shape[-1]:
+            raise ValueError(
+                f"context has {context_x.shape[-1]} dimensions, targets {target_x.shape[-1]}"
+            )
         target_y = target_x.new_zeros(target_x.shape[:-1])
-        return self.attend(self.embed(context_x, context_y), self.embed(target_x, target_y))
+        x = torch.cat([context_x, target_x], dim=-2)
+        y = torch.cat([context_y, target_y], dim=-1)
+        return self.attend(self.embed(x, y), context_x.shape[-2])
 
     @torch.inference_mode()
     def predict(

@@ -10,7 +10,7 @@ from flwr.supercore.run import Run
 
 from pluralllm_app.errors import FederationError
 
-POLL_SECONDS = 0.05  # Flower's own grids sleep up to 3 s between looks
+POLL_SECONDS = 0.02  # Flower's own grids sleep up to 3 s between looks
 
 
 def exchange(

@@ -7,6 +7,7 @@ entry in STRATEGIES, and a default in pyproject.toml for each option it has.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -47,13 +48,14 @@ class Float64Average(flower.FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        total, weights_sum = np.zeros(1), 0.0
-        for reply in replies:
-            weight = cast(float, reply.content.metric_records[METRICS][WEIGHT])
-            update = record_to_weights(reply.content.array_records[ARRAYS])
-            total = total + weight * update.astype(np.float64)
-            weights_sum += weight
-        return weights_to_record((total / weights_sum).astype(np.float32)), MetricRecord()
+        contents = [reply.content for reply in replies]
+        weights = [cast(float, content.metric_records[METRICS][WEIGHT]) for content in contents]
+        updates = (record_to_weights(content.array_records[ARRAYS]) for content in contents)
+        terms = (
+            np.float64(weight) * update for weight, update in zip(weights, updates, strict=True)
+        )
+        total = reduce(np.add, terms)
+        return weights_to_record((total / sum(weights)).astype(np.float32)), MetricRecord()
 
 
 class FedAvg(Float64Average):
