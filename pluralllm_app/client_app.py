@@ -29,7 +29,7 @@ from pluralllm_app.messages import (
     record_to_weights,
 )
 from pluralllm_app.preferences import PreferenceSet, train_count
-from pluralllm_app.settings import ModelSettings, Settings
+from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import train_group
 
@@ -50,6 +50,11 @@ def _preferences(survey: Path, group: str) -> PreferenceSet:
 @lru_cache(maxsize=1)
 def _model(dim_x: int, sizes: ModelSettings, device: str) -> GPO:
     return GPO(dim_x, **asdict(sizes)).to(device)
+
+
+@lru_cache(maxsize=1)
+def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
+    return Settings.from_config(dict(config))
 
 
 def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
@@ -88,7 +93,7 @@ def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
 @app.query()
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
-    settings = Settings.from_config(context.run_config)
+    settings = _settings(tuple(context.run_config.items()))
     survey, name = locate(context, settings)
     group = survey.group(name)
     _preferences(survey.path, name)  # a broken partition shows before anything is trained
@@ -108,7 +113,7 @@ def describe(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received weights on this group's tasks."""
-    settings = Settings.from_config(context.run_config)
+    settings = _settings(tuple(context.run_config.items()))
     survey, name = locate(context, settings)
     model = _load(message, survey, settings)
     config: Mapping[str, Any] = message.content.config_records[CONFIG]
@@ -142,7 +147,7 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the received weights on this group."""
-    settings = Settings.from_config(context.run_config)
+    settings = _settings(tuple(context.run_config.items()))
     survey, name = locate(context, settings)
     model = _load(message, survey, settings)
     result = score_group(

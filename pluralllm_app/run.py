@@ -55,7 +55,7 @@ def run(
         run_config["survey"] = str(_demo_survey(console))
     settings = Settings.from_config(run_config)
     resources = check_run(settings, actors)
-    settings.out.mkdir(parents=True, exist_ok=True)
+    _make_directory(settings.out)
     console.print(
         f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
         f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
@@ -112,10 +112,17 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:
         raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
-    if settings.out.exists() and any(settings.out.iterdir()):
-        raise UserError(f"{settings.out} is not empty: give another --out")
     threads = settings.training.client_threads
     return share_out(len(groups), threads, actors, os.cpu_count() or 1, gpus)
+
+
+def _make_directory(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise UserError(f"{out} is not empty: give another --out")
+    except OSError as error:
+        raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
 
 
 def _demo_survey(console: Console) -> Path:
@@ -158,6 +165,8 @@ def _follow(
     simulation: Simulation, settings: Settings, console: Console
 ) -> Iterator[dict[str, Any]]:
     """Yield each round as it is recorded, showing it; ends when the run does."""
+    from pluralllm_app.federation.record import read_run
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -172,8 +181,10 @@ def _follow(
         console.print(_HEADER, highlight=False)
         ended = False
         while not ended:
-            # The order matters: what was written before the end is still read after it.
-            ended = simulation.poll() is not None
+            # The order matters: what was written before the end is still read after it. A run
+            # that has recorded its outcome need not wait for Flower to take itself down.
+            status = read_run(settings.out).get("status", "running")
+            ended = status != "running" or simulation.poll() is not None
             for entry in tail.read():
                 for failure in entry["failures"]:
                     console.print(

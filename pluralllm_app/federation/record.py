@@ -84,19 +84,19 @@ class RunRecord:
         fresh.rename(target)
 
 
-def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:
-    """Read run.json; if it still says `running`, its run was cut off: set how it ended.
-
-    Returns:
-        What run.json says then; {} where the run ended before it wrote one.
-    """
+def read_run(path: Path) -> dict[str, Any]:
+    """What run.json of a run directory says; {} where there is none yet."""
     file = path / "run.json"
-    if not file.exists():
-        return {}
-    run: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    if run["status"] == "running":
+    run: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return run
+
+
+def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:
+    """If run.json still says `running`, its run was cut off: set how it ended. Returns run.json."""
+    run = read_run(path)
+    if run.get("status") == "running":
         run |= {"status": status, "error": error, "finished": _now()}
-        write_atomically(file, json.dumps(run, indent=2))
+        write_atomically(path / "run.json", json.dumps(run, indent=2))
     return run
 
 

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pluralllm_app.survey.prepare import DEFAULT_MIN_QUESTIONS, prepare
-
 
 def prepare_command(
     source: Annotated[str, typer.Argument(help="demo, globalopinionqa, or table.")],
@@ -39,7 +37,7 @@ def prepare_command(
     ] = None,
     min_questions: Annotated[
         int, typer.Option(min=1, help="Questions a group must answer to take part.")
-    ] = DEFAULT_MIN_QUESTIONS,
+    ] = 30,
     metric: Annotated[
         str,
         typer.Option(
@@ -71,6 +69,9 @@ def prepare_command(
 
       pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
     """
+    # Here and not above: `pluralllm --help` need not wait for torch and pandas.
+    from pluralllm_app.survey.prepare import prepare
+
     prepare(
         source,
         out,

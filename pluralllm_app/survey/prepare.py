@@ -22,7 +22,6 @@ DEFAULT_ROLES = {
     "globalopinionqa": (globalopinionqa.TRAIN_GROUPS, globalopinionqa.EVALUATION_GROUPS),
 }
 DEFAULT_EVALUATION_FRACTION = 0.25
-DEFAULT_MIN_QUESTIONS = 30
 
 
 def prepare(
@@ -35,7 +34,7 @@ def prepare(
     train: Sequence[str] = (),
     evaluation: Sequence[str] = (),
     evaluation_fraction: float | None = None,
-    min_questions: int = DEFAULT_MIN_QUESTIONS,
+    min_questions: int = 30,
     metric: str = "jensen-shannon",
     seed: int = 0,
     overwrite: bool = False,

@@ -1,0 +1,226 @@
+"""The `pluralllm` command: mistakes cost nothing, and real runs on Flower's Ray simulation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pluralllm_app import client_app
+from pluralllm_app.federation.record import close_unfinished
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.run import read_run_config
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY
+from tests.support.local_grid import LocalGrid
+
+BIN = Path(sys.executable).parent
+TINY_RUN = TINY | {"round-timeout": 120.0, "start-timeout": 60.0}
+
+
+def overrides(values: dict[str, Scalar]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def pluralllm(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [BIN / "pluralllm", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-c", "roundz=3"], "unknown setting 'roundz': did you mean 'rounds'"),
+        (["-c", "rounds=none"], "rounds = 'none' must be a whole number"),
+        (["-c", "strategy=fedavgg"], "did you mean 'fedavg'"),
+        (["-c", "evaluation-context=29"], "lower them or leave the group out"),
+        (["-c", "min-train-groups=4"], "3 train groups are there, fewer than min-train-groups = 4"),
+        (["-c", "device=cuda"], "sees no GPU"),
+        (["--config", "none.toml"], "cannot read none.toml"),
+        (["--actors", "9"], "9 actors cannot serve 5 groups"),
+        (["--out", "/proc/none"], "cannot write the run directory /proc/none"),
+        (["--survey", "/none"], "does not exist"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    tiny_survey: PreparedSurvey, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    if "device=cuda" in arguments and Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has a GPU")
+    given = ["--survey", tiny_survey.path, "-c", overrides(TINY), "--out", tmp_path / "run"]
+    result = pluralllm("run", *given, *arguments)
+    assert result.returncode == 1
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("rounds = 7\nseed = 1\n[fedprox]\nmu = 0.5\n")
+    config = read_run_config(Path("here"), file, ["seed=2"], tmp_path / "out")
+    assert (config["rounds"], config["seed"], config["fedprox.mu"]) == (7, 2, 0.5)
+    assert config["survey"] == str(Path("here").resolve())
+    assert config["local-steps"] == 6
+
+
+def test_help_teaches() -> None:
+    result = pluralllm("run", "--help")
+    assert result.returncode == 0
+    assert "pluralllm run -c 'strategy=fedprox" in result.stdout
+
+
+def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
+    assert close_unfinished(tmp_path, "stopped", "interrupted") == {}
+    (tmp_path / "run.json").write_text('{"status": "running", "error": null}')
+    assert close_unfinished(tmp_path, "stopped", "interrupted")["status"] == "stopped"
+    assert json.loads((tmp_path / "run.json").read_text())["error"] == "interrupted"
+    # A run that has ended stays as it is.
+    assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
+
+
+def left_behind() -> list[str]:
+    """Command lines of Flower and Ray processes on this machine."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if "flower-super" in line or "flwr-simulation" in line or "raylet" in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.engine
+def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path
+) -> None:
+    local = config | {"out": str(tmp_path / "local")}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    for actors in (1, 2):
+        out = tmp_path / f"actors{actors}"
+        result = pluralllm(
+            *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN)),
+            *("--actors", actors, "--out", out),
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert weights(out) == weights(tmp_path / "local")
+        assert "Groups never trained on" in result.stdout
+        assert str(out) in "".join(result.stdout.split())
+        assert json.loads((out / "run.json").read_text())["status"] == "completed"
+        assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
+    assert left_behind() == []
+    search_for_answers(tiny_survey, tmp_path / "actors2")
+
+
+def search_for_answers(survey: PreparedSurvey, out: Path) -> None:
+    """No text of the survey and no share of a group is in anything the run wrote."""
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert {"flower.log", "run.json", "rounds.jsonl"} <= {file.name for file in files}
+    shares = np.concatenate([survey.preferences(group.name).shares for group in survey.groups])
+    for file in files:
+        content = file.read_bytes()
+        assert QUESTION_TEXT.encode() not in content
+        assert OPTION_TEXT.encode() not in content
+        for share in shares:
+            assert f"{share:.6f}".encode() not in content
+            assert share.tobytes() not in content
+
+
+@pytest.fixture
+def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment the README gives for a plain `flwr run`; ends its SuperLink afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": "39193",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    yield environment
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLWR_HOME") == str(home):
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+@pytest.mark.engine
+def test_plain_flwr_run_gives_the_same_bits(
+    tiny_survey: PreparedSurvey,
+    config: dict[str, Scalar],
+    tmp_path: Path,
+    flower_environment: dict[str, str],
+) -> None:
+    local = config | {"out": str(tmp_path / "local"), "seed": 3}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    preset = tmp_path / "preset.toml"
+    preset.write_text(
+        "\n".join(f"{key} = {value}" for key, value in (TINY_RUN | {"seed": 3}).items())
+    )
+    out = tmp_path / "plain"
+    paths = {"PLURALLLM_SURVEY": str(tiny_survey.path), "PLURALLLM_OUT": str(out)}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = subprocess.run(
+        [
+            *(BIN / "flwr", "run", ROOT, "--stream", "--run-config", preset),
+            *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
+        ],
+        env=flower_environment | paths,
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights(out) == weights(tmp_path / "local")
+
+
+@pytest.mark.engine
+def test_ctrl_c_stops_the_run_and_leaves_nothing(
+    tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    long = TINY_RUN | {"rounds": 100_000}
+    process = subprocess.Popen(
+        [
+            *(BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out),
+            *("-c", overrides(long)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 180
+    while not (out / "rounds.jsonl").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+    assert "Stopped" in output
+    assert left_behind() == []
