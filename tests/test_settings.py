@@ -48,6 +48,12 @@ def test_the_paper_preset_is_the_published_protocol() -> None:
         "client-optimizer-state": "keep",
         "evaluate-every": 10,
         "evaluation-context": 20,
+        "train-groups-per-round": 0,
+        "d-model": 128,
+        "emb-depth": 4,
+        "dim-feedforward": 128,
+        "nhead": 4,
+        "num-layers": 6,
     }
     assert published.items() <= paper.items()
 

@@ -45,16 +45,12 @@ def check_groups(groups: Iterable[tuple[str, str, int]], settings: Settings) -> 
     for name, role, questions in groups:
         check_size(name, role, questions, settings.training, settings.evaluation)
     train = sum(role == "train" for _, role, _ in groups)
-    federation = settings.federation
-    for key, needed in (
-        ("min-train-groups", federation.min_train_groups),
-        ("train-groups-per-round", federation.train_groups_per_round),
-    ):
-        if train < needed:
-            raise FederationError(
-                f"{train} train groups are there, fewer than {key} = {needed}: lower it, or add "
-                "train groups"
-            )
+    needed = settings.federation.min_train_groups
+    if train < needed:
+        raise FederationError(
+            f"{train} train groups are there, fewer than min-train-groups = {needed}: lower it, or "
+            "add train groups"
+        )
 
 
 def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> Roster:

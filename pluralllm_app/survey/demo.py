@@ -29,7 +29,9 @@ from pluralllm_app.survey.raw import (
 )
 
 TRAIN_GROUPS = (
-    "Aldermoor", "Brivane", "Corvessa", "Dunmarrow", "Elvanta", "Fennbrook", "Galdoria", "Hestwick",
+    "Aldermoor", "Ashwyn", "Brivane", "Bryndale", "Calverra", "Corvessa", "Dorwick", "Dunmarrow",
+    "Eastmere", "Elvanta", "Farrowick", "Fennbrook", "Galdoria", "Glenmora", "Harrowby", "Hestwick",
+    "Oakhollow", "Ostmere", "Pellworth", "Quillan", "Ravensea", "Selmarch", "Tarnholt", "Velmora",
 )  # fmt: skip
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
