@@ -4,9 +4,10 @@ In simulation a node's partition id picks the group of the survey the run config
 machine of its own the node config names the survey directory and the group.
 """
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import __version__
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.evaluation import score_group
 from pluralllm_app.gpo import GPO, get_weights, set_weights
 from pluralllm_app.messages import (
@@ -90,7 +91,31 @@ def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
     return model
 
 
+Handler = Callable[[Message, Context], Message]
+
+
+def without_content(handler: Handler) -> Handler:
+    """Keep the text of unexpected exceptions on the node: it may hold something of the partition.
+
+    The server learns the kind of exception and the line. `UserError`s are ours and hold no answers.
+    """
+
+    @wraps(handler)
+    def guarded(message: Message, context: Context) -> Message:
+        try:
+            return handler(message, context)
+        except UserError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            raise FederationError(f"{type(error).__name__} in {where}") from None
+
+    return guarded
+
+
 @app.query()
+@without_content
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(tuple(context.run_config.items()))
@@ -111,6 +136,7 @@ def describe(message: Message, context: Context) -> Message:
 
 
 @app.train()
+@without_content
 def train(message: Message, context: Context) -> Message:
     """Train the received weights on this group's tasks."""
     settings = _settings(tuple(context.run_config.items()))
@@ -145,6 +171,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
+@without_content
 def evaluate(message: Message, context: Context) -> Message:
     """Score the received weights on this group."""
     settings = _settings(tuple(context.run_config.items()))

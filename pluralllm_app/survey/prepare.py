@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.metrics import METRICS
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.survey import demo, globalopinionqa
 from pluralllm_app.survey.embedding import load_embedder
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
-from pluralllm_app.survey.raw import METRICS, RawSurvey
+from pluralllm_app.survey.raw import RawSurvey
 from pluralllm_app.survey.roles import named_roles, split_roles
 from pluralllm_app.survey.table import read_table
 

@@ -19,8 +19,6 @@ from pluralllm_app.preferences import segment_rows
 Ints = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
-METRICS = ("jensen-shannon", "wasserstein")
-
 
 @dataclass(frozen=True)
 class Questions:

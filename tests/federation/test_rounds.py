@@ -206,6 +206,21 @@ def test_nothing_of_a_partition_is_in_a_message(config: Config) -> None:
             assert repr(share).encode() not in blob
 
 
+def test_the_text_of_an_unexpected_error_stays_on_the_node(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leak(*_: Any, **__: Any) -> None:
+        raise KeyError("0.123456 of Birch said so")
+
+    monkeypatch.setattr(client_app, "train_group", leak)
+    with pytest.raises(FederationError):
+        run(config)
+    _, rounds = read(config)
+    reasons = {failure["reason"] for failure in rounds[-1]["failures"]}
+    assert all(reason.startswith("KeyError in test_rounds.py, line") for reason in reasons)
+    assert "0.123456" not in (Path(str(config["out"])) / "run.json").read_text()
+
+
 def in_round(number: int, partition: int, phase: str = MessageType.TRAIN) -> Callable[..., bool]:
     counts = {"train": 0, "evaluate": 0}
 
