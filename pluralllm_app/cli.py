@@ -66,16 +66,13 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command: exit status 1 with the cause on a mistake, 130 when interrupted."""
+    """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) on Ctrl-C."""
     # A supervisor's or a shell's SIGTERM ends a run as tidily as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = app(standalone_mode=True)
+        app()
     except UserError as error:
         Console(stderr=True).print(
             f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
         )
-        status = 1
-    except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)
+        sys.exit(1)

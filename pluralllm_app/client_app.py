@@ -38,9 +38,15 @@ OPTIMIZER = "optimizer"  # where the node's context keeps the moments
 
 app = ClientApp()
 
+
 # A process serves many messages, in simulation of many groups: it opens the survey once, reads
 # each partition once, and keeps one predictor into which it copies the weights of each message.
-open_survey = lru_cache(maxsize=1)(PreparedSurvey.open)
+@lru_cache(maxsize=1)
+def open_survey(path: str) -> PreparedSurvey:
+    """Open the survey at `path`, once in a process, and check it against its fingerprint."""
+    survey = PreparedSurvey.open(path)
+    survey.verify()
+    return survey
 
 
 @lru_cache(maxsize=1024)
@@ -53,7 +59,7 @@ def _model(dim_x: int, sizes: ModelSettings, device: str) -> GPO:
     return GPO(dim_x, **asdict(sizes)).to(device)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1, typed=True)
 def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
     return Settings.from_config(dict(config))
 
@@ -69,7 +75,7 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
             )
         survey = open_survey(str(node["survey"]))
         return survey, survey.group(str(node["group"])).name
-    survey = open_survey(str(settings.survey))
+    survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
     if nodes != groups:
         raise FederationError(

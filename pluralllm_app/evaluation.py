@@ -105,19 +105,16 @@ def score_group(
     draws = evaluation_draws(preferences, role, held_out_fraction, settings)
     device = next(model.parameters()).device
     everything = np.unique(np.concatenate([target for _, target in draws]))
-    table_rows = torch.from_numpy(preferences.table_rows(everything))
-    x = preferences.embeddings[table_rows].to(device, torch.float32)
+    x, _ = preferences.rows(everything, device)
     embedded = model.embed(x, x.new_zeros(len(x)))
     first = np.full(len(preferences), -1)
     first[everything] = np.cumsum(preferences.options[everything]) - preferences.options[everything]
     scores, log_densities = [], []
     for context, target in draws:
-        task = preferences.task(context, context[:0], device)
+        context_x, context_y = preferences.rows(context, device)
         target_rows = torch.from_numpy(segment_rows(first[target], preferences.options[target]))
-        rows = torch.cat(
-            [model.embed(task.context_x, task.context_y), embedded[target_rows.to(device)]]
-        )
-        mean, std = model.attend(rows, len(task.context_x))
+        rows = torch.cat([model.embed(context_x, context_y), embedded[target_rows.to(device)]])
+        mean, std = model.attend(rows, len(context_x))
         share_rows = preferences.share_rows(target)
         options = preferences.options[target]
         predicted = segment_softmax(mean, torch.from_numpy(options).to(device))

@@ -166,7 +166,15 @@ class GPO(
         Args:
             context_x: [C, dim_x]; context_y: [C]; target_x: [T, dim_x].
             target_options: [Q] int64 option count of each target question, summing to T.
+
+        Raises:
+            ValueError: shapes or option counts that do not fit.
         """
+        if int(target_options.sum()) != len(target_x):
+            raise ValueError(
+                f"target_options sum to {int(target_options.sum())} but there are {len(target_x)} "
+                "target rows"
+            )
         mean, _ = self(context_x, context_y, target_x)
         return segment_softmax(mean, target_options)
 

@@ -10,16 +10,18 @@ counts, names and scores.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
 from pluralllm_app.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
-WEIGHTS = "weights"
+WEIGHTS, SCORED, SCORES = "weights", "questions", "scores"
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
 
@@ -111,26 +113,36 @@ class Evaluation:
         metrics = MetricRecord(
             {
                 LOSS: self.loss,
-                "questions": self.scores.questions.tolist(),
-                "scores": self.scores.scores.tolist(),
+                SCORED: self.scores.questions.tolist(),
+                SCORES: self.scores.scores.tolist(),
             }
         )
         return RecordDict({METRICS: metrics})
 
     @classmethod
-    def from_content(cls, content: RecordDict) -> "Evaluation":
-        """Read and check an evaluation; raises ValueError saying what is wrong with it."""
+    def from_content(cls, content: RecordDict, questions: range) -> "Evaluation":
+        """Read and check an evaluation; raises ValueError saying what is wrong with it.
+
+        Args:
+            content: untrusted content of the reply.
+            questions: how many questions the group may be scored on.
+        """
         metrics: Mapping[str, Any] = content.metric_records.get(METRICS, {})
-        if set(metrics) != {LOSS, "questions", "scores"}:
+        if set(metrics) != {LOSS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
-        questions, scores = np.array(metrics["questions"]), np.array(metrics["scores"])
-        if questions.ndim != 1 or questions.shape != scores.shape or not len(scores):
+        scored, scores = np.array(metrics[SCORED]), np.array(metrics[SCORES])
+        if scored.ndim != 1 or scored.shape != scores.shape:
             raise ValueError("its scores do not match its questions")
-        if not (np.issubdtype(questions.dtype, np.integer) and np.diff(questions).all()):
-            raise ValueError("its questions are not distinct whole numbers")
+        if len(scored) not in questions:
+            raise ValueError(
+                f"it scores {len(scored)} questions, not {questions[0]} to {questions[-1]}"
+            )
+        ascending = (np.diff(scored) > 0).all() and scored[0] >= 0
+        if not (np.issubdtype(scored.dtype, np.integer) and ascending):
+            raise ValueError("its questions are not ascending whole numbers")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
-        return cls(GroupScores(questions, scores.astype(np.float64)), _finite(metrics[LOSS]))
+        return cls(GroupScores(scored, scores.astype(np.float64)), _finite(metrics[LOSS]))
 
 
 def _finite(value: Any) -> float:
@@ -145,10 +157,25 @@ def weights_to_record(weights: Weights) -> ArrayRecord:
 
 
 def record_to_weights(record: ArrayRecord) -> Weights:
-    """Unpack weights of a message; raises ValueError where there are none that read (no pickle)."""
+    """Unpack weights of a message as a read-only vector, without a copy.
+
+    The bytes are untrusted: only a plain vector of floats in numpy's format 1.0 is read.
+
+    Raises:
+        ValueError: anything else.
+    """
     if set(record) != {WEIGHTS}:
         raise ValueError("its arrays are not the weights of a predictor")
-    return record[WEIGHTS].numpy()
+    data = record[WEIGHTS].data
+    stream = BytesIO(data)
+    if read_magic(stream) != (1, 0):
+        raise ValueError("its weights are not in numpy's format 1.0")
+    shape, _, dtype = read_array_header_1_0(stream)
+    if dtype not in (np.float32, np.float64) or len(shape) != 1:
+        raise ValueError(f"its weights are {dtype} {shape}, not a vector of floats")
+    if len(data) - stream.tell() != shape[0] * dtype.itemsize:
+        raise ValueError("its weights are cut off, or longer than they say")
+    return np.frombuffer(data, dtype, offset=stream.tell())
 
 
 def check_weights(weights: Weights, parameters: int) -> None:

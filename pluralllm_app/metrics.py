@@ -81,6 +81,8 @@ def alignment(
         if values is None:
             raise ValueError("the Wasserstein score needs the options' ordinal values")
         return wasserstein_alignment(predicted, true, options, values)
+    if metric != "jensen-shannon":
+        raise ValueError(f"unknown metric {metric!r}: known are {', '.join(METRICS)}")
     return js_alignment(predicted, true, options)
 
 

@@ -74,16 +74,19 @@ class PreferenceSet:
         """Indices into `shares` (and `values`) for the questions at `positions`, flat."""
         return segment_rows(self.starts[positions], self.options[positions])
 
+    def rows(
+        self, positions: Ints, device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings [R, dim_x] float32 and shares [R] of the questions at `positions` [n]."""
+        table = torch.from_numpy(self.table_rows(positions))
+        shares = torch.from_numpy(self.shares[self.share_rows(positions)])
+        return self.embeddings[table].to(device, torch.float32), shares.to(device)
+
     def task(self, context: Ints, target: Ints, device: torch.device | str = "cpu") -> Task:
         """Gather the questions at positions `context` and `target` (each [n], in 0..Q-1)."""
 
-        def rows(positions: Ints) -> tuple[torch.Tensor, torch.Tensor]:
-            table = torch.from_numpy(self.table_rows(positions)).to(self.embeddings.device)
-            shares = torch.from_numpy(self.shares[self.share_rows(positions)])
-            return self.embeddings[table].to(device, torch.float32), shares.to(device)
-
-        context_x, context_y = rows(context)
-        target_x, target_y = rows(target)
+        context_x, context_y = self.rows(context, device)
+        target_x, target_y = self.rows(target, device)
         options = torch.from_numpy(self.options[target]).to(device)
         return Task(context_x, context_y, target_x, target_y, options)
 

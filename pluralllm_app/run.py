@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -55,7 +56,7 @@ def run(
         run_config["survey"] = str(_demo_survey(console))
     settings = Settings.from_config(run_config)
     resources = check_run(settings, actors)
-    _make_directory(settings.out)
+    _make_directory(settings.path("out"))
     console.print(
         f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
         f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
@@ -105,7 +106,11 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     from pluralllm_app.federation.strategies import make_strategy
     from pluralllm_app.survey.prepared import PreparedSurvey
 
-    groups = PreparedSurvey.open(settings.survey).groups
+    survey = PreparedSurvey.open(settings.path("survey"))
+    survey.verify()
+    groups = survey.groups
+    for group in groups:
+        survey.preferences(group.name)
     make_strategy(settings)
     check_groups([(group.name, group.role, group.questions) for group in groups], settings)
     device = settings.training.device
@@ -121,18 +126,18 @@ def _make_directory(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise UserError(f"{out} is not empty: give another --out")
+        (out / "flower.log").touch()
     except OSError as error:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
 
 
 def _demo_survey(console: Console) -> Path:
-    demo = APP / DEMO
-    if not demo.exists():
-        from pluralllm_app.survey.prepare import prepare
+    """Prepare the demo, also where an older version of the app has: it takes a moment only."""
+    from pluralllm_app.survey.prepare import prepare
 
-        console.print("No --survey given: preparing the demo survey, which is synthetic.")
-        prepare("demo", demo, console=console)
-    return demo
+    console.print("No --survey given: taking the demo survey, which is synthetic.")
+    prepare("demo", APP / DEMO, console=Console(quiet=True), overwrite=True)
+    return APP / DEMO
 
 
 def _run_simulation(
@@ -144,20 +149,21 @@ def _run_simulation(
     """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
     from pluralllm_app.federation.record import close_unfinished
 
-    log = settings.out / "flower.log"
+    out = settings.path("out")
+    log = out / "flower.log"
     rounds: list[dict[str, Any]] = []
     try:
         with Simulation(APP, run_config, resources, log) as simulation:
             for entry in _follow(simulation, settings, console):
                 rounds.append(entry)
     except KeyboardInterrupt:
-        close_unfinished(settings.out, "stopped", "interrupted")
-        console.print(f"Stopped; what was done is in {settings.out}")
+        close_unfinished(out, "stopped", "interrupted")
+        console.print(f"Stopped; what was done is in {out}", markup=False)
         raise
-    record = close_unfinished(settings.out, "failed", simulation.error)
+    record = close_unfinished(out, "failed", simulation.error)
     if record.get("status") != "completed":
         cause = record.get("error") or simulation.error
-        raise UserError(f"the run failed: {cause}\nSee {settings.out} and its flower.log.")
+        raise UserError(f"the run failed: {cause}\nSee {out} and its flower.log.")
     return rounds
 
 
@@ -174,7 +180,8 @@ def _follow(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    tail = _Tail(settings.out / "rounds.jsonl")
+    out = settings.path("out")
+    tail = _Tail(out / "rounds.jsonl")
     with Progress(*columns, console=console, transient=True) as progress:
         rounds = settings.federation.rounds
         bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
@@ -183,7 +190,7 @@ def _follow(
         while not ended:
             # The order matters: what was written before the end is still read after it. A run
             # that has recorded its outcome need not wait for Flower to take itself down.
-            status = read_run(settings.out).get("status", "running")
+            status = read_run(out).get("status", "running")
             ended = status != "running" or simulation.poll() is not None
             for entry in tail.read():
                 for failure in entry["failures"]:
@@ -253,7 +260,7 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
     for name, group in sorted(last["groups"].items(), key=lambda item: (item[1]["role"], item[0])):
         before = rounds[0]["evaluation"]["groups"].get(name)
         table.add_row(
-            name,
+            escape(name),
             group["role"],
             str(group["questions"]),
             f"{before['alignment']:.4f}" if before else "-",
@@ -269,11 +276,15 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
                 "question",
                 soft_wrap=True,
                 highlight=False,
+                markup=False,
             )
-    console.print(f"Run directory: {settings.out}", soft_wrap=True, highlight=False)
-    strategy = "qfedavg" if settings.federation.strategy != "qfedavg" else "fedavg"
-    again = f"pluralllm run --survey {shlex.quote(str(settings.survey))} -c 'strategy={strategy}'"
-    console.print(f"Next, compare a strategy: {again}", soft_wrap=True, highlight=False)
+    survey = shlex.quote(str(settings.path("survey")))
+    other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
+    for line in (
+        f"Run directory: {settings.path('out')}",
+        f"Next, compare a strategy: pluralllm run --survey {survey} -c 'strategy={other}'",
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _number(value: float | None) -> str:

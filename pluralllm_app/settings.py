@@ -129,13 +129,22 @@ class Settings:
     `survey` and `out` are absolute paths: app processes run in Flower's working directory.
     """
 
-    survey: Path
-    out: Path
+    survey: Path | None  # None: only a node's own config names it
+    out: Path | None
     model: ModelSettings
     training: TrainingSettings
     evaluation: EvaluationSettings
     federation: FederationSettings
     strategy_options: Mapping[str, Scalar]  # every dotted key, e.g. {"fedprox.mu": 0.01, ...}
+
+    def path(self, key: Literal["survey", "out"]) -> Path:
+        """`survey` or `out`; raises SettingsError where it is not set."""
+        path: Path | None = getattr(self, key)
+        if path is None:
+            raise SettingsError(
+                f'{key} is not set: give {key}="/absolute/path" or $PLURALLLM_{key.upper()}'
+            )
+        return path
 
     @classmethod
     def from_config(cls, config: Mapping[str, Scalar]) -> "Settings":
@@ -154,8 +163,8 @@ class Settings:
             "evaluation": EvaluationSettings,
             "federation": FederationSettings,
         }
-        known = ["survey", "out", *(key for kind in sections.values() for key in _keys(kind))]
-        check_names(config, [*known, *options])
+        known = [key for kind in sections.values() for key in section_keys(kind)]
+        check_names(config, ["survey", "out", *known, *options])
         settings = cls(
             survey=_absolute_path(config, "survey"),
             out=_absolute_path(config, "out"),
@@ -166,7 +175,7 @@ class Settings:
         return settings
 
 
-def _keys(kind: "type[DataclassInstance]", prefix: str = "") -> list[str]:
+def section_keys(kind: "type[DataclassInstance]", prefix: str = "") -> list[str]:
     start = f"{prefix}." if prefix else ""
     return [start + field.name.replace("_", "-") for field in fields(kind)]
 
@@ -185,7 +194,7 @@ def read_section(kind: type[Section], config: Mapping[str, Scalar], prefix: str 
     """Read and check the fields of dataclass `kind`, keys prefixed with ``prefix.`` if given."""
     hints = get_type_hints(kind, include_extras=True)
     names = [field.name for field in fields(kind)]
-    keys = _keys(kind, prefix)
+    keys = section_keys(kind, prefix)
     check_names({key: config[key] for key in keys if key in config}, keys)
     return kind(
         **{
@@ -199,8 +208,8 @@ def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:
     """Refuse a value that is none of `choices`, suggesting the nearest."""
     if value not in choices:
         raise SettingsError(
-            f"{key} = {value!r} is not known: {did_you_mean(str(value), choices)} "
-            f"Take one of {', '.join(choices)}."
+            f"{key} = {value!r} is not one of {', '.join(choices)}: "
+            f"{did_you_mean(str(value), choices)}"
         )
 
 
@@ -216,15 +225,15 @@ def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
         kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
         raise SettingsError(f"{key} = {value!r} must be {kind}")
     if bounds and isinstance(value, int | float) and value not in bounds:
-        raise SettingsError(f"{key} = {value} must be {bounds}")
+        finite = "" if math.isfinite(value) else "finite, "
+        raise SettingsError(f"{key} = {value} must be {finite}{bounds}")
     return float(value) if hint is float else value
 
 
-def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path:
-    variable = f"PLURALLLM_{key.upper()}"
-    text = str(config[key]) or os.environ.get(variable, "")
+def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path | None:
+    text = str(config[key]) or os.environ.get(f"PLURALLLM_{key.upper()}", "")
     if not text:
-        raise SettingsError(f'{key} is not set: give {key}="/absolute/path" or ${variable}')
+        return None
     path = Path(text)
     if not path.is_absolute():
         raise SettingsError(

@@ -264,15 +264,17 @@ class Simulation:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold off Ctrl-C, so that an impatient second one does not leave processes behind."""
+    """Hold off Ctrl-C and SIGTERM: an impatient second one must not leave processes behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    held = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, signal.SIG_IGN) for number in held]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in zip(held, handlers, strict=True):
+            signal.signal(number, handler)
 
 
 def _environment(root: Path, home: Path, bin_dir: Path) -> dict[str, str]:

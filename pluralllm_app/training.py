@@ -89,7 +89,6 @@ def run_steps(
         if clip_norm:
             torch.nn.utils.clip_grad_norm_(weights, clip_norm)
         optimizer.step()
-    # Read back once, after the last step, so that a GPU never waits in between.
     divergences = js_divergence(
         torch.cat([predicted for predicted, _ in outcomes]).cpu().numpy(),
         torch.cat([task.target_y for _, task in outcomes]).cpu().numpy(),
@@ -119,7 +118,7 @@ def train_group(
         optimizer_state: moments of the group's last round; None starts afresh.
 
     Returns:
-        Statistics over the round's tasks, and the optimiser's state after it.
+        Statistics over the round's tasks, and the optimiser's state after it ({} if reset).
     """
     train, _ = hold_out(preferences, settings.held_out_fraction, evaluation_seed)
     size = TaskSize(
@@ -143,7 +142,8 @@ def train_group(
     statistics = run_steps(
         model, weights, optimizer, batches, rates, settings.clip_norm, proximal_mu
     )
-    return statistics, _dump_state(optimizer)
+    kept = settings.client_optimizer_state == "keep"
+    return statistics, _dump_state(optimizer) if kept else {}
 
 
 def _dump_state(optimizer: torch.optim.Optimizer) -> OptimizerState:

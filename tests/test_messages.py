@@ -1,5 +1,7 @@
 """Replies are untrusted: each way of being wrong is refused, and said."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -25,7 +27,7 @@ def test_messages_survive_the_trip() -> None:
     assert update.weights.tolist() == [1, 1, 1]
     assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
-    evaluation = Evaluation.from_content(Evaluation(scores, -1.5).to_content())
+    evaluation = Evaluation.from_content(Evaluation(scores, -1.5).to_content(), range(2, 3))
     assert evaluation.loss == -1.5
     assert evaluation.scores.questions.tolist() == [3, 7]
     assert evaluation.scores.scores.tolist() == [0.25, 1.0]
@@ -70,10 +72,32 @@ def test_other_arrays_are_refused() -> None:
         Update.from_content(content, PARAMETERS, 27)
 
 
-def test_pickled_arrays_are_refused() -> None:
+def saved(array: np.ndarray, **options: bool) -> bytes:
+    stream = BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+HUGE = saved(np.ones(3, np.float32)).replace(b"(3,), }         ", b"(3000000000000,),}")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04N.",
+        b"PK\x03\x04" + b"0" * 60,
+        saved(np.array([{}], dtype=object), allow_pickle=True),
+        saved(np.ones(3, np.float32))[:-1],
+        saved(np.ones(3, np.float32)) + b"0",
+        saved(np.ones(3, np.int32)),
+        HUGE,
+    ],
+)
+def test_bytes_that_are_no_plain_vector_are_refused(data: bytes) -> None:
     content = UPDATE.to_content()
-    pickled = Array(dtype="object", shape=(1,), stype="numpy.ndarray", data=b"\x80\x04N.")
-    content[ARRAYS] = ArrayRecord({"weights": pickled})
+    array = Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=data)
+    content[ARRAYS] = ArrayRecord({"weights": array})
     with pytest.raises(ValueError):  # noqa: PT011
         Update.from_content(content, PARAMETERS, 27)
 
@@ -83,9 +107,12 @@ def test_pickled_arrays_are_refused() -> None:
     [
         ({"loss": 0.1}, "not an evaluation"),
         ({"loss": 0.1, "questions": [1], "scores": [0.1, 0.2]}, "do not match"),
-        ({"loss": 0.1, "questions": [], "scores": []}, "do not match"),
-        ({"loss": 0.1, "questions": [1, 1], "scores": [0.1, 0.2]}, "distinct"),
-        ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "distinct"),
+        ({"loss": 0.1, "questions": [], "scores": []}, "scores 0 questions, not 1 to 4"),
+        ({"loss": 0.1, "questions": [1] * 5, "scores": [0.1] * 5}, "scores 5 questions"),
+        ({"loss": 0.1, "questions": [1, 1], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1, 2, 1], "scores": [0.1, 0.2, 0.3]}, "ascending"),
+        ({"loss": 0.1, "questions": [-1, 1], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "ascending"),
         ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
         ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "between 0 and 1"),
         ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
@@ -93,7 +120,7 @@ def test_pickled_arrays_are_refused() -> None:
 )
 def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Evaluation.from_content(RecordDict({METRICS: MetricRecord(metrics)}))
+        Evaluation.from_content(RecordDict({METRICS: MetricRecord(metrics)}), range(1, 5))
 
 
 def test_bad_descriptions_are_refused() -> None:

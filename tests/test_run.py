@@ -2,16 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from flwr.cli.build import build_fab_from_disk
 
 from pluralllm_app import client_app
 from pluralllm_app.federation.record import close_unfinished
@@ -19,7 +24,7 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.run import read_run_config
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY
+from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY, make_survey
 from tests.support.local_grid import LocalGrid
 
 BIN = Path(sys.executable).parent
@@ -83,6 +88,28 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     assert config["local-steps"] == 6
 
 
+def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey")
+    file = survey.path / survey.group("Birch").file
+    file.write_bytes(file.read_bytes()[:200])
+    result = pluralllm("run", "--survey", survey.path, "--out", tmp_path / "run")
+    assert result.returncode == 1
+    assert "birch.parquet cannot be read" in " ".join(result.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_the_app_is_sent_to_the_nodes(tmp_path: Path) -> None:
+    copy = tmp_path / "app"
+    shutil.copytree(ROOT / "pluralllm_app", copy / "pluralllm_app")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    (copy / "answers.jsonl").write_text("secret")
+    (copy / "pluralllm_app" / "answers.json").write_text("secret")
+    with zipfile.ZipFile(BytesIO(build_fab_from_disk(copy))) as bundle:
+        names = bundle.namelist()
+    assert "pluralllm_app/server_app.py" in names
+    assert not [name for name in names if "answers" in name]
+
+
 def test_help_teaches() -> None:
     result = pluralllm("run", "--help")
     assert result.returncode == 0
@@ -98,19 +125,31 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
 
 
-def left_behind() -> list[str]:
-    """Command lines of Flower and Ray processes on this machine."""
+@pytest.fixture
+def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the simulations of a test keep their files: short, for Ray's sockets; left empty."""
+    directory = Path(f"/tmp/r{os.getpid()}")
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    yield directory
+    directory.rmdir()  # fails where a run left something
+
+
+def left_behind(simulations: Path) -> list[str]:
+    """Command lines of processes that a test's simulations left running."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if "flower-super" in line or "flwr-simulation" in line or "raylet" in line:
-            found.append(line)
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PLURALLLM_SIMULATION", "").startswith(str(simulations)):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
     return found
 
 
 @pytest.mark.engine
 def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
-    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
     local = config | {"out": str(tmp_path / "local")}
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
@@ -126,7 +165,7 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
         assert str(out) in "".join(result.stdout.split())
         assert json.loads((out / "run.json").read_text())["status"] == "completed"
         assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
-    assert left_behind() == []
+    assert left_behind(simulations) == []
     search_for_answers(tiny_survey, tmp_path / "actors2")
 
 
@@ -149,10 +188,13 @@ def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment the README gives for a plain `flwr run`; ends its SuperLink afterwards."""
     home = tmp_path / "home"
     home.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     environment = os.environ | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "FLWR_HOME": str(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": "39193",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -201,7 +243,7 @@ def test_plain_flwr_run_gives_the_same_bits(
 
 @pytest.mark.engine
 def test_ctrl_c_stops_the_run_and_leaves_nothing(
-    tiny_survey: PreparedSurvey, tmp_path: Path
+    tiny_survey: PreparedSurvey, tmp_path: Path, simulations: Path
 ) -> None:
     out = tmp_path / "run"
     long = TINY_RUN | {"rounds": 100_000}
@@ -223,4 +265,4 @@ def test_ctrl_c_stops_the_run_and_leaves_nothing(
     assert process.returncode == 130, output
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
     assert "Stopped" in output
-    assert left_behind() == []
+    assert left_behind(simulations) == []

@@ -146,7 +146,8 @@ def test_kept_moments_continue_the_optimiser(
     make_settings: Make, preferences, optimizer: str
 ) -> None:
     momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
-    settings = make_settings({"optimizer": optimizer, "schedule": "constant", **momentum})
+    kept = {"client-optimizer-state": "keep", "schedule": "constant"}
+    settings = make_settings({"optimizer": optimizer, **kept, **momentum})
     _, (_, state) = train(settings, preferences)
     assert state
     afresh, _ = train(settings, preferences, round_number=2)

@@ -1,12 +1,10 @@
 """Send messages and gather the replies, with a bound on the waiting."""
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from pluralllm_app.errors import FederationError
 
@@ -41,37 +39,15 @@ def exchange(
     return replies, sorted([*waiting.values(), *unsent])
 
 
-class ChosenNodes(Grid):
-    """A grid that shows a strategy only the nodes chosen for a round.
+class ChosenNodes:
+    """The part of a grid that strategies sample from, showing only the nodes chosen for a round.
 
     Flower's strategies sample nodes by id from all that are connected; showing them the chosen
     ones makes every strategy train the groups chosen by name.
     """
 
-    def __init__(self, grid: Grid, node_ids: Iterable[int]) -> None:
-        self._grid = grid
-        self._node_ids = list(node_ids)
+    def __init__(self, node_ids: list[int]) -> None:
+        self.node_ids = node_ids
 
-    def get_node_ids(self) -> Iterable[int]:
-        return self._node_ids
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self._grid.create_message(*args, **kwargs)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        return self._grid.send_and_receive(messages, timeout=timeout)
+    def get_node_ids(self) -> list[int]:
+        return self.node_ids

@@ -3,7 +3,7 @@
 run.json         settings, versions, hardware, roster, status `running | completed | failed |
                  stopped` and, where it failed, the error
 rounds.jsonl     one line a round, flushed: losses, failures, scores per group and per role
-checkpoints/     round-0010/ ...: config.json + model.safetensors
+checkpoints/     round-0010/ ...: config.json + model.safetensors (and a model card)
 model/, best/    last weights; weights with the best mean alignment of the train groups' held-out
                  questions (never of the evaluation groups)
 """
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 
 
 class RunRecord:
-    """Writes one run directory; nothing in it is ever half-written."""
+    """Writes one run directory; run.json and the models are whole at any moment."""
 
     def __init__(self, path: Path) -> None:
         """Start a new run directory.
@@ -77,11 +77,14 @@ class RunRecord:
     def save_model(self, name: str, model: GPO) -> None:
         """Write `model` as directory `name`, replacing an older one."""
         target = self.path / name
-        fresh = target.with_name(f".{target.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh, old = (target.with_name(f".{target.name}.{word}") for word in ("new", "old"))
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         model.save_pretrained(fresh)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
         fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]
     described: dict[int, NodeDescription] = {}
     for node_id, reply in sorted(replies.items()):
         if reply.has_error():
-            raise FederationError(f"a node cannot take part: {error_reason(reply)}")
+            raise FederationError(f"node {node_id} cannot take part: {error_reason(reply)}")
         try:
             described[node_id] = NodeDescription.from_content(reply.content)
         except ValueError as error:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def run_federation(
         FederationError: see `build_roster`; fewer good updates in a round than the quorum;
             weights that are no longer finite. The run directory says so too.
     """
-    record = RunRecord(settings.out)
+    record = RunRecord(settings.path("out"))
     record.start(config, settings.federation.seed)
     try:
         Rounds(grid, settings, record, progress).run()
@@ -106,33 +106,32 @@ class Rounds:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
         federation = self.settings.federation
         every = self.settings.evaluation.evaluate_every
-        self.record.append_round(self._round(0, train=False, evaluate=True))
+        self._round(0, train=False, evaluate=True)
         for number in range(1, federation.rounds + 1):
             last = number == federation.rounds
-            self.record.append_round(
-                self._round(number, train=True, evaluate=last or number % every == 0)
-            )
+            self._round(number, train=True, evaluate=last or number % every == 0)
             if number % federation.checkpoint_every == 0:
                 self.record.save_model(f"checkpoints/round-{number:04d}", self.model)
                 self.record.save_model("model", self.model)
         self.record.save_model("model", self.model)
 
-    def _round(self, number: int, *, train: bool, evaluate: bool) -> dict[str, Any]:
+    def _round(self, number: int, *, train: bool, evaluate: bool) -> None:
         start = time.perf_counter()
         failures: Failures = []
         entry: dict[str, Any] = {"round": number, "train": None, "evaluation": None}
-        if train:
-            entry["train"] = self._train(number, failures)
-        if evaluate:
-            entry["evaluation"] = self._evaluate(number, failures)
-        entry["failures"] = failures
-        entry["seconds"] = round(time.perf_counter() - start, 3)
-        return entry
+        try:
+            if train:
+                entry["train"] = self._train(number, failures)
+            if evaluate:
+                entry["evaluation"] = self._evaluate(number, failures)
+        finally:  # a round that ends the run is recorded as well
+            seconds = round(time.perf_counter() - start, 3)
+            self.record.append_round(entry | {"failures": failures, "seconds": seconds})
 
     def _train(self, number: int, failures: Failures) -> dict[str, Any]:
         """Train the round's groups and set the aggregated weights."""
         names = chosen_groups(self.roster.of_role("train"), self.settings, number)
-        nodes = ChosenNodes(self.grid, [self.roster.nodes[name] for name in names])
+        nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in names]))
         arrays = weights_to_record(self.weights)
         messages = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
         replies = self._gather("train", list(messages), names, failures)
@@ -168,10 +167,9 @@ class Rounds:
         quorum = self.settings.federation.min_train_groups
         if good >= quorum:
             return
-        self.record.append_round({"round": number, "failures": failures})
-        causes = "; ".join(f"{failure['group']}: {failure['reason']}" for failure in failures)
         raise FederationError(
-            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum}: {causes}"
+            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum}: "
+            f"{_causes(failures)}"
         )
 
     def _set_weights(self, number: int, aggregated: ArrayRecord | None) -> None:
@@ -202,9 +200,11 @@ class Rounds:
         evaluations: dict[str, Evaluation] = {}
         for name, reply in self._gather("evaluate", messages, names, failures).items():
             try:
-                evaluations[name] = Evaluation.from_content(reply.content)
+                evaluations[name] = Evaluation.from_content(reply.content, self._scored(name))
             except ValueError as error:
                 failures.append({"group": name, "phase": "evaluate", "reason": f"refused: {error}"})
+        if not evaluations:
+            raise FederationError(f"round {number}: no group could be scored: {_causes(failures)}")
         roles = {}
         for role in ("train", "evaluation"):
             scored = {
@@ -226,6 +226,15 @@ class Rounds:
                 for name, evaluation in evaluations.items()
             },
         }
+
+    def _scored(self, name: str) -> range:
+        """How many questions a group may be scored on: a train group, its held-out ones."""
+        group, training = self.roster.groups[name], self.settings.training
+        if group.role == "train":
+            held_out = group.questions - train_count(group.questions, training.held_out_fraction)
+            return range(held_out, held_out + 1)
+        context = self.settings.evaluation.evaluation_context
+        return range(group.questions - context, group.questions + 1)
 
     def _keep_best(self, number: int, train: dict[str, Any] | None) -> None:
         # A mean over some of the groups does not compare with a mean over all of them.
@@ -254,3 +263,7 @@ class Rounds:
             failures.append({"group": name, "phase": phase, "reason": reason})
             self.progress(f"{phase}: {name} failed: {reason}")
         return good
+
+
+def _causes(failures: Failures) -> str:
+    return "; ".join(f"{failure['group']}: {failure['reason']}" for failure in failures)

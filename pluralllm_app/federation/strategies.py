@@ -1,4 +1,4 @@
-"""Strategies by name: Flower's own classes, their options checked, averages summed in float64.
+"""Strategies by name: Flower's own classes, their options checked.
 
 A strategy only turns a round's updates into new weights. Whom to train, what to check, when to
 evaluate and what to record is the same for all and lies in `federation.rounds`. To add one: an
@@ -8,6 +8,7 @@ entry in STRATEGIES, and a default in pyproject.toml for each option it has.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -33,7 +34,9 @@ from pluralllm_app.settings import (
     Range,
     Settings,
     check_choice,
+    check_names,
     read_section,
+    section_keys,
 )
 
 WEIGHT = "weight"  # set by the server on each update, from the roster and `weighting`
@@ -56,10 +59,6 @@ class Float64Average(flower.FedAvg):
         )
         total = reduce(np.add, terms)
         return weights_to_record((total / sum(weights)).astype(np.float32)), MetricRecord()
-
-
-class FedAvg(Float64Average):
-    """FedAvg (McMahan et al. 2017)."""
 
 
 class FedProx(flower.FedProx, Float64Average):
@@ -144,9 +143,14 @@ class MultiKrumOptions:
 
 @dataclass(frozen=True)
 class QFedAvgOptions:
-    """q: 0 is FedAvg, larger lifts the groups with the largest loss (arXiv 1905.10497)."""
+    """q-FedAvg (arXiv 1905.10497, algorithm 2).
+
+    q: 0 is FedAvg, larger lifts the groups with the largest loss. lipschitz: the L of the rule;
+    the step shrinks as q L ||update||^2 / loss grows above 1.
+    """
 
     q: NonNegative
+    lipschitz: Positive
 
 
 Common = dict[str, Any]  # arguments every Flower strategy takes
@@ -168,7 +172,7 @@ def _adaptive(kind: type[FedAdam | FedYogi]) -> Callable[[AdaptiveOptions, Commo
 
 
 STRATEGIES: dict[str, Entry] = {
-    "fedavg": Entry(NoOptions, lambda o, common: FedAvg(**common)),
+    "fedavg": Entry(NoOptions, lambda o, common: Float64Average(**common)),
     "fedprox": Entry(FedProxOptions, lambda o, common: FedProx(proximal_mu=o.mu, **common)),
     "fedavgm": Entry(
         FedAvgMOptions,
@@ -203,11 +207,13 @@ STRATEGIES: dict[str, Entry] = {
         lambda o, common: flower.Bulyan(num_malicious_nodes=o.malicious, **common),
         lambda o: 4 * o.malicious + 3,
     ),
-    # q-FedAvg raises the loss to a power, so it gets the divergence, which is never negative.
-    # L = 1 / client rate is part of its rule; `make_strategy` adds the rate.
+    # It raises the loss to a power, so it gets the divergence, which is never negative. Flower
+    # derives L from the rate of plain gradient descent on the clients; ours may run Adam.
     "qfedavg": Entry(
         QFedAvgOptions,
-        lambda o, common: flower.QFedAvg(q=o.q, train_loss_key=JS_DIVERGENCE, **common),
+        lambda o, common: flower.QFedAvg(
+            q=o.q, client_learning_rate=1 / o.lipschitz, train_loss_key=JS_DIVERGENCE, **common
+        ),
     ),
 }
 
@@ -221,8 +227,14 @@ def make_strategy(settings: Settings) -> Strategy:
     """
     name = settings.federation.strategy
     check_choice("strategy", name, STRATEGIES)
-    entry = STRATEGIES[name]
-    options: Any = read_section(entry.options, settings.strategy_options, name)
+    # Those of the others as well: a mistake in them must not lie in wait.
+    read = {
+        other: read_section(entry.options, settings.strategy_options, other)
+        for other, entry in STRATEGIES.items()
+    }
+    known = (section_keys(entry.options, other) for other, entry in STRATEGIES.items())
+    check_names(settings.strategy_options, list(chain.from_iterable(known)))
+    entry, options = STRATEGIES[name], read[name]
     least, quorum = entry.least_updates(options), settings.federation.min_train_groups
     if quorum < least:
         raise SettingsError(
@@ -236,8 +248,6 @@ def make_strategy(settings: Settings) -> Strategy:
         "arrayrecord_key": ARRAYS,
         "configrecord_key": CONFIG,
     }
-    if name == "qfedavg":
-        common["client_learning_rate"] = settings.training.learning_rate
     return entry.make(options, common)
 
 

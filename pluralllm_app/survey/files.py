@@ -38,7 +38,8 @@ GROUP_SCHEMA = pa.schema(
 
 
 def _refusal(file: Path, fault: str) -> SurveyError:
-    return SurveyError(f"{file} {fault}: {PREPARE_AGAIN}")
+    # The name alone: a partition's errors reach the server.
+    return SurveyError(f"survey file {file.name} {fault}: {PREPARE_AGAIN}")
 
 
 def _missing(file: Path) -> SurveyError:
@@ -52,7 +53,7 @@ def _read_parquet(file: Path, schema: pa.Schema, nullable: str) -> pa.Table:
     except FileNotFoundError:
         raise _missing(file) from None
     except (OSError, pa.ArrowException) as error:
-        raise _refusal(file, f"cannot be read ({error})") from error
+        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
     for column in schema:
         if column.name not in table.column_names or table[column.name].type != column.type:
             raise _refusal(file, f"has no column {column.name!r} of type {column.type}")
@@ -75,7 +76,7 @@ def map_embeddings(file: Path, dim: int) -> torch.Tensor:
     except FileNotFoundError:
         raise _missing(file) from None
     except (OSError, SafetensorError) as error:
-        raise _refusal(file, f"cannot be read ({error})") from error
+        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
     if embeddings.dtype != torch.float16 or embeddings.ndim != 2 or embeddings.shape[1] != dim:
         shape = list(embeddings.shape)
         raise _refusal(file, f"holds {embeddings.dtype} {shape}, not torch.float16 [rows, {dim}]")
@@ -122,8 +123,8 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tup
         raise _refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
     indices = pc.index_in(table["question_id"], value_set=ids)
     if indices.null_count:
-        unknown = table["question_id"].filter(indices.is_null())[0].as_py()
-        raise _refusal(file, f"answers the unknown question {unknown!r}")
+        row = indices.is_null().to_pylist().index(True)
+        raise _refusal(file, f"answers a question that questions.parquet lacks (row {row + 1})")
     questions = indices.to_numpy().astype(np.int64)
     counts = pc.list_value_length(table["shares"]).to_numpy().astype(np.int64)
     wrong = np.flatnonzero(counts != options[questions])

@@ -90,7 +90,7 @@ def _download() -> pd.DataFrame:
         from datasets import load_dataset
     except ImportError:
         raise SurveyError(
-            "downloading GlobalOpinionQA needs `datasets`: run pip install 'pluralllm_app[hub]', "
+            "downloading GlobalOpinionQA needs `datasets`: run pip install -e '.[hub]', "
             "or pass a local copy with --file"
         ) from None
     try:
@@ -125,7 +125,11 @@ def _options(text: str) -> list[str]:
     options = ast.literal_eval(text)
     if not isinstance(options, list) or {type(option) for option in options} - {str, int, float}:
         raise ValueError("not a list of texts and numbers")
-    return [option if isinstance(option, str) else f"{option:g}" for option in options]
+    return [option if isinstance(option, str) else _number(option) for option in options]
+
+
+def _number(option: int | float) -> str:
+    return str(int(option)) if option == int(option) else repr(option)
 
 
 def _shares_by_country(text: str) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.errors import SurveyError
@@ -121,7 +122,7 @@ def _report(prepared: PreparedSurvey, survey: RawSurvey, console: Console) -> No
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
     groups.columns[2].justify = "right"
     for group in sorted(prepared.groups, key=lambda group: (group.role != "train", group.name)):
-        groups.add_row(group.name, group.role, f"{group.questions:,}")
+        groups.add_row(escape(group.name), group.role, f"{group.questions:,}")
     console.print(groups)
     kept = Table("", "count", title="Kept and left out")
     kept.columns[1].justify = "right"
@@ -130,7 +131,8 @@ def _report(prepared: PreparedSurvey, survey: RawSurvey, console: Console) -> No
     kept.add_row("answers kept (group and question)", f"{len(survey.answers):,}")
     for reason, count in survey.dropped.items():
         if count:
-            kept.add_row(f"left out: {reason}", f"{count:,}")
+            kept.add_row(escape(f"left out: {reason}"), f"{count:,}")
     console.print(kept)
-    console.print(f"Survey written to {prepared.path}", soft_wrap=True)
-    console.print(f"Source: {prepared.source}\nLicence: {prepared.licence}", soft_wrap=True)
+    written = f"Survey written to {prepared.path}"
+    rights = f"Source: {prepared.source}\nLicence: {prepared.licence}"
+    console.print(f"{written}\n{rights}", soft_wrap=True, markup=False)

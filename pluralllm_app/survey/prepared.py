@@ -71,6 +71,18 @@ class PreparedSurvey(Description):
         )
         return cls(**vars(description), path=path, embeddings=embeddings, table=table)
 
+    def verify(self) -> None:
+        """Check questions and embeddings against the fingerprint, reading all of them.
+
+        Raises:
+            SurveyError: they are not those the survey was prepared with.
+        """
+        if _fingerprint(self.questions(), self.embeddings) != self.fingerprint:
+            raise SurveyError(
+                f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
+                f"from the fingerprint in survey.json: {files.PREPARE_AGAIN}"
+            )
+
     def questions(self) -> Questions:
         """Return ids, texts, options and ordinal values of all questions, e.g. for a report."""
         columns = self.table.to_pydict()
@@ -88,7 +100,7 @@ class PreparedSurvey(Description):
             if group.name == name:
                 return group
         known = did_you_mean(name, [group.name for group in self.groups])
-        raise SurveyError(f"survey {self.path} has no group {name!r}: {known}")
+        raise SurveyError(f"survey {self.path.name} has no group {name!r}: {known}")
 
     def preferences(self, name: str) -> PreferenceSet:
         """Read and check the answers of the group called `name`, and of no other group.

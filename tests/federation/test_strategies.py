@@ -9,9 +9,11 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.federation import strategies
 from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
 from pluralllm_app.messages import METRICS, Update, record_to_weights, weights_to_record
 from pluralllm_app.settings import Settings
+from tests.conftest import ROOT
 
 Make = Callable[..., Settings]
 
@@ -149,9 +151,24 @@ def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str)
     assert result == pytest.approx([0.5, 0.5])
 
 
+def test_the_readmes_strategy_works(make_settings: Make) -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index("### A strategy of your own") :]
+    snippet = section[section.index("```python") + len("```python") : section.index("\n```\n")]
+    names = dict(vars(strategies)) | {"STRATEGIES": dict(STRATEGIES)}
+    exec(snippet, names)
+    (own,) = set(names["STRATEGIES"]) - set(STRATEGIES)
+    entry = names["STRATEGIES"][own]
+    strategy = entry.make(entry.options(), {"weighted_by_key": WEIGHT})
+    result, _ = strategy.aggregate_train(1, [reply(1.0, 9.0), reply(6.0, 1.0)])
+    assert record_to_weights(result) == pytest.approx([2.25, 2.25])  # weights 3 and 1
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ({"fedprox.mu": -1.0}, "fedprox.mu = -1.0 must be at least 0"),
+        ({"foo.bar": 1.0}, "unknown setting 'foo.bar'"),
         ({"strategy": "fedavgg"}, "did you mean 'fedavg'"),
         ({"strategy": "fedprox", "fedprox.mu": -1.0}, "fedprox.mu = -1.0 must be at least 0"),
         ({"strategy": "fedtrimmedavg", "fedtrimmedavg.fraction": 0.5}, "below 0.5"),
