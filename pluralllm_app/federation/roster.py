@@ -88,10 +88,15 @@ def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]
 
 
 def error_reason(reply: Message) -> str:
-    """The message of the exception a node raised, without Flower's wrapping."""
+    """What went wrong at a node, in a line, without the wrapping and tracebacks of Flower and Ray.
+
+    The message of the node's own exception, or the first line of what was said of a lost node.
+    """
     reason = reply.error.reason or f"error {reply.error.code}"
     wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
-    return wrapped[1] if wrapped else reason
+    text = wrapped[1] if wrapped else reason
+    _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
+    return message if found else text.strip().splitlines()[0]
 
 
 def _wait_for_nodes(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> list[int]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Error, Message, MessageType, RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import chosen_groups, initial_model, run_federation
 from pluralllm_app.gpo import GPO
 from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_to_record
@@ -221,6 +222,31 @@ def test_the_text_of_an_unexpected_error_stays_on_the_node(
     assert reasons.pop().startswith("KeyError in test_rounds.py, line")
     for file in ("run.json", "rounds.jsonl"):
         assert "0.123456" not in (Path(str(config["out"])) / file).read_text()
+
+
+RAY = """<class 'flwr.clientapp.client_app.ClientAppException'>:<'\x1b[36mray::ClientAppActor.run()
+  File "ray_actor.py", line 59, in run
+    raise ClientAppException(str(ex)) from ex
+flwr.clientapp.client_app.ClientAppException:
+Exception ClientAppException occurred. Message: survey file b.parquet is missing'>"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (RAY, "survey file b.parquet is missing"),
+        (
+            "<class 'ray.exceptions.ActorDiedError'>:<'The actor died.\n\tip: 1.2.3.4'>",
+            "The actor died.",
+        ),
+        ("Node Unavailable", "Node Unavailable"),
+        ("", "error 3"),
+    ],
+)
+def test_reasons_are_told_without_tracebacks(config: Config, text: str, reason: str) -> None:
+    LocalGrid(client_app.app, config, nodes=1)
+    request = Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
+    assert error_reason(Message(Error(code=3, reason=text), reply_to=request)) == reason
 
 
 def in_round(number: int, partition: int, phase: str = MessageType.TRAIN) -> Callable[..., bool]:
