@@ -133,5 +133,5 @@ def test_download_without_datasets(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_datasets)
-    with pytest.raises(SurveyError, match=r"pip install '.*hub'.*--file"):
+    with pytest.raises(SurveyError, match=r"pip install -e '.\[hub\]'.*--file"):
         read_global_opinions()
