@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from pluralllm_app.federation.rounds import initial_model
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights
+from pluralllm_app.optimizers import make_optimizer
 from pluralllm_app.preferences import Task, TaskSize, draw_task, hold_out
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import Settings, flatten, read_defaults, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import make_optimizer, run_steps
+from pluralllm_app.training import run_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 

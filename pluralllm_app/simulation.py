@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,9 +30,10 @@ import psutil
 import tomli_w
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.settings import read_toml
 
 _MARKER = "PLURALLLM_SIMULATION"
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 10.0
 _EXCEPTION_PREFIX = "Simulation failed with exception: "
 _GENERIC_FAILURE = "An error was encountered. Ending simulation."
 _PROCESS_LOST = "No heartbeat received from the task"
@@ -167,6 +169,7 @@ class Simulation:
         empty = self._root / "empty"
         home.mkdir()
         empty.mkdir()
+        _copy_app(self._app, self._root / "app")
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
@@ -180,7 +183,7 @@ class Simulation:
         # By default it would install the app's dependencies anew for every run.
         superlink += ["--disable-runtime-dependency-installation"]
         superlink += ["--host", "127.0.0.1", "--port", str(port)]
-        run = [str(self._app.resolve()), "simulation", "--stream"]
+        run = [str(self._root / "app"), "simulation", "--stream"]
         run += ["--run-config", str(self._root / "run.toml")]
         run += ["--federation-config", str(self._root / "federation.toml")]
 
@@ -238,19 +241,20 @@ class Simulation:
 
     def _end(self) -> None:
         with _uninterrupted():
-            self._signal_all(psutil.Process.terminate)
-            for _ in range(3):  # what was starting meanwhile is found by the next pass
-                self._signal_all(psutil.Process.kill)
+            self._kill_all()
             for child in self._children:
                 child.communicate()
             shutil.rmtree(self._root, ignore_errors=True)
 
-    def _signal_all(self, send: Callable[[psutil.Process], None]) -> None:
-        processes = list(self._processes())
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                send(process)
-        psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    def _kill_all(self) -> None:
+        # Not asked to end first: that takes seconds, and nothing of theirs is kept. Until a pass
+        # finds none: what was starting meanwhile is found by the next one.
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while (processes := list(self._processes())) and time.monotonic() < deadline:
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.02)
 
     def _processes(self) -> Iterator[psutil.Process]:
         """Find what this simulation started, also where the parents are gone already."""
@@ -290,6 +294,7 @@ def _environment(root: Path, home: Path, bin_dir: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(root),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_COLOR_PREFIX": "0",
+        "RAY_prestart_worker_first_driver": "0",  # idle workers besides the actors
     }
     for name in (
         "RAY_ADDRESS",  # would join a cluster that is not ours
@@ -314,6 +319,19 @@ def _federation_config(resources: Resources) -> dict[str, bool | int | float]:
     if resources.gpus:
         config["init-args-num-gpus"] = resources.gpus
     return config
+
+
+def _copy_app(app: Path, to: Path) -> None:
+    """Copy what the app ships, its pyproject.toml and `fab-include`: no more for Flower to search.
+
+    In a checkout with a virtual environment, Flower looks at every file of it for seven seconds.
+    """
+    patterns = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"]["fab-include"]
+    for pattern in ["pyproject.toml", *patterns]:
+        for file in app.glob(pattern):
+            copy = to / file.relative_to(app)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _write_toml(path: Path, values: Mapping[str, object]) -> None:

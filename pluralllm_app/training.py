@@ -4,18 +4,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
 from pluralllm_app.metrics import js_divergence
+from pluralllm_app.optimizers import Optimizer, OptimizerState, make_optimizer
 from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, hold_out
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import TrainingSettings
-
-OptimizerState = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -24,17 +21,6 @@ class StepStatistics:
 
     loss: float  # negative log-likelihood per target row, nats; may be negative
     js_divergence: float  # per target question, nats; never negative (for q-FedAvg)
-
-
-def make_optimizer(weights: Tensor, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser `settings` ask for, over the vector of all weights."""
-    decay = settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            [weights], lr=1.0, momentum=settings.momentum, weight_decay=decay, fused=True
-        )
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind([weights], lr=1.0, weight_decay=decay, fused=True)
 
 
 def learning_rates(settings: TrainingSettings, first: int, count: int, total: int) -> list[float]:
@@ -56,7 +42,7 @@ def learning_rates(settings: TrainingSettings, first: int, count: int, total: in
 def run_steps(
     model: GPO,
     weights: Tensor,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: Iterable[Sequence[Task]],
     rates: Sequence[float],
     clip_norm: float = 0.0,
@@ -76,8 +62,6 @@ def run_steps(
     losses: list[Tensor] = []
     outcomes: list[tuple[Tensor, Task]] = []
     for batch, rate in zip(batches, rates, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         weights.grad.zero_()
         for task in batch:
             loss, predicted = task_loss(model, task)
@@ -88,7 +72,7 @@ def run_steps(
             weights.grad.add_(weights - start, alpha=proximal_mu)
         if clip_norm:
             torch.nn.utils.clip_grad_norm_(weights, clip_norm)
-        optimizer.step()
+        optimizer.step(rate)
     divergences = js_divergence(
         torch.cat([predicted for predicted, _ in outcomes]).cpu().numpy(),
         torch.cat([task.target_y for _, task in outcomes]).cpu().numpy(),
@@ -138,20 +122,9 @@ def train_group(
     weights = flatten_weights(model, get_weights(model))
     optimizer = make_optimizer(weights, settings)
     if optimizer_state:
-        _load_state(optimizer, optimizer_state)
+        optimizer.load(optimizer_state)
     statistics = run_steps(
         model, weights, optimizer, batches, rates, settings.clip_norm, proximal_mu
     )
     kept = settings.client_optimizer_state == "keep"
-    return statistics, _dump_state(optimizer) if kept else {}
-
-
-def _dump_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
-    (state,) = optimizer.state_dict()["state"].values() or ({},)
-    return {name: tensor.cpu().numpy() for name, tensor in state.items() if tensor is not None}
-
-
-def _load_state(optimizer: torch.optim.Optimizer, arrays: OptimizerState) -> None:
-    state = {name: torch.tensor(array) for name, array in arrays.items()}
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": {0: state}, "param_groups": groups})
+    return statistics, optimizer.state() if kept else {}

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,13 +13,13 @@ import torch
 from pluralllm_app.federation.rounds import initial_model
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
 from pluralllm_app.metrics import js_divergence
+from pluralllm_app.optimizers import make_optimizer
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import (
     StepStatistics,
     learning_rates,
-    make_optimizer,
     run_steps,
     train_group,
 )
@@ -155,4 +157,37 @@ def test_kept_moments_continue_the_optimiser(
     assert not torch.equal(afresh, carried)
     assert set(later) == set(state)
     if optimizer != "sgd":
-        assert later["step"] == 2 * settings.training.local_steps
+        assert later["steps"] == 2 * settings.training.local_steps
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_optimisers_step_as_those_of_torch(make_settings: Make, kind: str, decay: float) -> None:
+    momentum = {"momentum": 0.9} if kind == "sgd" else {}
+    settings = make_settings({"optimizer": kind, "weight-decay": decay, **momentum}).training
+    rng = torch.Generator().manual_seed(0)
+    ours = torch.randn(50, generator=rng)
+    theirs = ours.clone()
+    reference = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    expected = reference[kind]([theirs], lr=1.0, weight_decay=decay, **momentum)
+    optimizer = make_optimizer(ours, settings)
+    for rate in (0.1, 0.03, 0.2, 0.01):
+        ours.grad = torch.randn(50, generator=rng)
+        theirs.grad = ours.grad.clone()
+        optimizer.step(rate)
+        expected.param_groups[0]["lr"] = rate
+        expected.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_client_process_imports_no_compiler() -> None:
+    # torch.optim's constructors import torch._dynamo, transformers and pandas take seconds.
+    code = (
+        "import sys, torch, pluralllm_app.client_app\n"
+        "from pluralllm_app.optimizers import Adam\n"
+        "weights = torch.zeros(3); weights.grad = torch.ones(3)\n"
+        "Adam(weights, 0.0, decoupled=False).step(0.1)\n"
+        "print(sorted({'torch._dynamo', 'transformers', 'pandas'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert output.stdout.strip() == "[]", output

@@ -1,0 +1,106 @@
+"""Adam, AdamW and SGD on one vector of weights.
+
+torch.optim would do the same, but making an optimiser of it imports torch's compiler: more than a
+second in every client process, which on Flower's stock deployment is every message.
+"""
+
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pluralllm_app.settings import TrainingSettings
+
+OptimizerState = dict[str, NDArray[np.float32]]
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
+
+
+class Optimizer(Protocol):
+    """Moves a vector of weights [P] along its gradient, in place."""
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step with the gradient in `weights.grad`."""
+
+    def state(self) -> OptimizerState:
+        """What the next step depends on besides the weights, for `load`; {} if nothing."""
+
+    def load(self, state: OptimizerState) -> None:
+        """Continue from a `state`; KeyError or RuntimeError if it is of another optimiser."""
+
+
+class Adam:
+    """Adam (arXiv 1412.6980, algorithm 1), the decay in the gradient.
+
+    With `decoupled` decay it is AdamW (arXiv 1711.05101, algorithm 2).
+    """
+
+    def __init__(self, weights: Tensor, weight_decay: float, *, decoupled: bool) -> None:
+        self._weights, self._decay, self._decoupled = weights, weight_decay, decoupled
+        self._first, self._second = torch.zeros_like(weights), torch.zeros_like(weights)
+        self._steps = 0
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step with the gradient in `weights.grad`."""
+        weights, gradient = self._weights, self._weights.grad
+        assert gradient is not None
+        if self._decoupled:
+            weights.mul_(1 - learning_rate * self._decay)
+        elif self._decay:
+            gradient = gradient.add(weights, alpha=self._decay)
+        self._steps += 1
+        beta1, beta2 = ADAM_BETAS
+        self._first.lerp_(gradient, 1 - beta1)
+        self._second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        deviation = self._second.sqrt().div_(math.sqrt(1 - beta2**self._steps))
+        rate = learning_rate / (1 - beta1**self._steps)
+        weights.addcdiv_(self._first, deviation.add_(ADAM_EPSILON), value=-rate)
+
+    def state(self) -> OptimizerState:
+        """Both moments [P] and the number of steps taken, [1]."""
+        return {
+            "first": self._first.cpu().numpy(),
+            "second": self._second.cpu().numpy(),
+            "steps": np.array([self._steps], dtype=np.float32),
+        }
+
+    def load(self, state: OptimizerState) -> None:
+        """Continue from a `state`."""
+        self._first.copy_(torch.from_numpy(state["first"]))
+        self._second.copy_(torch.from_numpy(state["second"]))
+        self._steps = int(state["steps"][0])
+
+
+class SGD:
+    """Gradient descent with heavy-ball momentum: b <- momentum b + g, w <- w - rate b."""
+
+    def __init__(self, weights: Tensor, weight_decay: float, momentum: float) -> None:
+        self._weights, self._decay, self._momentum = weights, weight_decay, momentum
+        self._velocity = torch.zeros_like(weights)
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step with the gradient in `weights.grad`."""
+        assert self._weights.grad is not None
+        self._velocity.mul_(self._momentum).add_(self._weights.grad)
+        if self._decay:
+            self._velocity.add_(self._weights, alpha=self._decay)
+        self._weights.add_(self._velocity, alpha=-learning_rate)
+
+    def state(self) -> OptimizerState:
+        """The velocity [P]."""
+        return {"velocity": self._velocity.cpu().numpy()}
+
+    def load(self, state: OptimizerState) -> None:
+        """Continue from a `state`."""
+        self._velocity.copy_(torch.from_numpy(state["velocity"]))
+
+
+def make_optimizer(weights: Tensor, settings: TrainingSettings) -> Optimizer:
+    """The optimiser `settings` ask for, over the vector [P] of all weights."""
+    if settings.optimizer == "sgd":
+        return SGD(weights, settings.weight_decay, settings.momentum)
+    return Adam(weights, settings.weight_decay, decoupled=settings.optimizer == "adamw")
