@@ -16,14 +16,13 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from pluralllm_app.federation.rounds import initial_model
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights
 from pluralllm_app.optimizers import make_optimizer
-from pluralllm_app.preferences import Task, TaskSize, draw_task, hold_out
+from pluralllm_app.preferences import Task, TaskSize, draw_task, split_questions
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import Settings, flatten, read_defaults, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import run_steps
+from pluralllm_app.training import initial_model, run_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,7 +75,7 @@ def main() -> None:
     preferences = survey.preferences(
         next(group.name for group in survey.groups if group.role == "train")
     )
-    train, _ = hold_out(preferences, settings.training.held_out_fraction, seed=0)
+    train = split_questions(preferences, "train", settings.split).train
     rng = generator(0, "benchmark")
     size = TaskSize(9, 90, 9, 90)
     tasks = [preferences.task(*draw_task(train, size, rng)) for _ in range(arguments.tasks)]

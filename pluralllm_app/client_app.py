@@ -29,7 +29,7 @@ from pluralllm_app.messages import (
     Update,
     record_to_weights,
 )
-from pluralllm_app.preferences import PreferenceSet, train_count
+from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import train_group
@@ -127,11 +127,12 @@ def describe(message: Message, context: Context) -> Message:
     settings = _settings(tuple(context.run_config.items()))
     survey, name = locate(context, settings)
     group = survey.group(name)
-    _preferences(survey.path, name)  # a broken partition shows before anything is trained
+    preferences = _preferences(survey.path, name)
     description = NodeDescription(
         group=group.name,
         role=group.role,
         questions=group.questions,
+        pool=len(split_questions(preferences, group.role, settings.split).train),
         survey=survey.name,
         fingerprint=survey.fingerprint,
         dim=survey.dim,
@@ -157,7 +158,7 @@ def train(message: Message, context: Context) -> Message:
         preferences,
         settings.training,
         seed=settings.federation.seed,
-        evaluation_seed=settings.evaluation.evaluation_seed,
+        split=settings.split,
         round_number=config[ROUND],
         rounds=settings.federation.rounds,
         proximal_mu=config.get(PROXIMAL_MU, 0.0),
@@ -169,7 +170,7 @@ def train(message: Message, context: Context) -> Message:
         )
     update = Update(
         weights=get_weights(model).cpu().numpy(),
-        questions=train_count(len(preferences), settings.training.held_out_fraction),
+        questions=len(split_questions(preferences, "train", settings.split).train),
         loss=statistics.loss,
         js_divergence=statistics.js_divergence,
     )
@@ -187,7 +188,7 @@ def evaluate(message: Message, context: Context) -> Message:
         model,
         _preferences(survey.path, name),
         survey.group(name).role,
-        settings.training.held_out_fraction,
+        settings.split,
         settings.evaluation,
         survey.metric,
     )

@@ -1,22 +1,27 @@
 """Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.gpo import GPO, log_likelihood, segment_softmax
-from pluralllm_app.metrics import GroupScores, alignment
+from pluralllm_app.metrics import GroupScores, alignment, summarise
 from pluralllm_app.preferences import (
     Ints,
     PreferenceSet,
-    hold_out,
+    reserved_questions,
     segment_rows,
-    train_count,
+    split_questions,
 )
 from pluralllm_app.seeding import generator
-from pluralllm_app.settings import EvaluationSettings, TrainingSettings
+from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
+
+Draw = tuple[Ints, Ints]  # positions of the context and of the targets
 
 
 @dataclass(frozen=True)
@@ -31,27 +36,28 @@ def check_size(
     group: str,
     role: str,
     questions: int,
+    pool: int,
     training: TrainingSettings,
     evaluation: EvaluationSettings,
 ) -> None:
-    """Refuse a group with too few questions for the settings.
+    """Refuse a group with too few questions, or too few to take contexts from, for the settings.
 
     Raises:
         FederationError: naming the group, its count and the settings to lower.
     """
     context = evaluation.evaluation_context
     if role == "evaluation":
-        if questions < context + 1:
+        if questions < context + 1 or pool < context:
             raise FederationError(
-                f"group {group!r} has {questions} questions; evaluation-context = {context} "
-                f"needs at least {context + 1}: lower it or leave the group out"
+                f"group {group!r} has {questions} questions, {pool} of them not reserved; "
+                f"evaluation-context = {context} needs at least {context + 1}, {context} of them "
+                "not reserved: lower it or leave the group out"
             )
         return
-    train = train_count(questions, training.held_out_fraction)
     needed = max(context, training.context_min + training.target_min)
-    if train < needed:
+    if pool < needed:
         raise FederationError(
-            f"group {group!r} has {train} train questions of {questions}; evaluation-context = "
+            f"group {group!r} has {pool} train questions of {questions}; evaluation-context = "
             f"{context} and context-min + target-min = "
             f"{training.context_min + training.target_min} need at least {needed}: lower them "
             "or leave the group out"
@@ -59,31 +65,37 @@ def check_size(
 
 
 def evaluation_draws(
-    preferences: PreferenceSet, role: str, held_out_fraction: float, settings: EvaluationSettings
-) -> list[tuple[Ints, Ints]]:
+    preferences: PreferenceSet, role: str, split: SplitSettings, settings: EvaluationSettings
+) -> list[Draw]:
     """The (context, target) positions a group is scored on, one pair per draw.
 
-    A train group's contexts come from its train questions and its targets are all its held-out
-    questions; an evaluation group's targets are all questions but the context. The draws depend
-    on `settings.evaluation_seed` and the group's name alone, never on the run's seed or round.
+    Contexts come from the questions that are not kept from training. A train group's targets are
+    all questions it does not train on; an evaluation group's are all but the context. The draws
+    depend on the evaluation seed and the group's name alone, never on the run's seed or round.
     """
-    if role == "train":
-        pool, held_out = hold_out(preferences, held_out_fraction, settings.evaluation_seed)
-    else:
-        pool, held_out = np.arange(len(preferences)), None
+    pool = split_questions(preferences, role, split).train
     draws = []
     for draw in range(settings.evaluation_draws):
-        rng = generator(settings.evaluation_seed, "context", preferences.group, draw)
+        rng = generator(split.evaluation_seed, "context", preferences.group, draw)
         context = np.sort(rng.permutation(pool)[: settings.evaluation_context])
-        target = np.setdiff1d(pool, context) if held_out is None else held_out
-        draws.append((context, target))
+        answered = pool if role == "train" else context
+        draws.append((context, np.setdiff1d(np.arange(len(preferences)), answered)))
     return draws
 
 
-def combine_draws(
-    preferences: PreferenceSet, draws: list[tuple[Ints, Ints]], scores: list[np.ndarray]
+def score_shares(
+    preferences: PreferenceSet, draws: list[Draw], predicted: list[NDArray[Any]], metric: str
 ) -> GroupScores:
-    """Average each question's score over the draws in which it was a target."""
+    """Score the shares [T] predicted for each draw's targets against the group's own.
+
+    A question's score is averaged over the draws in which it was a target.
+    """
+    scores = []
+    for (_, target), shares in zip(draws, predicted, strict=True):
+        rows = preferences.share_rows(target)
+        values = None if preferences.values is None else preferences.values[rows]
+        options = preferences.options[target]
+        scores.append(alignment(metric, shares, preferences.shares[rows], options, values))
     positions = np.concatenate([target for _, target in draws])
     values = np.concatenate(scores)
     count = np.bincount(positions, minlength=len(preferences))
@@ -97,31 +109,66 @@ def score_group(
     model: GPO,
     preferences: PreferenceSet,
     role: str,
-    held_out_fraction: float,
+    split: SplitSettings,
     settings: EvaluationSettings,
     metric: str,
 ) -> GroupEvaluation:
     """Score `model` on one group: all targets of a draw in one pass, rows embedded once."""
-    draws = evaluation_draws(preferences, role, held_out_fraction, settings)
+    draws = evaluation_draws(preferences, role, split, settings)
     device = next(model.parameters()).device
     everything = np.unique(np.concatenate([target for _, target in draws]))
     x, _ = preferences.rows(everything, device)
     embedded = model.embed(x, x.new_zeros(len(x)))
     first = np.full(len(preferences), -1)
     first[everything] = np.cumsum(preferences.options[everything]) - preferences.options[everything]
-    scores, log_densities = [], []
+    predictions, log_densities = [], []
     for context, target in draws:
         context_x, context_y = preferences.rows(context, device)
         target_rows = torch.from_numpy(segment_rows(first[target], preferences.options[target]))
         rows = torch.cat([model.embed(context_x, context_y), embedded[target_rows.to(device)]])
         mean, std = model.attend(rows, len(context_x))
-        share_rows = preferences.share_rows(target)
-        options = preferences.options[target]
-        predicted = segment_softmax(mean, torch.from_numpy(options).to(device))
-        shares = preferences.shares[share_rows]
-        values = None if preferences.values is None else preferences.values[share_rows]
-        log_density = log_likelihood(predicted, std, torch.from_numpy(shares).to(device))
-        log_densities.append(log_density.cpu().numpy())
-        scores.append(alignment(metric, predicted.cpu().numpy(), shares, options, values))
+        options = torch.from_numpy(preferences.options[target]).to(device)
+        predicted = segment_softmax(mean, options)
+        shares = torch.from_numpy(preferences.shares[preferences.share_rows(target)]).to(device)
+        log_densities.append(log_likelihood(predicted, std, shares).cpu().numpy())
+        predictions.append(predicted.cpu().numpy())
     loss = -float(np.concatenate(log_densities).mean(dtype=np.float64))
-    return GroupEvaluation(combine_draws(preferences, draws, scores), loss)
+    return GroupEvaluation(score_shares(preferences, draws, predictions, metric), loss)
+
+
+def summarise_groups(
+    evaluations: Mapping[str, GroupEvaluation], roles: Mapping[str, str], split: SplitSettings
+) -> dict[str, Any]:
+    """The evaluation of a round as it is recorded.
+
+    ``roles``: for train and evaluation groups the keys of `metrics.summarise`, or None where no
+    group of the role was scored; with reserved questions also ``mean_seen`` and ``mean_reserved``,
+    the mean over groups of the scores on questions that train groups may have trained on, and on
+    those that none did. ``groups``: each group's role, alignment, loss, number of questions.
+    """
+    summaries: dict[str, Any] = {}
+    for role in ("train", "evaluation"):
+        scored = {name: item.scores for name, item in evaluations.items() if roles[name] == role}
+        summaries[role] = summarise(scored) if scored else None
+        if scored and split.reserved_fraction:
+            summaries[role] |= _by_reservation(list(scored.values()), split)
+    groups = {
+        name: {
+            "role": roles[name],
+            "alignment": evaluation.scores.mean,
+            "loss": evaluation.loss,
+            "questions": len(evaluation.scores.questions),
+        }
+        for name, evaluation in evaluations.items()
+    }
+    return {"roles": summaries, "groups": groups}
+
+
+def _by_reservation(groups: list[GroupScores], split: SplitSettings) -> dict[str, float | None]:
+    means: dict[str, list[float]] = {"mean_seen": [], "mean_reserved": []}
+    for group in groups:
+        reserved = reserved_questions(group.questions, split)
+        for key, mask in (("mean_seen", ~reserved), ("mean_reserved", reserved)):
+            if mask.any():
+                means[key].append(float(group.scores[mask].mean()))
+    return {key: float(np.mean(values)) if values else None for key, values in means.items()}

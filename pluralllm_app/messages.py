@@ -18,6 +18,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
+from pluralllm_app.evaluation import GroupEvaluation
 from pluralllm_app.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
@@ -39,6 +40,7 @@ class NodeDescription:
     group: str
     role: str  # "train" or "evaluation"
     questions: int
+    pool: int  # questions that contexts come from; a train group trains on them
     survey: str
     fingerprint: str
     dim: int
@@ -103,11 +105,8 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(GroupEvaluation):
     """A group's answer to an evaluate message."""
-
-    scores: GroupScores
-    loss: float
 
     def to_content(self) -> RecordDict:
         metrics = MetricRecord(

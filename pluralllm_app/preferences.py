@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pluralllm_app.seeding import generator
+from pluralllm_app.settings import SplitSettings
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -115,19 +116,36 @@ def draw_task(candidates: Ints, size: TaskSize, rng: np.random.Generator) -> tup
     return drawn[:context], drawn[context:]
 
 
-def train_count(questions: int, fraction: float) -> int:
-    """How many of a train group's questions it trains on.
+@dataclass(frozen=True)
+class Split:
+    """A group's positions 0..Q-1 in three parts, each ascending."""
 
-    All but the held-out ones: the rounded `fraction`, at least one.
+    train: Ints  # a train group trains on these; the contexts of any group come from these
+    held_out: Ints  # a train group's own held-out questions; other groups may train on them
+    reserved: Ints  # questions that no group trains on
+
+
+def reserved_questions(questions: Ints, settings: SplitSettings) -> NDArray[np.bool_]:
+    """Which questions of the survey, given by index [n], no group trains on: a mask [n].
+
+    Each is reserved with probability `reserved_fraction`; the seed and its index decide.
     """
-    return questions - max(1, round(questions * fraction))
+    rng = generator(settings.evaluation_seed, "reserved-questions")
+    draws = rng.random(int(questions.max(initial=-1)) + 1)
+    mask: NDArray[np.bool_] = draws[questions] < settings.reserved_fraction
+    return mask
 
 
-def hold_out(preferences: PreferenceSet, fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Split a group's positions 0..Q-1 into (train, held-out), both ascending.
+def split_questions(preferences: PreferenceSet, role: str, settings: SplitSettings) -> Split:
+    """Split a group's questions; depends on the evaluation seed and the group's name alone.
 
-    Which questions are held out depends on the seed and the group's name alone.
+    A train group holds out `held_out_fraction` of what is not reserved, at least one question; an
+    evaluation group, on which nobody trains, none.
     """
-    order = generator(seed, "hold-out", preferences.group).permutation(len(preferences))
-    count = train_count(len(preferences), fraction)
-    return np.sort(order[:count]), np.sort(order[count:])
+    mask = reserved_questions(preferences.questions, settings)
+    rest, reserved = np.flatnonzero(~mask), np.flatnonzero(mask)
+    if role != "train":
+        return Split(rest, np.empty(0, np.int64), reserved)
+    order = generator(settings.evaluation_seed, "hold-out", preferences.group).permutation(rest)
+    count = len(rest) - max(1, round(len(rest) * settings.held_out_fraction))
+    return Split(np.sort(order[:count]), np.sort(order[count:]), reserved)

@@ -104,15 +104,17 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
 
     from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.federation.strategies import make_strategy
+    from pluralllm_app.preferences import split_questions
     from pluralllm_app.survey.prepared import PreparedSurvey
 
     survey = PreparedSurvey.open(settings.path("survey"))
     survey.verify()
-    groups = survey.groups
-    for group in groups:
-        survey.preferences(group.name)
+    groups = []
+    for group in survey.groups:
+        split = split_questions(survey.preferences(group.name), group.role, settings.split)
+        groups.append((group.name, group.role, group.questions, len(split.train)))
     make_strategy(settings)
-    check_groups([(group.name, group.role, group.questions) for group in groups], settings)
+    check_groups(groups, settings)
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:
@@ -147,7 +149,7 @@ def _run_simulation(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
-    from pluralllm_app.federation.record import close_unfinished
+    from pluralllm_app.record import close_unfinished
 
     out = settings.path("out")
     log = out / "flower.log"
@@ -171,7 +173,7 @@ def _follow(
     simulation: Simulation, settings: Settings, console: Console
 ) -> Iterator[dict[str, Any]]:
     """Yield each round as it is recorded, showing it; ends when the run does."""
-    from pluralllm_app.federation.record import read_run
+    from pluralllm_app.record import read_run
 
     columns = (
         SpinnerColumn(),

@@ -83,7 +83,6 @@ class TrainingSettings:
     context_max: Count
     target_min: Count
     target_max: Count
-    held_out_fraction: PositiveFraction
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: Positive
     weight_decay: NonNegative
@@ -97,13 +96,21 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class SplitSettings:
+    """Which questions are kept from training, see `preferences.split_questions`."""
+
+    held_out_fraction: PositiveFraction
+    reserved_fraction: Fraction
+    evaluation_seed: CountOrZero
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
-    """When and on which contexts groups are scored, see `evaluation.score_group`."""
+    """When and on how many contexts groups are scored, see `evaluation.score_group`."""
 
     evaluate_every: Count
     evaluation_draws: Count
     evaluation_context: Count
-    evaluation_seed: CountOrZero
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ class Settings:
     out: Path | None
     model: ModelSettings
     training: TrainingSettings
+    split: SplitSettings
     evaluation: EvaluationSettings
     federation: FederationSettings
     strategy_options: Mapping[str, Scalar]  # every dotted key, e.g. {"fedprox.mu": 0.01, ...}
@@ -160,6 +168,7 @@ class Settings:
         sections: dict[str, Any] = {
             "model": ModelSettings,
             "training": TrainingSettings,
+            "split": SplitSettings,
             "evaluation": EvaluationSettings,
             "federation": FederationSettings,
         }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from torch import Tensor
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
 from pluralllm_app.metrics import js_divergence
 from pluralllm_app.optimizers import Optimizer, OptimizerState, make_optimizer
-from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, hold_out
+from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, split_questions
 from pluralllm_app.seeding import generator
-from pluralllm_app.settings import TrainingSettings
+from pluralllm_app.settings import Settings, SplitSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,20 @@ class StepStatistics:
 
     loss: float  # negative log-likelihood per target row, nats; may be negative
     js_divergence: float  # per target question, nats; never negative (for q-FedAvg)
+
+
+def initial_model(dim_x: int, settings: Settings) -> GPO:
+    """The untrained predictor of a run; its weights depend on the seed and sizes alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
+        return GPO(dim_x, **asdict(settings.model))
+
+
+def task_size(settings: TrainingSettings) -> TaskSize:
+    """How many questions a training task draws."""
+    return TaskSize(
+        settings.context_min, settings.context_max, settings.target_min, settings.target_max
+    )
 
 
 def learning_rates(settings: TrainingSettings, first: int, count: int, total: int) -> list[float]:
@@ -87,7 +101,7 @@ def train_group(
     settings: TrainingSettings,
     *,
     seed: int,
-    evaluation_seed: int,
+    split: SplitSettings,
     round_number: int,
     rounds: int,
     proximal_mu: float = 0.0,
@@ -97,17 +111,15 @@ def train_group(
 
     Args:
         seed: keys the task draws, with the group's name and the round.
-        evaluation_seed: keys the split into train and held-out questions.
+        split: which questions are kept from training.
         round_number: 1-based; places the round's steps in the schedule of `rounds` rounds.
         optimizer_state: moments of the group's last round; None starts afresh.
 
     Returns:
         Statistics over the round's tasks, and the optimiser's state after it ({} if reset).
     """
-    train, _ = hold_out(preferences, settings.held_out_fraction, evaluation_seed)
-    size = TaskSize(
-        settings.context_min, settings.context_max, settings.target_min, settings.target_max
-    )
+    train = split_questions(preferences, "train", split).train
+    size = task_size(settings)
     rng = generator(seed, "tasks", preferences.group, round_number)
     device = next(model.parameters()).device
     batches = (

@@ -18,7 +18,9 @@ from pluralllm_app.metrics import GroupScores
 
 PARAMETERS = 3
 UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1)
-DESCRIPTION = NodeDescription("Élan 中/..", "train", 30, "tiny", "ab12", 6, "jensen-shannon", "0.1")
+DESCRIPTION = NodeDescription(
+    "Élan 中/..", "train", 30, 27, "tiny", "ab12", 6, "jensen-shannon", "0.1"
+)
 
 
 def test_messages_survive_the_trip() -> None:

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pluralllm_app.preferences as module
-from pluralllm_app.preferences import PreferenceSet, TaskSize, draw_task, hold_out, segment_rows
+from pluralllm_app.preferences import (
+    PreferenceSet,
+    Split,
+    TaskSize,
+    draw_task,
+    segment_rows,
+    split_questions,
+)
 from pluralllm_app.seeding import generator
+from pluralllm_app.settings import SplitSettings
 
 # Questions 0 and 2 of a survey of three questions with 2, 3 and 2 options.
 TWO_QUESTIONS = PreferenceSet(
@@ -77,14 +85,18 @@ def test_hold_out_is_a_partition_that_depends_on_group_and_seed() -> None:
             group, torch.zeros(190, 1), many, many * 2, np.full(95, 2), np.full(190, 0.5)
         )
 
-    train, held_out = hold_out(preferences("Alder"), 0.1, seed=0)
-    assert len(held_out) == 10  # round(9.5) to even
-    assert sorted([*train, *held_out]) == list(range(95))
-    same = hold_out(preferences("Alder"), 0.1, seed=0)
-    assert (held_out == same[1]).all()
-    assert (held_out != hold_out(preferences("Birch"), 0.1, seed=0)[1]).any()
-    assert (held_out != hold_out(preferences("Alder"), 0.1, seed=1)[1]).any()
-    assert len(hold_out(preferences("Alder"), 0.001, seed=0)[1]) == 1
+    def split(group: str, fraction: float = 0.1, seed: int = 0) -> Split:
+        return split_questions(preferences(group), "train", SplitSettings(fraction, 0.0, seed))
+
+    first = split("Alder")
+    assert len(first.held_out) == 10  # round(9.5) to even
+    assert sorted([*first.train, *first.held_out]) == list(range(95))
+    assert (first.held_out == split("Alder").held_out).all()
+    assert (first.held_out != split("Birch").held_out).any()
+    assert (first.held_out != split("Alder", seed=1).held_out).any()
+    assert len(split("Alder", fraction=0.001).held_out) == 1
+    unsplit = split_questions(preferences("Alder"), "evaluation", SplitSettings(0.1, 0.0, 0))
+    assert len(unsplit.train) == 95
 
 
 def test_generators_are_keyed_by_every_part() -> None:

@@ -19,8 +19,8 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 
 from pluralllm_app import client_app
-from pluralllm_app.federation.record import close_unfinished
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.record import close_unfinished
 from pluralllm_app.run import read_run_config
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey

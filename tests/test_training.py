@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pluralllm_app.federation.rounds import initial_model
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
 from pluralllm_app.metrics import js_divergence
 from pluralllm_app.optimizers import make_optimizer
@@ -19,6 +18,7 @@ from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import (
     StepStatistics,
+    initial_model,
     learning_rates,
     run_steps,
     train_group,
@@ -41,7 +41,7 @@ def train(
         preferences,
         settings.training,
         seed=seed,
-        evaluation_seed=0,
+        split=settings.split,
         round_number=round_number,
         rounds=2,
         **kwargs,

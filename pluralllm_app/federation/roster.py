@@ -35,16 +35,16 @@ class Roster:
         return next(iter(self.groups.values()))
 
 
-def check_groups(groups: Iterable[tuple[str, str, int]], settings: Settings) -> None:
-    """Refuse groups (name, role, questions) that the settings cannot train or score.
+def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings) -> None:
+    """Refuse groups (name, role, questions, pool) that the settings cannot train or score.
 
     Raises:
         FederationError: a group with too few questions, or fewer train groups than needed.
     """
     groups = list(groups)
-    for name, role, questions in groups:
-        check_size(name, role, questions, settings.training, settings.evaluation)
-    train = sum(role == "train" for _, role, _ in groups)
+    for group in groups:
+        check_size(*group, settings.training, settings.evaluation)
+    train = sum(role == "train" for _, role, *_ in groups)
     needed = settings.federation.min_train_groups
     if train < needed:
         raise FederationError(
@@ -82,7 +82,11 @@ def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]
         groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
     )
     check_groups(
-        [(group.group, group.role, group.questions) for group in roster.groups.values()], settings
+        [
+            (group.group, group.role, group.questions, group.pool)
+            for group in roster.groups.values()
+        ],
+        settings,
     )
     return roster
 

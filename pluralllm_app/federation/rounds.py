@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -11,11 +10,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
+from pluralllm_app.evaluation import summarise_groups
 from pluralllm_app.federation.exchange import ChosenNodes, exchange
-from pluralllm_app.federation.record import RunRecord
 from pluralllm_app.federation.roster import Roster, build_roster, error_reason
 from pluralllm_app.federation.strategies import WEIGHT, make_strategy
-from pluralllm_app.gpo import GPO, get_weights, set_weights
+from pluralllm_app.gpo import get_weights, set_weights
 from pluralllm_app.messages import (
     ARRAYS,
     CONFIG,
@@ -28,10 +27,10 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.metrics import summarise
-from pluralllm_app.preferences import train_count
+from pluralllm_app.record import RunRecord
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.training import initial_model
 
 Failures = list[dict[str, str]]  # group, phase, reason
 
@@ -62,13 +61,6 @@ def run_federation(
     record.finish("completed")
 
 
-def initial_model(dim_x: int, settings: Settings) -> GPO:
-    """The untrained predictor of a run; its weights depend on the seed and sizes alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
-        return GPO(dim_x, **asdict(settings.model))
-
-
 def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
     """Names of the groups trained in a round, sorted: all, or a sample drawn from the seed."""
     count = settings.federation.train_groups_per_round or len(train_groups)
@@ -77,7 +69,7 @@ def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number:
 
 
 class Rounds:
-    """The state of a run: roster, strategy, current weights, best score so far."""
+    """The state of a run: roster, strategy, current weights."""
 
     def __init__(
         self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
@@ -90,7 +82,6 @@ class Rounds:
         self.roster: Roster = build_roster(grid, settings, progress)
         self.model = initial_model(self.roster.survey.dim, settings)
         self.weights: Weights = get_weights(self.model).numpy()
-        self.best_score = -np.inf
         survey = self.roster.survey
         record.update(
             survey={
@@ -137,9 +128,7 @@ class Rounds:
         replies = self._gather("train", list(messages), names, failures)
         updates: dict[str, Update] = {}
         for name, reply in replies.items():
-            expected = train_count(
-                self.roster.groups[name].questions, self.settings.training.held_out_fraction
-            )
+            expected = self.roster.groups[name].pool
             try:
                 updates[name] = Update.from_content(reply.content, len(self.weights), expected)
             except ValueError as error:
@@ -205,45 +194,18 @@ class Rounds:
                 failures.append({"group": name, "phase": "evaluate", "reason": f"refused: {error}"})
         if not evaluations:
             raise FederationError(f"round {number}: no group could be scored: {_causes(failures)}")
-        roles = {}
-        for role in ("train", "evaluation"):
-            scored = {
-                name: evaluations[name].scores
-                for name in self.roster.of_role(role)
-                if name in evaluations
-            }
-            roles[role] = summarise(scored) if scored else None
-        self._keep_best(number, roles["train"])
-        return {
-            "roles": roles,
-            "groups": {
-                name: {
-                    "role": self.roster.groups[name].role,
-                    "alignment": evaluation.scores.mean,
-                    "loss": evaluation.loss,
-                    "questions": len(evaluation.scores.questions),
-                }
-                for name, evaluation in evaluations.items()
-            },
-        }
+        roles = {name: group.role for name, group in self.roster.groups.items()}
+        summary = summarise_groups(evaluations, roles, self.settings.split)
+        self.record.keep_best(number, summary, roles, self.model)
+        return summary
 
     def _scored(self, name: str) -> range:
-        """How many questions a group may be scored on: a train group, its held-out ones."""
-        group, training = self.roster.groups[name], self.settings.training
+        """How many questions a group may be scored on; a train group on what it does not train on."""
+        group = self.roster.groups[name]
         if group.role == "train":
-            held_out = group.questions - train_count(group.questions, training.held_out_fraction)
-            return range(held_out, held_out + 1)
+            return range(group.questions - group.pool, group.questions - group.pool + 1)
         context = self.settings.evaluation.evaluation_context
         return range(group.questions - context, group.questions + 1)
-
-    def _keep_best(self, number: int, train: dict[str, Any] | None) -> None:
-        # A mean over some of the groups does not compare with a mean over all of them.
-        if train is None or train["groups"] < len(self.roster.of_role("train")):
-            return
-        if train["mean"] > self.best_score:
-            self.best_score = train["mean"]
-            self.record.save_model("best", self.model)
-            self.record.update(best_round=number, best_score=self.best_score)
 
     def _gather(
         self, phase: str, messages: list[Message], names: list[str], failures: Failures

@@ -15,13 +15,13 @@ from flwr.app import Error, Message, MessageType, RecordDict
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.roster import error_reason
-from pluralllm_app.federation.rounds import chosen_groups, initial_model, run_federation
+from pluralllm_app.federation.rounds import chosen_groups, run_federation
 from pluralllm_app.gpo import GPO
 from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_to_record
-from pluralllm_app.preferences import train_count
+from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import train_group
+from pluralllm_app.training import initial_model, train_group
 from tests.conftest import OPTION_TEXT, QUESTION_TEXT, make_survey
 from tests.support.local_grid import LocalGrid
 
@@ -94,7 +94,11 @@ def plain_loop(config: Config) -> dict[str, torch.Tensor]:
             for name, value in current.state_dict().items()
         }
         uniform = settings.federation.weighting == "uniform"
-        trained = {g.name: 1 if uniform else train_count(g.questions, 0.1) for g in groups}
+        splits = {
+            group.name: split_questions(survey.preferences(group.name), "train", settings.split)
+            for group in groups
+        }
+        trained = {name: 1 if uniform else len(split.train) for name, split in splits.items()}
         for group in groups:
             model = GPO(survey.dim, **asdict(settings.model))
             model.load_state_dict(current.state_dict())
@@ -103,7 +107,7 @@ def plain_loop(config: Config) -> dict[str, torch.Tensor]:
                 survey.preferences(group.name),
                 settings.training,
                 seed=settings.federation.seed,
-                evaluation_seed=settings.evaluation.evaluation_seed,
+                split=settings.split,
                 round_number=number,
                 rounds=settings.federation.rounds,
             )

@@ -9,6 +9,7 @@ model/, best/    last weights; weights with the best mean alignment of the train
 """
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -44,6 +45,7 @@ class RunRecord:
             raise FederationError(f"{path} already holds a run: give another out") from error
         except OSError as error:
             raise FederationError(f"cannot write the run directory {path}: {error}") from error
+        self._best_score = -math.inf
         self._run: dict[str, Any] = {"schema": SCHEMA_VERSION, "status": "running", "error": None}
 
     def update(self, **fields: Any) -> None:
@@ -85,6 +87,25 @@ class RunRecord:
             target.rename(old)
         fresh.rename(target)
         shutil.rmtree(old, ignore_errors=True)
+
+    def keep_best(
+        self, number: int, summary: Mapping[str, Any], roles: Mapping[str, str], model: GPO
+    ) -> None:
+        """Save `model` as best/ if it is, by the train groups' mean alignment.
+
+        Args:
+            number: the round.
+            summary: of `evaluation.summarise_groups`.
+            roles: role of every group of the run.
+        """
+        train = summary["roles"]["train"]
+        # A mean over some of the groups does not compare with a mean over all of them.
+        if train is None or train["groups"] < list(roles.values()).count("train"):
+            return
+        if train["mean"] > self._best_score:
+            self._best_score = train["mean"]
+            self.save_model("best", model)
+            self.update(best_round=number, best_score=self._best_score)
 
 
 def read_run(path: Path) -> dict[str, Any]:
