@@ -200,7 +200,7 @@ class Rounds:
         return summary
 
     def _scored(self, name: str) -> range:
-        """How many questions a group may be scored on; a train group on what it does not train on."""
+        """How many questions a group may be scored on; a train group: those not trained on."""
         group = self.roster.groups[name]
         if group.role == "train":
             return range(group.questions - group.pool, group.questions - group.pool + 1)

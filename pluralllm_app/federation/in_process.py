@@ -1,0 +1,79 @@
+"""A federation in this process: the same apps and messages as anywhere, without Ray or a network."""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+from uuid import uuid4
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from pluralllm_app.settings import Scalar
+
+_CLIENT_FAILED = 3  # Flower's error code of a ClientApp that raised
+
+
+class InProcessGrid(Grid):
+    """Hands every message straight to the client app; nodes 100, 101, ... hold partitions 0, 1, ...
+
+    Args:
+        client_app: the app every node runs.
+        run_config: its run config.
+        nodes: how many nodes there are.
+    """
+
+    def __init__(self, client_app: ClientApp, run_config: dict[str, Scalar], nodes: int) -> None:
+        # What Flower sets in the process of a ServerApp.
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        self.client_app = client_app
+        self.contexts = {
+            100 + partition: Context(
+                run_id=1,
+                node_id=100 + partition,
+                node_config={"partition-id": partition, "num-partitions": nodes},
+                state=RecordDict(),
+                run_config=run_config,
+            )
+            for partition in range(nodes)
+        }
+        self.replies: dict[str, Message] = {}
+
+    def ask(self, message: Message) -> Message | None:
+        """The reply of a message's node; None if it stays silent."""
+        return self.client_app(message, self.contexts[message.metadata.dst_node_id])
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            ids.append(message.metadata.message_id)
+            try:
+                reply = self.ask(message)
+            except Exception as error:
+                text = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
+                reply = Message(Error(code=_CLIENT_FAILED, reason=text), reply_to=message)
+            if reply is not None:
+                self.replies[message.metadata.message_id] = reply
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [self.replies.pop(message) for message in message_ids if message in self.replies]
+
+    # What the rounds never use.
+
+    @property
+    def run(self) -> NoReturn:
+        raise NotImplementedError
+
+    def set_run(self, run: Any) -> NoReturn:
+        raise NotImplementedError
+
+    def create_message(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError
+
+    def send_and_receive(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError
