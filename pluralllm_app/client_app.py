@@ -32,7 +32,7 @@ from pluralllm_app.messages import (
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import train_group
+from pluralllm_app.training import torch_device, train_group
 
 OPTIMIZER = "optimizer"  # where the node's context keeps the moments
 
@@ -88,10 +88,7 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
 def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
     """The process's predictor with the weights of a message."""
     torch.set_num_threads(settings.training.client_threads)
-    device = settings.training.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = _model(survey.dim, settings.model, device)
+    model = _model(survey.dim, settings.model, torch_device(settings.training))
     weights = torch.tensor(record_to_weights(message.content.array_records[ARRAYS]))
     set_weights(model, weights)
     return model
@@ -133,7 +130,7 @@ def describe(message: Message, context: Context) -> Message:
         role=group.role,
         questions=group.questions,
         pool=len(split_questions(preferences, group.role, settings.split).train),
-        survey=survey.name,
+        name=survey.name,
         fingerprint=survey.fingerprint,
         dim=survey.dim,
         metric=survey.metric,

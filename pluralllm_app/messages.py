@@ -41,7 +41,7 @@ class NodeDescription:
     role: str  # "train" or "evaluation"
     questions: int
     pool: int  # questions that contexts come from; a train group trains on them
-    survey: str
+    name: str  # of the survey
     fingerprint: str
     dim: int
     metric: str

@@ -13,7 +13,8 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from pluralllm_app import __version__
 from pluralllm_app.errors import FederationError
 from pluralllm_app.gpo import GPO
+from pluralllm_app.settings import Scalar
 
 SCHEMA_VERSION = 1
 
@@ -57,16 +59,15 @@ class RunRecord:
         """Write the outcome of the run."""
         self.update(status=status, error=error, finished=_now())
 
-    def start(self, settings: Mapping[str, Any], seed: int) -> None:
-        """Write what is known before the nodes are asked."""
+    def describe(self, survey: Any, roster: list[dict[str, Any]]) -> None:
+        """Write which survey and groups (group, role, questions) the run has.
+
+        Args:
+            survey: has the attributes name, fingerprint, dim and metric.
+        """
         self.update(
-            started=_now(),
-            finished=None,
-            seed=seed,
-            settings=dict(settings),
-            versions=_versions(),
-            hardware=_hardware(),
-            roster=None,
+            survey={key: getattr(survey, key) for key in ("name", "fingerprint", "dim", "metric")},
+            roster=roster,
         )
 
     def append_round(self, entry: Mapping[str, Any]) -> None:
@@ -106,6 +107,35 @@ class RunRecord:
             self._best_score = train["mean"]
             self.save_model("best", model)
             self.update(best_round=number, best_score=self._best_score)
+
+
+@contextmanager
+def recorded_run(path: Path, method: str, config: Mapping[str, Scalar]) -> Iterator[RunRecord]:
+    """Start the run directory at `path` and write there how the block ends.
+
+    Raises:
+        FederationError: see `RunRecord`.
+    """
+    record = RunRecord(path)
+    record.update(
+        method=method,
+        started=_now(),
+        finished=None,
+        seed=config["seed"],
+        settings=dict(config),
+        versions=_versions(),
+        hardware=_hardware(),
+        roster=None,
+    )
+    try:
+        yield record
+    except KeyboardInterrupt:
+        record.finish("stopped", "interrupted")
+        raise
+    except BaseException as error:
+        record.finish("failed", f"{error}" or type(error).__name__)
+        raise
+    record.finish("completed")
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,25 @@ def initial_model(dim_x: int, settings: Settings) -> GPO:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
         return GPO(dim_x, **asdict(settings.model))
+
+
+def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
+    """Names of the groups trained in a round, sorted: all, or a sample drawn from the seed."""
+    count = settings.federation.train_groups_per_round or len(train_groups)
+    rng = generator(settings.federation.seed, "groups", round_number)
+    return sorted(rng.permutation(np.array(sorted(train_groups), dtype=object))[:count])
+
+
+def tasks_per_round(settings: TrainingSettings) -> int:
+    """Tasks a group trains on in a round."""
+    return settings.local_steps * settings.tasks_per_step
+
+
+def torch_device(settings: TrainingSettings) -> str:
+    """The device to train on: the one asked for, or CUDA where there is a GPU."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def task_size(settings: TrainingSettings) -> TaskSize:

@@ -1,4 +1,4 @@
-"""A federation in this process: the same apps and messages as anywhere, without Ray or a network."""
+"""A federation in this process: the same apps and messages, without Ray or a network."""
 
 from collections.abc import Iterable
 from typing import Any, NoReturn

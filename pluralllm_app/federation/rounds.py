@@ -1,7 +1,7 @@
 """The rounds of a run: choose groups, train, aggregate, evaluate, record."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -27,10 +27,9 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.record import RunRecord
-from pluralllm_app.seeding import generator
+from pluralllm_app.record import RunRecord, recorded_run
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.training import initial_model
+from pluralllm_app.training import chosen_groups, initial_model, tasks_per_round
 
 Failures = list[dict[str, str]]  # group, phase, reason
 
@@ -51,21 +50,8 @@ def run_federation(
         FederationError: see `build_roster`; fewer good updates in a round than the quorum;
             weights that are no longer finite. The run directory says so too.
     """
-    record = RunRecord(settings.path("out"))
-    record.start(config, settings.federation.seed)
-    try:
+    with recorded_run(settings.path("out"), "federated", config) as record:
         Rounds(grid, settings, record, progress).run()
-    except BaseException as error:
-        record.finish("failed", f"{error}" or type(error).__name__)
-        raise
-    record.finish("completed")
-
-
-def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
-    """Names of the groups trained in a round, sorted: all, or a sample drawn from the seed."""
-    count = settings.federation.train_groups_per_round or len(train_groups)
-    rng = generator(settings.federation.seed, "groups", round_number)
-    return sorted(rng.permutation(np.array(sorted(train_groups), dtype=object))[:count])
 
 
 class Rounds:
@@ -82,12 +68,9 @@ class Rounds:
         self.roster: Roster = build_roster(grid, settings, progress)
         self.model = initial_model(self.roster.survey.dim, settings)
         self.weights: Weights = get_weights(self.model).numpy()
-        survey = self.roster.survey
-        record.update(
-            survey={
-                key: getattr(survey, key) for key in ("survey", "fingerprint", "dim", "metric")
-            },
-            roster=[
+        record.describe(
+            self.roster.survey,
+            [
                 {"group": name, "role": group.role, "questions": group.questions}
                 for name, group in self.roster.groups.items()
             ],
@@ -142,6 +125,8 @@ class Rounds:
         self._set_weights(number, aggregated)
         return {
             "loss": float(np.mean([update.loss for update in updates.values()])),
+            "steps": self.settings.training.local_steps,
+            "tasks": len(updates) * tasks_per_round(self.settings.training),
             "groups": {
                 name: {
                     "loss": update.loss,

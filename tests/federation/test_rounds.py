@@ -15,13 +15,13 @@ from flwr.app import Error, Message, MessageType, RecordDict
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.roster import error_reason
-from pluralllm_app.federation.rounds import chosen_groups, run_federation
+from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.gpo import GPO
 from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_to_record
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import initial_model, train_group
+from pluralllm_app.training import chosen_groups, initial_model, train_group
 from tests.conftest import OPTION_TEXT, QUESTION_TEXT, make_survey
 from tests.support.local_grid import LocalGrid
 
@@ -55,7 +55,7 @@ def test_a_run_leaves_its_whole_record(config: Config) -> None:
     assert record["error"] is None
     assert record["settings"] == config
     assert [entry["group"] for entry in record["roster"]] == GROUPS
-    assert record["survey"]["survey"] == "tiny"
+    assert record["survey"]["name"] == "tiny"
     assert {"flwr", "torch", "python"} <= set(record["versions"])
     assert [entry["round"] for entry in rounds] == [0, 1, 2]
     assert rounds[0]["train"] is None
