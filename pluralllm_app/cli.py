@@ -21,21 +21,25 @@ app = typer.Typer(
 )
 
 
+SurveyOption = Annotated[
+    Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
+]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
+]
+
 app.command("prepare")(prepare_command)
 
 
 @app.command("run")
 def run_command(
-    survey: Annotated[
-        Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
-    ] = None,
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write; default: runs/<time>-seed<seed>.")
     ] = None,
@@ -59,6 +63,71 @@ def run_command(
     from pluralllm_app.run import run
 
     run(survey, config, setting or [], out, actors, Console())
+
+
+@app.command("compare")
+def compare_command(
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory to write or go on with; default: runs/compare-<survey>."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds, from the settings' own seed on.")] = 5,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A method to compare, may be repeated; default: all."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs side by side; default: the CPUs over client-threads."),
+    ] = None,
+) -> None:
+    """Compare federated and centralized training and predictors without training, over seeds.
+
+    All are scored on the same contexts. Methods: federated, centralized-paper,
+    centralized-equal-steps, centralized-equal-tasks, centralized-converged, local-only, uniform,
+    consensus, weighted-consensus, low-rank, ridge. What is finished is not run again.
+
+    Examples:
+
+      pluralllm compare --seeds 2
+
+      pluralllm compare --survey data/globalopinionqa --config conf/paper.toml
+
+      pluralllm compare --method federated --method consensus --out runs/quick
+    """
+    from pluralllm_app.compare import compare
+
+    compare(survey, config, setting or [], out, seeds, method or [], jobs, Console())
+
+
+@app.command("centralized")
+def centralized_command(
+    budget: Annotated[
+        str, typer.Option(help="paper, equal-steps, equal-tasks or converged.")
+    ] = "equal-tasks",
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write; default: runs/<time>-...")
+    ] = None,
+) -> None:
+    """Train on all groups in one place, without a federation, for comparison.
+
+    Budgets: paper (100 steps of one task from every group, as published), equal-steps (as many
+    optimiser steps as a federated client takes), equal-tasks (as many tasks as the federated run),
+    converged (until the train groups' held-out score stops rising).
+
+    Example:
+
+      pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
+    """
+    from pluralllm_app.compare import centralized
+
+    centralized(survey, config, setting or [], out, budget, Console())
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -189,4 +189,5 @@ def evaluate(message: Message, context: Context) -> Message:
         settings.evaluation,
         survey.metric,
     )
+    assert result.loss is not None
     return Message(Evaluation(result.scores, result.loss).to_content(), reply_to=message)

@@ -29,7 +29,7 @@ class GroupEvaluation:
     """How a predictor did on one group, averaged over the context draws."""
 
     scores: GroupScores  # per target question
-    loss: float  # negative log-likelihood per target row, nats
+    loss: float | None  # negative log-likelihood per target row, nats; None without a likelihood
 
 
 def check_size(

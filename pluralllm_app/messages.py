@@ -108,6 +108,8 @@ class Update:
 class Evaluation(GroupEvaluation):
     """A group's answer to an evaluate message."""
 
+    loss: float
+
     def to_content(self) -> RecordDict:
         metrics = MetricRecord(
             {

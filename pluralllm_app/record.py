@@ -123,9 +123,8 @@ def recorded_run(path: Path, method: str, config: Mapping[str, Scalar]) -> Itera
         finished=None,
         seed=config["seed"],
         settings=dict(config),
-        versions=_versions(),
-        hardware=_hardware(),
         roster=None,
+        **describe_machine(),
     )
     try:
         yield record
@@ -162,6 +161,11 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions of what a run depends on, and the hardware: keys `versions` and `hardware`."""
+    return {"versions": _versions(), "hardware": _hardware()}
 
 
 def _now() -> str:

@@ -53,7 +53,7 @@ def run(
     """
     run_config = read_run_config(survey, config, overrides, out)
     if not run_config["survey"]:
-        run_config["survey"] = str(_demo_survey(console))
+        run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
     resources = check_run(settings, actors)
     _make_directory(settings.path("out"))
@@ -133,7 +133,7 @@ def _make_directory(out: Path) -> None:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
 
 
-def _demo_survey(console: Console) -> Path:
+def demo_survey(console: Console) -> Path:
     """Prepare the demo, also where an older version of the app has: it takes a moment only."""
     from pluralllm_app.survey.prepare import prepare
 
@@ -187,7 +187,7 @@ def _follow(
     with Progress(*columns, console=console, transient=True) as progress:
         rounds = settings.federation.rounds
         bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
-        console.print(_HEADER, highlight=False)
+        console.print(HEADER, highlight=False)
         ended = False
         while not ended:
             # The order matters: what was written before the end is still read after it. A run
@@ -203,7 +203,7 @@ def _follow(
                         style="yellow",
                     )
                 if entry.get("evaluation"):
-                    console.print(_row(entry), markup=False, highlight=False)
+                    console.print(round_row(entry), markup=False, highlight=False)
                 progress.update(bar, completed=entry["round"], description=_describe(entry))
                 yield entry
             time.sleep(POLL_SECONDS)
@@ -227,13 +227,15 @@ class _Tail:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-_HEADER = (
+HEADER = (
     "            train      train groups   groups never trained on\n"
     "round        loss     mean    worst      mean    worst      FI   seconds"
 )
 
 
-def _row(entry: Mapping[str, Any]) -> str:
+def round_row(entry: Mapping[str, Any]) -> str:
+    """A round with an evaluation as a line under HEADER."""
+
     def scores(role: str, *keys: str) -> list[str]:
         summary = entry["evaluation"]["roles"][role]
         return [f"{summary[key]:.4f}" if summary else "-" for key in keys]

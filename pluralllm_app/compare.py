@@ -1,0 +1,272 @@
+"""`pluralllm compare` and `pluralllm centralized`: run them with progress, print their tables."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pluralllm_app.centralized import budget_steps, train_centralized
+from pluralllm_app.comparison import (
+    METHODS,
+    Cell,
+    check_methods,
+    default_jobs,
+    open_comparison,
+    run_cells,
+    write_comparison,
+)
+from pluralllm_app.errors import UserError
+from pluralllm_app.run import HEADER, check_run, demo_survey, read_run_config, round_row
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.summary import (
+    DEFINITIONS,
+    Comparison,
+    Cost,
+    Interval,
+    MethodResult,
+    Run,
+    read_comparison,
+)
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+GAINS = (0.9, 0.95)
+
+
+def compare(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    seeds: int,
+    methods: Sequence[str],
+    jobs: int | None,
+    console: Console,
+) -> None:
+    """Run what a comparison lacks and print its tables.
+
+    Raises:
+        UserError: anything the user can mend; what is finished stays and is not run again.
+    """
+    check_methods(methods)
+    run_config, settings, prepared = _prepared(survey, config, overrides, console)
+    if out is None:
+        out = Path("runs", f"compare-{prepared.path.name}").resolve()
+    check_run(settings, None)
+    cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
+    left = [cell for cell in cells if not cell.finished]
+    jobs = min(jobs or default_jobs(settings), len(left) or 1)
+    if done := len(cells) - len(left):
+        console.print(f"{done} of {len(cells)} runs are finished already.")
+    errors = _run(left, jobs, console) if left else {}
+    print_comparison(Comparison.read(out), console)
+    if errors:
+        lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
+        raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
+    write_comparison(out, read_comparison(out) | {"finished": f"{datetime.now():%Y-%m-%d %H:%M}"})
+    for line in (
+        f"Comparison: {out}",
+        f"Next, see it in a browser: pluralllm report {shlex.quote(str(out))}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def centralized(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    budget: str,
+    console: Console,
+) -> None:
+    """Train on all groups in one place, show each evaluation, and name the run directory."""
+    run_config, settings, prepared = _prepared(survey, config, overrides, console)
+    train_groups = sum(group.role == "train" for group in prepared.groups)
+    steps = budget_steps(budget, settings, train_groups)
+    if out is None:
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-centralized-{budget}-seed{run_config['seed']}"
+        out = Path("runs", name)
+    out = out.expanduser().resolve()
+    run_config["out"] = str(out)
+    settings = Settings.from_config(run_config)
+    check_run(settings, None)
+    rounds = -(-steps // settings.training.local_steps)
+    console.print(
+        f"Centralized training on {train_groups} groups: {'at most ' * (budget == 'converged')}"
+        f"{steps} steps of {train_groups * settings.training.tasks_per_step} tasks"
+    )
+    console.print(HEADER, highlight=False)
+    with _bars(console) as progress:
+        bar = progress.add_task("training", total=rounds)
+
+        def show(entry: dict[str, Any]) -> None:
+            if entry["evaluation"]:
+                console.print(round_row(entry), markup=False, highlight=False)
+            progress.update(bar, completed=entry["round"])
+
+        train_centralized(prepared, settings, run_config, budget, show)
+    for line in (
+        f"Run directory: {out}",
+        "Next, compare with the federated run: pluralllm compare --survey "
+        + shlex.quote(str(prepared.path)),
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _prepared(
+    survey: Path | None, config: Path | None, overrides: list[str], console: Console
+) -> tuple[dict[str, Scalar], Settings, PreparedSurvey]:
+    run_config = read_run_config(survey, config, overrides, None)
+    if not run_config["survey"]:
+        run_config["survey"] = str(demo_survey(console))
+    settings = Settings.from_config(run_config)
+    return run_config, settings, PreparedSurvey.open(settings.path("survey"))
+
+
+def _bars(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
+    console.print(f"{len(cells)} runs to do, {jobs} at a time.")
+    with _bars(console) as progress:
+        whole = progress.add_task("runs", total=len(cells))
+        bars: dict[Cell, Any] = {}
+
+        def watch(running: list[Cell], done: int) -> None:
+            progress.update(whole, completed=done)
+            for cell in [cell for cell in bars if cell not in running]:
+                progress.remove_task(bars.pop(cell))
+            for cell in running:
+                if cell not in bars:
+                    bars[cell] = progress.add_task(f"{cell.method}, seed {cell.seed}", total=None)
+                progress.update(bars[cell], completed=_rounds_done(cell))
+
+        return run_cells(cells, jobs, watch)
+
+
+def _rounds_done(cell: Cell) -> int:
+    rounds = cell.path / "rounds.jsonl"
+    return max(0, rounds.read_bytes().count(b"\n") - 1) if rounds.exists() else 0
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print scores, differences and costs of a comparison, each with its definition."""
+    description = comparison.description
+    seeds = description["seeds"]
+    console.print()
+    console.print(
+        f"{description['survey']['name']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
+        f"({', '.join(map(str, seeds))}), alignment (1 is perfect)"
+        + (
+            ": mean [95 % bootstrap interval over the seeds]"
+            if len(seeds) > 1
+            else "; one seed gives no interval"
+        ),
+        highlight=False,
+        markup=False,
+    )
+    if comparison.unfinished:
+        text = f"{comparison.unfinished} runs are not finished and left out."
+        console.print(text, style="yellow", highlight=False)
+    console.print(_scores(comparison))
+    console.print(_costs(comparison))
+    console.print(
+        f"90 %, 95 %: {DEFINITIONS['gain']}.\nLoss: {DEFINITIONS['loss']}.\n"
+        "Each: rounds / steps one after another / tasks / seconds in one process here.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _scores(comparison: Comparison) -> Table:
+    reserved = comparison.description["settings"]["reserved-fraction"]
+    columns: list[tuple[str, str, str]] = [
+        ("never trained on", "evaluation", "mean"),
+        ("worst", "evaluation", "worst"),
+        ("gap", "evaluation", "gap"),
+        ("CoV", "evaluation", "cov"),
+        ("FI", "evaluation", "fi"),
+        ("FI per question", "evaluation", "fi_per_question"),
+        ("train groups", "train", "mean"),
+    ]
+    if reserved:
+        columns += [
+            ("never trained on, seen questions", "evaluation", "mean_seen"),
+            ("never trained on, reserved questions", "evaluation", "mean_reserved"),
+            ("train groups, seen questions", "train", "mean_seen"),
+            ("train groups, reserved questions", "train", "mean_reserved"),
+        ]
+    table = Table()
+    table.add_column("method")
+    table.add_column("pools answers")
+    for title, _, _ in columns:
+        table.add_column(title, justify="right")
+    for method in comparison.methods:
+        table.add_row(
+            _title(method),
+            "yes" if method.pools_answers else "no",
+            *(format_interval(method.score(role, key)) for _, role, key in columns),
+        )
+    return table
+
+
+def _title(method: MethodResult) -> str:
+    if method.same_as is None:
+        return method.title
+    return f"{method.title} (the same as {METHODS[method.same_as].title})"
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.8123 [0.8101, 0.8150]`, without the brackets where there is one seed, or `-`."""
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.4f}"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _costs(comparison: Comparison) -> Table:
+    table = Table()
+    table.add_column("to reach (mean over seeds)")
+    for title in ("90 % of its gain", "95 %", "loss of centralized GPO", "whole run"):
+        table.add_column(title, justify="right")
+    for method in comparison.methods:
+        if any(run.losses() for run in method.runs) and method.same_as is None:
+            table.add_row(
+                method.title,
+                *(format_cost([run.cost_of_gain(share) for run in method.runs]) for share in GAINS),
+                format_cost([_cost_of_goal(comparison, run) for run in method.runs]),
+                format_cost([run.costs[-1] for run in method.runs]),
+            )
+    return table
+
+
+def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
+    goal = comparison.loss_goal(run.seed)
+    return None if goal is None else run.cost_of_loss(goal)
+
+
+def format_cost(costs: Sequence[Cost | None]) -> str:
+    """`40 / 240 / 1920 / 12 s`, averaged over seeds; `-` where a seed never got there."""
+    known = [cost for cost in costs if cost is not None]
+    if not known or len(known) < len(costs):
+        return "-"
+
+    def mean(values: Sequence[float]) -> str:
+        return f"{sum(values) / len(values):.0f}"
+
+    return (
+        f"{mean([cost.rounds for cost in known])} / {mean([cost.steps for cost in known])} / "
+        f"{mean([cost.tasks for cost in known])} / {mean([cost.seconds for cost in known])} s"
+    )
