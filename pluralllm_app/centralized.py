@@ -101,7 +101,7 @@ def budget_steps(budget: str, settings: Settings, train_groups: int) -> int:
     rounds, training = settings.federation.rounds, settings.training
     steps = rounds * training.local_steps
     if budget == "equal-tasks":
-        per_round = settings.federation.train_groups_per_round or train_groups
+        per_round = min(settings.federation.train_groups_per_round or train_groups, train_groups)
         return max(1, round(steps * per_round / train_groups))
     return {"paper": PAPER_STEPS, "equal-steps": steps, "converged": LONGEST * steps}[budget]
 

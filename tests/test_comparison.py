@@ -1,0 +1,167 @@
+"""Comparisons: cells, going on, refusing, and the command as a user runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pluralllm_app import client_app
+from pluralllm_app.cli import app
+from pluralllm_app.compare import print_comparison
+from pluralllm_app.comparison import METHODS, Cell, open_comparison, run_cell, run_cells
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.gpo import GPO
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.summary import Comparison
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.local_grid import LocalGrid
+
+Config = dict[str, Scalar]
+
+
+def shown(comparison: Comparison) -> str:
+    console = Console(width=500, record=True, quiet=True)
+    with console.capture() as capture:
+        console.quiet = False
+        print_comparison(comparison, console)
+    return capture.get()
+
+
+def cells(config: Config, out: Path, seeds: int = 1, methods: Any = METHODS) -> list[Cell]:
+    survey = PreparedSurvey.open(str(config["survey"]))
+    return open_comparison(out, config, survey, seeds, list(methods))
+
+
+def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
+    config |= {"reserved-fraction": 0.2}
+    planned = cells(config, tmp_path / "all", seeds=2)
+    # Three groups, all of them in each round: equal tasks are equal steps.
+    assert len(planned) == 2 * (len(METHODS) - 1)
+    for cell in planned:
+        run_cell(cell)
+    comparison = Comparison.read(tmp_path / "all")
+    assert comparison.unfinished == 0
+    for method in comparison.methods:
+        for role in ("train", "evaluation"):
+            for key in ("mean", "mean_seen", "mean_reserved"):
+                score = method.score(role, key)
+                assert score is not None
+                assert 0 < score.mean < 1, (method.name, role, key)
+                assert len(score.values) == 2
+    uniform, consensus = comparison.method("uniform"), comparison.method("consensus")
+    assert uniform is not None
+    assert consensus is not None
+    # Nobody's answers to reserved questions are pooled: the consensus on them is uniform.
+    reserved = [m.score("evaluation", "mean_reserved") for m in (uniform, consensus)]
+    assert reserved[0] == reserved[1]
+    assert uniform.score("evaluation", "mean_seen") != consensus.score("evaluation", "mean_seen")
+    difference = consensus.difference(uniform, "evaluation", "mean")
+    assert difference is not None
+    assert set(uniform.group_scores("evaluation")) == {"Dogwood", "Élan 中/.."}
+    text = shown(comparison)
+    assert "Federated GPO" in text
+    assert "the same as Centralized GPO, equal steps" in text
+    assert "reserved questions" in text
+
+
+def test_a_federated_cell_gives_the_weights_of_a_run(config: Config, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    (cell,) = cells(config, tmp_path / "one", methods=["federated"])
+    run_cell(cell)
+    settings = Settings.from_config(config)
+    run_federation(LocalGrid(client_app.app, config, 5), settings, config)
+    ours, theirs = (
+        GPO.from_pretrained(path / "model").state_dict()
+        for path in (cell.path, settings.path("out"))
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_is_finished_is_kept_and_what_was_cut_off_is_redone(
+    config: Config, tmp_path: Path
+) -> None:
+    out = tmp_path / "some"
+    first, second = cells(config, out, seeds=2, methods=["uniform"])
+    run_cell(first)
+    second.path.mkdir(parents=True)
+    (second.path / "run.json").write_text('{"status": "running"}')
+    again = cells(config, out, seeds=2, methods=["uniform"])
+    assert [cell.finished for cell in again] == [True, False]
+    run_cell(again[1])
+    # More seeds and methods join; those of before stay.
+    more = cells(config, out, seeds=3, methods=["consensus"])
+    assert {(cell.method, cell.seed): cell.finished for cell in more} == {
+        **{("uniform", seed): seed < 2 for seed in range(3)},
+        **{("consensus", seed): False for seed in range(3)},
+    }
+    comparison = Comparison.read(out)
+    assert comparison.unfinished == 4
+    assert "4 runs are not finished" in shown(comparison)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rounds": 9}, "compares rounds = 2, now rounds = 9"),
+        ({"evaluation-context": 5}, "compares evaluation-context = 3, now"),
+    ],
+)
+def test_other_settings_are_refused(
+    config: Config, tmp_path: Path, change: Config, message: str
+) -> None:
+    cells(config, tmp_path / "one")
+    with pytest.raises(UserError, match=message):
+        cells(config | change, tmp_path / "one")
+
+
+def test_another_survey_is_refused(config: Config, tmp_path: Path) -> None:
+    cells(config, tmp_path / "one")
+    file = tmp_path / "one" / "comparison.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": "0" * 64}))
+    with pytest.raises(UserError, match="compares another survey"):
+        cells(config, tmp_path / "one")
+
+
+def test_a_directory_with_something_else_is_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(UserError, match="holds no comparison"):
+        cells(config, tmp_path / "photos")
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
+    config |= {"optimizer": "sgd", "learning-rate": 1e30, "clip-norm": 0.0}
+    planned = cells(config, tmp_path / "one", methods=["federated", "uniform"])
+    seen: list[int] = []
+    errors = run_cells(planned, 2, lambda running, done: seen.append(done))
+    ((cell, text),) = errors.items()
+    assert cell.method == "federated"
+    assert text.startswith("round 1: ")
+    assert seen[-1] == 2
+    assert planned[1].finished
+
+
+def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    tiny = tmp_path / "tiny.toml"
+    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
+    tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny)]
+    command += ["--out", str(tmp_path / "out"), "--seeds", "1"]
+    command += ["--method", "uniform", "--method", "consensus"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "one seed gives no interval" in result.output
+    assert "Consensus" in result.output
+    assert (tmp_path / "out" / "cells" / "uniform" / "seed-0" / "run.json").exists()
+    again = CliRunner().invoke(app, command)
+    assert "2 of 2 runs are finished already" in again.output
+    wrong = CliRunner().invoke(app, [*command, "--method", "consensos"])
+    assert isinstance(wrong.exception, UserError)
+    assert "did you mean" in str(wrong.exception)
+    assert "consensus" in str(wrong.exception)
