@@ -50,7 +50,7 @@ def run_command(
 ) -> None:
     """Train a predictor over the groups of a survey in Flower's Ray simulation.
 
-    Every setting and its default is in [tool.flwr.app.config] of pyproject.toml.
+    Every setting and its default is in the table tool.flwr.app.config of pyproject.toml.
 
     Examples:
 

@@ -99,13 +99,13 @@ def centralized(
         f"Centralized training on {train_groups} groups: {'at most ' * (budget == 'converged')}"
         f"{steps} steps of {train_groups * settings.training.tasks_per_step} tasks"
     )
-    console.print(HEADER, highlight=False)
+    console.print(HEADER, highlight=False, soft_wrap=True)
     with _bars(console) as progress:
         bar = progress.add_task("training", total=rounds)
 
         def show(entry: dict[str, Any]) -> None:
             if entry["evaluation"]:
-                console.print(round_row(entry), markup=False, highlight=False)
+                console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
             progress.update(bar, completed=entry["round"])
 
         train_centralized(prepared, settings, run_config, budget, show)

@@ -95,8 +95,7 @@ def check_methods(methods: Sequence[str]) -> None:
     for method in methods:
         if method not in METHODS:
             raise UserError(
-                f"method {method!r} is not one of {', '.join(METHODS)}: "
-                f"{did_you_mean(method, METHODS)}"
+                f"method {method!r} is none of those there are: {did_you_mean(method, METHODS)}"
             )
 
 

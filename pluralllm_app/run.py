@@ -55,6 +55,7 @@ def run(
     if not run_config["survey"]:
         run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
+    _refuse_used(settings.path("out"))
     resources = check_run(settings, actors)
     _make_directory(settings.path("out"))
     console.print(
@@ -119,15 +120,23 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:
         raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
-    threads = settings.training.client_threads
+    expected, threads = settings.federation.expected_nodes, settings.training.client_threads
+    if expected > len(groups):
+        raise SettingsError(
+            f"expected-nodes = {expected}, but a simulation of this survey has {len(groups)} "
+            "nodes: leave it 0"
+        )
     return share_out(len(groups), threads, actors, os.cpu_count() or 1, gpus)
+
+
+def _refuse_used(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: give another --out")
 
 
 def _make_directory(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise UserError(f"{out} is not empty: give another --out")
         (out / "flower.log").touch()
     except OSError as error:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
@@ -187,7 +196,7 @@ def _follow(
     with Progress(*columns, console=console, transient=True) as progress:
         rounds = settings.federation.rounds
         bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
-        console.print(HEADER, highlight=False)
+        console.print(HEADER, highlight=False, soft_wrap=True)
         ended = False
         while not ended:
             # The order matters: what was written before the end is still read after it. A run
@@ -203,7 +212,7 @@ def _follow(
                         style="yellow",
                     )
                 if entry.get("evaluation"):
-                    console.print(round_row(entry), markup=False, highlight=False)
+                    console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
                 progress.update(bar, completed=entry["round"], description=_describe(entry))
                 yield entry
             time.sleep(POLL_SECONDS)

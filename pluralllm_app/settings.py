@@ -58,8 +58,9 @@ Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1, below=True)]
 PositiveFraction = Annotated[float, Range(math.nextafter(0, 1), 1, below=True)]
-Count = Annotated[int, Range(1)]
-CountOrZero = Annotated[int, Range(0)]
+# Flower carries whole numbers of 64 bits.
+Count = Annotated[int, Range(1, 2**63 - 1)]
+CountOrZero = Annotated[int, Range(0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,7 @@ def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:
     """Refuse a value that is none of `choices`, suggesting the nearest."""
     if value not in choices:
         raise SettingsError(
-            f"{key} = {value!r} is not one of {', '.join(choices)}: "
-            f"{did_you_mean(str(value), choices)}"
+            f"{key} = {value!r} is not one of those there are: {did_you_mean(str(value), choices)}"
         )
 
 
@@ -298,7 +298,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a missing or malformed one is a SettingsError."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise SettingsError(f"cannot read {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error

@@ -39,18 +39,18 @@ _GENERIC_FAILURE = "An error was encountered. Ending simulation."
 _PROCESS_LOST = "No heartbeat received from the task"
 
 # One interpreter submits the run, follows it to its end and asks for the outcome: a second `flwr`
-# command would import Flower once more, for more than a second. It ends the SuperLink, and with it
-# all the rest, should this process be killed: its standard input is then closed.
+# command would import Flower once more, for more than a second. It ends all the rest should this
+# process be killed: its standard input is then closed.
 _SUBMITTER = """
-import os, signal, socket, sys, threading, time
-superlink, port, outcome, *run = sys.argv[1:]
+import os, socket, sys, threading, time
+from pathlib import Path
+root, port, outcome, *run = sys.argv[1:]
 
 def follow_parent():
     sys.stdin.read()
-    try:
-        os.kill(int(superlink), signal.SIGTERM)
-    finally:
-        os._exit(1)
+    from pluralllm_app.simulation import end_processes
+    end_processes(Path(root))
+    os._exit(1)
 
 def flwr(*arguments):
     try:
@@ -205,7 +205,7 @@ class Simulation:
 
             self._superlink = start(superlink, subprocess.DEVNULL)
             outcome = str(self._root / "outcome.json")
-            submitter = [sys.executable, "-c", _SUBMITTER, str(self._superlink.pid), str(port)]
+            submitter = [sys.executable, "-c", _SUBMITTER, str(self._root), str(port)]
             self._submitter = start([*submitter, outcome, *run], subprocess.PIPE)
 
     def _read_outcome(self) -> None:
@@ -241,29 +241,34 @@ class Simulation:
 
     def _end(self) -> None:
         with _uninterrupted():
-            self._kill_all()
+            end_processes(self._root)
             for child in self._children:
                 child.communicate()
-            shutil.rmtree(self._root, ignore_errors=True)
 
-    def _kill_all(self) -> None:
-        # Not asked to end first: that takes seconds, and nothing of theirs is kept. Until a pass
-        # finds none: what was starting meanwhile is found by the next one.
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while (processes := list(self._processes())) and time.monotonic() < deadline:
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            time.sleep(0.02)
 
-    def _processes(self) -> Iterator[psutil.Process]:
-        """Find what this simulation started, also where the parents are gone already."""
-        root = str(self._root)
-        for process in psutil.process_iter():
-            # Ray's agents overwrite their environment with their title, but keep the directory.
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(_MARKER) == root or process.cwd().startswith(root):
-                    yield process
+def end_processes(root: Path) -> None:
+    """Kill all processes of the simulation whose files lie in `root`, and remove these.
+
+    Processes are found also where their parents are gone already. The calling one is spared.
+    """
+    # Not asked to end first: that takes seconds, and nothing of theirs is kept. Until a pass finds
+    # none: what was starting meanwhile is found by the next one.
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while (processes := list(_processes(str(root)))) and time.monotonic() < deadline:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.02)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _processes(root: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        # Ray's agents overwrite their environment with their title, but keep the directory.
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get(_MARKER) == root or process.cwd().startswith(root)
+            if ours and process.pid != os.getpid():
+                yield process
 
 
 @contextlib.contextmanager

@@ -58,7 +58,8 @@ def weights(out: Path) -> bytes:
         (["-c", "rounds=none"], "rounds = 'none' must be a whole number"),
         (["-c", "strategy=fedavgg"], "did you mean 'fedavg'"),
         (["-c", "evaluation-context=29"], "lower them or leave the group out"),
-        (["-c", "min-train-groups=4"], "3 train groups are there, fewer than min-train-groups = 4"),
+        (["-c", "min-train-groups=4"], "too few train groups, 3 of min-train-groups = 4"),
+        (["-c", "expected-nodes=6"], "a simulation of this survey has 5 nodes"),
         (["-c", "device=cuda"], "sees no GPU"),
         (["--config", "none.toml"], "cannot read none.toml"),
         (["--actors", "9"], "9 actors cannot serve 5 groups"),
@@ -114,6 +115,7 @@ def test_help_teaches() -> None:
     result = pluralllm("run", "--help")
     assert result.returncode == 0
     assert "pluralllm run -c 'strategy=fedprox" in result.stdout
+    assert "tool.flwr.app.config" in result.stdout
 
 
 def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_values_arrive_under_their_names(make_settings: Make) -> None:
     ("override", "message"),
     [
         ({"rounds": 0}, "rounds = 0 must be at least 1"),
+        ({"seed": 2**63}, "seed = 9223372036854775808 must be at least 0 and at most"),
         ({"rounds": 2.5}, "rounds = 2.5 must be a whole number"),
         ({"rounds": True}, "rounds = True must be a whole number"),
         ({"learning-rate": "fast"}, "learning-rate = 'fast' must be a number"),

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -193,5 +192,4 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path, simulations: P
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     wait_until(lambda: not processes_of(simulations), seconds=20)
-    for left in simulations.iterdir():  # nobody is there to remove the files
-        shutil.rmtree(left)
+    wait_until(lambda: not list(simulations.iterdir()), seconds=20)

@@ -48,8 +48,8 @@ def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings
     needed = settings.federation.min_train_groups
     if train < needed:
         raise FederationError(
-            f"{train} train groups are there, fewer than min-train-groups = {needed}: lower it, or "
-            "add train groups"
+            f"there are too few train groups, {train} of min-train-groups = {needed}: "
+            f"{'lower it, or ' if train else ''}add train groups"
         )
 
 

@@ -55,11 +55,24 @@ def _read_parquet(file: Path, schema: pa.Schema, nullable: str) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
     for column in schema:
-        if column.name not in table.column_names or table[column.name].type != column.type:
-            raise _refusal(file, f"has no column {column.name!r} of type {column.type}")
+        if column.name not in table.column_names:
+            raise _refusal(file, f"has no column {column.name!r}")
+        if not _same_type(table[column.name].type, column.type):
+            found = table[column.name].type
+            raise _refusal(file, f"has {column.name!r} of type {found}, not {column.type}")
         if column.name != nullable and table[column.name].null_count:
             raise _refusal(file, f"has nulls in column {column.name!r}")
-    return table
+    return table.select(schema.names).cast(schema)
+
+
+def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types differ at most in the width of offsets: other tools write large strings."""
+    if pa.types.is_list(wanted):
+        lists = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return bool(lists) and _same_type(found.value_type, wanted.value_type)
+    if wanted == pa.string():
+        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+    return bool(found == wanted)
 
 
 def map_embeddings(file: Path, dim: int) -> torch.Tensor:
@@ -121,6 +134,8 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tup
     table = _read_parquet(file, GROUP_SCHEMA, nullable="respondents")
     if table.num_rows != expected:
         raise _refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
+    if pc.any(pc.less(table["respondents"], 1)).as_py():
+        raise _refusal(file, "has a number of respondents below 1")
     indices = pc.index_in(table["question_id"], value_set=ids)
     if indices.null_count:
         row = indices.is_null().to_pylist().index(True)

@@ -29,6 +29,8 @@ def read_frame(file: Path) -> pd.DataFrame:
         ".parquet": lambda: pd.read_parquet(file),
         ".jsonl": lambda: pd.read_json(file, lines=True, dtype=False, convert_dates=False),
     }
+    if file.is_dir():
+        raise SurveyError(f"{file} is a directory: give the table itself as --file")
     if file.suffix not in readers:
         raise SurveyError(f"{file} has the ending {file.suffix!r}: known are {', '.join(readers)}")
     if not file.is_file():
@@ -36,7 +38,7 @@ def read_frame(file: Path) -> pd.DataFrame:
     try:
         return readers[file.suffix]()
     except (OSError, ValueError) as error:
-        raise SurveyError(f"cannot read {file}: {error}") from error
+        raise SurveyError(f"cannot read {file}: {str(error).strip()}") from error
 
 
 def require_columns(file: Path | str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
@@ -56,6 +58,8 @@ def read_table(file: Path) -> RawSurvey:
     """
     frame = read_frame(file)
     require_columns(file, frame, TEXT_COLUMNS)
+    if frame.empty:
+        raise SurveyError(f"{file} has no rows")
     if ("share" in frame.columns) == ("count" in frame.columns):
         found = ", ".join(map(str, frame.columns))
         raise SurveyError(f"{file} needs one column of 'share' and 'count'; found: {found}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -66,6 +67,7 @@ class TransformerEmbedder:
         self.name = name
         self.template = template
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        _check_available(os.path.expanduser(name))
         self._tokenizer, self._model = _load(os.path.expanduser(name), self._device)
 
     def embed(self, questions: Questions, console: Console) -> torch.Tensor:
@@ -143,6 +145,22 @@ def _batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int
         size = max(1, budget // int(lengths[order[0]]))
         yield order[:size]
         order = order[size:]
+
+
+def _check_available(name: str) -> None:
+    """Refuse at once what loading would try again and again, with pages of messages."""
+    if os.path.isdir(name):
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise SurveyError(f"embedder {name!r} has no config.json: it is no transformers model")
+    else:
+        try:
+            if try_to_load_from_cache(name, "config.json") is None:
+                HfApi().model_info(name, timeout=10)
+        except Exception as error:  # those of the hub and of its HTTP client
+            raise SurveyError(
+                f"the hub does not give embedder {name!r} ({str(error).splitlines()[0]}): pass "
+                "hashing, the name of a model on the hub, or the path of a local one"
+            ) from error
 
 
 def _load(path: str, device: torch.device) -> tuple[Any, Any]:

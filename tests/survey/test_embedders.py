@@ -105,8 +105,22 @@ def test_wrong_names_are_refused(name, template, fault):
 
 
 def test_directory_without_a_model_is_refused(tmp_path):
+    with pytest.raises(SurveyError, match=r"has no config\.json"):
+        load_embedder(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SurveyError, match="cannot load embedder"):
         load_embedder(str(tmp_path))
+
+
+def test_a_model_the_hub_does_not_give_is_refused_at_once(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no route to the hub\nand much more")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    with pytest.raises(SurveyError, match=r"'nosuch/model' \(no route to the hub\): pass"):
+        load_embedder("nosuch/model")
+    with pytest.raises(SurveyError, match="does not give embedder 'a b//c'"):
+        load_embedder("a b//c")
 
 
 def test_templates():

@@ -53,6 +53,16 @@ def test_preferences_come_in_survey_order(tiny):
     assert task.context_x.tolist() == [[10, 11], [12, 13]]
 
 
+def test_tables_that_other_tools_have_written_are_read(tiny):
+    file = tiny.path / tiny.group("North").file
+    before = tiny.preferences("North").shares
+    types = [pa.large_string(), pa.large_list(pa.float64()), pa.int64()]
+    names = ["question_id", "shares", "respondents"]
+    wide = pq.read_table(file).cast(pa.schema(list(zip(names, types, strict=True))))
+    pq.write_table(wide.append_column("note", [["x"] * len(wide)]), file)
+    np.testing.assert_array_equal(tiny.preferences("North").shares, before)
+
+
 def test_shares_are_rescaled(tiny):
     file = tiny.path / tiny.group("North").file
     rewrite(file, "shares", [[0.4, 0.6004], [0.9, 0.1]])
@@ -138,6 +148,7 @@ def test_odd_names_survive_the_disk(content, tmp_path):
         ("shares", [None, [0.9, 0.1]], "nulls"),
         ("question_id", ["tea", "car"], r"a question that questions.parquet lacks \(row 2\)"),
         ("question_id", ["tea", "tea"], "twice"),
+        ("respondents", [-1, 5], "respondents below 1"),
     ],
 )
 def test_broken_group_is_refused(tiny, column, values, fault):

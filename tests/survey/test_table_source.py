@@ -115,6 +115,11 @@ def test_file_faults(tmp_path):
     (tmp_path / "mine.xlsx").touch()
     with pytest.raises(SurveyError, match=r"'\.xlsx': known are \.csv, \.parquet, \.jsonl"):
         read_table(tmp_path / "mine.xlsx")
+    with pytest.raises(SurveyError, match="is a directory"):
+        read_table(tmp_path)
+    (tmp_path / "empty.csv").write_text("question_id,question,option,group,count\n")
+    with pytest.raises(SurveyError, match="has no rows"):
+        read_table(tmp_path / "empty.csv")
     for ending in ("parquet", "jsonl"):
         broken = tmp_path / f"broken.{ending}"
         broken.write_text("{not a table")
