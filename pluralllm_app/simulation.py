@@ -42,15 +42,15 @@ _PROCESS_LOST = "No heartbeat received from the task"
 # command would import Flower once more, for more than a second. It ends all the rest should this
 # process be killed: its standard input is then closed.
 _SUBMITTER = """
-import os, socket, sys, threading, time
-from pathlib import Path
+import os, socket, subprocess, sys, threading, time
 root, port, outcome, *run = sys.argv[1:]
 
 def follow_parent():
     sys.stdin.read()
-    from pluralllm_app.simulation import end_processes
-    end_processes(Path(root))
-    os._exit(1)
+    # In a process of its own: this one ends with the SuperLink.
+    end = "import sys, pathlib, pluralllm_app.simulation as simulation\\n"
+    end += "simulation.end_processes(pathlib.Path(sys.argv[1]))"
+    subprocess.Popen([sys.executable, "-c", end, root], cwd="/")
 
 def flwr(*arguments):
     try:
