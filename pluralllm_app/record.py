@@ -26,6 +26,7 @@ from pluralllm_app import __version__
 from pluralllm_app.errors import FederationError
 from pluralllm_app.gpo import GPO
 from pluralllm_app.settings import Scalar
+from pluralllm_app.tracker import Tracker, open_tracker, round_values
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +49,7 @@ class RunRecord:
         except OSError as error:
             raise FederationError(f"cannot write the run directory {path}: {error}") from error
         self._best_score = -math.inf
+        self._tracker: Tracker | None = None
         self._run: dict[str, Any] = {"schema": SCHEMA_VERSION, "status": "running", "error": None}
 
     def update(self, **fields: Any) -> None:
@@ -55,9 +57,15 @@ class RunRecord:
         self._run |= fields
         write_atomically(self.path / "run.json", json.dumps(self._run, indent=2))
 
+    def track(self, tracker: Tracker) -> None:
+        """Send the rounds to `tracker` as well."""
+        self._tracker = tracker
+
     def finish(self, status: str, error: str | None = None) -> None:
         """Write the outcome of the run."""
         self.update(status=status, error=error, finished=_now())
+        if self._tracker:
+            self._tracker.finish(completed=status == "completed")
 
     def describe(self, survey: Any, roster: list[dict[str, Any]]) -> None:
         """Write which survey and groups (group, role, questions) the run has.
@@ -76,6 +84,8 @@ class RunRecord:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if self._tracker:
+            self._tracker.log(entry["round"], round_values(entry))
 
     def save_model(self, name: str, model: GPO) -> None:
         """Write `model` as directory `name`, replacing an older one."""
@@ -127,6 +137,8 @@ def recorded_run(path: Path, method: str, config: Mapping[str, Scalar]) -> Itera
         **describe_machine(),
     )
     try:
+        if tracker := open_tracker(str(config["tracker"]), path, config):
+            record.track(tracker)
         yield record
     except KeyboardInterrupt:
         record.finish("stopped", "interrupted")

@@ -107,6 +107,7 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     from pluralllm_app.federation.strategies import make_strategy
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.survey.prepared import PreparedSurvey
+    from pluralllm_app.tracker import check_tracker
 
     survey = PreparedSurvey.open(settings.path("survey"))
     survey.verify()
@@ -115,6 +116,7 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
         split = split_questions(survey.preferences(group.name), group.role, settings.split)
         groups.append((group.name, group.role, group.questions, len(split.train)))
     make_strategy(settings)
+    check_tracker(settings.federation.tracker)
     check_groups(groups, settings)
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()

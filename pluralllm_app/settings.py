@@ -128,6 +128,7 @@ class FederationSettings:
     start_timeout: Positive
     round_timeout: Positive
     checkpoint_every: Count
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""Trackers: what rounds.jsonl records, also sent to TensorBoard, Weights & Biases or MLflow.
+
+TensorBoard and, without a server, MLflow write below the run directory. Where Weights & Biases and
+MLflow send to is theirs to say: WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI and the like.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from pluralllm_app.errors import SettingsError
+
+Values = Mapping[str, float]
+
+
+class Tracker(Protocol):
+    """Where the numbers of a run go besides its record."""
+
+    def log(self, round_number: int, values: Values) -> None:
+        """Send the numbers of a round."""
+
+    def finish(self, *, completed: bool) -> None:
+        """Send the outcome; nothing is logged afterwards."""
+
+
+class TensorBoard:
+    """Event files in `<run directory>/tensorboard`."""
+
+    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(out / "tensorboard"))
+        table = "".join(f"| {key} | {value} |\n" for key, value in sorted(config.items()))
+        self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
+
+    def log(self, round_number: int, values: Values) -> None:
+        """Send the numbers of a round."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, round_number)
+        self._writer.flush()
+
+    def finish(self, *, completed: bool) -> None:
+        """Close the files."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run called like the run directory, in the project `pluralllm` or $WANDB_PROJECT."""
+
+    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "pluralllm"),
+            name=out.name,
+            dir=out,
+            config=dict(config),
+        )
+
+    def log(self, round_number: int, values: Values) -> None:
+        """Send the numbers of a round."""
+        self._run.log(dict(values), step=round_number)
+
+    def finish(self, *, completed: bool) -> None:
+        """Send the outcome."""
+        self._run.finish(exit_code=0 if completed else 1)
+
+
+class MLflow:
+    """A run in the experiment `pluralllm`; without $MLFLOW_TRACKING_URI in `<run>/mlflow`."""
+
+    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+        # Without it MLflow refuses to write files, which needs no database server.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        from mlflow import MlflowClient
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI", (out / "mlflow").as_uri())
+        self._client = MlflowClient(tracking_uri=uri)
+        experiment = self._client.get_experiment_by_name("pluralllm")
+        number = (
+            experiment.experiment_id if experiment else self._client.create_experiment("pluralllm")
+        )
+        self._run = self._client.create_run(number, run_name=out.name).info.run_id
+        for key, value in config.items():
+            self._client.log_param(self._run, key, value)
+
+    def log(self, round_number: int, values: Values) -> None:
+        """Send the numbers of a round."""
+        for name, value in values.items():
+            allowed = re.sub(r"[^\w\-. :/]", "_", name)
+            self._client.log_metric(self._run, allowed, value, step=round_number)
+
+    def finish(self, *, completed: bool) -> None:
+        """Send the outcome."""
+        self._client.set_terminated(self._run, "FINISHED" if completed else "FAILED")
+
+
+_KINDS: dict[str, type[TensorBoard | WeightsAndBiases | MLflow]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+}
+
+
+def check_tracker(name: str) -> None:
+    """Raise SettingsError with the remedy if the tracker's package is not installed."""
+    if name != "none" and find_spec(name) is None:
+        raise SettingsError(
+            f"tracker = {name!r} needs the package {name}: run pip install -e '.[{name}]'"
+        )
+
+
+def open_tracker(name: str, out: Path, config: Mapping[str, Any]) -> Tracker | None:
+    """Start tracking the run that `out` records; None for `none`."""
+    check_tracker(name)
+    return None if name == "none" else _KINDS[name](out, config)
+
+
+def round_values(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of rounds.jsonl under names like `evaluation/mean`."""
+    return dict(_values(entry))
+
+
+def _values(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    yield "seconds", entry["seconds"]
+    yield "failures", len(entry["failures"])
+    if entry["train"]:
+        yield "train/loss", entry["train"]["loss"]
+    if entry["evaluation"]:
+        for role, summary in entry["evaluation"]["roles"].items():
+            for key, value in (summary or {}).items():
+                if isinstance(value, float):
+                    yield f"{role} groups/{key}", value
+        for name, group in entry["evaluation"]["groups"].items():
+            # A slash or a name of dots would make a path for some trackers.
+            yield f"alignment/of {name.replace('/', '_')}", group["alignment"]
