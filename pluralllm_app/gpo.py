@@ -186,7 +186,7 @@ class GPO(
 
 def get_weights(model: GPO) -> Tensor:
     """All parameters in one new vector [P], in the order of the state dict."""
-    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 @torch.no_grad()
@@ -203,12 +203,13 @@ def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
     What changes the vector changes the parameters, so that an optimiser, clipping and sending
     handle one tensor. Returns the vector.
     """
-    torch.nn.utils.vector_to_parameters(vector, model.parameters())
     vector.grad = torch.zeros_like(vector)
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    for parameter, gradient in zip(
-        model.parameters(), torch.split(vector.grad, sizes), strict=True
+    parameters = list(model.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, values, gradient in zip(
+        parameters, torch.split(vector, sizes), torch.split(vector.grad, sizes), strict=True
     ):
+        parameter.data = values.view_as(parameter)
         parameter.grad = gradient.view_as(parameter)
     return vector
 

@@ -4,7 +4,6 @@ torch.optim would do the same, but making an optimiser of it imports torch's com
 second in every client process, which on Flower's stock deployment is every message.
 """
 
-import math
 from typing import Protocol
 
 import numpy as np
@@ -40,39 +39,45 @@ class Adam:
     """
 
     def __init__(self, weights: Tensor, weight_decay: float, *, decoupled: bool) -> None:
-        self._weights, self._decay, self._decoupled = weights, weight_decay, decoupled
+        self._weights, self._decay = weights, weight_decay
         self._first, self._second = torch.zeros_like(weights), torch.zeros_like(weights)
-        self._steps = 0
+        self._steps = torch.zeros(1, device=weights.device)
+        # What torch.optim calls with fused=True: one pass over the weights instead of seven.
+        self._fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
     def step(self, learning_rate: float) -> None:
         """Take one step with the gradient in `weights.grad`."""
-        weights, gradient = self._weights, self._weights.grad
-        assert gradient is not None
-        if self._decoupled:
-            weights.mul_(1 - learning_rate * self._decay)
-        elif self._decay:
-            gradient = gradient.add(weights, alpha=self._decay)
+        assert self._weights.grad is not None
         self._steps += 1
-        beta1, beta2 = ADAM_BETAS
-        self._first.lerp_(gradient, 1 - beta1)
-        self._second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        deviation = self._second.sqrt().div_(math.sqrt(1 - beta2**self._steps))
-        rate = learning_rate / (1 - beta1**self._steps)
-        weights.addcdiv_(self._first, deviation.add_(ADAM_EPSILON), value=-rate)
+        self._fused(
+            [self._weights],
+            [self._weights.grad],
+            [self._first],
+            [self._second],
+            [],
+            [self._steps],
+            lr=learning_rate,
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
+            weight_decay=self._decay,
+            eps=ADAM_EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state(self) -> OptimizerState:
         """Both moments [P] and the number of steps taken, [1]."""
         return {
             "first": self._first.cpu().numpy(),
             "second": self._second.cpu().numpy(),
-            "steps": np.array([self._steps], dtype=np.float32),
+            "steps": self._steps.cpu().numpy(),
         }
 
     def load(self, state: OptimizerState) -> None:
         """Continue from a `state`."""
         self._first.copy_(torch.from_numpy(state["first"]))
         self._second.copy_(torch.from_numpy(state["second"]))
-        self._steps = int(state["steps"][0])
+        self._steps.copy_(torch.from_numpy(state["steps"]))
 
 
 class SGD:

@@ -92,7 +92,7 @@ def run_steps(
         proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
     """
     assert weights.grad is not None
-    start = weights.clone()
+    start = weights.clone() if proximal_mu else weights
     losses: list[Tensor] = []
     outcomes: list[tuple[Tensor, Task]] = []
     for batch, rate in zip(batches, rates, strict=True):
