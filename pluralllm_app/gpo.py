@@ -54,8 +54,8 @@ class EncoderLayer(nn.Module):
             for part in (queries, keys, values)
         )
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(rows.shape)
-        rows = self.norm1(rows + self.self_attn.out_proj(attended))
-        rows = self.norm2(rows + self.linear2(F.relu(self.linear1(rows))))
+        rows = self.norm1(self.self_attn.out_proj(attended).add_(rows))
+        rows = self.norm2(self.linear2(self.linear1(rows).relu_()).add_(rows))
         return rows
 
 
@@ -98,7 +98,7 @@ class GPO(
         widths = [dim_x + dim_y, *[d_model] * emb_depth]
         embedder: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
-            embedder += [nn.Linear(width_in, width_out), nn.ReLU()]
+            embedder += [nn.Linear(width_in, width_out), nn.ReLU(inplace=True)]
         self.embedder = nn.Sequential(*embedder[:-1])
         layers = (EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers))
         self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pluralllm_app.gpo import GPO, log_likelihood, segment_softmax, task_loss
+from pluralllm_app.gpo import (
+    GPO,
+    EncoderLayer,
+    flatten_weights,
+    get_weights,
+    log_likelihood,
+    segment_softmax,
+    task_loss,
+)
 from pluralllm_app.preferences import Task
 
 # Weights, inputs, outputs and gradients of one run of the published model on three groups.
@@ -72,6 +80,76 @@ def test_loss_and_gradients_equal_the_published_models(reference_model: GPO) -> 
         assert parameter.grad is not None
         difference = np.abs(parameter.grad.numpy() - expected).max()
         assert difference <= 1e-4 * np.abs(expected).max(), name
+
+
+def plain_layer(layer: EncoderLayer, rows: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """The layer as its formula reads, head by head."""
+    attention = layer.self_attn
+    query, key, value = (
+        (source @ weight.T + bias).chunk(layer.nhead, dim=-1)
+        for source, weight, bias in zip(
+            (rows, context, context),
+            attention.in_proj_weight.chunk(3),
+            attention.in_proj_bias.chunk(3),
+            strict=True,
+        )
+    )
+    attended = torch.cat(
+        [
+            (q @ k.T / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+            for q, k, v in zip(query, key, value, strict=True)
+        ],
+        dim=-1,
+    )
+    rows = layer.norm1(rows + attention.out_proj(attended))
+    return layer.norm2(rows + layer.linear2(torch.relu(layer.linear1(rows))))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 4]), st.integers(0, 1000))
+def test_gradients_equal_those_of_the_plain_formula(
+    count: int, targets: int, nhead: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    model = GPO(3, d_model=8, emb_depth=2, dim_feedforward=12, nhead=nhead, num_layers=2).double()
+    x, y = torch.randn(count + targets, 3).double(), torch.rand(count).double()
+    loss = sum(part.square().sum() for part in model(x[:count], y, x[count:]))
+    first, last = model.encoder["layers"]
+    rows = model.embed(x, torch.cat([y, torch.zeros(targets)]))
+    rows = plain_layer(first, rows, rows[:count])
+    mean, log_std = model.predictor(plain_layer(last, rows[count:], rows[:count])).unbind(dim=-1)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(
+        mean.square().sum() + log_std.exp().square().sum(), parameters, retain_graph=True
+    )
+    torch.testing.assert_close(torch.autograd.grad(loss, parameters), expected)
+
+
+def test_gradcheck() -> None:
+    torch.manual_seed(0)
+    model = GPO(2, d_model=4, emb_depth=2, dim_feedforward=6, nhead=2, num_layers=2).double()
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    arguments = (torch.randn(3, 2).double(), torch.rand(3).double(), torch.randn(2, 2).double())
+
+    def outputs(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        weights = dict(zip(names, values, strict=True))
+        result: tuple[torch.Tensor, ...] = torch.func.functional_call(model, weights, arguments)
+        return result
+
+    assert torch.autograd.gradcheck(outputs, parameters)
+
+
+def test_flattened_weights_are_the_models_and_so_are_their_gradients(reference_model: GPO) -> None:
+    start = get_weights(reference_model)
+    weights = flatten_weights(reference_model, start.clone())
+    parameters = list(reference_model.parameters())
+    task_loss(reference_model, reference_task(0))[0].backward()
+    assert weights.grad is not None
+    gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+    assert torch.equal(weights.grad, torch.cat(gradients))
+    weights += 1
+    assert torch.equal(get_weights(reference_model), start + 1)
+    assert parameters[0].data_ptr() == weights.data_ptr()
 
 
 def test_a_batch_of_groups_equals_one_by_one(reference_model: GPO) -> None:
