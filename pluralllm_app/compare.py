@@ -1,11 +1,13 @@
 """`pluralllm compare` and `pluralllm centralized`: run them with progress, print their tables."""
 
+import csv
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -25,6 +27,8 @@ from pluralllm_app.run import HEADER, check_run, demo_survey, read_run_config, r
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import (
     DEFINITIONS,
+    ROLES,
+    SCORES,
     Comparison,
     Cost,
     Interval,
@@ -67,9 +71,10 @@ def compare(
     if errors:
         lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
         raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
+    _write_scores(Comparison.read(out), out / "scores.csv")
     write_comparison(out, read_comparison(out) | {"finished": f"{datetime.now():%Y-%m-%d %H:%M}"})
     for line in (
-        f"Comparison: {out}",
+        f"Comparison: {out}, every score in its scores.csv",
         f"Next, see it in a browser: pluralllm report {shlex.quote(str(out))}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -160,6 +165,18 @@ def _rounds_done(cell: Cell) -> int:
     return max(0, rounds.read_bytes().count(b"\n") - 1) if rounds.exists() else 0
 
 
+def _write_scores(comparison: Comparison, file: Path) -> None:
+    """Write one row per method, seed and role, for tools of the user's own."""
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["method", "pools_answers", "seed", "role", *SCORES])
+        for method in comparison.methods:
+            for run in method.runs:
+                for role in ROLES:
+                    scores = [run.score(role, key) for key in SCORES]
+                    writer.writerow([method.name, method.pools_answers, run.seed, role, *scores])
+
+
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print scores, differences and costs of a comparison, each with its definition."""
     description = comparison.description
@@ -179,7 +196,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if comparison.unfinished:
         text = f"{comparison.unfinished} runs are not finished and left out."
         console.print(text, style="yellow", highlight=False)
-    console.print(_scores(comparison))
+    console.print(_alignment(comparison))
+    console.print(_fairness(comparison))
+    if description["settings"]["reserved-fraction"]:
+        console.print(_quadrants(comparison))
     console.print(_costs(comparison))
     console.print(
         f"90 %, 95 %: {DEFINITIONS['gain']}.\nLoss: {DEFINITIONS['loss']}.\n"
@@ -189,36 +209,58 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     )
 
 
-def _scores(comparison: Comparison) -> Table:
-    reserved = comparison.description["settings"]["reserved-fraction"]
-    columns: list[tuple[str, str, str]] = [
-        ("never trained on", "evaluation", "mean"),
-        ("worst", "evaluation", "worst"),
-        ("gap", "evaluation", "gap"),
-        ("CoV", "evaluation", "cov"),
-        ("FI", "evaluation", "fi"),
-        ("FI per question", "evaluation", "fi_per_question"),
-        ("train groups", "train", "mean"),
-    ]
-    if reserved:
-        columns += [
-            ("never trained on, seen questions", "evaluation", "mean_seen"),
-            ("never trained on, reserved questions", "evaluation", "mean_reserved"),
-            ("train groups, seen questions", "train", "mean_seen"),
-            ("train groups, reserved questions", "train", "mean_reserved"),
-        ]
-    table = Table()
-    table.add_column("method")
-    table.add_column("pools answers")
-    for title, _, _ in columns:
-        table.add_column(title, justify="right")
+def _alignment(comparison: Comparison) -> Table:
+    federated = comparison.method("federated")
+    table = _table("Alignment, mean over groups", "pools answers", "groups never trained on")
+    table.add_column("less federated", justify="right")
+    table.add_column("train groups", justify="right")
     for method in comparison.methods:
+        less = method.difference(federated, "evaluation", "mean") if federated else None
         table.add_row(
             _title(method),
             "yes" if method.pools_answers else "no",
-            *(format_interval(method.score(role, key)) for _, role, key in columns),
+            _cell(method.score("evaluation", "mean")),
+            _cell(None if method is federated else less, sign="+"),
+            _cell(method.score("train", "mean")),
         )
     return table
+
+
+def _fairness(comparison: Comparison) -> Table:
+    table = _table("Fairness over groups never trained on", "worst", "gap", "CoV", "FI")
+    table.add_column("FI per question", justify="right")
+    for method in comparison.methods:
+        keys = ("worst", "gap", "cov", "fi", "fi_per_question")
+        table.add_row(_title(method), *(_cell(method.score("evaluation", key)) for key in keys))
+    return table
+
+
+def _quadrants(comparison: Comparison) -> Table:
+    table = _table("Alignment by question", "never trained on: seen", "reserved")
+    table.add_column("train groups: seen", justify="right")
+    table.add_column("reserved", justify="right")
+    for method in comparison.methods:
+        cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
+        table.add_row(_title(method), *(_cell(method.score(*cell)) for cell in cells))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _cell(interval: Interval | None, sign: str = "") -> str:
+    """Mean and, on a second line, the interval."""
+    if interval is None:
+        return "-"
+    mean = f"{interval.mean:{sign}.4f}"
+    if interval.low is None or interval.high is None:
+        return mean
+    return f"{mean}\n\\[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
 def _title(method: MethodResult) -> str:
@@ -237,10 +279,9 @@ def format_interval(interval: Interval | None) -> str:
 
 
 def _costs(comparison: Comparison) -> Table:
-    table = Table()
-    table.add_column("to reach (mean over seeds)")
-    for title in ("90 % of its gain", "95 %", "loss of centralized GPO", "whole run"):
-        table.add_column(title, justify="right")
+    table = _table(
+        "To reach (mean over seeds)", "90 % of gain", "95 %", "loss of centralized", "whole run"
+    )
     for method in comparison.methods:
         if any(run.losses() for run in method.runs) and method.same_as is None:
             table.add_row(

@@ -14,6 +14,10 @@ from pluralllm_app.record import read_run
 from pluralllm_app.seeding import generator
 
 ROLES = ("evaluation", "train")
+SCORES = (
+    *("mean", "pooled", "worst", "gap", "cov", "fi", "fi_per_question"),
+    *("mean_seen", "mean_reserved"),  # with reserved questions only
+)
 RESAMPLES = 10_000
 LOSS_WINDOW = 5  # rounds a training loss is averaged over: one round is a few random tasks
 

@@ -1,5 +1,6 @@
 """Comparisons: cells, going on, refusing, and the command as a user runs it."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pluralllm_app.gpo import GPO
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import Comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
 
 Config = dict[str, Scalar]
@@ -66,7 +68,7 @@ def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
     text = shown(comparison)
     assert "Federated GPO" in text
     assert "the same as Centralized GPO, equal steps" in text
-    assert "reserved questions" in text
+    assert "never trained on: seen" in text
 
 
 def test_a_federated_cell_gives_the_weights_of_a_run(config: Config, tmp_path: Path) -> None:
@@ -146,6 +148,22 @@ def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Pa
     assert planned[1].finished
 
 
+def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey")
+    file = survey.path / "survey.json"
+    file.write_text(file.read_text().replace('"evaluation"', '"train"'))
+    config |= {"survey": str(survey.path)}
+    for cell in cells(config, tmp_path / "one", methods=["federated", "uniform", "local-only"]):
+        run_cell(cell)
+    comparison = Comparison.read(tmp_path / "one")
+    federated = comparison.method("federated")
+    assert federated is not None
+    assert federated.score("evaluation", "mean") is None
+    assert federated.score("train", "mean") is not None
+    assert federated.runs[0].cost_of_gain(0.9) is None
+    assert "Federated GPO" in shown(comparison)
+
+
 def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     tiny = tmp_path / "tiny.toml"
@@ -159,6 +177,12 @@ def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "one seed gives no interval" in result.output
     assert "Consensus" in result.output
     assert (tmp_path / "out" / "cells" / "uniform" / "seed-0" / "run.json").exists()
+    rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open(encoding="utf-8")))
+    assert [(row["method"], row["role"]) for row in rows] == [
+        *(("uniform", "evaluation"), ("uniform", "train")),
+        *(("consensus", "evaluation"), ("consensus", "train")),
+    ]
+    assert 0 < float(rows[0]["mean"]) < 1
     again = CliRunner().invoke(app, command)
     assert "2 of 2 runs are finished already" in again.output
     wrong = CliRunner().invoke(app, [*command, "--method", "consensos"])

@@ -26,7 +26,8 @@ def prepare_command(
         typer.Option(help="Local source: .csv, .parquet or .jsonl."),
     ] = None,
     train: Annotated[
-        list[str] | None, typer.Option(help="A group that trains; repeat for more.")
+        list[str] | None,
+        typer.Option(help="A group that trains; repeat for more. Default: all others."),
     ] = None,
     evaluation: Annotated[
         list[str] | None, typer.Option(help="A group that never trains; repeat for more.")

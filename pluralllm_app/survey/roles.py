@@ -10,13 +10,22 @@ from pluralllm_app.seeding import generator
 def named_roles(
     counts: Mapping[str, int], train: Sequence[str], evaluation: Sequence[str], min_questions: int
 ) -> dict[str, str]:
-    """Return the role of each named group, given the question counts of all groups.
+    """Return the role of each group that takes part, given the question counts of all groups.
+
+    Where none is named for training, all others that answer at least `min_questions` train.
 
     Raises:
-        SurveyError: a name is unknown, has two roles, or answers too few questions.
+        SurveyError: a name is unknown, has two roles, or answers too few questions, or no group is
+            left to train.
     """
     if not train:
-        raise SurveyError("no train group is named: pass --train NAME at least once")
+        enough = (name for name, count in counts.items() if count >= min_questions)
+        train = sorted(set(enough) - set(evaluation))
+        if not train:
+            raise SurveyError(
+                f"no other group answers {min_questions} questions: nothing to train on, lower "
+                "--min-questions"
+            )
     both = sorted(set(train) & set(evaluation))
     if both:
         raise SurveyError(f"group {both[0]!r} is named for both roles: train or evaluation, choose")

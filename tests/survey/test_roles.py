@@ -12,13 +12,21 @@ def test_named_roles():
     assert roles == {"Peru": "train", "Ghana": "train", "Japan": "evaluation"}
 
 
+def test_all_others_train_where_only_evaluation_is_named():
+    roles = named_roles(COUNTS, [], ["Peru"], 20)
+    assert roles == {
+        **dict.fromkeys(["Germany", "Ghana", "Japan"], "train"),
+        "Peru": "evaluation",
+    }
+
+
 @pytest.mark.parametrize(
     ("train", "evaluation", "fault"),
     [
         (["Germny"], [], "did you mean 'Germany'"),
         (["Peru"], ["Peru"], "'Peru' is named for both roles"),
         (["China"], [], "'China' answers 10 questions, fewer than 20"),
-        ([], ["Peru"], "--train"),
+        ([], ["Germany", "Ghana", "Peru", "Japan"], "nothing to train on"),
     ],
 )
 def test_wrong_names_are_refused(train, evaluation, fault):
