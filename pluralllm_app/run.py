@@ -57,6 +57,7 @@ def run(
     settings = Settings.from_config(run_config)
     _refuse_used(settings.path("out"))
     resources = check_run(settings, actors)
+    run_config["expected-nodes"] = resources.supernodes  # they join one after another
     _make_directory(settings.path("out"))
     console.print(
         f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
@@ -123,7 +124,7 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     if device == "cuda" and not gpus:
         raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
     expected, threads = settings.federation.expected_nodes, settings.training.client_threads
-    if expected > len(groups):
+    if expected not in (0, len(groups)):
         raise SettingsError(
             f"expected-nodes = {expected}, but a simulation of this survey has {len(groups)} "
             "nodes: leave it 0"

@@ -17,6 +17,9 @@ from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.messages import NodeDescription
 from pluralllm_app.settings import Settings
 
+POLL_SECONDS = 0.1
+SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
+
 
 @dataclass(frozen=True)
 class Roster:
@@ -104,22 +107,28 @@ def error_reason(reply: Message) -> str:
 
 
 def _wait_for_nodes(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> list[int]:
+    """Ids of the nodes, once the expected number is there, or enough and no more are coming."""
     federation = settings.federation
     needed = federation.expected_nodes or federation.min_train_groups
-    deadline = time.monotonic() + federation.start_timeout
-    connected = -1
-    while len(node_ids := sorted(grid.get_node_ids())) < needed:
-        if len(node_ids) != connected:
-            connected = len(node_ids)
-            progress(f"{connected} of {needed} nodes are connected")
-        if time.monotonic() > deadline:
+    settle = 0.0 if federation.expected_nodes else SETTLE_SECONDS
+    start = time.monotonic()
+    connected: list[int] | None = None
+    while True:
+        node_ids = sorted(grid.get_node_ids())
+        now = time.monotonic()
+        if node_ids != connected:
+            connected, changed = node_ids, now
+            if len(node_ids) < needed:
+                progress(f"{len(node_ids)} of {needed} nodes are connected")
+        if len(node_ids) >= needed and now - changed >= settle:
+            return node_ids
+        if len(node_ids) < needed and now - start > federation.start_timeout:
             raise FederationError(
-                f"{connected} of {needed} nodes connected within start-timeout = "
+                f"{len(node_ids)} of {needed} nodes connected within start-timeout = "
                 f"{federation.start_timeout:g} s: start the others, raise start-timeout, or lower "
                 f"{'expected-nodes' if federation.expected_nodes else 'min-train-groups'}"
             )
-        time.sleep(0.5)
-    return node_ids
+        time.sleep(POLL_SECONDS)
 
 
 def _check_agreement(described: list[NodeDescription]) -> None:
