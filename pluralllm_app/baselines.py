@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pluralllm_app.metrics import Array, js_divergence
-from pluralllm_app.preferences import Ints, PreferenceSet
+from pluralllm_app.metrics import js_divergence
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.segments import Bools, Doubles, Ints, segment_starts
 
 # The rank and the rounds were chosen on the train groups of GlobalOpinionQA, each left out in turn;
 # the temperature is that of the first measurements and was never tuned here. All else is learned
@@ -26,8 +26,6 @@ RANK = 4  # latent dimensions, at most; 2 to 7 score alike, within 0.0006
 ROUNDS = 40  # of variational updates; ten times as many change the score by 0.0002
 TINY = 1e-9  # least variance, for answers without noise
 PENALTIES = np.logspace(4, -2, 25)  # of ridge, relative to a row's mean squared norm
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class TrainAnswers:
 class Baseline(Protocol):
     """A fitted baseline."""
 
-    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Array:
+    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Doubles:
         """Predict a group's answers to some questions from its answers to others.
 
         Args:
@@ -64,33 +62,33 @@ class Method:
     fit: Callable[[Sequence[TrainAnswers]], Baseline]
 
 
-def known_shares(preferences: PreferenceSet, positions: Ints) -> Array:
+def known_shares(preferences: PreferenceSet, positions: Ints) -> Doubles:
     """Shares of the questions at `positions` [n], flat; no others are read."""
     return preferences.shares[preferences.share_rows(positions)].astype(np.float64)
 
 
-def uniform_shares(options: Ints) -> Array:
+def uniform_shares(options: Ints) -> Doubles:
     """1 / option count for every option of questions with `options` [Q] options, flat."""
-    uniform: Array = np.repeat(1.0 / options, options)
+    uniform: Doubles = np.repeat(1.0 / options, options)
     return uniform
 
 
-def distributions(values: Array, options: Ints) -> Array:
+def distributions(values: Doubles, options: Ints) -> Doubles:
     """Clip flat values at 0 and scale them to sum to 1 per question; uniform where all are 0.
 
     >>> distributions(np.array([3.0, 1.0, -1.0, 0.0]), np.array([2, 2]))
     array([0.75, 0.25, 0.5 , 0.5 ])
     """
     clipped = np.maximum(values, 0.0)
-    total = np.repeat(np.add.reduceat(clipped, np.cumsum(options) - options), options)
-    scaled: Array = np.divide(clipped, total, out=uniform_shares(options), where=total > 0)
+    total = np.repeat(np.add.reduceat(clipped, segment_starts(options)), options)
+    scaled: Doubles = np.divide(clipped, total, out=uniform_shares(options), where=total > 0)
     return scaled
 
 
 class Uniform:
     """Every option alike: 1 / option count. Needs no answers at all."""
 
-    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Array:
+    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Doubles:
         return uniform_shares(preferences.options[target])
 
 
@@ -99,8 +97,8 @@ class Pool:
     """The raw answers of G train groups in one place, over all R rows of the option table."""
 
     groups: tuple[str, ...]  # [G]
-    shares: Array  # [G, R], 0 where not answered
-    uniform: Array  # [R] 1 / option count of the question, 0 where no group answered it
+    shares: Doubles  # [G, R], 0 where not answered
+    uniform: Doubles  # [R] 1 / option count of the question, 0 where no group answered it
     answered: Bools  # [G, R]
 
     @classmethod
@@ -132,11 +130,11 @@ class Consensus:
     def __init__(self, train: Sequence[TrainAnswers]) -> None:
         self.pool = Pool.gather(train)
 
-    def weights(self, preferences: PreferenceSet, context: Ints) -> Array:
+    def weights(self, preferences: PreferenceSet, context: Ints) -> Doubles:
         """[G] weight of each train group."""
         return np.ones(len(self.pool.groups))
 
-    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Array:
+    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Doubles:
         weights = self.weights(preferences, context) * self.pool.others(preferences.group)
         # Scaling to sum 1 divides by the weight of the groups that answered.
         total = weights @ self.pool.shares[:, preferences.table_rows(target)]
@@ -153,7 +151,7 @@ class WeightedConsensus(Consensus):
     group's context where they are.
     """
 
-    def weights(self, preferences: PreferenceSet, context: Ints) -> Array:
+    def weights(self, preferences: PreferenceSet, context: Ints) -> Doubles:
         rows, options = preferences.table_rows(context), preferences.options[context]
         groups = len(self.pool.groups)
         known = np.tile(known_shares(preferences, context), groups)
@@ -165,7 +163,7 @@ class WeightedConsensus(Consensus):
         near = self.pool.others(preferences.group) & (count > 0)
         middling = (total[near] / count[near]).mean() if near.any() else 0.0
         mean = np.divide(total, count, out=np.full(groups, middling), where=count > 0)
-        weights: Array = np.exp(-mean / TEMPERATURE)
+        weights: Doubles = np.exp(-mean / TEMPERATURE)
         return weights
 
 
@@ -173,12 +171,12 @@ class WeightedConsensus(Consensus):
 class Factors:
     """What `LowRank` learned: the posterior of f_r = (offset, K loadings) of each option row."""
 
-    mean: Array  # [R, 1 + K] mean of f_r; 0 where no group answered
-    square: Array  # [R, 1 + K, 1 + K] mean of f_r f_r^T; 0 where no group answered
+    mean: Doubles  # [R, 1 + K] mean of f_r; 0 where no group answered
+    square: Doubles  # [R, 1 + K, 1 + K] mean of f_r f_r^T; 0 where no group answered
     noise: float  # variance of an entry around offset_r + loadings_r . z_g
 
     @classmethod
-    def fit(cls, values: Array, answered: Bools) -> "Factors":
+    def fit(cls, values: Doubles, answered: Bools) -> "Factors":
         """Fit `values` [G, R], 0 where not `answered`, by ROUNDS of variational updates.
 
         The noise and the prior variances of offset and loadings are re-estimated in each round.
@@ -219,11 +217,11 @@ class Factors:
         """The factors of some rows of the option table."""
         return Factors(self.mean[rows], self.square[rows], self.noise)
 
-    def seen(self, answered: Bools) -> Array:
+    def seen(self, answered: Bools) -> Doubles:
         """Sum of `square` over the rows each group answered: [G, 1 + K, 1 + K]."""
         return np.tensordot(answered.astype(np.float64), self.square, 1)
 
-    def latent(self, values: Array, answered: Bools) -> tuple[Array, Array]:
+    def latent(self, values: Doubles, answered: Bools) -> tuple[Doubles, Doubles]:
         """Posterior of each group's (1, latent): its mean [G, 1 + K] and the mean of its square."""
         seen = self.seen(answered)
         covariance = np.zeros_like(seen)
@@ -263,7 +261,7 @@ class LowRank:
             self._fitted[left_out] = Factors.fit(roots[others], pool.answered[others])
         return self._fitted[left_out]
 
-    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Array:
+    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Doubles:
         factors = self.factors(preferences.group)
         rows, options = preferences.table_rows(context), preferences.options[context]
         roots = np.sqrt(known_shares(preferences, context)) - np.sqrt(uniform_shares(options))
@@ -284,7 +282,7 @@ class Ridge:
     are clipped at 0 and rescaled. Needs nothing pooled.
     """
 
-    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Array:
+    def predict(self, preferences: PreferenceSet, context: Ints, target: Ints) -> Doubles:
         x = centred_embeddings(preferences, context)
         options = preferences.options[context]
         y = known_shares(preferences, context) - uniform_shares(options)
@@ -294,7 +292,7 @@ class Ridge:
         # Options of a question in a square block; a missing option gets the row of the identity.
         slot = np.arange(options.max(initial=0))
         missing = slot >= options[:, None]  # [C, most options]
-        row = np.where(missing, 0, (np.cumsum(options) - options)[:, None] + slot)
+        row = np.where(missing, 0, segment_starts(options)[:, None] + slot)
         outside = missing[:, :, None] | missing[:, None, :]
         identity = np.eye(len(slot))
 
@@ -311,12 +309,12 @@ class Ridge:
         return distributions(uniform_shares(options) + deviation, options)
 
 
-def centred_embeddings(preferences: PreferenceSet, positions: Ints) -> Array:
+def centred_embeddings(preferences: PreferenceSet, positions: Ints) -> Doubles:
     """Embeddings [R, dim_x] of the options at `positions` minus their question's mean."""
     x = preferences.embeddings.numpy()[preferences.table_rows(positions)].astype(np.float64)
     options = preferences.options[positions]
-    mean = np.add.reduceat(x, np.cumsum(options) - options) / options[:, None]
-    centred: Array = x - np.repeat(mean, options, axis=0)
+    mean = np.add.reduceat(x, segment_starts(options)) / options[:, None]
+    centred: Doubles = x - np.repeat(mean, options, axis=0)
     return centred
 
 

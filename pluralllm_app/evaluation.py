@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 from pluralllm_app.errors import FederationError
 from pluralllm_app.gpo import GPO, log_likelihood, segment_softmax
 from pluralllm_app.metrics import GroupScores, alignment, summarise
-from pluralllm_app.preferences import (
-    Ints,
-    PreferenceSet,
-    reserved_questions,
-    segment_rows,
-    split_questions,
-)
+from pluralllm_app.preferences import PreferenceSet, reserved_questions, split_questions
 from pluralllm_app.seeding import generator
+from pluralllm_app.segments import Ints, segment_rows, segment_starts
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
 
 Draw = tuple[Ints, Ints]  # positions of the context and of the targets
@@ -120,7 +115,7 @@ def score_group(
     x, _ = preferences.rows(everything, device)
     embedded = model.embed(x, x.new_zeros(len(x)))
     first = np.full(len(preferences), -1)
-    first[everything] = np.cumsum(preferences.options[everything]) - preferences.options[everything]
+    first[everything] = segment_starts(preferences.options[everything])
     predictions, log_densities = [], []
     for context, target in draws:
         context_x, context_y = preferences.rows(context, device)

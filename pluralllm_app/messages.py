@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.lib.format import read_array_header_1_0, read_magic
-from numpy.typing import NDArray
 
 from pluralllm_app.evaluation import GroupEvaluation
 from pluralllm_app.metrics import GroupScores
+from pluralllm_app.segments import Floats
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
 WEIGHTS, SCORED, SCORES = "weights", "questions", "scores"
 ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
 QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
 
-Weights = NDArray[np.float32]
+Weights = Floats
 """All parameters of the predictor in one vector [P], in the order of its state dict.
 
 One array instead of one per layer: each costs a header to write and to parse, on every trip.

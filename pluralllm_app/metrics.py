@@ -8,34 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from pluralllm_app.segments import Doubles, Ints, segment_sums
 
 METRICS = ("jensen-shannon", "wasserstein")
 
-Array = NDArray[np.float64]
 
-
-def _per_question(values: Array, options: NDArray[np.int64]) -> Array:
-    """Sum flat values [R] within each question: [Q]."""
-    sums: Array = np.add.reduceat(values, np.cumsum(options) - options)
-    return sums
-
-
-def js_divergence(predicted: ArrayLike, true: ArrayLike, options: NDArray[np.int64]) -> Array:
+def js_divergence(predicted: ArrayLike, true: ArrayLike, options: Ints) -> Doubles:
     """Jensen-Shannon divergence of each question, [Q], in nats (0 to ln 2)."""
     p, q = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     both = p + q
 
-    def kl_terms(shares: Array) -> Array:  # from the middle, both / 2; 0 log 0 = 0
+    def kl_terms(shares: Doubles) -> Doubles:  # from the middle, both / 2; 0 log 0 = 0
         present = shares > 0
         ratio = np.divide(2 * shares, both, out=np.ones_like(shares), where=present)
         return shares * np.log(ratio)
 
     # Rounding can leave a divergence of equal shares a hair below zero.
-    return np.maximum(_per_question(kl_terms(p) + kl_terms(q), options) / 2, 0.0)
+    return np.maximum(segment_sums(kl_terms(p) + kl_terms(q), options) / 2, 0.0)
 
 
-def js_alignment(predicted: ArrayLike, true: ArrayLike, options: NDArray[np.int64]) -> Array:
+def js_alignment(predicted: ArrayLike, true: ArrayLike, options: Ints) -> Doubles:
     """Alignment score 1 - JS distance of each question, [Q] (arXiv 2503.09925, section IV).
 
     The distance is the square root of the divergence in nats, so the worst score is
@@ -45,8 +39,8 @@ def js_alignment(predicted: ArrayLike, true: ArrayLike, options: NDArray[np.int6
 
 
 def wasserstein_alignment(
-    predicted: ArrayLike, true: ArrayLike, options: NDArray[np.int64], values: ArrayLike
-) -> Array:
+    predicted: ArrayLike, true: ArrayLike, options: Ints, values: ArrayLike
+) -> Doubles:
     """Alignment score 1 - W1 / (largest - smallest value) of each question, [Q], in 0 to 1.
 
     W1 is the 1-Wasserstein distance over the options' ordinal values [R], as for OpinionQA
@@ -65,7 +59,7 @@ def wasserstein_alignment(
     step = np.diff(position, append=position[-1:])
     step[ends] = 0.0
     span = position[ends] - position[ends - options + 1]
-    distance: Array = _per_question(np.abs(cumulative) * step, options) / span
+    distance: Doubles = segment_sums(np.abs(cumulative) * step, options) / span
     return 1.0 - distance
 
 
@@ -73,9 +67,9 @@ def alignment(
     metric: str,
     predicted: ArrayLike,
     true: ArrayLike,
-    options: NDArray[np.int64],
+    options: Ints,
     values: ArrayLike | None = None,
-) -> Array:
+) -> Doubles:
     """Alignment score of each question, [Q], under the survey's `metric` (one of METRICS)."""
     if metric == "wasserstein":
         if values is None:
@@ -102,8 +96,8 @@ def fairness_index(scores: ArrayLike) -> float:
 class GroupScores:
     """One group's alignment: score per evaluated question."""
 
-    questions: NDArray[np.int64]  # [Q] index of each question in the survey
-    scores: Array  # [Q] alignment of each
+    questions: Ints  # [Q] index of each question in the survey
+    scores: Doubles  # [Q] alignment of each
 
     @property
     def mean(self) -> float:

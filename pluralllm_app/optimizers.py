@@ -6,14 +6,13 @@ second in every client process, which on Flower's stock deployment is every mess
 
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pluralllm_app.segments import Floats
 from pluralllm_app.settings import TrainingSettings
 
-OptimizerState = dict[str, NDArray[np.float32]]
+OptimizerState = dict[str, Floats]
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8

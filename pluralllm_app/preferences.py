@@ -11,25 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pluralllm_app.seeding import generator
+from pluralllm_app.segments import Bools, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.settings import SplitSettings
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
-
-
-def segment_rows(first: Ints, lengths: Ints) -> Ints:
-    """Concatenate the ranges ``first[i] : first[i] + lengths[i]``.
-
-    >>> segment_rows(np.array([5, 0]), np.array([2, 3]))
-    array([5, 6, 0, 1, 2])
-    """
-    ends = np.cumsum(lengths)
-    offsets = np.repeat(first - (ends - lengths), lengths)
-    rows: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + offsets
-    return rows
 
 
 @dataclass(frozen=True)
@@ -64,8 +49,7 @@ class PreferenceSet:
     @property
     def starts(self) -> Ints:
         """[Q] position of each question's first option in `shares`."""
-        starts: Ints = np.cumsum(self.options) - self.options
-        return starts
+        return segment_starts(self.options)
 
     def table_rows(self, positions: Ints) -> Ints:
         """Rows of the embedding table for the questions at `positions`, flat."""
@@ -125,14 +109,14 @@ class Split:
     reserved: Ints  # questions that no group trains on
 
 
-def reserved_questions(questions: Ints, settings: SplitSettings) -> NDArray[np.bool_]:
+def reserved_questions(questions: Ints, settings: SplitSettings) -> Bools:
     """Which questions of the survey, given by index [n], no group trains on: a mask [n].
 
     Each is reserved with probability `reserved_fraction`; the seed and its index decide.
     """
     rng = generator(settings.evaluation_seed, "reserved-questions")
     draws = rng.random(int(questions.max(initial=-1)) + 1)
-    mask: NDArray[np.bool_] = draws[questions] < settings.reserved_fraction
+    mask: Bools = draws[questions] < settings.reserved_fraction
     return mask
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import pluralllm_app.baselines as module
 from pluralllm_app.baselines import BASELINES, PENALTIES, TrainAnswers
 from pluralllm_app.metrics import js_alignment
-from pluralllm_app.preferences import Ints, PreferenceSet
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.segments import Ints
 
 # Options of the questions of a tiny survey.
 OPTIONS = np.array([2, 3, 2])

@@ -15,18 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pluralllm_app.seeding import generator
-from pluralllm_app.survey.raw import (
-    Answers,
-    Ints,
-    Questions,
-    RawSurvey,
-    Shares,
-    question_id,
-    segment_sums,
-)
+from pluralllm_app.segments import Doubles, Ints, segment_sums
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, question_id
 
 TRAIN_GROUPS = (
     "Aldermoor", "Ashwyn", "Brivane", "Bryndale", "Calverra", "Corvessa", "Dorwick", "Dunmarrow",
@@ -40,7 +32,7 @@ CENTRE, SPREAD = (0.5, 0.5), (1.0, 0.6)  # of the groups' positions; openness di
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most
 
-Stance = NDArray[np.float64]  # [2] position an option stands for
+Stance = Doubles  # [2] position an option stands for
 
 # The two ends of each value: what those who hold it would do about a topic.
 PHRASES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
@@ -101,8 +93,8 @@ class _Question:
     text: str
     options: tuple[str, ...]
     values: tuple[float, ...] | None
-    stances: NDArray[np.float64]  # [options, 2]
-    appeal: NDArray[np.float64]  # [options]
+    stances: Doubles  # [options, 2]
+    appeal: Doubles  # [options]
 
 
 def demo(seed: int = 0) -> RawSurvey:
@@ -183,7 +175,7 @@ def _appeal(phrase: str, seed: int) -> float:
 
 def _observe(
     name: str, seed: int, questions: Questions, stances: Stance, appeal: Stance
-) -> tuple[Ints, Shares, Ints]:
+) -> tuple[Ints, Doubles, Ints]:
     """Return the questions a group answers [A], its observed shares, and respondents [A]."""
     counts = questions.counts
     scores = CONVICTION * stances @ _position(name, seed) + appeal

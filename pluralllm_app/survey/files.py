@@ -13,8 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.preferences import Floats, Ints, segment_rows
-from pluralllm_app.survey.raw import Shares, segment_sums
+from pluralllm_app.segments import Doubles, Floats, Ints, segment_rows, segment_starts, segment_sums
 
 PREPARE_AGAIN = "run `pluralllm prepare` again"
 SUM_TOLERANCE = 1e-3  # how far the shares of a question may be from 1 in total
@@ -108,7 +107,7 @@ def read_questions(file: Path, rows: int, metric: str) -> pa.Table:
     counts = pc.list_value_length(table["options"]).to_numpy()
     if (counts < 2).any():
         raise _refusal(file, "has a question with fewer than two options")
-    if not np.array_equal(table["first_row"].to_numpy(), np.cumsum(counts) - counts):
+    if not np.array_equal(table["first_row"].to_numpy(), segment_starts(counts)):
         raise _refusal(file, "numbers its embedding rows wrongly")
     if counts.sum() != rows:
         raise _refusal(file, f"has {counts.sum()} options but there are {rows} embeddings")
@@ -154,12 +153,12 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tup
     if (np.diff(questions[order]) == 0).any():
         raise _refusal(file, "answers a question twice")
     shares = _normalised(file, pc.list_flatten(table["shares"]).to_numpy(), counts)
-    starts = np.cumsum(counts) - counts
+    starts = segment_starts(counts)
     rows = segment_rows(starts[order], counts[order])
     return questions[order], shares[rows].astype(np.float32)
 
 
-def _normalised(file: Path, shares: Shares, counts: Ints) -> Shares:
+def _normalised(file: Path, shares: Doubles, counts: Ints) -> Doubles:
     """Rescale the shares of each question to sum to 1, from within SUM_TOLERANCE of it."""
     # A null share has become NaN here.
     if not np.isfinite(shares).all():
@@ -170,5 +169,5 @@ def _normalised(file: Path, shares: Shares, counts: Ints) -> Shares:
     wrong = int((np.abs(sums - 1) > SUM_TOLERANCE).sum())
     if wrong:
         raise _refusal(file, f"has {wrong} question(s) whose shares do not sum to 1")
-    rescaled: Shares = shares / np.repeat(sums, counts)
+    rescaled: Doubles = shares / np.repeat(sums, counts)
     return rescaled

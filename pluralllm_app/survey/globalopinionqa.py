@@ -16,15 +16,8 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.raw import (
-    Answers,
-    Ints,
-    Questions,
-    RawSurvey,
-    Shares,
-    question_id,
-    segment_sums,
-)
+from pluralllm_app.segments import Doubles, Ints, segment_sums
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, question_id
 from pluralllm_app.survey.table import read_frame, require_columns
 
 HUB_NAME = "Anthropic/llm_global_opinions"
@@ -182,7 +175,7 @@ def _answers(
         kept &= ~wrong
     unit = np.abs(sums - 1) <= SUM_TOLERANCE
     _refuse(place, rows[question], kept & ~unit, "shares that do not sum to 1")
-    shares: Shares = flat[np.repeat(kept, lengths)] / np.repeat(sums[kept], lengths[kept])
+    shares: Doubles = flat[np.repeat(kept, lengths)] / np.repeat(sums[kept], lengths[kept])
     return Answers(list(groups), group[kept], question[kept], shares)
 
 

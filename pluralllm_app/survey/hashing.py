@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
+from pluralllm_app.segments import Doubles
 from pluralllm_app.survey.raw import Questions
 
 WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
@@ -52,7 +52,7 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
         yield " ".join(pair), PAIR_WEIGHT
 
 
-def _hashed(texts: Sequence[str], dim: int) -> NDArray[np.float64]:
+def _hashed(texts: Sequence[str], dim: int) -> Doubles:
     """Return [texts, dim] rows of length 1; a text without a word is a row of zeros."""
     slots: dict[str, tuple[int, float]] = {}
     unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
@@ -65,7 +65,7 @@ def _hashed(texts: Sequence[str], dim: int) -> NDArray[np.float64]:
             flat.append(row * dim + column)
             weights.append(sign * weight)
     counts = np.bincount(flat, weights, minlength=len(unique) * dim)
-    rows: NDArray[np.float64] = counts.reshape(len(unique), dim).astype(np.float64)
+    rows: Doubles = counts.reshape(len(unique), dim).astype(np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     return rows[[unique[text] for text in texts]]
 

@@ -31,7 +31,8 @@ from safetensors.torch import save_file
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.metrics import METRICS
 from pluralllm_app.nearest import did_you_mean
-from pluralllm_app.preferences import Floats, Ints, PreferenceSet, segment_rows
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.segments import Floats, Ints, segment_rows
 from pluralllm_app.survey import files
 from pluralllm_app.survey.description import FORMAT_VERSION, ROLES, Description, Group
 from pluralllm_app.survey.raw import Answers, Questions

@@ -11,13 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.preferences import segment_rows
-
-Ints = NDArray[np.int64]
-Shares = NDArray[np.float64]
+from pluralllm_app.segments import Bools, Doubles, Ints, segment_rows, segment_starts
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,7 @@ class Questions:
     @property
     def first_rows(self) -> Ints:
         """[Q] row of each question's first option in the embedding table."""
-        first_rows: Ints = np.cumsum(self.counts) - self.counts
-        return first_rows
+        return segment_starts(self.counts)
 
     def select(self, kept: Ints) -> "Questions":
         """Return the questions at the indices `kept`, in that order."""
@@ -82,7 +77,7 @@ class Answers:
     groups: Sequence[str]  # [G] group names
     group: Ints  # [A] index into `groups`
     question: Ints  # [A] index into the questions
-    shares: Shares  # [sum of the options of the questions answered] flat
+    shares: Doubles  # [sum of the options of the questions answered] flat
     respondents: Ints | None = None  # [A] people asked, if the source tells
 
     def __len__(self) -> int:
@@ -96,7 +91,7 @@ class Answers:
     def select(self, kept: Ints, questions: Questions) -> "Answers":
         """Return the answers at the indices `kept`, in that order."""
         options = questions.counts[self.question]
-        starts = np.cumsum(options) - options
+        starts = segment_starts(options)
         return Answers(
             self.groups,
             self.group[kept],
@@ -134,7 +129,7 @@ class RawSurvey:
         has_values = np.array([values is not None for values in self.questions.values])
         return self.keep_questions(has_values, "questions without ordinal values")
 
-    def keep_questions(self, kept: NDArray[np.bool_], reason: str) -> "RawSurvey":
+    def keep_questions(self, kept: Bools, reason: str) -> "RawSurvey":
         """Return the survey with the questions where `kept` [Q] holds; the rest is dropped."""
         answers = self.answers.select(np.flatnonzero(kept[self.answers.question]), self.questions)
         renumbered = np.cumsum(kept) - 1
@@ -144,17 +139,6 @@ class RawSurvey:
             answers=replace(answers, question=renumbered[answers.question]),
             dropped={**self.dropped, reason: int((~kept).sum())},
         )
-
-
-def segment_sums(values: Shares | NDArray[np.bool_], lengths: Ints) -> Shares:
-    """Sum consecutive segments of `values`; an empty segment sums to 0.
-
-    >>> segment_sums(np.array([1.0, 2.0, 4.0]), np.array([2, 0, 1]))
-    array([3., 0., 4.])
-    """
-    segments = np.repeat(np.arange(len(lengths)), lengths)
-    sums: Shares = np.bincount(segments, values, minlength=len(lengths)).astype(np.float64)
-    return sums
 
 
 def question_id(text: str, options: Sequence[str], source: str = "") -> str:

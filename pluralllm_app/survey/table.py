@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, Shares, segment_sums
+from pluralllm_app.segments import Doubles, segment_starts, segment_sums
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
 SUM_TOLERANCE = 0.02  # published shares are rounded
@@ -83,7 +84,7 @@ def read_table(file: Path) -> RawSurvey:
     cells, answer = np.unique(group * len(questions) + question, return_inverse=True)
     options = questions.counts[cells % len(questions)]
     flat = np.zeros(int(options.sum()))
-    flat[(np.cumsum(options) - options)[answer] + position] = amount
+    flat[segment_starts(options)[answer] + position] = amount
     totals = segment_sums(flat, options)
     answers = Answers(
         groups=list(groups),
@@ -106,8 +107,8 @@ def read_table(file: Path) -> RawSurvey:
     return survey.keep_questions(questions.counts >= 2, "questions with fewer than two options")
 
 
-def _numbers(file: Path, frame: pd.DataFrame, column: str) -> Shares:
-    numbers: Shares = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+def _numbers(file: Path, frame: pd.DataFrame, column: str) -> Doubles:
+    numbers: Doubles = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
     _refuse_rows(file, pd.Series(~np.isfinite(numbers)), f"have no finite number as {column}")
     return numbers
 
@@ -118,7 +119,7 @@ def _refuse_rows(file: Path, wrong: pd.Series, fault: str) -> None:
         raise SurveyError(f"{file}: {len(rows)} row(s) {fault}, the first is row {rows[0] + 1}")
 
 
-def _refuse_sums(file: Path, sums: Shares, answers: Answers, questions: Questions) -> None:
+def _refuse_sums(file: Path, sums: Doubles, answers: Answers, questions: Questions) -> None:
     wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
     if len(wrong):
         group = answers.groups[answers.group[wrong[0]]]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import HfApi, try_to_load_from_cache
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.nearest import did_you_mean
+from pluralllm_app.segments import Ints
 from pluralllm_app.survey.raw import Questions
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # padding included
@@ -138,7 +138,7 @@ class TransformerEmbedder:
         return means.half().cpu()
 
 
-def _batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
     """Yield row indices in batches of like lengths, at most `budget` tokens with padding each."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):

@@ -1,0 +1,40 @@
+"""Flat arrays in consecutive segments: one per question, as long as it has options."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def segment_starts(lengths: Ints) -> Ints:
+    """Where each segment [n] begins.
+
+    >>> segment_starts(np.array([2, 0, 3]))
+    array([0, 2, 2])
+    """
+    starts: Ints = np.cumsum(lengths) - lengths
+    return starts
+
+
+def segment_rows(first: Ints, lengths: Ints) -> Ints:
+    """Concatenate the ranges ``first[i] : first[i] + lengths[i]``.
+
+    >>> segment_rows(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
+    rows: Ints = np.arange(int(lengths.sum())) + np.repeat(first - segment_starts(lengths), lengths)
+    return rows
+
+
+def segment_sums(values: Doubles | Bools, lengths: Ints) -> Doubles:
+    """Sum the segments of flat `values`; an empty one sums to 0.
+
+    >>> segment_sums(np.array([1.0, 2.0, 4.0]), np.array([2, 0, 1]))
+    array([3., 0., 4.])
+    """
+    segments = np.repeat(np.arange(len(lengths)), lengths)
+    sums: Doubles = np.bincount(segments, values, minlength=len(lengths)).astype(np.float64)
+    return sums
