@@ -4,21 +4,25 @@ BIN := .venv/bin
 
 .PHONY: run test lint clean
 
-run: .venv/installed
+run: .venv/app
 	$(BIN)/pluralllm run
 
 test: lint
 	$(BIN)/pytest
 
-lint: .venv/installed
+lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # torch first and alone: later requirements then find it there instead of choosing another build.
-.venv/installed: pyproject.toml
+.venv/app: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)"
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/dev: .venv/app
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 

@@ -54,7 +54,7 @@ class Baseline(Protocol):
 
 
 @dataclass(frozen=True)
-class Method:
+class Kind:
     """How a baseline is fitted, and what it needs."""
 
     title: str  # for tables
@@ -318,10 +318,10 @@ def centred_embeddings(preferences: PreferenceSet, positions: Ints) -> Doubles:
     return centred
 
 
-BASELINES: dict[str, Method] = {
-    "uniform": Method("Uniform", pools_answers=False, fit=lambda train: Uniform()),
-    "consensus": Method("Consensus", pools_answers=True, fit=Consensus),
-    "weighted-consensus": Method("Weighted consensus", pools_answers=True, fit=WeightedConsensus),
-    "low-rank": Method("Low rank", pools_answers=True, fit=LowRank),
-    "ridge": Method("Ridge", pools_answers=False, fit=lambda train: Ridge()),
+BASELINES: dict[str, Kind] = {
+    "uniform": Kind("Uniform", pools_answers=False, fit=lambda train: Uniform()),
+    "consensus": Kind("Consensus", pools_answers=True, fit=Consensus),
+    "weighted-consensus": Kind("Weighted consensus", pools_answers=True, fit=WeightedConsensus),
+    "low-rank": Kind("Low rank", pools_answers=True, fit=LowRank),
+    "ridge": Kind("Ridge", pools_answers=False, fit=lambda train: Ridge()),
 }

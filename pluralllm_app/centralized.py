@@ -3,7 +3,7 @@
 Centralized GPO takes the same tasks, loss and optimiser as a client, each step on a batch with one
 draw of `tasks-per-step` tasks from every train group. What a budget gives it:
 
-paper          100 steps, as published (arXiv 2503.09925): a sixth of a federated client's
+paper          100 steps, as published (arXiv 2503.09925), where a federated client takes 600
 equal-steps    as many optimiser steps as a federated client takes in all its rounds
 equal-tasks    as many tasks in all as the federated run trains on
 converged      constant learning rate until the train groups' held-out score stops rising;
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.evaluation import GroupEvaluation, score_group, summarise_groups
+from pluralllm_app.evaluation import GroupEvaluation, score_group, selection_score, summarise_groups
 from pluralllm_app.gpo import GPO, flatten_weights, get_weights, set_weights
 from pluralllm_app.metrics import GroupScores
 from pluralllm_app.optimizers import OptimizerState, make_optimizer
@@ -49,7 +50,7 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Pool:
+class PooledSurvey:
     """A survey whose groups lie in one place."""
 
     preferences: Mapping[str, PreferenceSet]
@@ -57,7 +58,7 @@ class Pool:
     metric: str
 
     @classmethod
-    def of(cls, survey: PreparedSurvey) -> "Pool":
+    def of(cls, survey: PreparedSurvey) -> "PooledSurvey":
         """Read every group of a survey."""
         preferences = {group.name: survey.preferences(group.name) for group in survey.groups}
         return cls(preferences, {group.name: group.role for group in survey.groups}, survey.metric)
@@ -122,7 +123,7 @@ def train_centralized(
         progress: called with each line of rounds.jsonl.
     """
     with recorded_run(settings.path("out"), f"centralized-{budget}", config) as record:
-        pool = Pool.of(survey)
+        pool = PooledSurvey.of(survey)
         pool.record(survey, record)
         steps = budget_steps(budget, settings, len(pool.of_role("train")))
         torch.set_num_threads(settings.training.client_threads)
@@ -136,19 +137,22 @@ def train_centralized(
             start = time.perf_counter()
             entry: Entry = {"round": number, "train": train() if number else None}
             entry |= {"evaluation": None, "failures": []}
+            check_finite(train.weights, settings)
             if train.left == 0 or number % settings.evaluation.evaluate_every == 0:
                 set_weights(model, train.weights)
                 evaluations = {name: pool.score(model, name, settings) for name in pool.roles}
                 summary = summarise_groups(evaluations, pool.roles, settings.split)
                 entry["evaluation"] = summary
                 record.keep_best(number, summary, pool.roles, model)
-                scores.append(summary["roles"]["train"]["mean"])
+                scores.append(selection_score(summary["roles"]["train"]))
             entry["seconds"] = round(time.perf_counter() - start, 3)
             record.append_round(entry)
             progress(entry)
             waited = len(scores) - 1 - int(np.argmax(scores))
-            if train.left == 0 or (budget == "converged" and waited >= PATIENCE):
+            converged = budget == "converged" and waited >= PATIENCE
+            if train.left == 0 or converged:
                 break
+        record.update(ended_by="score" if converged else "budget")
         set_weights(model, train.weights)
         record.save_model("model", model)
 
@@ -157,7 +161,7 @@ class _Trainer:
     """Takes a round's steps at each call; a batch has tasks of every train group."""
 
     def __init__(
-        self, model: GPO, pool: Pool, settings: Settings, steps: int, *, constant: bool
+        self, model: GPO, pool: PooledSurvey, settings: Settings, steps: int, *, constant: bool
     ) -> None:
         self._model, self._training = model, settings.training
         self._batches = _batches(pool, settings, next(model.parameters()).device)
@@ -176,6 +180,7 @@ class _Trainer:
 
     def __call__(self) -> dict[str, Any]:
         """Take the next steps; returns the train part of a round's entry."""
+        start = time.perf_counter()
         size = self._training.local_steps
         rates, self._rates = self._rates[:size], self._rates[size:]
         batches = list(islice(self._batches, len(rates)))
@@ -183,10 +188,11 @@ class _Trainer:
             self._model, self.weights, self._optimizer, batches, rates, self._training.clip_norm
         )
         tasks = sum(len(batch) for batch in batches)
-        return {"loss": statistics.loss, "steps": len(rates), "tasks": tasks}
+        seconds = round(time.perf_counter() - start, 3)
+        return {"loss": statistics.loss, "steps": len(rates), "tasks": tasks, "seconds": seconds}
 
 
-def _batches(pool: Pool, settings: Settings, device: torch.device) -> Iterator[list[Task]]:
+def _batches(pool: PooledSurvey, settings: Settings, device: torch.device) -> Iterator[list[Task]]:
     """One draw of `tasks-per-step` tasks from every train group, again and again."""
     groups = [pool.preferences[name] for name in pool.of_role("train")]
     positions = [split_questions(group, "train", settings.split).train for group in groups]
@@ -200,19 +206,29 @@ def _batches(pool: Pool, settings: Settings, device: torch.device) -> Iterator[l
         ]
 
 
+def check_finite(weights: Tensor, settings: Settings) -> None:
+    """Refuse weights that have diverged; raises UserError with the remedy."""
+    if not bool(weights.isfinite().all()):
+        raise UserError(
+            "the weights are no longer finite: lower learning-rate = "
+            f"{settings.training.learning_rate:g}, or set clip-norm"
+        )
+
+
 def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
     """Train each train group alone on the tasks it has in a federated run of the same settings.
 
     The record has one evaluation: a train group is scored by its own predictor, an evaluation
-    group by those of all train groups, averaged.
+    group by those of all train groups, averaged. A group that no round draws stays untrained.
     """
     with recorded_run(settings.path("out"), "local-only", config) as record:
         start = time.perf_counter()
-        pool = Pool.of(survey)
+        pool = PooledSurvey.of(survey)
         pool.record(survey, record)
         torch.set_num_threads(settings.training.client_threads)
         train, rounds = pool.of_role("train"), settings.federation.rounds
         chosen = [chosen_groups(train, settings, number) for number in range(1, rounds + 1)]
+        most = max(sum(name in groups for groups in chosen) for name in train)
         own: dict[str, GroupEvaluation] = {}
         on_others: dict[str, list[GroupEvaluation]] = {n: [] for n in pool.of_role("evaluation")}
         losses, tasks = [], 0
@@ -232,17 +248,20 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
                 )
                 losses.append(statistics.loss)
                 tasks += tasks_per_round(settings.training)
+            check_finite(get_weights(model), settings)
             own[name] = pool.score(model, name, settings)
             for other, evaluations in on_others.items():
                 evaluations.append(pool.score(model, other, settings))
+        seconds = round(time.perf_counter() - start, 3)
         scored = own | {name: _mean(evaluations) for name, evaluations in on_others.items()}
         record.append_round(
             {
                 "round": rounds,
                 "train": {
                     "loss": float(np.mean(losses)),
-                    "steps": rounds * settings.training.local_steps,
+                    "steps": most * settings.training.local_steps,
                     "tasks": tasks,
+                    "seconds": seconds,
                 },
                 "evaluation": summarise_groups(scored, pool.roles, settings.split),
                 "failures": [],

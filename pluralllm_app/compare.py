@@ -18,9 +18,9 @@ from pluralllm_app.comparison import (
     Cell,
     check_methods,
     default_jobs,
+    locked,
     open_comparison,
     run_cells,
-    write_comparison,
 )
 from pluralllm_app.errors import UserError
 from pluralllm_app.run import HEADER, check_run, demo_survey, read_run_config, round_row
@@ -34,7 +34,6 @@ from pluralllm_app.summary import (
     Interval,
     MethodResult,
     Run,
-    read_comparison,
 )
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -57,22 +56,23 @@ def compare(
         UserError: anything the user can mend; what is finished stays and is not run again.
     """
     check_methods(methods)
-    run_config, settings, prepared = _prepared(survey, config, overrides, console)
-    if out is None:
-        out = Path("runs", f"compare-{prepared.path.name}").resolve()
+    run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
+    default = Path("runs", f"compare-{prepared.path.name}").resolve()
+    out = Path(str(run_config["out"] or default))
     check_run(settings, None)
-    cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
-    left = [cell for cell in cells if not cell.finished]
-    jobs = min(jobs or default_jobs(settings), len(left) or 1)
-    if done := len(cells) - len(left):
-        console.print(f"{done} of {len(cells)} runs are finished already.")
-    errors = _run(left, jobs, console) if left else {}
-    print_comparison(Comparison.read(out), console)
+    with locked(out):
+        cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
+        left = [cell for cell in cells if not cell.finished]
+        jobs = min(jobs or default_jobs(settings), len(left) or 1)
+        if done := len(cells) - len(left):
+            console.print(f"{done} of {len(cells)} runs are finished already.")
+        errors = _run(left, jobs, console) if left else {}
+        comparison = Comparison.read(out)
+        _write_scores(comparison, out / "scores.csv")
+    print_comparison(comparison, console)
     if errors:
         lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
         raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
-    _write_scores(Comparison.read(out), out / "scores.csv")
-    write_comparison(out, read_comparison(out) | {"finished": f"{datetime.now():%Y-%m-%d %H:%M}"})
     for line in (
         f"Comparison: {out}, every score in its scores.csv",
         f"Next, see it in a browser: pluralllm report {shlex.quote(str(out))}",
@@ -89,14 +89,13 @@ def centralized(
     console: Console,
 ) -> None:
     """Train on all groups in one place, show each evaluation, and name the run directory."""
-    run_config, settings, prepared = _prepared(survey, config, overrides, console)
+    run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     train_groups = sum(group.role == "train" for group in prepared.groups)
     steps = budget_steps(budget, settings, train_groups)
-    if out is None:
+    if not run_config["out"]:
         name = f"{datetime.now():%Y%m%d-%H%M%S}-centralized-{budget}-seed{run_config['seed']}"
-        out = Path("runs", name)
-    out = out.expanduser().resolve()
-    run_config["out"] = str(out)
+        run_config["out"] = str(Path("runs", name).resolve())
+    out = Path(str(run_config["out"]))
     settings = Settings.from_config(run_config)
     check_run(settings, None)
     rounds = -(-steps // settings.training.local_steps)
@@ -123,9 +122,13 @@ def centralized(
 
 
 def _prepared(
-    survey: Path | None, config: Path | None, overrides: list[str], console: Console
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    console: Console,
 ) -> tuple[dict[str, Scalar], Settings, PreparedSurvey]:
-    run_config = read_run_config(survey, config, overrides, None)
+    run_config = read_run_config(survey, config, overrides, out)
     if not run_config["survey"]:
         run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
@@ -202,8 +205,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
     console.print(
+        f"Intervals: {DEFINITIONS['interval']}.\n"
         f"90 %, 95 %: {DEFINITIONS['gain']}.\nLoss: {DEFINITIONS['loss']}.\n"
-        "Each: rounds / steps one after another / tasks / seconds in one process here.",
+        "Each: rounds / steps one after another / tasks / seconds.\n"
+        f"Seconds: {DEFINITIONS['seconds']}.",
         highlight=False,
         markup=False,
     )
@@ -231,7 +236,10 @@ def _fairness(comparison: Comparison) -> Table:
     table.add_column("FI per question", justify="right")
     for method in comparison.methods:
         keys = ("worst", "gap", "cov", "fi", "fi_per_question")
-        table.add_row(_title(method), *(_cell(method.score("evaluation", key)) for key in keys))
+        table.add_row(
+            _title(method),
+            *(_cell(method.score("evaluation", key)) for key in keys),
+        )
     return table
 
 
@@ -241,7 +249,10 @@ def _quadrants(comparison: Comparison) -> Table:
     table.add_column("reserved", justify="right")
     for method in comparison.methods:
         cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
-        table.add_row(_title(method), *(_cell(method.score(*cell)) for cell in cells))
+        table.add_row(
+            _title(method),
+            *(_cell(method.score(*cell)) for cell in cells),
+        )
     return table
 
 
@@ -264,9 +275,15 @@ def _cell(interval: Interval | None, sign: str = "") -> str:
 
 
 def _title(method: MethodResult) -> str:
-    if method.same_as is None:
-        return method.title
-    return f"{method.title} (the same as {METHODS[method.same_as].title})"
+    notes = []
+    if method.same_as is not None:
+        notes.append(f"the same as {METHODS[method.same_as].title}")
+    if len(method.runs) != method.seeds:
+        notes.append(f"{len(method.runs)} of {method.seeds} seeds")
+    cut = sum(run.record.get("ended_by") == "budget" for run in method.runs)
+    if method.name == "centralized-converged" and cut:
+        notes.append(f"{cut} cut off")
+    return method.title + (f" ({', '.join(notes)})" if notes else "")
 
 
 def format_interval(interval: Interval | None) -> str:
@@ -283,7 +300,7 @@ def _costs(comparison: Comparison) -> Table:
         "To reach (mean over seeds)", "90 % of gain", "95 %", "loss of centralized", "whole run"
     )
     for method in comparison.methods:
-        if any(run.losses() for run in method.runs) and method.same_as is None:
+        if any(len(run.rounds) > 1 for run in method.runs) and method.same_as is None:
             table.add_row(
                 method.title,
                 *(format_cost([run.cost_of_gain(share) for run in method.runs]) for share in GAINS),

@@ -8,28 +8,30 @@ The cells run side by side, each in one process; a federated cell is the whole f
 process, message by message, and gives the same weights as `pluralllm run`.
 """
 
+import fcntl
+import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
+from pluralllm_app import __version__
 from pluralllm_app.baselines import BASELINES, TrainAnswers
 from pluralllm_app.centralized import (
     BUDGETS,
-    Pool,
+    PooledSurvey,
     budget_steps,
     train_alone,
     train_centralized,
@@ -43,7 +45,13 @@ from pluralllm_app.evaluation import (
 )
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import split_questions
-from pluralllm_app.record import describe_machine, read_run, recorded_run, write_atomically
+from pluralllm_app.record import (
+    close_unfinished,
+    describe_machine,
+    read_run,
+    recorded_run,
+    write_atomically,
+)
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import read_comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -51,6 +59,11 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 Config = Mapping[str, Scalar]
 
 SCHEMA_VERSION = 1
+# Settings that change no result.
+NO_RESULT = (
+    *("survey", "out", "tracker", "checkpoint-every"),
+    *("expected-nodes", "start-timeout", "round-timeout"),
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,9 @@ METHODS: dict[str, Method] = {
     "local-only": Method("GPO of one group alone", pools_answers=False),
     **{name: Method(own.title, own.pools_answers) for name, own in BASELINES.items()},
 }
+
+
+LONGEST_FIRST = ["centralized-converged", *(name for name in METHODS if name[-9:] != "converged")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,47 +130,52 @@ def same_budgets(settings: Settings, train_groups: int) -> dict[str, str]:
 def open_comparison(
     out: Path, config: Config, survey: PreparedSurvey, seeds: int, methods: Sequence[str]
 ) -> list[Cell]:
-    """Begin or continue the comparison in `out`; returns all its cells, longest first.
+    """Begin or continue the comparison in `out`; returns the cells asked for, longest first.
+
+    Under seed s + i, with s the settings' own, contexts and held-out questions are drawn from
+    evaluation-seed + i, for all methods alike.
 
     Raises:
-        UserError: `out` holds something else, or a comparison of another survey, other settings or
-            another version of the app.
+        UserError: `out` holds something else, or a comparison of other groups, answers, settings
+            or another version of the app.
     """
     settings = Settings.from_config(config)
-    train_groups = sum(group.role == "train" for group in survey.groups)
-    same = same_budgets(settings, train_groups)
+    same = same_budgets(settings, sum(group.role == "train" for group in survey.groups))
     identity = {
         "schema": SCHEMA_VERSION,
-        "fingerprint": survey.fingerprint,
-        "settings": {key: value for key, value in config.items() if key not in ("out", "survey")},
+        "version": __version__,
+        "survey": _digest(survey),
+        "settings": {key: value for key, value in config.items() if key not in NO_RESULT},
     }
     found = read_comparison(out)
     if found:
-        _check_same(out, found, identity)
-    elif out.exists() and any(out.iterdir()):
+        _check_same(out, found["identity"], identity)
+    elif out.exists() and any(file.name != ".lock" for file in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no comparison: give another --out")
     first_seed, first_contexts = int(config["seed"]), int(config["evaluation-seed"])
-    all_seeds = sorted({*found.get("seeds", []), *range(first_seed, first_seed + seeds)})
-    all_methods = [name for name in METHODS if name in {*found.get("methods", {}), *methods}]
-    out.mkdir(parents=True, exist_ok=True)
+    asked_seeds = range(first_seed, first_seed + seeds)
+    asked = {*methods, *(same[name] for name in methods if name in same)}
+    known = {*found.get("methods", {}), *asked}
     write_comparison(
         out,
-        found
-        | identity
-        | {
+        {
+            "identity": identity,
             "survey": {"name": survey.name, "path": str(survey.path), "groups": len(survey.groups)},
-            "seeds": all_seeds,
+            "settings": dict(config),
+            "seeds": sorted({*found.get("seeds", []), *asked_seeds}),
             "methods": {
                 name: {
-                    "title": METHODS[name].title,
-                    "pools_answers": METHODS[name].pools_answers,
+                    "title": method.title,
+                    "pools_answers": method.pools_answers,
                     "same_as": same.get(name),
                 }
-                for name in all_methods
+                for name, method in METHODS.items()
+                if name in known
             },
         }
         | describe_machine(),
     )
+    ordered = sorted(asked - set(same), key=LONGEST_FIRST.index)
     return [
         Cell(
             method,
@@ -166,20 +187,29 @@ def open_comparison(
                 "out": str(out / "cells" / method / f"seed-{seed}"),
             },
         )
-        for method in all_methods
-        if method not in same
-        for seed in all_seeds
+        for seed in asked_seeds
+        for method in ordered
     ]
+
+
+def _digest(survey: PreparedSurvey) -> str:
+    """Hash of questions, embeddings, and every group's name, role and answers."""
+    digest = hashlib.sha256(survey.fingerprint.encode())
+    for group in survey.groups:
+        digest.update(json.dumps([group.name, group.role]).encode())
+        digest.update((survey.path / group.file).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def write_comparison(out: Path, content: Mapping[str, Any]) -> None:
     """Write comparison.json."""
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "comparison.json", json.dumps(content, indent=2))
 
 
 def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     remedy = "give another --out, or remove it"
-    for key, what in (("schema", "format"), ("fingerprint", "survey")):
+    for key, what in (("schema", "format"), ("version", "version"), ("survey", "survey")):
         if found.get(key) != identity[key]:
             raise UserError(
                 f"{out} compares another {what} ({found.get(key)}, now {identity[key]}): {remedy}"
@@ -222,7 +252,7 @@ def score_baseline(name: str, survey: PreparedSurvey, settings: Settings, config
     """
     with recorded_run(settings.path("out"), name, config) as record:
         start = time.perf_counter()
-        pool = Pool.of(survey)
+        pool = PooledSurvey.of(survey)
         pool.record(survey, record)
         answers = [
             TrainAnswers(group, split_questions(group, "train", settings.split).train)
@@ -248,8 +278,30 @@ def score_baseline(name: str, survey: PreparedSurvey, settings: Settings, config
 
 
 def default_jobs(settings: Settings) -> int:
-    """How many cells to run side by side: the CPUs over the threads of each."""
-    return max(1, (os.cpu_count() or 1) // settings.training.client_threads)
+    """How many cells to run side by side: the CPUs over the threads of each, two to a GPU."""
+    jobs = max(1, (os.cpu_count() or 1) // settings.training.client_threads)
+    gpus = 0 if settings.training.device == "cpu" else torch.cuda.device_count()
+    return min(jobs, 2 * gpus) if gpus else jobs
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other comparisons out of the directory `out` for the block.
+
+    Raises:
+        UserError: another one is at work there, or it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write the comparison {out}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another comparison is at work in {out}: wait for it") from None
+        yield
 
 
 def run_cells(
@@ -257,52 +309,103 @@ def run_cells(
 ) -> dict[Cell, str]:
     """Run cells in `jobs` processes; returns the errors of those that failed.
 
+    No process is left, whatever happens; what was running then is recorded as stopped.
+
     Args:
         watch: called twice a second with the cells that are running and the number that is done.
     """
     errors: dict[Cell, str] = {}
-    with _processes(jobs) as executor:
-        futures = {executor.submit(run_cell, cell): cell for cell in cells}
-        while True:
-            done = [future for future in futures if future.done()]
-            running = [cell for future, cell in futures.items() if _started(future, cell)]
-            watch(running, len(done))
-            if len(done) == len(futures):
-                break
-            time.sleep(0.5)
-    for future, cell in futures.items():
-        if error := future.exception():
-            lost = isinstance(error, BrokenProcessPool)
-            errors[cell] = "its process was killed: use fewer --jobs" if lost else str(error)
+    waiting = list(cells)
+    workers = [_Worker(number) for number in range(min(jobs, len(cells)))]
+    try:
+        while waiting or any(worker.cell for worker in workers):
+            for worker in workers:
+                if worker.cell is None and waiting:
+                    worker.begin(waiting.pop(0))
+            for worker in workers:
+                if worker.cell and (error := worker.ended()) is not None:
+                    if error:
+                        errors[worker.cell] = error
+                    worker.cell = None
+            running = [worker.cell for worker in workers if worker.cell]
+            watch(running, len(cells) - len(waiting) - len(running))
+            wait([worker.connection for worker in workers], timeout=0.5)
+    finally:
+        for worker in workers:
+            worker.kill()
+            if worker.cell:
+                close_unfinished(worker.cell.path, "stopped", "interrupted")
     return errors
 
 
-def _started(future: Future[None], cell: Cell) -> bool:
-    # The executor calls what waits in its queue to a worker running already.
-    return not future.done() and cell.path.exists()
+class _Worker:
+    """A process that runs one cell after another, and is replaced if it is killed."""
+
+    cell: Cell | None = None
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, self._number), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def begin(self, cell: Cell) -> None:
+        """Run a cell."""
+        self.cell = cell
+        self.connection.send(cell)
+
+    def ended(self) -> str | None:
+        """None while the cell runs; then "", or why it failed."""
+        if not self.connection.poll():
+            return None
+        try:
+            error: str = self.connection.recv()
+        except EOFError:
+            assert self.cell is not None
+            close_unfinished(self.cell.path, "failed", "its process was killed")
+            self.kill()
+            self._start()
+            return "its process was killed, perhaps out of memory: use fewer --jobs"
+        return error
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
 
 
-@contextmanager
-def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that take turns at the GPUs, and are gone after the block."""
-    context = multiprocessing.get_context("spawn")
-    numbers: Queue[int] = context.Queue()
-    for number in range(jobs):
-        numbers.put(number)
-    executor = ProcessPoolExecutor(
-        jobs, context, initializer=_choose_gpu, initargs=(numbers, torch.cuda.device_count())
-    )
-    try:
-        yield executor
-    except BaseException:
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
+def _work(connection: "Connection[str, Cell]", number: int) -> None:
+    """What a worker does: run the cells it is sent, and say why one failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to act on
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    if gpus := torch.cuda.device_count():  # CUDA is not in use yet, so the choice still counts
+        os.environ["CUDA_VISIBLE_DEVICES"] = choose_gpu(number, gpus)
+    while True:
+        cell = connection.recv()
+        try:
+            run_cell(cell)
+        except UserError as error:
+            connection.send(str(error))
+        except Exception as error:
+            connection.send(f"{type(error).__name__}: {error}")
+        else:
+            connection.send("")
 
 
-def _choose_gpu(numbers: "Queue[int]", gpus: int) -> None:
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(numbers.get() % gpus)
+def choose_gpu(number: int, gpus: int) -> str:
+    """The GPU of a worker: they take turns at those that this process may see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    return visible.split(",")[number % gpus]
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

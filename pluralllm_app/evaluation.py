@@ -1,5 +1,6 @@
 """Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ def check_size(
             raise FederationError(
                 f"group {group!r} has {questions} questions, {pool} of them not reserved; "
                 f"evaluation-context = {context} needs at least {context + 1}, {context} of them "
-                "not reserved: lower it or leave the group out"
+                "not reserved: lower it or reserved-fraction, or leave the group out"
             )
         return
     needed = max(context, training.context_min + training.target_min)
@@ -55,7 +56,7 @@ def check_size(
             f"group {group!r} has {pool} train questions of {questions}; evaluation-context = "
             f"{context} and context-min + target-min = "
             f"{training.context_min + training.target_min} need at least {needed}: lower them "
-            "or leave the group out"
+            "or reserved-fraction, or leave the group out"
         )
 
 
@@ -157,6 +158,12 @@ def summarise_groups(
         for name, evaluation in evaluations.items()
     }
     return {"roles": summaries, "groups": groups}
+
+
+def selection_score(train: Mapping[str, Any]) -> float:
+    """What weights are chosen by, of a summary of the train groups: never by reserved questions."""
+    score: float | None = train.get("mean_seen", train["mean"])
+    return -math.inf if score is None else score
 
 
 def _by_reservation(groups: list[GroupScores], split: SplitSettings) -> dict[str, float | None]:

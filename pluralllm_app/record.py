@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from pluralllm_app import __version__
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.evaluation import selection_score
 from pluralllm_app.gpo import GPO
 from pluralllm_app.settings import Scalar
 from pluralllm_app.tracker import Tracker, open_tracker, round_values
@@ -62,10 +63,18 @@ class RunRecord:
         self._tracker = tracker
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Write the outcome of the run."""
+        """Write the outcome of the run, which ends it: nothing happens afterwards."""
+        self._tell_tracker(lambda tracker: tracker.finish(completed=status == "completed"))
         self.update(status=status, error=error, finished=_now())
+
+    def _tell_tracker(self, tell: Callable[[Tracker], None]) -> None:
+        # The record is here; a tracker that fails must not cost the run.
         if self._tracker:
-            self._tracker.finish(completed=status == "completed")
+            try:
+                tell(self._tracker)
+            except Exception as error:
+                self._tracker = None
+                self.update(tracker_error=describe_error(error))
 
     def describe(self, survey: Any, roster: list[dict[str, Any]]) -> None:
         """Write which survey and groups (group, role, questions) the run has.
@@ -81,11 +90,10 @@ class RunRecord:
     def append_round(self, entry: Mapping[str, Any]) -> None:
         """Append one round to rounds.jsonl."""
         with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        if self._tracker:
-            self._tracker.log(entry["round"], round_values(entry))
+        self._tell_tracker(lambda tracker: tracker.log(entry["round"], round_values(entry)))
 
     def save_model(self, name: str, model: GPO) -> None:
         """Write `model` as directory `name`, replacing an older one."""
@@ -113,8 +121,8 @@ class RunRecord:
         # A mean over some of the groups does not compare with a mean over all of them.
         if train is None or train["groups"] < list(roles.values()).count("train"):
             return
-        if train["mean"] > self._best_score:
-            self._best_score = train["mean"]
+        if (score := selection_score(train)) > self._best_score:
+            self._best_score = score
             self.save_model("best", model)
             self.update(best_round=number, best_score=self._best_score)
 
@@ -137,23 +145,41 @@ def recorded_run(path: Path, method: str, config: Mapping[str, Scalar]) -> Itera
         **describe_machine(),
     )
     try:
-        if tracker := open_tracker(str(config["tracker"]), path, config):
+        name = f"{method}-seed{config['seed']}"
+        if tracker := open_tracker(str(config["tracker"]), path, name, config):
             record.track(tracker)
         yield record
     except KeyboardInterrupt:
         record.finish("stopped", "interrupted")
         raise
     except BaseException as error:
-        record.finish("failed", f"{error}" or type(error).__name__)
+        record.finish("failed", describe_error(error))
         raise
     record.finish("completed")
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """What run.json of a run directory says; {} where there is none yet."""
-    file = path / "run.json"
-    run: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    return run
+    """What run.json of a run directory says; {} where there is none yet.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_json(path / "run.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file that holds a JSON object; {} where there is none.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it holds no object")
+    return content
 
 
 def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:
@@ -173,6 +199,11 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def describe_error(error: BaseException) -> str:
+    """The message of an error of ours; of any other, its kind as well."""
+    return f"{error}" if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def describe_machine() -> dict[str, Any]:

@@ -52,6 +52,9 @@ def run(
         UserError: anything the user can mend; the run directory, if it was begun, says so too.
     """
     run_config = read_run_config(survey, config, overrides, out)
+    if not run_config["out"]:
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{run_config['seed']}"
+        run_config["out"] = str(Path("runs", name).resolve())
     if not run_config["survey"]:
         run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
@@ -87,11 +90,10 @@ def read_run_config(
     given = (flatten(read_toml(config)) if config else {}) | parse_overrides(overrides)
     check_names(defaults | given, defaults)
     merged = defaults | given
-    default_out = Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-seed{merged['seed']}")
     for key, path in (("survey", survey), ("out", out)):
         if path is not None:
             merged[key] = str(path)
-    merged["out"] = str(merged["out"] or os.environ.get("PLURALLLM_OUT") or default_out)
+    merged["out"] = str(merged["out"] or os.environ.get("PLURALLLM_OUT", ""))
     merged["survey"] = str(merged["survey"] or os.environ.get("PLURALLLM_SURVEY", ""))
     for key in ("survey", "out"):
         if merged[key]:

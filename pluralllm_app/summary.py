@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.record import read_run
+from pluralllm_app.record import read_json, read_run
 from pluralllm_app.seeding import generator
 
 ROLES = ("evaluation", "train")
@@ -25,7 +25,11 @@ DEFINITIONS = {
     "gain": "first evaluated round whose mean alignment of the groups never trained on has made "
     "the given share of the way from the untrained score to the last one",
     "loss": f"first round whose training loss, averaged over {LOSS_WINDOW} rounds, is at or below "
-    "the last one of centralized training with the published budget, averaged likewise",
+    "the last one of centralized training with the published budget, averaged likewise; a "
+    "federated loss is that of the clients' own weights while they train, not of the average",
+    "seconds": "of training, without evaluations, as the runs took them side by side",
+    "interval": "95 % percentile bootstrap over the seeds, the groups taken as given; with 5 seeds "
+    "such intervals cover the mean in about 85 % of cases, with 2 in about half",
 }
 
 
@@ -33,7 +37,7 @@ DEFINITIONS = {
 class Interval:
     """A mean over seeds with the 95 % interval of a percentile bootstrap over the seeds.
 
-    `low` and `high` are None where there is one seed only.
+    `low` and `high` are None where there is one seed only. See DEFINITIONS["interval"].
     """
 
     mean: float
@@ -58,7 +62,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took to get to a round: that many rounds, optimiser steps, tasks, seconds."""
+    """What it took to get to a round: rounds, optimiser steps, tasks, seconds of training."""
 
     rounds: int
     steps: int
@@ -140,6 +144,8 @@ class Run:
             (self.rounds[index]["evaluation"]["roles"]["evaluation"], self.costs[index])
             for index in self.evaluated
         ]
+        if self.method == "centralized-converged":  # what counts as its result ends there
+            points = [point for point in points if point[1].rounds <= self.record["best_round"]]
         scores = [(summary["mean"], cost) for summary, cost in points if summary]
         if len(scores) < 2 or scores[-1][0] <= scores[0][0]:
             return None
@@ -147,7 +153,7 @@ class Run:
         return next(cost for score, cost in scores if score >= goal)
 
     def losses(self) -> list[tuple[float, Cost]]:
-        """Training loss, averaged over the last LOSS_WINDOW rounds, after each trained round."""
+        """Training loss, averaged over LOSS_WINDOW rounds, after each from that number on."""
         trained = [
             (entry["train"]["loss"], cost)
             for entry, cost in zip(self.rounds, self.costs, strict=True)
@@ -155,8 +161,9 @@ class Run:
         ]
         values = [loss for loss, _ in trained]
         return [
-            (float(np.mean(values[max(0, index + 1 - LOSS_WINDOW) : index + 1])), cost)
+            (float(np.mean(values[index + 1 - LOSS_WINDOW : index + 1])), cost)
             for index, (_, cost) in enumerate(trained)
+            if index + 1 >= LOSS_WINDOW
         ]
 
     def cost_of_loss(self, goal: float) -> Cost | None:
@@ -170,7 +177,7 @@ def _costs(rounds: Sequence[Mapping[str, Any]]) -> list[Cost]:
 
     steps = total(lambda entry: entry["train"]["steps"] if entry["train"] else 0)
     tasks = total(lambda entry: entry["train"]["tasks"] if entry["train"] else 0)
-    seconds = total(lambda entry: entry["seconds"])
+    seconds = total(lambda entry: entry["train"]["seconds"] if entry["train"] else 0.0)
     return [
         Cost(entry["round"], int(step), int(task), second)
         for entry, step, task, second in zip(rounds, steps, tasks, seconds, strict=True)
@@ -179,12 +186,7 @@ def _costs(rounds: Sequence[Mapping[str, Any]]) -> list[Cost]:
 
 def read_comparison(out: Path) -> dict[str, Any]:
     """What comparison.json in `out` says; {} where there is none."""
-    file = out / "comparison.json"
-    try:
-        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{file} is not readable: {error}") from error
-    return found
+    return read_json(out / "comparison.json")
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class MethodResult:
     title: str
     pools_answers: bool
     same_as: str | None  # another method that is the same here, and was run in its place
+    seeds: int  # how many it is to have
     runs: Sequence[Run]
 
     def score(self, role: str, key: str) -> Interval | None:
@@ -247,7 +250,12 @@ class Comparison:
             finished = [run for run in runs if run.finished]
             methods.append(
                 MethodResult(
-                    name, method["title"], method["pools_answers"], method["same_as"], finished
+                    name,
+                    method["title"],
+                    method["pools_answers"],
+                    method["same_as"],
+                    len(description["seeds"]),
+                    finished,
                 )
             )
         return cls(path, description, methods)
@@ -259,10 +267,13 @@ class Comparison:
     @property
     def unfinished(self) -> int:
         """How many cells have no finished run."""
-        return sum(len(self.description["seeds"]) - len(method.runs) for method in self.methods)
+        return sum(
+            method.seeds - len(method.runs) for method in self.methods if method.same_as is None
+        )
 
     def loss_goal(self, seed: int) -> float | None:
         """The training loss DEFINITIONS["loss"] asks for, under one seed."""
         published = self.method("centralized-paper")
         runs = [run for run in published.runs if run.seed == seed] if published else []
-        return runs[0].losses()[-1][0] if runs else None
+        losses = runs[0].losses() if runs else []
+        return losses[-1][0] if losses else None

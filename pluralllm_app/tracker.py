@@ -29,7 +29,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `<run directory>/tensorboard`."""
 
-    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, name: str, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(out / "tensorboard"))
@@ -48,14 +48,14 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run called like the run directory, in the project `pluralllm` or $WANDB_PROJECT."""
+    """A run in the project `pluralllm` or $WANDB_PROJECT."""
 
-    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, name: str, config: Mapping[str, Any]) -> None:
         import wandb
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "pluralllm"),
-            name=out.name,
+            name=name,
             dir=out,
             config=dict(config),
         )
@@ -72,18 +72,22 @@ class WeightsAndBiases:
 class MLflow:
     """A run in the experiment `pluralllm`; without $MLFLOW_TRACKING_URI in `<run>/mlflow`."""
 
-    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, name: str, config: Mapping[str, Any]) -> None:
         # Without it MLflow refuses to write files, which needs no database server.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         uri = os.environ.get("MLFLOW_TRACKING_URI", (out / "mlflow").as_uri())
         self._client = MlflowClient(tracking_uri=uri)
-        experiment = self._client.get_experiment_by_name("pluralllm")
-        number = (
-            experiment.experiment_id if experiment else self._client.create_experiment("pluralllm")
-        )
-        self._run = self._client.create_run(number, run_name=out.name).info.run_id
+        try:
+            number = self._client.create_experiment("pluralllm")
+        except MlflowException:  # it is there already
+            experiment = self._client.get_experiment_by_name("pluralllm")
+            if experiment is None:
+                raise
+            number = experiment.experiment_id
+        self._run = self._client.create_run(number, run_name=name).info.run_id
         for key, value in config.items():
             self._client.log_param(self._run, key, value)
 
@@ -113,10 +117,14 @@ def check_tracker(name: str) -> None:
         )
 
 
-def open_tracker(name: str, out: Path, config: Mapping[str, Any]) -> Tracker | None:
-    """Start tracking the run that `out` records; None for `none`."""
-    check_tracker(name)
-    return None if name == "none" else _KINDS[name](out, config)
+def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> Tracker | None:
+    """Start tracking, under `name`, the run that `out` records; None for the kind `none`.
+
+    The paths among the settings stay here: they may name people.
+    """
+    check_tracker(kind)
+    settings = {key: value for key, value in config.items() if key not in ("survey", "out")}
+    return None if kind == "none" else _KINDS[kind](out, name, settings)
 
 
 def round_values(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,9 +17,11 @@ from pluralllm_app.centralized import budget_steps, train_alone, train_centraliz
 from pluralllm_app.errors import UserError
 from pluralllm_app.evaluation import score_group
 from pluralllm_app.gpo import GPO
+from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import initial_model, train_group
+from tests.conftest import make_survey
 
 Config = dict[str, Scalar]
 
@@ -141,3 +146,46 @@ def test_alone_is_a_client_that_never_hears_of_the_others(config: Config) -> Non
         others.append(score("Dogwood", "evaluation"))
     assert groups["Dogwood"]["alignment"] == pytest.approx(np.mean(others), abs=1e-6)
     assert groups["Dogwood"]["loss"] is None
+
+
+@pytest.mark.parametrize("method", ["centralized", "alone"])
+def test_weights_that_diverge_end_the_run(config: Config, method: str) -> None:
+    config |= {"optimizer": "sgd", "learning-rate": 1e30, "clip-norm": 0.0}
+    settings = Settings.from_config(config)
+    survey = PreparedSurvey.open(settings.path("survey"))
+    train = train_alone if method == "alone" else partial(train_centralized, budget="equal-steps")
+    with pytest.raises(UserError, match="no longer finite: lower learning-rate"):
+        train(survey, settings, config)
+    assert json.loads((settings.path("out") / "run.json").read_text())["status"] == "failed"
+
+
+def test_reserved_questions_choose_nothing(config: Config, tmp_path: Path) -> None:
+    config |= {"reserved-fraction": 0.4, "rounds": 6, "learning-rate": 0.05}
+    best = []
+    for name in ("a", "b"):
+        survey = make_survey(tmp_path / name)
+        if name == "b":
+            reverse_reserved_answers(survey, Settings.from_config(config))
+        out = {"survey": str(survey.path), "out": str(tmp_path / f"run-{name}")}
+        record, rounds = run(config | out, "equal-steps")
+        scores = [entry["evaluation"]["roles"]["train"] for entry in rounds]
+        best.append((record["best_round"], [score["mean_seen"] for score in scores]))
+        assert record["best_round"] == int(np.argmax(best[-1][1]))
+    assert best[0] == best[1]
+    assert scores[0]["mean_reserved"] != scores[0]["mean_seen"]
+
+
+def reverse_reserved_answers(survey: PreparedSurvey, settings: Settings) -> None:
+    """Turn the shares of every reserved question around in the train groups' files."""
+    for group in survey.groups:
+        file = survey.path / group.file
+        table = pq.read_table(file)
+        ids = [int(name[1:]) for name in table["question_id"].to_pylist()]
+        mask = reserved_questions(np.array(ids), settings.split)
+        shares = [
+            own[::-1] if turned else own
+            for own, turned in zip(table["shares"].to_pylist(), mask, strict=True)
+        ]
+        column = pa.array(shares, table.schema.field("shares").type)
+        index = table.column_names.index("shares")
+        pq.write_table(table.set_column(index, table.schema.field("shares"), column), file)

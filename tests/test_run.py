@@ -57,7 +57,7 @@ def weights(out: Path) -> bytes:
         (["-c", "roundz=3"], "unknown setting 'roundz': did you mean 'rounds'"),
         (["-c", "rounds=none"], "rounds = 'none' must be a whole number"),
         (["-c", "strategy=fedavgg"], "did you mean 'fedavg'"),
-        (["-c", "evaluation-context=29"], "lower them or leave the group out"),
+        (["-c", "evaluation-context=29"], "or leave the group out"),
         (["-c", "min-train-groups=4"], "too few train groups, 3 of min-train-groups = 4"),
         (["-c", "expected-nodes=6"], "a simulation of this survey has 5 nodes"),
         (["-c", "device=cuda"], "sees no GPU"),

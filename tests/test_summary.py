@@ -25,9 +25,9 @@ def entry(number: int, score: float | None = None, loss: float | None = None) ->
     evaluation = {"roles": {"evaluation": {"mean": score}, "train": None}, "groups": groups}
     return {
         "round": number,
-        "train": None if loss is None else {"loss": loss, "steps": 6, "tasks": 48},
+        "train": None if loss is None else {"loss": loss, "steps": 6, "tasks": 48, "seconds": 2.0},
         "evaluation": None if score is None else evaluation,
-        "seconds": 2.0,
+        "seconds": 9.0,
     }
 
 
@@ -59,10 +59,10 @@ def test_costs_of_gain_and_loss(tmp_path: Path) -> None:
     ]
     run = write_run(tmp_path / "run", rounds)
     # 0.7 -> 0.9: 90 % of the gain is 0.88, reached in round 4; 40 % is 0.78, in round 2.
-    assert run.cost_of_gain(0.9) == Cost(4, 24, 192, 10.0)
-    assert run.cost_of_gain(0.4) == Cost(2, 12, 96, 6.0)
-    assert [loss for loss, _ in run.losses()] == [5, 4.5, 4, 3.5, 3, 2]
-    assert run.cost_of_loss(3.6) == Cost(4, 24, 192, 10.0)
+    assert run.cost_of_gain(0.9) == Cost(4, 24, 192, 8.0)
+    assert run.cost_of_gain(0.4) == Cost(2, 12, 96, 4.0)
+    assert [loss for loss, _ in run.losses()] == [3, 2]  # of rounds 1 to 5, 2 to 6
+    assert run.cost_of_loss(2.5) == Cost(6, 36, 288, 12.0)
     assert run.cost_of_loss(1.9) is None
 
 
@@ -85,6 +85,7 @@ def test_the_result_of_converged_is_its_best(tmp_path: Path) -> None:
     rounds = [entry(0, 0.7), entry(1, 0.9, 1.0), entry(2, 0.8, 0.5)]
     run = write_run(tmp_path / "a", rounds, method="centralized-converged", best_round=1)
     assert run.score("evaluation", "mean") == 0.9
+    assert run.cost_of_gain(0.95) == Cost(1, 6, 48, 2.0)  # what comes after it costs nothing
     assert write_run(tmp_path / "b", rounds).score("evaluation", "mean") == 0.8
     assert run.score("train", "mean") is None
 
@@ -109,5 +110,5 @@ def test_what_is_no_run_and_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no comparison"):
         Comparison.read(tmp_path)
     (tmp_path / "comparison.json").write_text("{")
-    with pytest.raises(UserError, match="not readable"):
+    with pytest.raises(UserError, match="is damaged"):
         Comparison.read(tmp_path)

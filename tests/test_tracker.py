@@ -92,3 +92,40 @@ def test_a_missing_package_is_named_with_the_remedy(
     with pytest.raises(SettingsError, match=rf"pip install -e '\.\[{name}\]'"):
         check_tracker(name)
     check_tracker("none")
+
+
+class Broken:
+    """A tracker whose server is gone."""
+
+    def __init__(self, fails_at: str, path: Path) -> None:
+        self.fails_at, self.path = fails_at, path
+
+    def log(self, round_number: int, values: Any) -> None:
+        if self.fails_at == "log":
+            raise ConnectionError("gone")
+
+    def finish(self, *, completed: bool) -> None:
+        # The command ends the run's processes as soon as run.json has an outcome.
+        assert json.loads((self.path / "run.json").read_text())["status"] == "running"
+        raise ConnectionError("gone")
+
+
+@pytest.mark.parametrize("fails_at", ["log", "finish"])
+def test_a_tracker_that_fails_does_not_cost_the_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    path = Path(str(config["out"]))
+    monkeypatch.setattr(
+        "pluralllm_app.record.open_tracker", lambda *arguments: Broken(fails_at, path)
+    )
+    out, rounds = run(config, "none")
+    record = json.loads((out / "run.json").read_text())
+    assert (record["status"], record["tracker_error"]) == ("completed", "ConnectionError: gone")
+    assert len(rounds) == 3
+
+
+def test_trackers_get_no_paths(config: Config) -> None:
+    out, _ = run(config, "tensorboard")
+    (events,) = (out / "tensorboard").glob("events*")
+    assert b"evaluation-seed" in events.read_bytes()
+    assert str(config["survey"]).encode() not in events.read_bytes()

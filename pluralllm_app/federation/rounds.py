@@ -96,6 +96,7 @@ class Rounds:
         try:
             if train:
                 entry["train"] = self._train(number, failures)
+                entry["train"]["seconds"] = round(time.perf_counter() - start, 3)
             if evaluate:
                 entry["evaluation"] = self._evaluate(number, failures)
         finally:  # a round that ends the run is recorded as well
