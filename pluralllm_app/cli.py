@@ -130,6 +130,46 @@ def centralized_command(
     centralized(survey, config, setting or [], out, budget, Console())
 
 
+@app.command("report")
+def report_command(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Run directories and comparisons.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Page to write; its figures go into a folder beside it.")
+    ] = Path("report.html"),
+    survey: Annotated[
+        Path | None,
+        typer.Option(help="Prepared survey of the runs; default: where they found it."),
+    ] = None,
+    no_answers: Annotated[
+        bool,
+        typer.Option("--no-answers", help="Leave out the groups' answers, to share the page."),
+    ] = False,
+) -> None:
+    """Write runs and comparisons as one HTML page that needs no network, with its figures.
+
+    The page has the table of all methods, training loss, alignment, fairness and costs, and the
+    predicted and true answers of every group to every question that was scored. The figures are
+    also written as PNG and SVG. Unfinished runs are shown as far as they have come.
+
+    Examples:
+
+      pluralllm report runs/compare-demo
+
+      pluralllm report runs/fedavg runs/fedprox --out strategies.html
+
+      pluralllm report runs/compare-globalopinionqa --survey data/globalopinionqa --no-answers
+    """
+    try:
+        from pluralllm_app.report.command import report
+    except ImportError as error:
+        raise UserError(
+            f"the report needs the package {error.name}: run pip install -e '.[report]'"
+        ) from error
+    report(paths, out, survey, not no_answers, Console())
+
+
 def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 

@@ -26,18 +26,13 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.run import HEADER, check_run, demo_survey, read_run_config, round_row
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import (
-    DEFINITIONS,
     ROLES,
     SCORES,
     Comparison,
-    Cost,
     Interval,
-    MethodResult,
-    Run,
 )
 from pluralllm_app.survey.prepared import PreparedSurvey
-
-GAINS = (0.9, 0.95)
+from pluralllm_app.tables import COST_COLUMNS, COST_NOTES, cost_cells, method_title
 
 
 def compare(
@@ -204,14 +199,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if description["settings"]["reserved-fraction"]:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
-    console.print(
-        f"Intervals: {DEFINITIONS['interval']}.\n"
-        f"90 %, 95 %: {DEFINITIONS['gain']}.\nLoss: {DEFINITIONS['loss']}.\n"
-        "Each: rounds / steps one after another / tasks / seconds.\n"
-        f"Seconds: {DEFINITIONS['seconds']}.",
-        highlight=False,
-        markup=False,
-    )
+    console.print("\n".join(COST_NOTES), highlight=False, markup=False)
 
 
 def _alignment(comparison: Comparison) -> Table:
@@ -222,7 +210,7 @@ def _alignment(comparison: Comparison) -> Table:
     for method in comparison.methods:
         less = method.difference(federated, "evaluation", "mean") if federated else None
         table.add_row(
-            _title(method),
+            method_title(method),
             "yes" if method.pools_answers else "no",
             _cell(method.score("evaluation", "mean")),
             _cell(None if method is federated else less, sign="+"),
@@ -237,8 +225,7 @@ def _fairness(comparison: Comparison) -> Table:
     for method in comparison.methods:
         keys = ("worst", "gap", "cov", "fi", "fi_per_question")
         table.add_row(
-            _title(method),
-            *(_cell(method.score("evaluation", key)) for key in keys),
+            method_title(method), *(_cell(method.score("evaluation", key)) for key in keys)
         )
     return table
 
@@ -249,10 +236,7 @@ def _quadrants(comparison: Comparison) -> Table:
     table.add_column("reserved", justify="right")
     for method in comparison.methods:
         cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
-        table.add_row(
-            _title(method),
-            *(_cell(method.score(*cell)) for cell in cells),
-        )
+        table.add_row(method_title(method), *(_cell(method.score(*cell)) for cell in cells))
     return table
 
 
@@ -274,57 +258,9 @@ def _cell(interval: Interval | None, sign: str = "") -> str:
     return f"{mean}\n\\[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
-def _title(method: MethodResult) -> str:
-    notes = []
-    if method.same_as is not None:
-        notes.append(f"the same as {METHODS[method.same_as].title}")
-    if len(method.runs) != method.seeds:
-        notes.append(f"{len(method.runs)} of {method.seeds} seeds")
-    cut = sum(run.record.get("ended_by") == "budget" for run in method.runs)
-    if method.name == "centralized-converged" and cut:
-        notes.append(f"{cut} cut off")
-    return method.title + (f" ({', '.join(notes)})" if notes else "")
-
-
-def format_interval(interval: Interval | None) -> str:
-    """`0.8123 [0.8101, 0.8150]`, without the brackets where there is one seed, or `-`."""
-    if interval is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.mean:.4f}"
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
-
-
 def _costs(comparison: Comparison) -> Table:
-    table = _table(
-        "To reach (mean over seeds)", "90 % of gain", "95 %", "loss of centralized", "whole run"
-    )
+    table = _table("To reach (mean over seeds)", *COST_COLUMNS)
     for method in comparison.methods:
-        if any(len(run.rounds) > 1 for run in method.runs) and method.same_as is None:
-            table.add_row(
-                method.title,
-                *(format_cost([run.cost_of_gain(share) for run in method.runs]) for share in GAINS),
-                format_cost([_cost_of_goal(comparison, run) for run in method.runs]),
-                format_cost([run.costs[-1] for run in method.runs]),
-            )
+        if cells := cost_cells(comparison, method):
+            table.add_row(method.title, *cells)
     return table
-
-
-def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
-    goal = comparison.loss_goal(run.seed)
-    return None if goal is None else run.cost_of_loss(goal)
-
-
-def format_cost(costs: Sequence[Cost | None]) -> str:
-    """`40 / 240 / 1920 / 12 s`, averaged over seeds; `-` where a seed never got there."""
-    known = [cost for cost in costs if cost is not None]
-    if not known or len(known) < len(costs):
-        return "-"
-
-    def mean(values: Sequence[float]) -> str:
-        return f"{sum(values) / len(values):.0f}"
-
-    return (
-        f"{mean([cost.rounds for cost in known])} / {mean([cost.steps for cost in known])} / "
-        f"{mean([cost.tasks for cost in known])} / {mean([cost.seconds for cost in known])} s"
-    )

@@ -160,7 +160,12 @@ def open_comparison(
         out,
         {
             "identity": identity,
-            "survey": {"name": survey.name, "path": str(survey.path), "groups": len(survey.groups)},
+            "survey": {
+                "name": survey.name,
+                "fingerprint": survey.fingerprint,
+                "path": str(survey.path),
+                "groups": len(survey.groups),
+            },
             "settings": dict(config),
             "seeds": sorted({*found.get("seeds", []), *asked_seeds}),
             "methods": {

@@ -86,7 +86,10 @@ class Run:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        record = read_run(path)
+        try:
+            record = read_run(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path / 'run.json'} is not readable: {error}") from error
         if not record:
             raise UserError(f"{path} is no run directory: it has no run.json")
         file = path / "rounds.jsonl"
@@ -97,7 +100,9 @@ class Run:
                 json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"
             ]
             return cls(path, record, rounds, _costs(rounds))
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise UserError(f"{file} is damaged: it lacks {error}") from error
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{file} is damaged: {error}") from error
 
     @property
@@ -153,7 +158,7 @@ class Run:
         return next(cost for score, cost in scores if score >= goal)
 
     def losses(self) -> list[tuple[float, Cost]]:
-        """Training loss, averaged over LOSS_WINDOW rounds, after each from that number on."""
+        """Training loss after each round that trains, averaged over up to LOSS_WINDOW rounds."""
         trained = [
             (entry["train"]["loss"], cost)
             for entry, cost in zip(self.rounds, self.costs, strict=True)
@@ -161,14 +166,20 @@ class Run:
         ]
         values = [loss for loss, _ in trained]
         return [
-            (float(np.mean(values[index + 1 - LOSS_WINDOW : index + 1])), cost)
+            (float(np.mean(values[max(0, index + 1 - LOSS_WINDOW) : index + 1])), cost)
             for index, (_, cost) in enumerate(trained)
-            if index + 1 >= LOSS_WINDOW
         ]
 
+    @property
+    def final_loss(self) -> float | None:
+        """The training loss of the last LOSS_WINDOW rounds; None where there were fewer."""
+        whole = self.losses()[LOSS_WINDOW - 1 :]
+        return whole[-1][0] if whole else None
+
     def cost_of_loss(self, goal: float) -> Cost | None:
-        """The cost of a training loss of `goal`; None where it was never reached."""
-        return next((cost for loss, cost in self.losses() if loss <= goal), None)
+        """The cost of a training loss of `goal` over LOSS_WINDOW rounds; None if never reached."""
+        whole = self.losses()[LOSS_WINDOW - 1 :]
+        return next((cost for loss, cost in whole if loss <= goal), None)
 
 
 def _costs(rounds: Sequence[Mapping[str, Any]]) -> list[Cost]:
@@ -275,5 +286,4 @@ class Comparison:
         """The training loss DEFINITIONS["loss"] asks for, under one seed."""
         published = self.method("centralized-paper")
         runs = [run for run in published.runs if run.seed == seed] if published else []
-        losses = runs[0].losses() if runs else []
-        return losses[-1][0] if losses else None
+        return runs[0].final_loss if runs else None

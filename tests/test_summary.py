@@ -61,7 +61,9 @@ def test_costs_of_gain_and_loss(tmp_path: Path) -> None:
     # 0.7 -> 0.9: 90 % of the gain is 0.88, reached in round 4; 40 % is 0.78, in round 2.
     assert run.cost_of_gain(0.9) == Cost(4, 24, 192, 8.0)
     assert run.cost_of_gain(0.4) == Cost(2, 12, 96, 4.0)
-    assert [loss for loss, _ in run.losses()] == [3, 2]  # of rounds 1 to 5, 2 to 6
+    assert [loss for loss, _ in run.losses()] == [5, 4.5, 4, 3.5, 3, 2]
+    assert run.final_loss == 2  # of rounds 2 to 6
+    assert run.cost_of_loss(4.5) == Cost(5, 30, 240, 10.0)  # fewer than 5 rounds do not count
     assert run.cost_of_loss(2.5) == Cost(6, 36, 288, 12.0)
     assert run.cost_of_loss(1.9) is None
 

@@ -1,0 +1,1 @@
+"""`pluralllm report`: runs and comparisons as one HTML page and the figures behind it."""

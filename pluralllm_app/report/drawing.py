@@ -1,0 +1,139 @@
+"""Which figures a report has, of which methods, and what is said below each."""
+
+from collections.abc import Sequence
+
+from pluralllm_app.report import figures
+from pluralllm_app.report.figures import Style
+from pluralllm_app.report.page import Chart, Figure
+from pluralllm_app.report.series import Row, fairness_rows, group_rows, loss_rows, score_rows
+from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.summary import LOSS_WINDOW
+
+ROLES = {"evaluation": "groups never trained on", "train": "groups trained on"}
+# Who is drawn at first where many methods would hide each other.
+FIRST = ("federated", "centralized-equal-tasks", "low-rank", "consensus")
+
+
+def draw(sources: Sources, style: Style) -> list[Figure]:
+    """All figures but that of predictions; those there is nothing for have no charts."""
+    methods = [own for own in sources.methods if own.same_as is None and own.result.runs]
+    return [
+        _loss(methods, style),
+        _scores(methods, style),
+        _groups(methods, style),
+        _fairness(methods, style),
+    ]
+
+
+def _loss(methods: Sequence[Method], style: Style) -> Figure:
+    rows = loss_rows(methods)
+    titles = _titles(methods, rows)
+    return Figure(
+        "loss",
+        "Training loss",
+        f"Negative log-likelihood per option, averaged over {LOSS_WINDOW} rounds; it is a density, "
+        f"so it may be negative. {_means(rows)}"
+        "A round of a centralized method is as many optimiser steps as a client takes in one.",
+        "No training loss is recorded: no method here was trained for more than one round.",
+        titles,
+        titles,
+        True,
+        [Chart("loss", "Training loss", figures.loss_chart(rows, titles, style))] if rows else [],
+    )
+
+
+def _scores(methods: Sequence[Method], style: Style) -> Figure:
+    rows = {role: score_rows(methods, role) for role in ROLES}
+    titles = _titles(methods, [row for own in rows.values() for row in own])
+    shown = [own.title for own in methods if own.title in titles and own.kind != "uniform"]
+
+    return Figure(
+        "alignment",
+        "Alignment while training",
+        "Mean over the groups at each evaluation; of train groups only on questions kept from "
+        "training. Horizontal rules: methods without training of a predictor. "
+        f"{_means([row for own in rows.values() for row in own])}",
+        "No run has an evaluation yet.",
+        titles,
+        shown or titles,
+        True,
+        [
+            Chart(
+                f"alignment-{role}",
+                _capital(name),
+                figures.score_chart(rows[role], name, shown or titles, style),
+            )
+            for role, name in ROLES.items()
+            if rows[role]
+        ],
+    )
+
+
+def _groups(methods: Sequence[Method], style: Style) -> Figure:
+    rows = {role: group_rows(methods, role) for role in ROLES}
+    titles = _titles(methods, [row for own in rows.values() for row in own])
+    kinds = {own.title: own.kind for own in methods}
+    shown = [title for title in titles if kinds[title] in FIRST][: len(FIRST)]
+    shown = shown or titles[: len(FIRST)]
+    return Figure(
+        "groups",
+        "Alignment of each group",
+        f"Groups in the order of {titles[0] if titles else 'the first method'}. "
+        f"{_means([row for own in rows.values() for row in own], bars=True)}",
+        "No run has an evaluation yet.",
+        titles,
+        shown,
+        False,
+        [
+            Chart(
+                f"groups-{role}",
+                _capital(name),
+                figures.group_chart(rows[role], name, shown, style),
+            )
+            for role, name in ROLES.items()
+            if rows[role]
+        ],
+    )
+
+
+def _fairness(methods: Sequence[Method], style: Style) -> Figure:
+    rows = fairness_rows(methods)
+    titles = _titles(methods, rows)
+    by_role: dict[str, list[Row]] = {
+        role: [row for row in rows if row["role"] == role] for role in ROLES
+    }
+    return Figure(
+        "fairness",
+        "Fairness index",
+        "FI = 1 / (1 + CoV²). It saturates: even a uniform guess comes near 1, since it is about "
+        "as bad for every group. Read it together with the mean and the worst group of the table. "
+        f"{_means(rows, bars=True)}",
+        "No run has an evaluation yet.",
+        titles,
+        titles,
+        False,
+        [
+            Chart(
+                f"fairness-{role}",
+                _capital(name),
+                figures.fairness_chart(by_role[role], name, titles, style),
+            )
+            for role, name in ROLES.items()
+            if by_role[role]
+        ],
+    )
+
+
+def _titles(methods: Sequence[Method], rows: Sequence[Row]) -> list[str]:
+    drawn = {row["method"] for row in rows}
+    return [own.title for own in methods if own.title in drawn]
+
+
+def _means(rows: Sequence[Row], *, bars: bool = False) -> str:
+    if all(row["low"] is None for row in rows):
+        return ""
+    return f"Mean over the seeds; {'bars' if bars else 'bands'}: 95 % bootstrap interval. "
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,259 @@
+"""The report as one HTML page that fetches nothing.
+
+Every text of the data is untrusted: Jinja escapes what stands in the HTML, `embed` what stands in
+the JSON, and the page's script sets text contents only. The page's Content-Security-Policy lets no
+other script run and nothing be loaded.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import altair
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pluralllm_app import __version__
+from pluralllm_app.report.figures import AXES, Look, Spec, config
+from pluralllm_app.report.predictions import Predictions
+from pluralllm_app.report.sources import Method, Source, Sources
+from pluralllm_app.tables import (
+    COST_COLUMNS,
+    COST_NOTES,
+    Column,
+    cost_cells,
+    format_interval,
+    score_columns,
+)
+
+ASSETS = Path(__file__).parent / "assets"
+# Paths of the legend's shapes around 0, like Vega's symbols of the same names.
+SHAPES = {
+    "circle": "M4,0A4,4,0,1,1,-4,0A4,4,0,1,1,4,0Z",
+    "square": "M-4,-4H4V4H-4Z",
+    "triangle-up": "M0,-4L4.5,4H-4.5Z",
+    "triangle-down": "M0,4L4.5,-4H-4.5Z",
+    "triangle-left": "M-4,0L4,-4.5V4.5Z",
+    "triangle-right": "M4,0L-4,-4.5V4.5Z",
+    "diamond": "M0,-5L5,0L0,5L-5,0Z",
+    "cross": "M-1.5,-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5V-1.5H-1.5Z",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart of a figure."""
+
+    id: str
+    title: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Charts with one legend."""
+
+    id: str
+    title: str
+    caption: str
+    absent: str  # said where there is nothing to draw
+    methods: Sequence[str] = ()
+    shown: Sequence[str] = ()
+    axes: bool = False  # whether its horizontal axis can be any of `figures.AXES`
+    charts: Sequence[Chart] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page says of predictions: them, or why there are none."""
+
+    predictions: Predictions | None
+    chart: Spec | None
+    absent: str | None  # None: left out on purpose
+
+
+def render(
+    sources: Sources, figures: Sequence[Figure], shown: Shown, looks: Mapping[str, Look]
+) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("pluralllm_app.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [_library(), (ASSETS / "page.js").read_text("utf-8")]
+    columns = score_columns(sources.reserved)
+    rows = _score_rows(sources.methods, columns)
+    costs = [(own.title, cells) for own in sources.methods if (cells := _costs(own))]
+    sections = [
+        ("methods", "All methods"),
+        *((own.id, own.title) for own in figures),
+        ("predictions", "True and predicted answers"),
+        ("costs", "What it took"),
+        ("settings", "Settings"),
+    ]
+    if shown.predictions is None and shown.absent is None:
+        sections = [own for own in sections if own[0] != "predictions"]
+    return environment.get_template("page.html").render(
+        title=_name(sources),
+        summary=_summary(sources),
+        made=f"Made {datetime.now():%Y-%m-%d %H:%M} by pluralllm-app {__version__}.",
+        notices=sources.notices,
+        sections=sections,
+        columns=columns,
+        rows=rows,
+        intervals=any(cell["interval"] for row in rows for cell in row["cells"]),
+        figures=figures,
+        no_answers=shown.predictions is None and shown.absent is None,
+        predictions=shown.predictions,
+        no_predictions=shown.absent,
+        costs=costs,
+        cost_columns=COST_COLUMNS,
+        cost_notes=COST_NOTES,
+        sources=[{"name": own.path.name, "facts": _facts(own)} for own in sources.sources],
+        facts=list(_facts(sources.sources[0])),
+        settings=_settings(sources.sources),
+        axes=list(AXES),
+        looks=looks,
+        number={title: index for index, title in enumerate(looks)},
+        shapes=SHAPES,
+        css=Markup((ASSETS / "page.css").read_text("utf-8")),
+        hashes=Markup(" ".join(_hash(script) for script in scripts)),
+        library=Markup(scripts[0]),
+        script=Markup(scripts[1]),
+        data=Markup(embed(_data(figures, shown, looks))),
+    )
+
+
+def embed(content: Any) -> str:
+    """JSON that can stand in a script element: no text in it can end the element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, as vl-convert ships them."""
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    if "</script" in bundle.lower():
+        raise ValueError("the Vega bundle cannot stand in a script element")
+    return bundle
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _data(figures: Sequence[Figure], shown: Shown, looks: Mapping[str, Look]) -> dict[str, Any]:
+    """What the page's script reads."""
+    predicted = shown.predictions
+    own = looks[predicted.method] if predicted else None
+    return {
+        "charts": {chart.id: chart.spec for figure in figures for chart in figure.charts},
+        "axes": AXES,
+        "predictions": predicted and predicted.content | {"chart": shown.chart},
+        "config": {
+            "light": config(looks, dark=False, predicted=own),
+            "dark": config(looks, dark=True, predicted=own),
+        },
+    }
+
+
+def _name(sources: Sources) -> str:
+    name = sources.survey.get("name") or sources.sources[0].path.name
+    return str(name)
+
+
+def _summary(sources: Sources) -> str:
+    roles = [group["role"] for group in sources.roster]
+    groups = (
+        f"{len(roles)} groups: {roles.count('train')} trained on, "
+        f"{roles.count('evaluation')} never trained on"
+        if roles
+        else "groups not known yet"
+    )
+    seeds = f"seed{'s' * (len(sources.seeds) > 1)} {', '.join(map(str, sources.seeds)) or 'none'}"
+    methods = f"{len(sources.methods)} method{'s' * (len(sources.methods) > 1)}"
+    done = sum(run.finished for run in sources.runs)
+    return f"{groups}. {methods}, {seeds}. {done} of {len(sources.runs)} runs finished."
+
+
+def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[dict[str, Any]]:
+    by_column = []
+    for column in columns:
+        scores = [own.result.score(column.role, column.key) for own in methods]
+        means = [f"{score.mean:.4f}" for score in scores if score]
+        choose = min if column.lower_is_better else max
+        best = choose(means, key=float) if len(means) > 1 else None
+        cells = []
+        for score in scores:
+            mean, _, interval = format_interval(score).partition(" ")
+            cells.append({"mean": mean, "interval": interval, "best": mean == best})
+        by_column.append(cells)
+    return [
+        {
+            "title": own.title + ("" if own.finished else " (not finished)"),
+            "look": own.title,
+            "pools": own.result.pools_answers,
+            "cells": [cells[index] for cells in by_column],
+        }
+        for index, own in enumerate(methods)
+    ]
+
+
+def _costs(method: Method) -> list[str] | None:
+    return cost_cells(method.comparison, method.result) if method.finished else None
+
+
+def _facts(source: Source) -> dict[str, str]:
+    """What was run, where and when."""
+    own = source.description
+    runs = [run.record for run in source.runs]
+    started = [record["started"] for record in runs if record.get("started")]
+    finished = [record["finished"] for record in runs if record.get("finished")]
+    survey = own.get("survey") or {}
+    hardware = own.get("hardware") or {}
+    versions = own.get("versions") or {}
+    gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
+    return {
+        "directory": str(source.path),
+        "survey": str(survey.get("name", "not known")),
+        "survey fingerprint": str(survey.get("fingerprint", "")),
+        "status": _status(source),
+        "first run started": min(started, default="-"),
+        "last run finished": max(finished, default="-"),
+        "hardware": f"{hardware.get('processor', '?')}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
+        f"{hardware.get('platform', '?')}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _status(source: Source) -> str:
+    own = source.description
+    if "status" in own:
+        return str(own["status"])
+    cells = len(own["seeds"]) * sum(not method["same_as"] for method in own["methods"].values())
+    return f"{len(source.runs)} of {cells} runs finished"
+
+
+def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
+    """Every setting with its value in each source, and whether these differ; such come first."""
+    names = dict.fromkeys(name for own in sources for name in own.description["settings"])
+    rows = []
+    for name in names:
+        values = [str(own.description["settings"].get(name, "-")) for own in sources]
+        rows.append((name, values, len(set(values)) > 1))
+    return sorted(rows, key=lambda row: not row[2])

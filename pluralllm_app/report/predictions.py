@@ -1,0 +1,163 @@
+"""True and predicted shares of every group the person at the keyboard holds the answers of.
+
+Predictions are those of a run's best model on the context and targets of its first evaluation
+draw. Numbers are thousandths, texts stand once: a page for 14 groups stays small.
+"""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+
+from pluralllm_app.errors import UserError
+from pluralllm_app.evaluation import evaluation_draws
+from pluralllm_app.gpo import GPO
+from pluralllm_app.metrics import alignment
+from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.settings import Settings
+from pluralllm_app.summary import Run
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+HOW_TO = "give the prepared survey that the run was trained on: pluralllm report ... --survey DIR"
+
+
+class NoPredictionsError(UserError):
+    """Why there is nothing to show, and how to get it."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the page shows of a run's predictions."""
+
+    method: str  # title
+    run: Run
+    context: int  # questions of a group whose answers the model is given
+    missing: list[str]  # groups whose answers are not here
+    content: dict[str, Any]  # see `predict`
+
+
+def predict(
+    sources: Sources, survey: Path | None, progress: Callable[[int, int], None]
+) -> Predictions:
+    """Predict for every group with the best model of the first run that has one.
+
+    ``content``: ``questions`` (id, text, options of each that a group has), and ``groups``: name,
+    role, and ``answers``, each [question, true shares, predicted shares, score].
+
+    Args:
+        survey: None: where the run found it.
+        progress: called with groups done and groups in all.
+
+    Raises:
+        NoPredictionsError: no model, or no survey here.
+        UserError: `survey` is not the survey of the run.
+    """
+    method, run = _best_run(sources)
+    prepared = _open_survey(run, survey)
+    settings = Settings.from_config(run.record["settings"])
+    model = _load(run.path / "best")
+    if model.dim_x != prepared.dim:
+        raise NoPredictionsError(f"{run.path / 'best'} is no model for this survey.")
+    here = {own.name for own in prepared.groups if (prepared.path / own.file).exists()}
+    roster = sorted(run.record["roster"], key=lambda own: (own["role"], own["group"]))
+    chosen = [own for own in roster if own["group"] in here]
+    if not chosen:
+        raise NoPredictionsError(f"No group's answers are in {prepared.path}: {HOW_TO}.")
+    groups, used = [], set()
+    for done, own in enumerate(chosen):
+        progress(done, len(chosen))
+        answers = _answers(model, prepared, own["group"], own["role"], settings)
+        used |= {answer[0] for answer in answers}
+        groups.append({"name": own["group"], "role": own["role"], "answers": answers})
+    questions = prepared.questions()
+    place = {question: index for index, question in enumerate(sorted(used))}
+    for group in groups:
+        for answer in group["answers"]:
+            answer[0] = place[answer[0]]
+    content = {
+        "questions": [[questions.ids[i], questions.texts[i], questions.options[i]] for i in place],
+        "groups": groups,
+    }
+    missing = [own["group"] for own in roster if own["group"] not in here]
+    context_size = settings.evaluation.evaluation_context
+    return Predictions(method.title, run, context_size, missing, content)
+
+
+def _best_run(sources: Sources) -> tuple[Method, Run]:
+    for federated in (True, False):
+        for method in sources.methods:
+            for run in method.result.runs:
+                usable = (run.path / "best").is_dir() and run.record.get("roster")
+                if usable and federated == (method.kind == "federated"):
+                    return method, run
+    raise NoPredictionsError("None of these runs has kept a best model yet.")
+
+
+def _open_survey(run: Run, given: Path | None) -> PreparedSurvey:
+    fingerprint = run.record["survey"]["fingerprint"]
+    if given is not None:
+        survey = PreparedSurvey.open(given.expanduser())
+        if survey.fingerprint != fingerprint:
+            raise UserError(
+                f"--survey {given} is another survey than that of {run.path} (fingerprint "
+                f"{survey.fingerprint[:12]}, of the run {fingerprint[:12]})"
+            )
+        return survey
+    recorded = str(run.record["settings"].get("survey", ""))
+    try:
+        survey = PreparedSurvey.open(recorded)
+    except UserError as error:
+        raise NoPredictionsError(
+            f"The survey is not where the run found it ({error}): {HOW_TO}."
+        ) from error
+    if survey.fingerprint != fingerprint:
+        raise NoPredictionsError(
+            f"{recorded} is no longer the survey of the run, its fingerprint differs: {HOW_TO}."
+        )
+    return survey
+
+
+def _load(path: Path) -> GPO:
+    try:
+        with redirect_stdout(None):  # it prints that it loads
+            return GPO.from_pretrained(path).eval()
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise NoPredictionsError(f"The model {path} is damaged: {error}") from error
+
+
+def _answers(
+    model: GPO, survey: PreparedSurvey, group: str, role: str, settings: Settings
+) -> list[list[Any]]:
+    preferences = survey.preferences(group)
+    context, target = evaluation_draws(preferences, role, settings.split, settings.evaluation)[0]
+    if not len(target):
+        return []
+    task = preferences.task(context, target)
+    predicted = model.predict(
+        task.context_x, task.context_y, task.target_x, task.target_options
+    ).numpy()
+    true = task.target_y.numpy()
+    options = preferences.options[target]
+    values = None
+    if preferences.values is not None:
+        values = preferences.values[preferences.share_rows(target)]
+    scores = alignment(survey.metric, predicted, true, options, values)
+    ends = np.cumsum(options)[:-1]
+    return [
+        [int(question), _thousandths(own), _thousandths(other), round(float(score), 3)]
+        for question, own, other, score in zip(
+            preferences.questions[target],
+            np.split(true, ends),
+            np.split(predicted, ends),
+            scores,
+            strict=True,
+        )
+    ]
+
+
+def _thousandths(shares: Any) -> list[int]:
+    return [round(1000 * float(share)) for share in shares]

@@ -1,0 +1,100 @@
+"""What the figures show, as rows of plain values: one function per figure.
+
+Every row has `method`, its title. Where a method has several seeds, `low` and `high` are the 95 %
+interval of `summary.Interval`; else they are None. `rounds`, `steps`, `tasks` and `seconds` are
+what it took to get there, averaged over the seeds. Of curves, the first method's come last: what
+comes last is drawn on top.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pluralllm_app.report.sources import Method
+from pluralllm_app.summary import ROLES, Cost, Interval, Run
+
+Row = dict[str, Any]
+Point = tuple[float, Cost]
+
+
+def loss_rows(methods: Sequence[Method]) -> list[Row]:
+    """Training loss after each round, averaged as `Run.losses` does.
+
+    Where seeds stop at different rounds, only the rounds that all of them have count. A method
+    with one loss for its whole training (each group alone) is left out.
+    """
+    return [
+        row
+        for method in reversed(methods)
+        for row in _curve(method, Run.losses, "loss")
+        if len(method.result.runs[0].losses()) > 1
+    ]
+
+
+def score_rows(methods: Sequence[Method], role: str) -> list[Row]:
+    """Mean alignment of a role at each evaluation; `rule` says that nothing was trained."""
+
+    def scores(run: Run) -> list[Point]:
+        found = [
+            (run.rounds[index]["evaluation"]["roles"][role], run.costs[index])
+            for index in run.evaluated
+        ]
+        return [(summary["mean"], cost) for summary, cost in found if summary]
+
+    return [
+        row | {"rule": not _trained(method)}
+        for method in reversed(methods)
+        for row in _curve(method, scores, "alignment")
+    ]
+
+
+def group_rows(methods: Sequence[Method], role: str) -> list[Row]:
+    """Alignment of every group of a role."""
+    return [
+        {"method": method.title, "group": group} | _numbers(interval, "alignment")
+        for method in methods
+        for group, interval in method.result.group_scores(role).items()
+    ]
+
+
+def fairness_rows(methods: Sequence[Method]) -> list[Row]:
+    """Both forms of the fairness index of both roles."""
+    rows = []
+    for method in methods:
+        for role in ROLES:
+            for form, key in (("over groups", "fi"), ("per question", "fi_per_question")):
+                if interval := method.result.score(role, key):
+                    row = {"method": method.title, "role": role, "form": form}
+                    rows.append(row | _numbers(interval, "fi"))
+    return rows
+
+
+def _trained(method: Method) -> bool:
+    return any(run.losses() for run in method.result.runs)
+
+
+def _curve(method: Method, read: Callable[[Run], list[Point]], name: str) -> Iterator[Row]:
+    points = [read(run) for run in method.result.runs]
+    # Runs of one method are evaluated after the same rounds, as far as they go.
+    for at in zip(*points, strict=False):
+        costs = [asdict(cost) for _, cost in at]
+        mean = {key: number(float(np.mean([cost[key] for cost in costs]))) for key in costs[0]}
+        values = Interval.of([value for value, _ in at])
+        yield {"method": method.title} | mean | _numbers(values, name)
+
+
+def _numbers(interval: Interval, name: str) -> Row:
+    return {
+        name: number(interval.mean),
+        "low": number(interval.low),
+        "high": number(interval.high),
+        "seeds": len(interval.values),
+    }
+
+
+def number(value: float | None) -> float | None:
+    """A value short enough to embed; None where it is none that can be drawn."""
+    return round(value, 4) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""The tables of methods: their columns and how a cell reads, in the terminal and in the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pluralllm_app.comparison import METHODS
+from pluralllm_app.summary import DEFINITIONS, Comparison, Cost, Interval, MethodResult, Run
+
+GAINS = (0.9, 0.95)
+COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
+COST_NOTES = (
+    f"Intervals: {DEFINITIONS['interval']}.",
+    f"90 %, 95 %: {DEFINITIONS['gain']}.",
+    f"Loss: {DEFINITIONS['loss']}.",
+    "Each: rounds / steps one after another / tasks / seconds.",
+    f"Seconds: {DEFINITIONS['seconds']}.",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score of a role, see `metrics.summarise`."""
+
+    title: str
+    role: str
+    key: str
+    lower_is_better: bool = False
+
+
+def score_columns(reserved: bool) -> list[Column]:
+    """The columns of the table of methods; `reserved`: some questions are kept from training."""
+    columns = [
+        Column("never trained on", "evaluation", "mean"),
+        Column("worst", "evaluation", "worst"),
+        Column("gap", "evaluation", "gap", lower_is_better=True),
+        Column("CoV", "evaluation", "cov", lower_is_better=True),
+        Column("FI", "evaluation", "fi"),
+        Column("FI per question", "evaluation", "fi_per_question"),
+        Column("train groups", "train", "mean"),
+    ]
+    if reserved:
+        columns += [
+            Column("never trained on, seen questions", "evaluation", "mean_seen"),
+            Column("never trained on, reserved questions", "evaluation", "mean_reserved"),
+            Column("train groups, seen questions", "train", "mean_seen"),
+            Column("train groups, reserved questions", "train", "mean_reserved"),
+        ]
+    return columns
+
+
+def method_title(method: MethodResult) -> str:
+    """What a method is called, and what is to be known of its runs here."""
+    notes = []
+    if method.same_as is not None:
+        notes.append(f"the same as {METHODS[method.same_as].title}")
+    if len(method.runs) != method.seeds:
+        notes.append(f"{len(method.runs)} of {method.seeds} seeds")
+    cut = sum(run.record.get("ended_by") == "budget" for run in method.runs)
+    if method.name == "centralized-converged" and cut:
+        notes.append(f"{cut} cut off")
+    return method.title + (f" ({', '.join(notes)})" if notes else "")
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.8123 [0.8101, 0.8150]`, without the brackets where there is one seed, or `-`."""
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.4f}"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def cost_cells(comparison: Comparison, method: MethodResult) -> list[str] | None:
+    """What a method cost, under COST_COLUMNS; None where nothing was trained in rounds."""
+    runs = [run for run in method.runs if len(run.rounds) > 1]
+    if not runs or method.same_as is not None:
+        return None
+    return [
+        *(format_cost([run.cost_of_gain(share) for run in runs]) for share in GAINS),
+        format_cost([_cost_of_goal(comparison, run) for run in runs]),
+        format_cost([run.costs[-1] for run in runs]),
+    ]
+
+
+def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
+    goal = comparison.loss_goal(run.seed)
+    return None if goal is None else run.cost_of_loss(goal)
+
+
+def format_cost(costs: Sequence[Cost | None]) -> str:
+    """`40 / 240 / 1920 / 12 s`, averaged over seeds; `-` where a seed never got there."""
+    known = [cost for cost in costs if cost is not None]
+    if not known or len(known) < len(costs):
+        return "-"
+
+    def mean(values: Sequence[float]) -> str:
+        return f"{sum(values) / len(values):.0f}"
+
+    return (
+        f"{mean([cost.rounds for cost in known])} / {mean([cost.steps for cost in known])} / "
+        f"{mean([cost.tasks for cost in known])} / {mean([cost.seconds for cost in known])} s"
+    )

@@ -1,0 +1,101 @@
+"""The page in headless Chromium: no errors, and the shares shown are those asked for."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.report.test_page import Reader
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no `chromium` on PATH: the report's page is not tested in a browser"
+)
+
+
+def load(page: Path, home: Path, **state: str) -> str:
+    """The document after its scripts have run; console messages fail the test."""
+    done = subprocess.run(
+        [
+            CHROMIUM or "",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=20000",
+            f"--user-data-dir={home}",
+            "--dump-dom",
+            f"{page.as_uri()}#{urlencode(state)}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    messages = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]
+    assert [line for line in messages if 'Dropping "fit-y"' not in line] == []
+    assert re.search("<html[^>]* data-ready", done.stdout)
+    return done.stdout
+
+
+def bars(document: str) -> list[tuple[str, str]]:
+    """(kind, share) of the bars of the shares' chart."""
+    chart = document[document.index('id="shares"') : document.index('id="options"')]
+    return re.findall(r"kind: (\w+); shares: \w+; share: ([\d.]+)%\" role=\"graphics-symbol", chart)
+
+
+def expected(answer: Any) -> list[tuple[str, str]]:
+    return [
+        (kind, f"{share / 10:.1f}")
+        for pair in zip(answer[1], answer[2], strict=True)
+        for kind, share in zip(("true", "predicted"), pair, strict=True)
+    ]
+
+
+def test_groups_and_questions_can_be_chosen(reported: Path, tmp_path: Path) -> None:
+    data = json.loads(Reader(reported.read_text("utf-8")).data)
+    questions, groups = data["predictions"]["questions"], data["predictions"]["groups"]
+    opened = load(reported, tmp_path / "chromium")
+    assert bars(opened) == expected(groups[0]["answers"][0])
+    assert opened.count('class="marks"') == 8  # every chart of the page is drawn
+    group, answer = groups[4], groups[4]["answers"][1]
+    identifier, text, options = questions[answer[0]]
+    chosen = load(reported, tmp_path / "chromium", group=group["name"], question=identifier)
+    assert bars(chosen) == expected(answer)
+    assert bars(chosen) != bars(opened)
+    shown = Reader(chosen).text
+    assert text in shown
+    assert all(option in shown for option in options)
+
+
+def test_controls_change_what_is_shown(reported: Path, tmp_path: Path) -> None:
+    # The page's policy runs no script but its own: the test's copy of the page has none.
+    page = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", reported.read_text())
+    acts = """<script>addEventListener("load", async () => {
+        const act = (id, value, kind) => {
+            const control = document.querySelector(id);
+            control.value = value;
+            control.dispatchEvent(new Event(kind));
+        };
+        act("#group", "Alder", "change");
+        document.querySelector("#next").click();
+        act("#alignment [data-axis]", "tasks", "change");
+        const hidden = document.querySelector("#groups [data-method][value=Consensus]");
+        hidden.click();
+    });</script></body>"""
+    copy = tmp_path / "copy.html"
+    copy.write_text(acts.join(page.rsplit("</body>", 1)))
+    document = load(copy, tmp_path / "chromium")
+    predictions = json.loads(Reader(page).data)["predictions"]
+    alder = next(group for group in predictions["groups"] if group["name"] == "Alder")
+    assert bars(document) == expected(alder["answers"][1])
+    assert "tasks trained on, by all groups together" in document
+    groups = document[document.index('data-chart="groups-evaluation"') :]
+    groups = groups[: groups.index("<figcaption>")]
+    assert "method: Federated GPO" in groups
+    assert "method: Consensus" not in groups

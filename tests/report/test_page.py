@@ -1,0 +1,203 @@
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pluralllm_app.cli import report_command
+from pluralllm_app.errors import UserError
+from pluralllm_app.report.page import embed
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.report.conftest import GROUPS, TEXTS
+from tests.report.test_series import FIRST
+from tests.report.test_sources import make_run
+
+Write = Callable[..., str]
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would load, the elements, the text, and the embedded data."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.data = ""
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        own = dict(attrs)
+        self.tags.append(tag)
+        self._inside = own.get("id") or tag
+        links = ("src", "href", "srcset", "action", "data", "poster", "style")
+        self.loads += [value for key, value in attrs if key in links and value is not None]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "report-data":
+            self.data += data
+        elif self._inside not in ("script", "style"):
+            self.text += data
+
+
+def test_a_page_loads_nothing_and_lets_nothing_load(reported: Path) -> None:
+    page = reported.read_text("utf-8")
+    found = Reader(page)
+    assert all(load.startswith(("#", "color: var(", "background: var(")) for load in found.loads)
+    assert "Content-Security-Policy\" content=\"default-src 'none';" in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_hostile_texts_stay_texts(reported: Path) -> None:
+    page = reported.read_text("utf-8")
+    found = Reader(page)
+    assert found.tags.count("script") == 3
+    assert "img" not in found.tags
+    assert "i" not in found.tags
+    assert "Survey </title><script>alert('name')</script>" in found.text
+    data = json.loads(found.data)
+    assert {group["name"] for group in data["predictions"]["groups"]} == set(GROUPS)
+    texts = {question[1].rpartition(" (")[0] for question in data["predictions"]["questions"]}
+    assert texts == set(TEXTS)
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    content = {"a": "</script><!--<script>&\u2028\x00"}
+    text = embed(content)
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == content
+
+
+def test_tables_have_the_scores_of_the_comparison(reported: Path) -> None:
+    text = Reader(reported.read_text("utf-8")).text
+    for part in (
+        "5 groups: 3 trained on, 2 never trained on. 4 methods, seeds 0, 1. 8 of 8 runs finished.",
+        "never trained on, reserved questions",
+        "Pools answers",
+        "90 %, 95 %: first evaluated round",
+        "torch 2",
+        "This page holds answers of the groups",
+    ):
+        assert part in text
+
+
+def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: PreparedSurvey) -> None:
+    predictions = json.loads(Reader(reported.read_text("utf-8")).data)["predictions"]
+    ids = [question[0] for question in predictions["questions"]]
+    for group in predictions["groups"]:
+        own = hostile_survey.preferences(group["name"])
+        for question, true, predicted, score in group["answers"]:
+            position = [f"q&{i} <" for i in own.questions].index(ids[question])
+            start = own.starts[position]
+            shares = own.shares[start : start + own.options[position]]
+            assert true == [round(1000 * float(share)) for share in shares]
+            assert sum(predicted) == pytest.approx(1000, abs=2)
+            assert 0 <= score <= 1
+    # 3 of its questions are the context of a group never trained on; a train group shows
+    # what is kept from training.
+    sizes = {group["role"]: len(group["answers"]) for group in predictions["groups"]}
+    assert sizes["evaluation"] == 21
+    assert 1 <= sizes["train"] < 21
+
+
+def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
+    folder = reported.with_name("page-figures")
+    names = {
+        "loss",
+        "alignment-evaluation",
+        "alignment-train",
+        "groups-evaluation",
+        "groups-train",
+        "fairness-evaluation",
+        "fairness-train",
+        "prediction",
+    }
+    assert {file.name for file in folder.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("png", "svg")
+    }
+    for name in names:
+        assert "<script" not in (folder / f"{name}.svg").read_text("utf-8")
+        start = (folder / f"{name}.png").read_bytes()[:24]
+        assert start.startswith(b"\x89PNG")
+        assert int.from_bytes(start[16:20]) > 1000  # pixels wide
+
+
+def test_without_answers_no_text_of_the_survey_is_in_the_page(
+    comparison: Path, write_page: Write
+) -> None:
+    page = write_page(comparison, answers=False)
+    assert json.loads(Reader(page).data)["predictions"] is None
+    assert "True and predicted answers" not in page
+    assert "onerror" not in Reader(page).data
+    assert "closed?" not in page
+
+
+def test_a_run_without_evaluation_groups_or_intervals_has_a_page(
+    tmp_path: Path, write_page: Write
+) -> None:
+    only_train = json.loads(json.dumps(FIRST).replace('"evaluation": {"mean"', '"other": {"mean"'))
+    for line in filter(lambda line: line["evaluation"], only_train):
+        roles = line["evaluation"]["roles"]
+        roles["train"], roles["evaluation"] = roles.pop("other"), None
+        line["evaluation"]["groups"] = {"Alder": {"role": "train", "alignment": 0.5}}
+    roster = [{"group": "Alder", "role": "train", "questions": 9}]
+    text = Reader(write_page(make_run(tmp_path / "a", rounds=only_train, roster=roster))).text
+    assert "The survey has no evaluation groups" in text
+    assert "One seed: there are no intervals" in text
+    assert "None of these runs has kept a best model yet." in text
+    assert "95 % bootstrap interval" not in text
+
+
+def test_a_run_that_failed_at_once_has_a_page(tmp_path: Path, write_page: Write) -> None:
+    run = make_run(
+        tmp_path / "a", rounds=[], status="failed", error="no <b>quorum</b>", survey=None, roster=[]
+    )
+    text = Reader(write_page(run)).text
+    assert "failed before its first round: no <b>quorum</b>" in text
+    assert "Federated GPO (not finished)" in text
+    assert text.count("No run has an evaluation yet.") == 3
+    assert "No method that was trained has finished." in text
+
+
+def test_a_comparison_with_missing_cells_has_a_page(
+    comparison: Path, tmp_path: Path, write_page: Write
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(comparison, copy)
+    shutil.rmtree(copy / "cells" / "federated")
+    shutil.rmtree(copy / "cells" / "consensus" / "seed-1")
+    page = write_page(copy)
+    assert "these runs are left out: Federated GPO, seed 0 (not begun)" in page
+    # There is no federated model: the centralized one predicts.
+    assert "predicted by Centralized GPO, equal steps" in page
+
+
+@pytest.mark.parametrize("out", ["file/report.html", "folder"])
+def test_an_out_that_cannot_be_written_is_refused(
+    tmp_path: Path, out: str, comparison: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"cannot write|is a directory"):
+        report_command([comparison], tmp_path / out)
+
+
+def test_a_missing_package_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("pluralllm_app.report")]:
+        monkeypatch.delitem(sys.modules, module)
+    hidden: Any = None
+    monkeypatch.setitem(sys.modules, "vl_convert", hidden)
+    with pytest.raises(UserError, match=r"vl_convert: run pip install -e '\.\[report\]'"):
+        report_command([tmp_path])

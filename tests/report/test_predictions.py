@@ -1,0 +1,60 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pluralllm_app.errors import UserError
+from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
+from pluralllm_app.report.sources import read_sources
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+
+def predictions(comparison: Path, survey: Path | None = None) -> Predictions:
+    return predict(read_sources([comparison]), survey, lambda done, total: None)
+
+
+@pytest.fixture
+def copy(comparison: Path, tmp_path: Path) -> Path:
+    shutil.copytree(comparison, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_the_federated_model_of_the_first_seed_predicts(comparison: Path) -> None:
+    found = predictions(comparison)
+    assert (found.method, found.run.seed, found.context) == ("Federated GPO", 0, 3)
+    assert found.missing == []
+
+
+def test_a_survey_that_is_not_where_it_was_is_asked_for(
+    copy: Path, hostile_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(hostile_survey.path, moved)
+    for file in copy.glob("cells/*/*/run.json"):
+        file.write_text(file.read_text().replace(str(hostile_survey.path), "/nowhere"))
+    with pytest.raises(NoPredictionsError, match=r"/nowhere does not exist.*--survey DIR"):
+        predictions(copy)
+    # A site has its own answers only.
+    (moved / hostile_survey.group("Alder").file).unlink()
+    found = predictions(copy, moved)
+    assert found.missing == ["Alder"]
+    assert len(found.content["groups"]) == 4
+
+
+def test_another_survey_is_refused(
+    copy: Path, hostile_survey: PreparedSurvey, tiny_survey: PreparedSurvey
+) -> None:
+    with pytest.raises(UserError, match="is another survey than that of"):
+        predictions(copy, tiny_survey.path)
+    for file in copy.glob("cells/*/*/run.json"):
+        text = file.read_text().replace(str(hostile_survey.path), str(tiny_survey.path))
+        file.write_text(text)
+    with pytest.raises(NoPredictionsError, match="is no longer the survey of the run"):
+        predictions(copy)
+
+
+def test_a_damaged_model_is_said(copy: Path) -> None:
+    for model in copy.glob("cells/*/*/best/model.safetensors"):
+        model.write_bytes(b"nonsense")
+    with pytest.raises(NoPredictionsError, match="best is damaged"):
+        predictions(copy)

@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pluralllm_app.report.series import (
+    fairness_rows,
+    group_rows,
+    loss_rows,
+    number,
+    score_rows,
+)
+from pluralllm_app.report.sources import read_sources
+from tests.report.test_sources import make_run
+
+
+def entry(number: int, loss: float | None, mean: float | None) -> dict[str, Any]:
+    """A round of 2 steps and 6 tasks in 1.5 s; the evaluation has one group."""
+    summary = {"mean": mean, "worst": mean, "gap": 0, "cov": 0, "fi": 1.0, "fi_per_question": None}
+    group = {"role": "evaluation", "alignment": mean}
+    return {
+        "round": number,
+        "train": None if loss is None else {"loss": loss, "steps": 2, "tasks": 6, "seconds": 2.0},
+        "evaluation": mean
+        and {"roles": {"train": None, "evaluation": summary}, "groups": {"Dogwood": group}},
+        "seconds": 1.5,
+    }
+
+
+FIRST = [entry(0, None, 0.5), entry(1, 0.4, None), entry(2, 0.2, 0.7)]
+SECOND = [*FIRST[:2], entry(2, 0.4, 0.9), entry(3, 0.1, None)]
+
+
+@pytest.fixture
+def methods(tmp_path: Path) -> Any:
+    paths = [
+        make_run(tmp_path / "a", rounds=FIRST),
+        make_run(tmp_path / "b", rounds=SECOND, seed=1),
+        make_run(tmp_path / "c", rounds=FIRST[:1], method="uniform"),
+    ]
+    return read_sources(paths).methods
+
+
+def test_loss_is_averaged_over_rounds_then_seeds_as_far_as_all_of_them_go(methods: Any) -> None:
+    rows = loss_rows(methods)
+    # After round 2: (0.4 + 0.2) / 2 and (0.4 + 0.4) / 2.
+    assert [(row["method"], row["rounds"], row["loss"]) for row in rows] == [
+        ("Federated GPO", 1, 0.4),
+        ("Federated GPO", 2, 0.35),
+    ]
+    assert (rows[1]["low"], rows[1]["high"], rows[1]["seeds"]) == (0.3, 0.4, 2)
+    assert (rows[1]["steps"], rows[1]["tasks"], rows[1]["seconds"]) == (4, 12, 4.0)
+
+
+def test_scores_are_per_evaluation_and_a_method_without_training_is_a_rule(methods: Any) -> None:
+    rows = score_rows(methods, "evaluation")
+    assert [(row["method"], row["rounds"], row["alignment"], row["rule"]) for row in rows] == [
+        ("Uniform", 0, 0.5, True),
+        ("Federated GPO", 0, 0.5, False),
+        ("Federated GPO", 2, 0.8, False),
+    ]
+    assert score_rows(methods, "train") == []
+
+
+def test_groups_and_fairness_have_the_last_evaluation(methods: Any) -> None:
+    (federated, uniform) = group_rows(methods, "evaluation")
+    assert (federated["group"], federated["alignment"], federated["low"]) == ("Dogwood", 0.8, 0.7)
+    assert (uniform["alignment"], uniform["low"]) == (0.5, None)
+    forms = [(row["method"], row["form"], row["fi"]) for row in fairness_rows(methods)]
+    assert forms == [("Federated GPO", "over groups", 1.0), ("Uniform", "over groups", 1.0)]
+
+
+def test_what_cannot_be_drawn_is_none() -> None:
+    assert number(float("nan")) is None
+    assert number(float("inf")) is None
+    assert number(0.123456) == 0.1235
