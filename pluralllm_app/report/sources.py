@@ -145,11 +145,9 @@ def _read_comparison(path: Path) -> Comparison:
     try:
         comparison = Comparison.read(path)
         description = comparison.description
-        (
-            description["survey"]["name"],
-            description["survey"]["fingerprint"],
-            description["settings"].items(),
-        )
+        for key in ("name", "fingerprint"):
+            str(description["survey"][key])
+        description["settings"].items()
     except KeyError as error:
         raise UserError(f"{file} is damaged: it lacks {error}") from error
     except (AttributeError, TypeError, ValueError) as error:

@@ -126,7 +126,7 @@ def test_missing_cells_are_named(comparison: Path, tmp_path: Path) -> None:
     (missing, single) = sources.notices
     assert "Federated GPO, seed 1 (failed)" in missing
     assert "Consensus, seed 0 (not begun); Consensus, seed 1 (not begun)" in missing
-    assert single == "One seed only, so no interval: Federated GPO."
+    assert single == "One seed only, so no interval: Federated GPO (1 of 2 seeds)."
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
