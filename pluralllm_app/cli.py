@@ -170,6 +170,50 @@ def report_command(
     report(paths, out, survey, not no_answers, Console())
 
 
+@app.command("site")
+def site_command(
+    survey: Annotated[
+        Path | None, typer.Argument(help="Prepared survey to take the group from.")
+    ] = None,
+    group: Annotated[str | None, typer.Argument(help="Name of the group.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Directory to write; must be new.")] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check a site instead of writing one.")
+    ] = None,
+) -> None:
+    """Write what one group's machine needs: questions, embeddings and its own answers alone.
+
+    Copy the directory to the group's machine and check it there.
+
+    Examples:
+
+      pluralllm site data/globalopinionqa Nigeria sites/nigeria
+
+      pluralllm site --check sites/nigeria
+    """
+    given = [survey, group, out]
+    if (check is None and None in given) or (check is not None and given != [None] * 3):
+        raise typer.BadParameter("give SURVEY, GROUP and OUT, or --check DIR alone")
+    from pluralllm_app.survey.prepared import PreparedSurvey
+    from pluralllm_app.survey.site import Site, write_site
+
+    if check is not None:
+        site = Site.open(check)
+    else:
+        assert survey is not None
+        assert group is not None
+        assert out is not None
+        site = write_site(PreparedSurvey.open(survey), group, out)
+    questions = site.survey.group(site.group).questions
+    Console().print(
+        f"{site.survey.path}: the site of group {site.group!r}, {questions} questions of "
+        f"{site.survey.name}, every file as it was written",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 

@@ -1,7 +1,7 @@
 """The ClientApp: describe / train / evaluate, on the partition of one group.
 
 In simulation a node's partition id picks the group of the survey the run config names; on a
-machine of its own the node config names the survey directory and the group.
+machine of its own the node config names the site, see `survey.site`.
 """
 
 import traceback
@@ -32,6 +32,7 @@ from pluralllm_app.messages import (
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import Site
 from pluralllm_app.training import torch_device, train_group
 
 OPTIMIZER = "optimizer"  # where the node's context keeps the moments
@@ -49,9 +50,15 @@ def open_survey(path: str) -> PreparedSurvey:
     return survey
 
 
+@lru_cache(maxsize=1)
+def open_site(path: str) -> Site:
+    """Open and check the site at `path`, once in a process."""
+    return Site.open(path)
+
+
 @lru_cache(maxsize=1024)
-def _preferences(survey: Path, group: str) -> PreferenceSet:
-    return open_survey(str(survey)).preferences(group)
+def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
+    return survey.preferences(group)
 
 
 @lru_cache(maxsize=1)
@@ -68,13 +75,13 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
     """The survey and the name of the group this node holds."""
     node = context.node_config
     if "partition-id" not in node:
-        if not {"survey", "group"} <= set(node):
+        if "site" not in node:
             raise FederationError(
-                "the node config must name survey and group: start flower-supernode with "
-                '--node-config \'survey="/path" group="name"\''
+                "the node config must name the site: start flower-supernode with "
+                "--node-config 'site=\"/path\"'"
             )
-        survey = open_survey(str(node["survey"]))
-        return survey, survey.group(str(node["group"])).name
+        site = open_site(str(node["site"]))
+        return site.survey, site.group
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
     if nodes != groups:
@@ -124,7 +131,7 @@ def describe(message: Message, context: Context) -> Message:
     settings = _settings(tuple(context.run_config.items()))
     survey, name = locate(context, settings)
     group = survey.group(name)
-    preferences = _preferences(survey.path, name)
+    preferences = _preferences(survey, name)
     description = NodeDescription(
         group=group.name,
         role=group.role,
@@ -149,7 +156,7 @@ def train(message: Message, context: Context) -> Message:
     config: Mapping[str, Any] = message.content.config_records[CONFIG]
     keep = settings.training.client_optimizer_state == "keep"
     kept: Mapping[str, Array] = context.state.array_records.get(OPTIMIZER, {}) if keep else {}
-    preferences = _preferences(survey.path, name)
+    preferences = _preferences(survey, name)
     statistics, optimizer_state = train_group(
         model,
         preferences,
@@ -183,7 +190,7 @@ def evaluate(message: Message, context: Context) -> Message:
     model = _load(message, survey, settings)
     result = score_group(
         model,
-        _preferences(survey.path, name),
+        _preferences(survey, name),
         survey.group(name).role,
         settings.split,
         settings.evaluation,

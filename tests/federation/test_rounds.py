@@ -21,6 +21,7 @@ from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_t
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import write_site
 from pluralllm_app.training import chosen_groups, initial_model, train_group
 from tests.conftest import OPTION_TEXT, QUESTION_TEXT, make_survey
 from tests.support.local_grid import LocalGrid
@@ -427,11 +428,14 @@ def test_a_node_that_does_not_fit_is_refused_by_name(
     assert message in str(caught.value)
 
 
-def test_a_site_is_named_by_the_nodes_own_config(config: Config) -> None:
+def test_a_site_is_named_by_the_nodes_own_config(
+    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
     bare = config | {"survey": ""}
     grid = LocalGrid(client_app.app, bare, nodes=5)
-    for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
-        context.node_config = {"survey": str(config["survey"]), "group": group}
+    for number, (context, group) in enumerate(zip(grid.contexts.values(), GROUPS, strict=True)):
+        site = write_site(tiny_survey, group, tmp_path / f"site-{number}")
+        context.node_config = {"site": str(site.survey.path)}
     run_federation(grid, Settings.from_config(bare), bare)
     record, _ = read(config)
     assert record["status"] == "completed"

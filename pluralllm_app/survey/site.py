@@ -1,0 +1,124 @@
+"""A site: what one group's machine needs of a survey, and no other group's answers.
+
+    survey.json, questions.parquet, embeddings.safetensors, groups/<slug>.parquet of this group
+    site.json     the group, and size and sha256 of each of these files
+
+`pluralllm site` writes one; the machine's node names its directory. A node opens it only if every
+file is as it was written.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+MANIFEST = "site.json"
+FORMAT_VERSION = 1
+SHARED = ("survey.json", "questions.parquet", "embeddings.safetensors")
+_REMEDY = "copy it again from where `pluralllm site` wrote it"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An opened and checked site."""
+
+    survey: PreparedSurvey
+    group: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Site":
+        """Open the site at `path`, reading every file of it to check it.
+
+        Raises:
+            SurveyError: no site, a file that is missing, was changed or does not belong there, or
+                a survey of another format version.
+        """
+        path = Path(path).resolve()
+        manifest = _read_manifest(path)
+        files = manifest["files"]
+        for name, entry in files.items():
+            _check(path / name, entry)
+        found = {f"groups/{file.name}" for file in (path / "groups").glob("*")}
+        for stray in sorted(found - set(files)):
+            raise SurveyError(
+                f"site {path} has {stray}, which is not in its {MANIFEST}: a site holds the "
+                "answers of one group alone, remove it"
+            )
+        survey = PreparedSurvey.open(path)
+        group = survey.group(manifest["group"])
+        if set(files) != {*SHARED, group.file}:
+            raise SurveyError(f"{path / MANIFEST} does not list the files of a site: {_REMEDY}")
+        survey.verify()
+        survey.preferences(group.name)
+        return cls(survey, group.name)
+
+
+def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
+    """Write the site of one group of a survey into the new directory `out`; returns it, checked.
+
+    Raises:
+        SurveyError: no such group (with the nearest names), `out` is there already or cannot be
+            written.
+    """
+    file = survey.group(group).file
+    out = out.expanduser().resolve()
+    if out.exists():
+        raise SurveyError(f"{out} is there already: give another directory")
+    fresh = out.with_name(f".{out.name}.new")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        (fresh / "groups").mkdir(parents=True)
+        for name in (*SHARED, file):
+            shutil.copyfile(survey.path / name, fresh / name)
+        entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
+        content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (fresh / MANIFEST).write_text(text, encoding="utf-8")
+        fresh.rename(out)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise SurveyError(f"cannot write the site {out}: {error.strerror}") from error
+    return Site.open(out)
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    if not file.is_file():
+        raise SurveyError(
+            f"{path} is no site, it has no {MANIFEST}: make one with `pluralllm site`"
+        )
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+        version, group, files = (manifest[key] for key in ("format_version", "group", "files"))
+        known = isinstance(group, str) and all(
+            isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
+            for entry in files.values()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SurveyError(f"{file} is damaged: {_REMEDY}") from error
+    if version != FORMAT_VERSION:
+        raise SurveyError(
+            f"{file} has format version {version}, this app reads {FORMAT_VERSION}: install the "
+            "app's version that wrote it"
+        )
+    if not known or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise SurveyError(f"{file} is damaged: {_REMEDY}")
+    return {"group": group, "files": files}
+
+
+def _check(file: Path, entry: dict[str, Any]) -> None:
+    if not file.is_file():
+        raise SurveyError(f"{file} is missing: {_REMEDY}")
+    if file.stat().st_size != entry["bytes"] or _describe(file) != entry:
+        raise SurveyError(f"{file} is not as it was written: {_REMEDY}")

@@ -1,0 +1,94 @@
+"""Sites: one group's answers and no other's, and every change noticed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pluralllm_app.cli import app
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import Site, write_site
+
+
+@pytest.fixture
+def site(tiny_survey: PreparedSurvey, tmp_path: Path) -> Path:
+    return write_site(tiny_survey, "Élan 中/..", tmp_path / "site").survey.path
+
+
+def test_a_site_has_the_groups_own_answers_alone(tiny_survey: PreparedSurvey, site: Path) -> None:
+    opened = Site.open(site)
+    assert opened.group == "Élan 中/.."
+    ours, theirs = (own.preferences(opened.group) for own in (opened.survey, tiny_survey))
+    assert (ours.shares == theirs.shares).all()
+    own = tiny_survey.group(opened.group).file
+    files = {str(file.relative_to(site)) for file in site.rglob("*") if file.is_file()}
+    assert files == {
+        *("site.json", "survey.json", "questions.parquet", "embeddings.safetensors"),
+        own,
+    }
+
+
+def edit(site: Path, **changes: object) -> None:
+    file = site / "site.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda site: flip(next((site / "groups").iterdir())), "not as it was written"),
+        (lambda site: flip(site / "embeddings.safetensors"), "not as it was written"),
+        (lambda site: flip(site / "survey.json"), "not as it was written"),
+        (lambda site: (site / "questions.parquet").unlink(), r"questions\.parquet is missing"),
+        (lambda site: (site / "groups" / "other.parquet").touch(), "answers of one group alone"),
+        (lambda site: (site / "site.json").unlink(), "make one with"),
+        (lambda site: (site / "site.json").write_text("{"), r"site\.json is damaged"),
+        (lambda site: edit(site, files={}), r"not in its site\.json"),
+        (lambda site: edit(site, files={"/etc/passwd": {"bytes": 1, "sha256": ""}}), "is damaged"),
+        (lambda site: edit(site, files=[]), "is damaged"),
+        (lambda site: edit(site, group="Alder"), "does not list the files of a site"),
+        (lambda site: edit(site, group="Nobody"), "has no group 'Nobody'"),
+        (lambda site: edit(site, format_version=2), "format version 2, this app reads 1"),
+    ],
+)
+def test_what_was_changed_is_refused(
+    site: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(site)
+    with pytest.raises(SurveyError, match=message):
+        Site.open(site)
+
+
+def test_a_copy_elsewhere_is_as_good(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "there")
+    assert Site.open(tmp_path / "there").group == "Élan 中/.."
+
+
+def test_wrong_wishes_are_refused(tiny_survey: PreparedSurvey, site: Path, tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="is there already"):
+        write_site(tiny_survey, "Alder", site)
+    with pytest.raises(SurveyError, match="did you mean 'Alder'"):
+        write_site(tiny_survey, "Adler", tmp_path / "new")
+    with pytest.raises(SurveyError, match="cannot write the site"):
+        write_site(tiny_survey, "Alder", Path("/proc/none/site"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:
+    out = tmp_path / "alder"
+    written = CliRunner().invoke(app, ["site", str(tiny_survey.path), "Alder", str(out)])
+    assert written.exit_code == 0, written.output
+    checked = CliRunner().invoke(app, ["site", "--check", str(out)])
+    assert "the site of group 'Alder', 30 questions of tiny" in " ".join(checked.output.split())
+    for arguments in (["site"], ["site", str(out)], ["site", str(out), "--check", str(out)]):
+        assert CliRunner().invoke(app, arguments).exit_code == 2
