@@ -98,9 +98,11 @@ def compare_command(
 
       pluralllm compare --method federated --method consensus --out runs/quick
     """
-    from pluralllm_app.compare import compare
+    console = Console()
+    with console.status("starting"):  # torch takes seconds to import
+        from pluralllm_app.compare import compare
 
-    compare(survey, config, setting or [], out, seeds, method or [], jobs, Console())
+    compare(survey, config, setting or [], out, seeds, method or [], jobs, console)
 
 
 @app.command("centralized")
@@ -125,9 +127,11 @@ def centralized_command(
 
       pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
     """
-    from pluralllm_app.compare import centralized
+    console = Console()
+    with console.status("starting"):
+        from pluralllm_app.compare import centralized
 
-    centralized(survey, config, setting or [], out, budget, Console())
+    centralized(survey, config, setting or [], out, budget, console)
 
 
 @app.command("report")
@@ -161,13 +165,15 @@ def report_command(
 
       pluralllm report runs/compare-globalopinionqa --survey data/globalopinionqa --no-answers
     """
+    console = Console()
     try:
-        from pluralllm_app.report.command import report
+        with console.status("starting"):
+            from pluralllm_app.report.command import report
     except ImportError as error:
         raise UserError(
             f"the report needs the package {error.name}: run pip install -e '.[report]'"
         ) from error
-    report(paths, out, survey, not no_answers, Console())
+    report(paths, out, survey, not no_answers, console)
 
 
 @app.command("site")

@@ -59,7 +59,8 @@ def run(
         run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
     _refuse_used(settings.path("out"))
-    resources = check_run(settings, actors)
+    with console.status("checking settings and survey"):
+        resources = check_run(settings, actors)
     run_config["expected-nodes"] = resources.supernodes  # they join one after another
     _make_directory(settings.path("out"))
     console.print(
@@ -149,10 +150,11 @@ def _make_directory(out: Path) -> None:
 
 def demo_survey(console: Console) -> Path:
     """Prepare the demo, also where an older version of the app has: it takes a moment only."""
-    from pluralllm_app.survey.prepare import prepare
-
     console.print("No --survey given: taking the demo survey, which is synthetic.")
-    prepare("demo", APP / DEMO, console=Console(quiet=True), overwrite=True)
+    with console.status("preparing it"):
+        from pluralllm_app.survey.prepare import prepare
+
+        prepare("demo", APP / DEMO, console=Console(quiet=True), overwrite=True)
     return APP / DEMO
 
 
@@ -300,7 +302,9 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
     other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
     for line in (
         f"Run directory: {settings.path('out')}",
-        f"Next, compare a strategy: pluralllm run --survey {survey} -c 'strategy={other}'",
+        f"See it in a browser: pluralllm report {shlex.quote(str(settings.path('out')))}",
+        f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
+        f"simpler ways give: pluralllm compare --survey {survey}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
