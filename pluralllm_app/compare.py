@@ -141,7 +141,7 @@ def _bars(console: Console) -> Progress:
 
 
 def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
-    console.print(f"{len(cells)} runs to do, {jobs} at a time.")
+    console.print(f"Runs to do: {len(cells)}, {jobs} at a time.")
     with _bars(console) as progress:
         whole = progress.add_task("runs", total=len(cells))
         bars: dict[Cell, Any] = {}
@@ -150,12 +150,18 @@ def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
             progress.update(whole, completed=done)
             for cell in [cell for cell in bars if cell not in running]:
                 progress.remove_task(bars.pop(cell))
+                if not console.is_terminal:  # where no bar is to be seen
+                    console.print(f"{cell.method}, seed {cell.seed}: {_outcome(cell)}")
             for cell in running:
                 if cell not in bars:
                     bars[cell] = progress.add_task(f"{cell.method}, seed {cell.seed}", total=None)
                 progress.update(bars[cell], completed=_rounds_done(cell))
 
         return run_cells(cells, jobs, watch)
+
+
+def _outcome(cell: Cell) -> str:
+    return "done" if cell.finished else "failed"
 
 
 def _rounds_done(cell: Cell) -> int:

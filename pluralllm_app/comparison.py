@@ -136,8 +136,8 @@ def open_comparison(
     evaluation-seed + i, for all methods alike.
 
     Raises:
-        UserError: `out` holds something else, or a comparison of other groups, answers, settings
-            or another version of the app.
+        UserError: `out` holds a comparison of other groups, answers, settings or another version
+            of the app.
     """
     settings = Settings.from_config(config)
     same = same_budgets(settings, sum(group.role == "train" for group in survey.groups))
@@ -150,8 +150,6 @@ def open_comparison(
     found = read_comparison(out)
     if found:
         _check_same(out, found["identity"], identity)
-    elif out.exists() and any(file.name != ".lock" for file in out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no comparison: give another --out")
     first_seed, first_contexts = int(config["seed"]), int(config["evaluation-seed"])
     asked_seeds = range(first_seed, first_seed + seeds)
     asked = {*methods, *(same[name] for name in methods if name in same)}
@@ -213,7 +211,7 @@ def write_comparison(out: Path, content: Mapping[str, Any]) -> None:
 
 
 def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    remedy = "give another --out, or remove it"
+    remedy = "give another --out, or remove that directory"
     for key, what in (("schema", "format"), ("version", "version"), ("survey", "survey")):
         if found.get(key) != identity[key]:
             raise UserError(
@@ -294,13 +292,18 @@ def locked(out: Path) -> Iterator[None]:
     """Keep other comparisons out of the directory `out` for the block.
 
     Raises:
-        UserError: another one is at work there, or it cannot be written.
+        UserError: another one is at work there, it holds something else, or it cannot be written.
     """
     try:
+        held = {file.name for file in out.iterdir()} if out.exists() else set()
+        if held and not held & {"comparison.json", ".lock"}:
+            raise UserError(f"{out} is not empty and holds no comparison: give another --out")
         out.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"cannot write the comparison {out}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write the comparison {out}: {error.strerror}: give another --out"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

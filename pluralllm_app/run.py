@@ -293,7 +293,7 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
                 f"{title}: mean {summary['mean']:.4f}, pooled {summary['pooled']:.4f}, worst "
                 f"{summary['worst']:.4f} ({summary['worst_group']}), gap {summary['gap']:.4f}, "
                 f"FI {summary['fi']:.4f} over groups, {_number(summary['fi_per_question'])} per "
-                "question",
+                "question" + _by_reservation(summary),
                 soft_wrap=True,
                 highlight=False,
                 markup=False,
@@ -307,6 +307,13 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
         f"simpler ways give: pluralllm compare --survey {survey}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _by_reservation(summary: Mapping[str, Any]) -> str:
+    if "mean_reserved" not in summary:
+        return ""
+    seen, reserved = (_number(summary[key]) for key in ("mean_seen", "mean_reserved"))
+    return f"; seen questions {seen}, reserved ones {reserved}"
 
 
 def _number(value: float | None) -> str:

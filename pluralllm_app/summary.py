@@ -28,6 +28,8 @@ DEFINITIONS = {
     "the last one of centralized training with the published budget, averaged likewise; a "
     "federated loss is that of the clients' own weights while they train, not of the average",
     "seconds": "of training, without evaluations, as the runs took them side by side",
+    "converged": "constant learning rate until 5 evaluations in a row bring no better score of the "
+    "train groups; cut off: the budget of three times equal steps ended it before",
     "interval": "95 % percentile bootstrap over the seeds, the groups taken as given; with 5 seeds "
     "such intervals cover the mean in about 85 % of cases, with 2 in about half",
 }
@@ -94,11 +96,10 @@ class Run:
             raise UserError(f"{path} is no run directory: it has no run.json")
         file = path / "rounds.jsonl"
         try:
-            text = file.read_text("utf-8") if file.exists() else ""
-            # A line that is being written has no end yet.
-            rounds = [
-                json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"
-            ]
+            *lines, rest = file.read_text("utf-8").split("\n") if file.exists() else [""]
+            if rest and record.get("status") == "completed":
+                raise ValueError("its last line is cut off")
+            rounds = _parse(lines)  # without a line that is being written
             return cls(path, record, rounds, _costs(rounds))
         except KeyError as error:
             raise UserError(f"{file} is damaged: it lacks {error}") from error
@@ -180,6 +181,16 @@ class Run:
         """The cost of a training loss of `goal` over LOSS_WINDOW rounds; None if never reached."""
         whole = self.losses()[LOSS_WINDOW - 1 :]
         return next((cost for loss, cost in whole if loss <= goal), None)
+
+
+def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
+    rounds = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rounds.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON") from error
+    return rounds
 
 
 def _costs(rounds: Sequence[Mapping[str, Any]]) -> list[Cost]:

@@ -14,6 +14,7 @@ COST_NOTES = (
     f"Loss: {DEFINITIONS['loss']}.",
     "Each: rounds / steps one after another / tasks / seconds.",
     f"Seconds: {DEFINITIONS['seconds']}.",
+    f"Converged: {DEFINITIONS['converged']}.",
 )
 
 
@@ -94,7 +95,7 @@ def format_cost(costs: Sequence[Cost | None]) -> str:
         return "-"
 
     def mean(values: Sequence[float]) -> str:
-        return f"{sum(values) / len(values):.0f}"
+        return f"{sum(values) / len(values):.1f}".removesuffix(".0")
 
     return (
         f"{mean([cost.rounds for cost in known])} / {mean([cost.steps for cost in known])} / "

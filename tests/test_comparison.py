@@ -189,11 +189,12 @@ def test_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [choose_gpu(number, 2) for number in range(3)] == ["MIG-a", "5", "MIG-a"]
 
 
-def test_a_directory_with_something_else_is_refused(config: Config, tmp_path: Path) -> None:
+def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(UserError, match="holds no comparison"):
-        cells(config, tmp_path / "photos")
+    with pytest.raises(UserError, match="holds no comparison"), locked(tmp_path / "photos"):
+        pass
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Path) -> None:

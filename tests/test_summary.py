@@ -83,6 +83,14 @@ def test_a_run_in_the_middle_of_a_line(tmp_path: Path) -> None:
     assert len(run.rounds) == 1
 
 
+def test_a_finished_run_whose_last_line_is_cut_off(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [entry(0, 0.7), entry(1, 0.8, 1.0)])
+    file = tmp_path / "run" / "rounds.jsonl"
+    file.write_text(file.read_text()[:-9])
+    with pytest.raises(UserError, match="its last line is cut off"):
+        Run.read(tmp_path / "run")
+
+
 def test_the_result_of_converged_is_its_best(tmp_path: Path) -> None:
     rounds = [entry(0, 0.7), entry(1, 0.9, 1.0), entry(2, 0.8, 0.5)]
     run = write_run(tmp_path / "a", rounds, method="centralized-converged", best_round=1)

@@ -143,7 +143,7 @@ class Rounds:
         if good >= quorum:
             return
         raise FederationError(
-            f"round {number}: {good} good updates, fewer than min-train-groups = {quorum}: "
+            f"round {number}: good updates: {good}, fewer than min-train-groups = {quorum}: "
             f"{_causes(failures)}"
         )
 

@@ -195,13 +195,16 @@ def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[di
     by_column = []
     for column in columns:
         scores = [own.result.score(column.role, column.key) for own in methods]
-        means = [f"{score.mean:.4f}" for score in scores if score]
+        # What is not finished is shown, but is not the best of anything.
+        finished = [score for own, score in zip(methods, scores, strict=True) if own.finished]
+        means = [f"{score.mean:.4f}" for score in finished if score]
         choose = min if column.lower_is_better else max
         best = choose(means, key=float) if len(means) > 1 else None
         cells = []
-        for score in scores:
+        for own, score in zip(methods, scores, strict=True):
             mean, _, interval = format_interval(score).partition(" ")
-            cells.append({"mean": mean, "interval": interval, "best": mean == best})
+            marked = mean == best and own.finished
+            cells.append({"mean": mean, "interval": interval, "best": marked})
         by_column.append(cells)
     return [
         {
@@ -229,7 +232,7 @@ def _facts(source: Source) -> dict[str, str]:
     versions = own.get("versions") or {}
     gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
     return {
-        "directory": str(source.path),
+        "directory": source.path.name,
         "survey": str(survey.get("name", "not known")),
         "survey fingerprint": str(survey.get("fingerprint", "")),
         "status": _status(source),
@@ -252,6 +255,8 @@ def _status(source: Source) -> str:
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
     names = dict.fromkeys(name for own in sources for name in own.description["settings"])
+    for path in ("survey", "out"):  # they may name people
+        names.pop(path, None)
     rows = []
     for name in names:
         values = [str(own.description["settings"].get(name, "-")) for own in sources]

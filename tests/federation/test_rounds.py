@@ -301,7 +301,7 @@ def test_below_the_quorum_the_run_fails_and_says_so(config: Config) -> None:
             raise RuntimeError("out of memory")
         return message
 
-    with pytest.raises(FederationError, match=r"round 2: 2 good updates.*Birch: out of memory"):
+    with pytest.raises(FederationError, match=r"round 2: good updates: 2.*Birch: out of memory"):
         run(config | {"min-train-groups": 3}, reply=reply)
     record, rounds = read(config)
     assert record["status"] == "failed"
