@@ -18,12 +18,13 @@ from pluralllm_app.metrics import js_divergence
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.segments import Bools, Doubles, Ints, segment_starts
 
-# The rank and the rounds were chosen on the train groups of GlobalOpinionQA, each left out in turn;
+# Rank and rounds were chosen on the train groups of GlobalOpinionQA, each left out in turn, where
+# neither more of the one nor of the other scored visibly better;
 # the temperature is that of the first measurements and was never tuned here. All else is learned
 # from what a baseline may read.
 TEMPERATURE = 0.02  # nats of divergence that lower a train group's weight by a factor e
-RANK = 4  # latent dimensions, at most; 2 to 7 score alike, within 0.0006
-ROUNDS = 40  # of variational updates; ten times as many change the score by 0.0002
+RANK = 4  # latent dimensions, at most
+ROUNDS = 40  # of variational updates
 TINY = 1e-9  # least variance, for answers without noise
 PENALTIES = np.logspace(4, -2, 25)  # of ridge, relative to a row's mean squared norm
 

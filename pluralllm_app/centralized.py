@@ -80,13 +80,8 @@ class PooledSurvey:
 
     def record(self, survey: PreparedSurvey, record: RunRecord) -> None:
         """Write survey and groups into a run's record."""
-        record.describe(
-            survey,
-            [
-                {"group": name, "role": self.roles[name], "questions": len(preferences)}
-                for name, preferences in sorted(self.preferences.items())
-            ],
-        )
+        groups = sorted(self.preferences.items())
+        record.describe(survey, [(name, self.roles[name], len(own)) for name, own in groups])
 
 
 def budget_steps(budget: str, settings: Settings, train_groups: int) -> int:
@@ -232,7 +227,9 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
         own: dict[str, GroupEvaluation] = {}
         on_others: dict[str, list[GroupEvaluation]] = {n: [] for n in pool.of_role("evaluation")}
         losses, tasks = [], 0
+        seconds = 0.0
         for name in train:
+            begun = time.perf_counter()
             model = initial_model(survey.dim, settings).to(torch_device(settings.training))
             state: OptimizerState | None = None
             for number in (n for n, groups in enumerate(chosen, start=1) if name in groups):
@@ -248,11 +245,11 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
                 )
                 losses.append(statistics.loss)
                 tasks += tasks_per_round(settings.training)
+            seconds += time.perf_counter() - begun
             check_finite(get_weights(model), settings)
             own[name] = pool.score(model, name, settings)
             for other, evaluations in on_others.items():
                 evaluations.append(pool.score(model, other, settings))
-        seconds = round(time.perf_counter() - start, 3)
         scored = own | {name: _mean(evaluations) for name, evaluations in on_others.items()}
         record.append_round(
             {
@@ -261,7 +258,7 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
                     "loss": float(np.mean(losses)),
                     "steps": most * settings.training.local_steps,
                     "tasks": tasks,
-                    "seconds": seconds,
+                    "seconds": round(seconds, 3),
                 },
                 "evaluation": summarise_groups(scored, pool.roles, settings.split),
                 "failures": [],

@@ -3,13 +3,11 @@
 import csv
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pluralllm_app.centralized import budget_steps, train_centralized
@@ -23,7 +21,15 @@ from pluralllm_app.comparison import (
     run_cells,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.run import HEADER, check_run, demo_survey, read_run_config, round_row
+from pluralllm_app.run import (
+    HEADER,
+    check_run,
+    choose_out,
+    demo_survey,
+    progress_bars,
+    read_run_config,
+    round_row,
+)
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import (
     ROLES,
@@ -87,10 +93,7 @@ def centralized(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     train_groups = sum(group.role == "train" for group in prepared.groups)
     steps = budget_steps(budget, settings, train_groups)
-    if not run_config["out"]:
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-centralized-{budget}-seed{run_config['seed']}"
-        run_config["out"] = str(Path("runs", name).resolve())
-    out = Path(str(run_config["out"]))
+    out = choose_out(run_config, f"-centralized-{budget}")
     settings = Settings.from_config(run_config)
     check_run(settings, None)
     rounds = -(-steps // settings.training.local_steps)
@@ -99,7 +102,7 @@ def centralized(
         f"{steps} steps of {train_groups * settings.training.tasks_per_step} tasks"
     )
     console.print(HEADER, highlight=False, soft_wrap=True)
-    with _bars(console) as progress:
+    with progress_bars(console) as progress:
         bar = progress.add_task("training", total=rounds)
 
         def show(entry: dict[str, Any]) -> None:
@@ -130,19 +133,9 @@ def _prepared(
     return run_config, settings, PreparedSurvey.open(settings.path("survey"))
 
 
-def _bars(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
-
-
 def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
     console.print(f"Runs to do: {len(cells)}, {jobs} at a time.")
-    with _bars(console) as progress:
+    with progress_bars(console) as progress:
         whole = progress.add_task("runs", total=len(cells))
         bars: dict[Cell, Any] = {}
 

@@ -47,6 +47,7 @@ from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.record import (
     close_unfinished,
+    describe_error,
     describe_machine,
     read_run,
     recorded_run,
@@ -83,9 +84,6 @@ METHODS: dict[str, Method] = {
     "local-only": Method("GPO of one group alone", pools_answers=False),
     **{name: Method(own.title, own.pools_answers) for name, own in BASELINES.items()},
 }
-
-
-LONGEST_FIRST = ["centralized-converged", *(name for name in METHODS if name[-9:] != "converged")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +176,8 @@ def open_comparison(
         }
         | describe_machine(),
     )
-    ordered = sorted(asked - set(same), key=LONGEST_FIRST.index)
+    own = [name for name in METHODS if name in asked and name not in same]
+    ordered = sorted(own, key=lambda name: name != "centralized-converged")  # by far the longest
     return [
         Cell(
             method,
@@ -398,10 +397,8 @@ def _work(connection: "Connection[str, Cell]", number: int) -> None:
         cell = connection.recv()
         try:
             run_cell(cell)
-        except UserError as error:
-            connection.send(str(error))
         except Exception as error:
-            connection.send(f"{type(error).__name__}: {error}")
+            connection.send(describe_error(error))
         else:
             connection.send("")
 

@@ -1,7 +1,7 @@
 """Adam, AdamW and SGD on one vector of weights.
 
-torch.optim would do the same, but making an optimiser of it imports torch's compiler: more than a
-second in every client process, which on Flower's stock deployment is every message.
+torch.optim would do the same, but making an optimiser of it imports torch's compiler, in every
+client process, and Flower's stock deployment starts one for every message.
 """
 
 from typing import Protocol

@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -76,15 +76,19 @@ class RunRecord:
                 self._tracker = None
                 self.update(tracker_error=describe_error(error))
 
-    def describe(self, survey: Any, roster: list[dict[str, Any]]) -> None:
-        """Write which survey and groups (group, role, questions) the run has.
+    def describe(self, survey: Any, groups: Iterable[tuple[str, str, int]]) -> None:
+        """Write which survey and groups the run has.
 
         Args:
             survey: has the attributes name, fingerprint, dim and metric.
+            groups: name, role and number of questions of each.
         """
         self.update(
             survey={key: getattr(survey, key) for key in ("name", "fingerprint", "dim", "metric")},
-            roster=roster,
+            roster=[
+                {"group": name, "role": role, "questions": questions}
+                for name, role, questions in groups
+            ],
         )
 
     def append_round(self, entry: Mapping[str, Any]) -> None:

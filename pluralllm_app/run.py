@@ -52,17 +52,14 @@ def run(
         UserError: anything the user can mend; the run directory, if it was begun, says so too.
     """
     run_config = read_run_config(survey, config, overrides, out)
-    if not run_config["out"]:
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-seed{run_config['seed']}"
-        run_config["out"] = str(Path("runs", name).resolve())
+    out = choose_out(run_config)
     if not run_config["survey"]:
         run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
-    _refuse_used(settings.path("out"))
     with console.status("checking settings and survey"):
         resources = check_run(settings, actors)
     run_config["expected-nodes"] = resources.supernodes  # they join one after another
-    _make_directory(settings.path("out"))
+    _make_directory(out)
     console.print(
         f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
         f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
@@ -135,9 +132,19 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     return share_out(len(groups), threads, actors, os.cpu_count() or 1, gpus)
 
 
-def _refuse_used(out: Path) -> None:
+def choose_out(run_config: dict[str, Scalar], label: str = "") -> Path:
+    """The run directory to write; sets `out` in the run config where none is given.
+
+    Raises:
+        UserError: it is in use.
+    """
+    if not run_config["out"]:
+        name = f"{datetime.now():%Y%m%d-%H%M%S}{label}-seed{run_config['seed']}"
+        run_config["out"] = str(Path("runs", name).resolve())
+    out = Path(str(run_config["out"]))
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out")
+    return out
 
 
 def _make_directory(out: Path) -> None:
@@ -191,18 +198,11 @@ def _follow(
     """Yield each round as it is recorded, showing it; ends when the run does."""
     from pluralllm_app.record import read_run
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     out = settings.path("out")
     tail = _Tail(out / "rounds.jsonl")
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bars(console) as progress:
         rounds = settings.federation.rounds
-        bar = progress.add_task("starting Flower and Ray (about 15 s)", total=rounds)
+        bar = progress.add_task("starting Flower and Ray", total=rounds)
         console.print(HEADER, highlight=False, soft_wrap=True)
         ended = False
         while not ended:
@@ -223,6 +223,18 @@ def _follow(
                 progress.update(bar, completed=entry["round"], description=_describe(entry))
                 yield entry
             time.sleep(POLL_SECONDS)
+
+
+def progress_bars(console: Console) -> Progress:
+    """Bars that vanish at the end: what is done, of how much, for how long."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
 
 
 class _Tail:

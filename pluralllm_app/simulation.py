@@ -39,7 +39,7 @@ _GENERIC_FAILURE = "An error was encountered. Ending simulation."
 _PROCESS_LOST = "No heartbeat received from the task"
 
 # One interpreter submits the run, follows it to its end and asks for the outcome: a second `flwr`
-# command would import Flower once more, for more than a second. It ends all the rest should this
+# command would import Flower once more. It ends all the rest should this
 # process be killed: its standard input is then closed.
 _SUBMITTER = """
 import os, socket, subprocess, sys, threading, time
@@ -329,7 +329,7 @@ def _federation_config(resources: Resources) -> dict[str, bool | int | float]:
 def _copy_app(app: Path, to: Path) -> None:
     """Copy what the app ships, its pyproject.toml and `fab-include`: no more for Flower to search.
 
-    In a checkout with a virtual environment, Flower looks at every file of it for seven seconds.
+    In a checkout with a virtual environment, Flower looks at every file of it.
     """
     patterns = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"]["fab-include"]
     for pattern in ["pyproject.toml", *patterns]:

@@ -28,8 +28,6 @@ DEFINITIONS = {
     "the last one of centralized training with the published budget, averaged likewise; a "
     "federated loss is that of the clients' own weights while they train, not of the average",
     "seconds": "of training, without evaluations, as the runs took them side by side",
-    "converged": "constant learning rate until 5 evaluations in a row bring no better score of the "
-    "train groups; cut off: the budget of three times equal steps ended it before",
     "interval": "95 % percentile bootstrap over the seeds, the groups taken as given; with 5 seeds "
     "such intervals cover the mean in about 85 % of cases, with 2 in about half",
 }
@@ -88,10 +86,7 @@ class Run:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        try:
-            record = read_run(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path / 'run.json'} is not readable: {error}") from error
+        record = read_run(path)
         if not record:
             raise UserError(f"{path} is no run directory: it has no run.json")
         file = path / "rounds.jsonl"
@@ -125,16 +120,21 @@ class Run:
         return [index for index, entry in enumerate(self.rounds) if entry["evaluation"]]
 
     @property
-    def result(self) -> Mapping[str, Any] | None:
-        """The evaluation that counts as the run's result; None where nothing was evaluated.
+    def counted(self) -> list[int]:
+        """Of `evaluated`, those up to the evaluation that counts as the run's result.
 
         It is the last one; of training until convergence the best one, on the train groups.
         """
-        evaluations = [self.rounds[index] for index in self.evaluated]
-        if self.method == "centralized-converged":
-            best = self.record.get("best_round")
-            evaluations = [entry for entry in evaluations if entry["round"] == best]
-        return evaluations[-1]["evaluation"] if evaluations else None
+        if self.method != "centralized-converged":
+            return self.evaluated
+        best = self.record.get("best_round", -1)
+        return [index for index in self.evaluated if self.rounds[index]["round"] <= best]
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """The evaluation that counts, see `counted`; None where nothing was evaluated."""
+        counted = self.counted
+        return self.rounds[counted[-1]]["evaluation"] if counted else None
 
     def score(self, role: str, key: str) -> float | None:
         """One number of the result's summary of a role; None where there is none."""
@@ -148,10 +148,8 @@ class Run:
         """
         points = [
             (self.rounds[index]["evaluation"]["roles"]["evaluation"], self.costs[index])
-            for index in self.evaluated
+            for index in self.counted
         ]
-        if self.method == "centralized-converged":  # what counts as its result ends there
-            points = [point for point in points if point[1].rounds <= self.record["best_round"]]
         scores = [(summary["mean"], cost) for summary, cost in points if summary]
         if len(scores) < 2 or scores[-1][0] <= scores[0][0]:
             return None
@@ -268,7 +266,7 @@ class Comparison:
         for name, method in description["methods"].items():
             directory = path / "cells" / (method["same_as"] or name)
             found = (directory / f"seed-{seed}" for seed in description["seeds"])
-            runs = [Run.read(cell) for cell in found if read_run(cell)]
+            runs = [Run.read(cell) for cell in found if (cell / "run.json").exists()]
             finished = [run for run in runs if run.finished]
             methods.append(
                 MethodResult(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pluralllm_app.centralized import LONGEST, PATIENCE
 from pluralllm_app.comparison import METHODS
 from pluralllm_app.summary import DEFINITIONS, Comparison, Cost, Interval, MethodResult, Run
 
@@ -14,7 +15,9 @@ COST_NOTES = (
     f"Loss: {DEFINITIONS['loss']}.",
     "Each: rounds / steps one after another / tasks / seconds.",
     f"Seconds: {DEFINITIONS['seconds']}.",
-    f"Converged: {DEFINITIONS['converged']}.",
+    f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no better "
+    f"score of the train groups; cut off: its budget of {LONGEST} times equal steps ended it "
+    "before.",
 )
 
 

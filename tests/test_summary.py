@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.summary import Comparison, Cost, Interval, Run
+from pluralllm_app.summary import DEFINITIONS, Comparison, Cost, Interval, Run
 
 
 def write_run(path: Path, rounds: list[dict[str, Any]], **record: Any) -> Run:
@@ -44,6 +45,20 @@ def test_an_interval_holds_its_mean(values: list[float]) -> None:
 def test_an_interval_of_two_is_from_one_to_the_other() -> None:
     # A quarter of the resamples are (a, a), a quarter (b, b).
     assert Interval.of([0.2, 0.6]) == Interval(0.4, 0.2, 0.6, (0.2, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said", "share"), [(2, "with 2 in about half", 0.5), (5, "about 85 %", 0.85)]
+)
+def test_intervals_cover_the_mean_as_often_as_every_table_says(
+    seeds: int, said: str, share: float
+) -> None:
+    assert said in DEFINITIONS["interval"]
+    draws = np.random.default_rng(0).normal(size=(1000, seeds))
+    intervals = [Interval.of(own.tolist()) for own in draws]
+    covered = [own.low <= 0 <= own.high for own in intervals if own.low and own.high]
+    assert len(covered) == 1000
+    assert abs(np.mean(covered) - share) < 0.04
 
 
 def test_one_seed_has_no_interval() -> None:

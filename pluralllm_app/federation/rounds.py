@@ -68,12 +68,9 @@ class Rounds:
         self.roster: Roster = build_roster(grid, settings, progress)
         self.model = initial_model(self.roster.survey.dim, settings)
         self.weights: Weights = get_weights(self.model).numpy()
+        groups = self.roster.groups.values()
         record.describe(
-            self.roster.survey,
-            [
-                {"group": name, "role": group.role, "questions": group.questions}
-                for name, group in self.roster.groups.items()
-            ],
+            self.roster.survey, [(group.group, group.role, group.questions) for group in groups]
         )
 
     def run(self) -> None:

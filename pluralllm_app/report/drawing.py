@@ -1,9 +1,9 @@
 """Which figures a report has, of which methods, and what is said below each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pluralllm_app.report import figures
-from pluralllm_app.report.figures import Style
+from pluralllm_app.report.figures import Spec, Style
 from pluralllm_app.report.page import Chart, Figure
 from pluralllm_app.report.series import Row, fairness_rows, group_rows, loss_rows, score_rows
 from pluralllm_app.report.sources import Method, Sources
@@ -57,15 +57,11 @@ def _scores(methods: Sequence[Method], style: Style) -> Figure:
         titles,
         shown or titles,
         True,
-        [
-            Chart(
-                f"alignment-{role}",
-                _capital(name),
-                figures.score_chart(rows[role], name, shown or titles, style),
-            )
-            for role, name in ROLES.items()
-            if rows[role]
-        ],
+        _by_role(
+            "alignment",
+            rows,
+            lambda own, name: figures.score_chart(own, name, shown or titles, style),
+        ),
     )
 
 
@@ -84,15 +80,7 @@ def _groups(methods: Sequence[Method], style: Style) -> Figure:
         titles,
         shown,
         False,
-        [
-            Chart(
-                f"groups-{role}",
-                _capital(name),
-                figures.group_chart(rows[role], name, shown, style),
-            )
-            for role, name in ROLES.items()
-            if rows[role]
-        ],
+        _by_role("groups", rows, lambda own, name: figures.group_chart(own, name, shown, style)),
     )
 
 
@@ -112,16 +100,21 @@ def _fairness(methods: Sequence[Method], style: Style) -> Figure:
         titles,
         titles,
         False,
-        [
-            Chart(
-                f"fairness-{role}",
-                _capital(name),
-                figures.fairness_chart(by_role[role], name, titles, style),
-            )
-            for role, name in ROLES.items()
-            if by_role[role]
-        ],
+        _by_role(
+            "fairness", by_role, lambda own, name: figures.fairness_chart(own, name, titles, style)
+        ),
     )
+
+
+def _by_role(
+    kind: str, rows: Mapping[str, list[Row]], chart: Callable[[list[Row], str], Spec]
+) -> list[Chart]:
+    """A chart for each role there are rows of; `chart` gets these and what the role is called."""
+    return [
+        Chart(f"{kind}-{role}", _capital(name), chart(rows[role], name))
+        for role, name in ROLES.items()
+        if rows[role]
+    ]
 
 
 def _titles(methods: Sequence[Method], rows: Sequence[Row]) -> list[str]:

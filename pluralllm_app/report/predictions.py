@@ -14,9 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.evaluation import evaluation_draws
+from pluralllm_app.evaluation import evaluation_draws, score_shares
 from pluralllm_app.gpo import GPO
-from pluralllm_app.metrics import alignment
 from pluralllm_app.report.sources import Method, Sources
 from pluralllm_app.settings import Settings
 from pluralllm_app.summary import Run
@@ -141,12 +140,8 @@ def _answers(
         task.context_x, task.context_y, task.target_x, task.target_options
     ).numpy()
     true = task.target_y.numpy()
-    options = preferences.options[target]
-    values = None
-    if preferences.values is not None:
-        values = preferences.values[preferences.share_rows(target)]
-    scores = alignment(survey.metric, predicted, true, options, values)
-    ends = np.cumsum(options)[:-1]
+    scores = score_shares(preferences, [(context, target)], [predicted], survey.metric).scores
+    ends = np.cumsum(preferences.options[target])[:-1]
     return [
         [int(question), _thousandths(own), _thousandths(other), round(float(score), 3)]
         for question, own, other, score in zip(

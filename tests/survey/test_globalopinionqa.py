@@ -1,7 +1,9 @@
 """The questions here are made up; only the layout is that of the data set."""
 
 import builtins
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -122,6 +124,22 @@ def test_file_faults(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01" * 10)
     with pytest.raises(SurveyError, match="cannot read"):
         read_global_opinions(tmp_path / "binary.csv")
+
+
+def test_download_reads_what_datasets_gives(read, tmp_path, monkeypatch):
+    local = read(GOOD)
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        frame = pd.read_csv(tmp_path / "opinions.csv", dtype=str, keep_default_na=False)
+        return SimpleNamespace(to_pandas=lambda: frame)
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    downloaded = read_global_opinions()
+    assert asked == [("Anthropic/llm_global_opinions", "train")]
+    assert downloaded.questions.ids == local.questions.ids
+    np.testing.assert_array_equal(downloaded.answers.shares, local.answers.shares)
 
 
 def test_download_without_datasets(monkeypatch):
