@@ -12,10 +12,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from pluralllm_app.errors import UserError
 from pluralllm_app.files import write_atomically
 from pluralllm_app.report.drawing import draw
-from pluralllm_app.report.figures import Look, Spec, Style, config, looks, prediction_chart
+from pluralllm_app.report.figures import prediction_chart
 from pluralllm_app.report.page import Shown, render
 from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
 from pluralllm_app.report.sources import Sources, read_sources
+from pluralllm_app.report.style import Look, Spec, Style, config, looks
 
 Say = Callable[[str], None]
 
