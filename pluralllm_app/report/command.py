@@ -1,5 +1,6 @@
 """`pluralllm report`: read runs and comparisons, draw, write the page and the figures."""
 
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def report(
         say("drawing")
         own = looks(sources.methods)
         figures = draw(sources, Style(own, page=True))
+        _make_folder(folder)
         for file, spec in _files(sources, own, found).items():
             say(f"drawing {file}")
             _write_figure(folder / file, spec, own, found)
@@ -60,17 +62,22 @@ def report(
 
 
 def _check_output(out: Path, folder: Path) -> None:
-    """Fail before the work where the page or the figures could not be written."""
+    """Fail before the work where page or figures could not be written; writes nothing."""
     if out.is_dir():
         raise UserError(f"{out} is a directory: give --out a file, e.g. {out / 'report.html'}")
+    for place in (folder, out.parent):
+        there = next(own for own in (place, *place.parents) if os.path.exists(own))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(
+                f"cannot write {out}: {there} is no folder to write to: give another --out"
+            )
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, out.parent):
-            probe = place / f".{out.name}.probe"
-            probe.touch()
-            probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}: give another --out") from error
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def _predictions(
