@@ -74,8 +74,11 @@ def _check_output(out: Path, folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
+    """Make the folder of figures; answers that an earlier report drew there go."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for drawn in folder.glob("prediction.*"):
+            drawn.unlink()
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
 

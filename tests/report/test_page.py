@@ -136,10 +136,14 @@ def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
         assert int.from_bytes(start[16:20]) > 1000  # pixels wide
 
 
-def test_without_answers_no_text_of_the_survey_is_in_the_page(
-    comparison: Path, write_page: Write
+def test_without_answers_no_text_of_the_survey_is_in_the_page_or_its_figures(
+    comparison: Path, tmp_path: Path, write_page: Write
 ) -> None:
+    earlier = tmp_path / "report-figures" / "prediction.svg"
+    earlier.parent.mkdir()
+    earlier.touch()
     page = write_page(comparison, answers=False)
+    assert not earlier.exists()
     assert json.loads(Reader(page).data)["predictions"] is None
     assert "True and predicted answers" not in page
     assert "onerror" not in Reader(page).data
