@@ -258,7 +258,7 @@ def _status(source: Source) -> str:
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
     names = dict.fromkeys(name for own in sources for name in own.description["settings"])
-    for path in ("survey", "out"):  # they may name people
+    for path in ("survey", "out", "resume-from"):  # they may name people
         names.pop(path, None)
     rows = []
     for name in names:
