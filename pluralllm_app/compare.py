@@ -38,7 +38,9 @@ from pluralllm_app.summary import (
     Interval,
 )
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.tables import COST_COLUMNS, COST_NOTES, cost_cells, method_title
+from pluralllm_app.tables import COST_COLUMNS, COST_NOTES, INTERVAL_NOTE, cost_rows, method_title
+
+INTERVAL = len("[0.812, 0.834]")
 
 
 def compare(
@@ -198,14 +200,18 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if description["settings"]["reserved-fraction"]:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
-    console.print("\n".join(COST_NOTES), highlight=False, markup=False)
+    console.print("\n".join((INTERVAL_NOTE, *COST_NOTES)), highlight=False, markup=False)
 
 
 def _alignment(comparison: Comparison) -> Table:
     federated = comparison.method("federated")
-    table = _table("Alignment, mean over groups", "pools answers", "groups never trained on")
-    table.add_column("less federated", justify="right")
-    table.add_column("train groups", justify="right")
+    table = _table(
+        "Alignment, mean over groups",
+        ("pools answers", len("answers")),
+        ("groups never trained on", INTERVAL),
+        ("less federated", INTERVAL + 2),  # with signs
+        ("train groups", INTERVAL),
+    )
     for method in comparison.methods:
         less = method.difference(federated, "evaluation", "mean") if federated else None
         table.add_row(
@@ -219,10 +225,10 @@ def _alignment(comparison: Comparison) -> Table:
 
 
 def _fairness(comparison: Comparison) -> Table:
-    table = _table("Fairness over groups never trained on", "worst", "gap", "CoV", "FI")
-    table.add_column("FI per question", justify="right")
+    keys = ("worst", "gap", "cov", "fi", "fi_per_question")
+    titles = ("worst", "gap", "CoV", "FI", "FI per question")
+    table = _table("Fairness over groups never trained on", *((title, None) for title in titles))
     for method in comparison.methods:
-        keys = ("worst", "gap", "cov", "fi", "fi_per_question")
         table.add_row(
             method_title(method), *(_cell(method.score("evaluation", key)) for key in keys)
         )
@@ -230,20 +236,20 @@ def _fairness(comparison: Comparison) -> Table:
 
 
 def _quadrants(comparison: Comparison) -> Table:
-    table = _table("Alignment by question", "never trained on: seen", "reserved")
-    table.add_column("train groups: seen", justify="right")
-    table.add_column("reserved", justify="right")
+    titles = ("never trained on: seen", "reserved", "train groups: seen", "reserved")
+    table = _table("Alignment by question", *((title, INTERVAL) for title in titles))
     for method in comparison.methods:
         cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
         table.add_row(method_title(method), *(_cell(method.score(*cell)) for cell in cells))
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: tuple[str, int | None]) -> Table:
+    """A table of methods; columns of titles and widths, None: as wide as there is room."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method")
-    for column in columns:
-        table.add_column(column, justify="right")
+    for column, width in columns:
+        table.add_column(column, justify="right", width=width)
     return table
 
 
@@ -258,8 +264,10 @@ def _cell(interval: Interval | None, sign: str = "") -> str:
 
 
 def _costs(comparison: Comparison) -> Table:
-    table = _table("To reach (mean over seeds)", *COST_COLUMNS)
+    columns = [("to reach", None), *((title, len("centralized")) for title in COST_COLUMNS)]
+    table = _table("What it took (mean over seeds)", *columns)
     for method in comparison.methods:
-        if cells := cost_cells(comparison, method):
-            table.add_row(method.title, *cells)
+        if rows := cost_rows(comparison, method):
+            lines = (rows, *zip(*rows.values(), strict=True))
+            table.add_row(method.title, *("\n".join(cells) for cells in lines))
     return table

@@ -1,7 +1,7 @@
 """The tables of methods: their columns and how a cell reads, in the terminal and in the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pluralllm_app.centralized import LONGEST, PATIENCE
 from pluralllm_app.comparison import METHODS
@@ -9,11 +9,11 @@ from pluralllm_app.summary import DEFINITIONS, Comparison, Cost, Interval, Metho
 
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
+INTERVAL_NOTE = f"Intervals: {DEFINITIONS['interval']}."
 COST_NOTES = (
-    f"Intervals: {DEFINITIONS['interval']}.",
     f"90 %, 95 %: {DEFINITIONS['gain']}.",
     f"Loss: {DEFINITIONS['loss']}.",
-    "Each: rounds / steps one after another / tasks / seconds.",
+    "Steps: of the optimiser, one after another. Tasks: trained on by all groups together.",
     f"Seconds: {DEFINITIONS['seconds']}.",
     f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no better "
     f"score of the train groups; cut off: its budget of {LONGEST} times equal steps ended it "
@@ -74,16 +74,21 @@ def format_interval(interval: Interval | None) -> str:
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def cost_cells(comparison: Comparison, method: MethodResult) -> list[str] | None:
-    """What a method cost, under COST_COLUMNS; None where nothing was trained in rounds."""
+def cost_rows(comparison: Comparison, method: MethodResult) -> dict[str, list[str]] | None:
+    """What a method took, by kind of cost, under COST_COLUMNS; None where no rounds trained it.
+
+    A cell is the mean over the seeds, `-` where a seed never got there.
+    """
     runs = [run for run in method.runs if len(run.rounds) > 1]
     if not runs or method.same_as is not None:
         return None
-    return [
-        *(format_cost([run.cost_of_gain(share) for run in runs]) for share in GAINS),
-        format_cost([_cost_of_goal(comparison, run) for run in runs]),
-        format_cost([run.costs[-1] for run in runs]),
+    columns: list[list[Cost | None]] = [
+        *([run.cost_of_gain(share) for run in runs] for share in GAINS),
+        [_cost_of_goal(comparison, run) for run in runs],
+        [run.costs[-1] for run in runs],
     ]
+    kinds = [field.name for field in fields(Cost)]
+    return {kind: [_mean_cost(costs, kind) for costs in columns] for kind in kinds}
 
 
 def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
@@ -91,16 +96,8 @@ def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
     return None if goal is None else run.cost_of_loss(goal)
 
 
-def format_cost(costs: Sequence[Cost | None]) -> str:
-    """`40 / 240 / 1920 / 12 s`, averaged over seeds; `-` where a seed never got there."""
-    known = [cost for cost in costs if cost is not None]
-    if not known or len(known) < len(costs):
+def _mean_cost(costs: Sequence[Cost | None], kind: str) -> str:
+    values = [getattr(cost, kind) for cost in costs if cost is not None]
+    if len(values) < len(costs):
         return "-"
-
-    def mean(values: Sequence[float]) -> str:
-        return f"{sum(values) / len(values):.1f}".removesuffix(".0")
-
-    return (
-        f"{mean([cost.rounds for cost in known])} / {mean([cost.steps for cost in known])} / "
-        f"{mean([cost.tasks for cost in known])} / {mean([cost.seconds for cost in known])} s"
-    )
+    return f"{sum(values) / len(values):.1f}".removesuffix(".0")

@@ -84,7 +84,7 @@ def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
     text = shown(comparison)
     assert "Federated GPO" in text
     assert "the same as Centralized GPO, equal steps" in text
-    assert "never trained on: seen" in text
+    assert "Alignment by question" in text
 
 
 def test_a_federated_cell_gives_the_weights_of_a_run(config: Config, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`pluralllm report`: read runs and comparisons, draw, write the page and the figures."""
 
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from pluralllm_app.errors import UserError
 from pluralllm_app.files import write_atomically
 from pluralllm_app.report.drawing import draw
-from pluralllm_app.report.figures import Look, Spec, Style, config, looks, prediction_chart
+from pluralllm_app.report.figures import prediction_chart
 from pluralllm_app.report.page import Shown, render
 from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
 from pluralllm_app.report.sources import Sources, read_sources
+from pluralllm_app.report.style import Look, Spec, Style, config, looks
 
 Say = Callable[[str], None]
 
@@ -38,6 +40,7 @@ def report(
         say("drawing")
         own = looks(sources.methods)
         figures = draw(sources, Style(own, page=True))
+        _make_folder(folder)
         for file, spec in _files(sources, own, found).items():
             say(f"drawing {file}")
             _write_figure(folder / file, spec, own, found)
@@ -59,17 +62,25 @@ def report(
 
 
 def _check_output(out: Path, folder: Path) -> None:
-    """Fail before the work where the page or the figures could not be written."""
+    """Fail before the work where page or figures could not be written; writes nothing."""
     if out.is_dir():
         raise UserError(f"{out} is a directory: give --out a file, e.g. {out / 'report.html'}")
+    for place in (folder, out.parent):
+        there = next(own for own in (place, *place.parents) if os.path.exists(own))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(
+                f"cannot write {out}: {there} is no folder to write to: give another --out"
+            )
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of figures; answers that an earlier report drew there go."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, out.parent):
-            probe = place / f".{out.name}.probe"
-            probe.touch()
-            probe.unlink()
+        for drawn in folder.glob("prediction.*"):
+            drawn.unlink()
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}: give another --out") from error
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def _predictions(

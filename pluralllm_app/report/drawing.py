@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pluralllm_app.report import figures
-from pluralllm_app.report.figures import Spec, Style
 from pluralllm_app.report.page import Chart, Figure
-from pluralllm_app.report.series import Row, fairness_rows, group_rows, loss_rows, score_rows
+from pluralllm_app.report.series import (
+    Row,
+    difference_rows,
+    fairness_rows,
+    federated_of,
+    group_rows,
+    loss_rows,
+    score_rows,
+)
 from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.report.style import Spec, Style
 from pluralllm_app.summary import LOSS_WINDOW
 
 ROLES = {"evaluation": "groups never trained on", "train": "groups trained on"}
@@ -18,11 +26,37 @@ def draw(sources: Sources, style: Style) -> list[Figure]:
     """All figures but that of predictions; those there is nothing for have no charts."""
     methods = [own for own in sources.methods if own.same_as is None and own.result.runs]
     return [
+        _differences(methods, style),
         _loss(methods, style),
         _scores(methods, style),
         _groups(methods, style),
         _fairness(methods, style),
     ]
+
+
+def _differences(methods: Sequence[Method], style: Style) -> Figure:
+    rows = {role: difference_rows(methods, role) for role in ROLES}
+    drawn = [row for own in rows.values() for row in own]
+    titles = _titles(methods, drawn)
+    references = dict.fromkeys(
+        own.title for method in methods if (own := federated_of(method, methods))
+    )
+    return Figure(
+        "differences",
+        "Difference from federated training",
+        f"Mean alignment over the groups, less that of {', '.join(references)} under the same seed "
+        "on the same questions and contexts. Right of 0: better than federated training. "
+        f"{_means(drawn, bars=True) or 'One seed, so no interval.'}",
+        "No finished federated run has another method beside it on the same contexts.",
+        titles,
+        titles,
+        False,
+        _by_role(
+            "differences",
+            rows,
+            lambda own, name: figures.difference_chart(own, name, titles, style),
+        ),
+    )
 
 
 def _loss(methods: Sequence[Method], style: Style) -> Figure:

@@ -1,174 +1,30 @@
 """The charts, as Vega-Lite specifications: one function per figure, no data of its own.
 
 A chart filters on the parameter `shown`, the titles of the methods that are drawn, so that the
-page can hide methods without a new chart. Colour, dash and shape belong to a method and are the
-same in every chart; no two methods are told apart by colour alone.
+page can hide methods without a new chart.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from pluralllm_app.report.series import Row
-from pluralllm_app.report.sources import Method
+from pluralllm_app.report.style import Spec, Style
 
 # What the horizontal axis of a curve can be; the charts have the first, the page changes it.
 AXES = {
     "rounds": "rounds",
     "steps": "optimiser steps, one after another",
     "tasks": "tasks trained on, by all groups together",
-    "seconds": "seconds of training and scoring, in one process",
+    "seconds": "seconds of training, without evaluations",
 }
 ALIGNMENT = "alignment score (1 is perfect)"
+DIFFERENCE = "difference in alignment score"
 FORMS = {"over groups": "circle", "per question": "diamond"}
 SHARES = ["true", "predicted"]
-TRUE = "#8a929c"  # colour of true shares
-# Text, labels, grid
-_LIGHT = ("#22272e", "#59636e", "#e3e6ea")
-_DARK = ("#d9dde3", "#a3abb5", "#333a42")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
-
-Spec = dict[str, Any]
 
 _ROWS = alt.NamedData("rows")
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn, in light and in dark."""
-
-    light: str
-    dark: str
-    dash: tuple[int, ...]
-    shape: str
-
-
-# Lightness differs along with hue, and neighbours differ in dash and shape.
-_LOOKS = {
-    "federated": Look("#0069b4", "#56b4f5", (), "circle"),
-    "centralized-equal-tasks": Look("#d55e00", "#ff9350", (8, 3), "square"),
-    "centralized-paper": Look("#b07d00", "#f0c040", (2, 2), "triangle-up"),
-    "centralized-equal-steps": Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down"),
-    "centralized-converged": Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
-    "local-only": Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
-    "consensus": Look("#00805f", "#3ccfa0", (6, 4), "square"),
-    "low-rank": Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
-    "weighted-consensus": Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
-    "ridge": Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
-    "uniform": Look("#707070", "#a8a8a8", (1, 3), "cross"),
-}
-
-
-def looks(methods: Sequence[Method]) -> dict[str, Look]:
-    """The look of every method, by title; what is no kind's own goes to those beyond the kinds."""
-    kinds = {method.kind for method in methods}
-    spare = [look for kind, look in _LOOKS.items() if kind not in kinds] or list(_LOOKS.values())
-    found: dict[str, Look] = {}
-    used = 0
-    for method in methods:
-        own = _LOOKS.get(method.kind)
-        if own is None or own in found.values():
-            own, used = spare[used % len(spare)], used + 1
-        found[method.title] = own
-    return found
-
-
-@dataclass(frozen=True)
-class Style:
-    """What all charts of one rendering share."""
-
-    looks: Mapping[str, Look]
-    page: bool  # in the page, which has titles and legends of its own, or a file
-
-    def finish(
-        self,
-        chart: alt.LayerChart | alt.FacetChart,
-        rows: Sequence[Row],
-        *,
-        height: int | alt.Step,
-        title: str | list[str],
-        alt_text: str,
-        shown: Sequence[str] = (),
-    ) -> Spec:
-        """Add data, the parameter `shown`, title and size; returns the specification."""
-        properties: dict[str, Any] = {"height": height, "description": alt_text}
-        if self.page:
-            autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
-            properties |= {"width": "container", "autosize": autosize}
-        else:
-            properties |= {"width": 640, "title": title}
-        chart = chart.add_params(alt.param(name="shown", value=list(shown)))
-        spec: Spec = chart.properties(**properties).to_dict()
-        del spec["$schema"], spec["config"]
-        # Not by way of Altair, which would copy and check every row.
-        return spec | {"datasets": {"rows": list(rows)}}
-
-    def encodings(self, shown: Sequence[str]) -> dict[str, Any]:
-        """Colour and, where a mark has them, dash and shape of a method."""
-        titles, own = list(self.looks), list(self.looks.values())
-        legend: Any = None
-        if not self.page:
-            legend = alt.Legend(
-                title=None,
-                orient="bottom",
-                columns=3,
-                values=list(shown),
-                symbolType="stroke",
-                symbolOpacity=1,
-                symbolStrokeWidth=2,
-            )
-        # Without a range of its own the colours are the config's, light or dark.
-        return {
-            "color": alt.Color("method:N", scale=alt.Scale(domain=titles), legend=legend),
-            "strokeDash": alt.StrokeDash(
-                "method:N",
-                scale=alt.Scale(domain=titles, range=[list(look.dash) for look in own]),
-                legend=legend,
-            ),
-            "shape": alt.Shape(
-                "method:N",
-                scale=alt.Scale(domain=titles, range=[look.shape for look in own]),
-                legend=legend,
-            ),
-        }
-
-
-def config(methods: Mapping[str, Look], *, dark: bool, predicted: Look | None = None) -> Spec:
-    """The config of all charts in light or dark; the page's CSS has the same greys.
-
-    Args:
-        predicted: look of the method whose predictions are shown.
-    """
-
-    def colour(look: Look) -> str:
-        return look.dark if dark else look.light
-
-    text, faint, grid = _DARK if dark else _LIGHT
-    return {
-        "font": FONT,
-        "background": None,
-        "view": {"stroke": None},
-        "range": {
-            "category": [colour(look) for look in methods.values()],
-            "ordinal": [TRUE, colour(predicted) if predicted else TRUE],
-        },
-        "axis": {
-            "labelColor": faint,
-            "titleColor": text,
-            "titleFontWeight": "normal",
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "gridColor": grid,
-            "domainColor": faint,
-            "tickColor": faint,
-            "titlePadding": 8,
-        },
-        "legend": {"labelColor": text, "labelFontSize": 12, "labelLimit": 260},
-        "title": {"color": text, "fontSize": 15, "anchor": "start", "offset": 12},
-        "text": {"color": text, "fontSize": 12},
-    }
 
 
 def loss_chart(rows: Sequence[Row], shown: Sequence[str], style: Style) -> Spec:
@@ -221,12 +77,7 @@ def group_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Sty
     encodings = style.encodings(shown)
     first = {row["group"]: row["alignment"] or 0.0 for row in reversed(rows)}
     order = sorted(first, key=lambda group: -first[group])
-    titles = list(style.looks)
-    # Sorted by numbers: a list of names would become part of an expression.
-    rows = [
-        row | {"place": order.index(row["group"]), "rank": titles.index(row["method"])}
-        for row in rows
-    ]
+    rows = [row | {"place": order.index(row["group"])} for row in _ranked(rows, style)]
     base = _shown().encode(
         y=alt.Y("group:N")
         .title(None)
@@ -250,20 +101,40 @@ def group_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Sty
     return style.finish(chart, rows, height=_step(9), title=title, alt_text=alt_text, shown=shown)
 
 
+def difference_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Style) -> Spec:
+    """Difference of each method from federated training, see `series.difference_rows`."""
+    titles, looks = list(style.looks), list(style.looks.values())
+    base = _by_method(style)
+    shape = alt.Scale(domain=titles, range=[look.shape for look in looks])
+    x = alt.X("difference:Q").title(DIFFERENCE).scale(padding=26).axis(tickCount=4, grid=True)
+    chart = alt.layer(
+        alt.Chart(_ROWS)
+        .transform_aggregate(rows="count()")  # one row, for one line
+        .mark_rule(strokeWidth=1.5, aria=False)
+        .encode(x=alt.datum(0)),
+        *_bars(base, rows, DIFFERENCE),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x,
+            shape=alt.Shape("method:N", scale=shape, legend=None),
+            tooltip=_tooltip("difference"),
+        ),
+        base.mark_text(dy=-11, fontSize=11, aria=False).encode(
+            x=x, text=alt.Text("difference:Q", format="+.4f")
+        ),
+    )
+    alt_text = f"Dot plot of each method's alignment less the federated one's, {role}, with a zero."
+    title = f"Alignment less that of federated training, {role}"
+    ranked = _ranked(rows, style)
+    height = alt.Step(34)
+    return style.finish(chart, ranked, height=height, title=title, alt_text=alt_text, shown=shown)
+
+
 def fairness_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Style) -> Spec:
     """Paper figure 5: the fairness index of a role, over group means and per question."""
-    titles = list(style.looks)
-    rows = [row | {"rank": titles.index(row["method"])} for row in rows]
     legend: Any = None if style.page else alt.Legend(title=None, orient="bottom")
     form = alt.Scale(domain=list(FORMS), range=list(FORMS.values()))
-    base = _shown().encode(
-        y=alt.Y("method:N")
-        .title(None)
-        .sort(field="rank", op="min")
-        .scale(paddingInner=0.3)
-        .axis(labelLimit=180, labelFontSize=11, grid=True, ticks=False, domain=False),
-        yOffset=alt.YOffset("form:N", scale=alt.Scale(domain=list(FORMS))),
-        color=alt.Color("method:N", scale=alt.Scale(domain=titles), legend=None),
+    base = _by_method(style).encode(
+        yOffset=alt.YOffset("form:N", scale=alt.Scale(domain=list(FORMS)))
     )
     axis = "fairness index"
     x = alt.X("fi:Q").title(axis).scale(zero=False).axis(tickCount=4)
@@ -277,7 +148,9 @@ def fairness_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: 
     )
     alt_text = f"Dot plot of both forms of the fairness index over {role}, a row per method."
     title = f"Fairness over {role}"
-    return style.finish(chart, rows, height=_step(13), title=title, alt_text=alt_text, shown=shown)
+    ranked = _ranked(rows, style)
+    height = _step(13)
+    return style.finish(chart, ranked, height=height, title=title, alt_text=alt_text, shown=shown)
 
 
 def prediction_chart(rows: Sequence[Row], title: str | list[str], style: Style) -> Spec:
@@ -326,6 +199,24 @@ def prediction_chart(rows: Sequence[Row], title: str | list[str], style: Style) 
 
 def _shown() -> alt.Chart:
     return alt.Chart(_ROWS).transform_filter("indexof(shown, datum.method) >= 0")
+
+
+def _by_method(style: Style) -> alt.Chart:
+    """A row for each method that is shown, named at its left; the data are `_ranked`."""
+    return _shown().encode(
+        y=alt.Y("method:N")
+        .title(None)
+        .sort(field="rank", op="min")
+        .scale(paddingInner=0.3)
+        .axis(labelLimit=180, labelFontSize=11, grid=True, ticks=False, domain=False),
+        color=alt.Color("method:N", scale=alt.Scale(domain=list(style.looks)), legend=None),
+    )
+
+
+def _ranked(rows: Sequence[Row], style: Style) -> list[Row]:
+    """Rows with the place of their method: a list of names would become part of an expression."""
+    titles = list(style.looks)
+    return [row | {"rank": titles.index(row["method"])} for row in rows]
 
 
 def _step(pixels: int) -> alt.Step:

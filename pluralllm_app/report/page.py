@@ -21,14 +21,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pluralllm_app import __version__
-from pluralllm_app.report.figures import AXES, Look, Spec, config
+from pluralllm_app.report.figures import AXES
 from pluralllm_app.report.predictions import Predictions
 from pluralllm_app.report.sources import Method, Source, Sources
+from pluralllm_app.report.style import Look, Spec, config
 from pluralllm_app.tables import (
     COST_COLUMNS,
     COST_NOTES,
+    INTERVAL_NOTE,
     Column,
-    cost_cells,
+    cost_rows,
     format_interval,
     score_columns,
 )
@@ -93,7 +95,7 @@ def render(
     scripts = [_library(), (ASSETS / "page.js").read_text("utf-8")]
     columns = score_columns(sources.reserved)
     rows = _score_rows(sources.methods, columns)
-    costs = [(own.title, cells) for own in sources.methods if (cells := _costs(own))]
+    costs = [(own.title, found) for own in sources.methods if (found := _costs(own))]
     sections = [
         ("methods", "All methods"),
         *((own.id, own.title) for own in figures),
@@ -119,6 +121,7 @@ def render(
         costs=costs,
         cost_columns=COST_COLUMNS,
         cost_notes=COST_NOTES,
+        interval_note=INTERVAL_NOTE,
         sources=[{"name": own.path.name, "facts": _facts(own)} for own in sources.sources],
         facts=list(_facts(sources.sources[0])),
         settings=_settings(sources.sources),
@@ -217,8 +220,8 @@ def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[di
     ]
 
 
-def _costs(method: Method) -> list[str] | None:
-    return cost_cells(method.comparison, method.result) if method.finished else None
+def _costs(method: Method) -> dict[str, list[str]] | None:
+    return cost_rows(method.comparison, method.result) if method.finished else None
 
 
 def _facts(source: Source) -> dict[str, str]:
@@ -255,7 +258,7 @@ def _status(source: Source) -> str:
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
     names = dict.fromkeys(name for own in sources for name in own.description["settings"])
-    for path in ("survey", "out"):  # they may name people
+    for path in ("survey", "out", "resume-from"):  # they may name people
         names.pop(path, None)
     rows = []
     for name in names:

@@ -17,7 +17,7 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.evaluation import evaluation_draws, score_shares
 from pluralllm_app.gpo import GPO
 from pluralllm_app.report.sources import Method, Sources
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import EvaluationSettings, SplitSettings, read_section
 from pluralllm_app.summary import Run
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -57,7 +57,9 @@ def predict(
     """
     method, run = _best_run(sources)
     prepared = _open_survey(run, survey)
-    settings = Settings.from_config(run.record["settings"])
+    # What scoring needs, no more: a run of before a setting was added has not all settings.
+    split = read_section(SplitSettings, run.record["settings"])
+    evaluation = read_section(EvaluationSettings, run.record["settings"])
     model = _load(run.path / "best")
     if model.dim_x != prepared.dim:
         raise NoPredictionsError(f"{run.path / 'best'} is no model for this survey.")
@@ -69,7 +71,7 @@ def predict(
     groups, used = [], set()
     for done, own in enumerate(chosen):
         progress(done, len(chosen))
-        answers = _answers(model, prepared, own["group"], own["role"], settings)
+        answers = _answers(model, prepared, own["group"], own["role"], split, evaluation)
         used |= {answer[0] for answer in answers}
         groups.append({"name": own["group"], "role": own["role"], "answers": answers})
     questions = prepared.questions()
@@ -82,8 +84,7 @@ def predict(
         "groups": groups,
     }
     missing = [own["group"] for own in roster if own["group"] not in here]
-    context_size = settings.evaluation.evaluation_context
-    return Predictions(method.title, run, context_size, missing, content)
+    return Predictions(method.title, run, evaluation.evaluation_context, missing, content)
 
 
 def _best_run(sources: Sources) -> tuple[Method, Run]:
@@ -129,10 +130,15 @@ def _load(path: Path) -> GPO:
 
 
 def _answers(
-    model: GPO, survey: PreparedSurvey, group: str, role: str, settings: Settings
+    model: GPO,
+    survey: PreparedSurvey,
+    group: str,
+    role: str,
+    split: SplitSettings,
+    evaluation: EvaluationSettings,
 ) -> list[list[Any]]:
     preferences = survey.preferences(group)
-    context, target = evaluation_draws(preferences, role, settings.split, settings.evaluation)[0]
+    context, target = evaluation_draws(preferences, role, split, evaluation)[0]
     if not len(target):
         return []
     task = preferences.task(context, target)

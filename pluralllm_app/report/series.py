@@ -8,12 +8,12 @@ comes last is drawn on top.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from pluralllm_app.report.sources import Method
+from pluralllm_app.report.sources import SCORING, Method
 from pluralllm_app.summary import ROLES, Cost, Interval, Run
 
 Row = dict[str, Any]
@@ -58,6 +58,41 @@ def group_rows(methods: Sequence[Method], role: str) -> list[Row]:
         for method in methods
         for group, interval in method.result.group_scores(role).items()
     ]
+
+
+def difference_rows(methods: Sequence[Method], role: str) -> list[Row]:
+    """Mean alignment of a role less that of the federated method, see `federated_of`.
+
+    Runs are paired by seed, and only where both are scored on the same questions and contexts.
+    """
+    rows = []
+    for method in methods:
+        if (federated := federated_of(method, methods)) and federated is not method:
+            known = {_contexts(run) for run in federated.result.runs}
+            runs = [run for run in method.result.runs if _contexts(run) in known]
+            paired = replace(method.result, runs=runs)
+            if interval := paired.difference(federated.result, role, "mean"):
+                rows.append({"method": method.title} | _numbers(interval, "difference"))
+    return rows
+
+
+def federated_of(method: Method, methods: Sequence[Method]) -> Method | None:
+    """The first federated method of a method's comparison; None where either is not finished."""
+    if not method.finished:
+        return None
+    return next(
+        (
+            own
+            for own in methods
+            if own.kind == "federated" and own.comparison is method.comparison and own.finished
+        ),
+        None,
+    )
+
+
+def _contexts(run: Run) -> tuple[Any, ...]:
+    """What runs have in common that are scored on the same questions and contexts."""
+    return (run.seed, *(run.record["settings"].get(key) for key in SCORING))
 
 
 def fairness_rows(methods: Sequence[Method]) -> list[Row]:

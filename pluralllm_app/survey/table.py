@@ -28,7 +28,7 @@ def read_frame(file: Path) -> pd.DataFrame:
     readers = {
         ".csv": lambda: pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8"),
         ".parquet": lambda: pd.read_parquet(file),
-        ".jsonl": lambda: pd.read_json(file, lines=True, dtype=False, convert_dates=False),
+        ".jsonl": lambda: pd.read_json(file, lines=True, dtype=False),
     }
     if file.is_dir():
         raise SurveyError(f"{file} is a directory: give the table itself as --file")

@@ -49,6 +49,12 @@ def bars(document: str) -> list[tuple[str, str]]:
     return re.findall(r"kind: (\w+); shares: \w+; share: ([\d.]+)%\" role=\"graphics-symbol", chart)
 
 
+def drawn(document: str, chart: str) -> str:
+    """The drawing of one chart."""
+    start = document.index(f'data-chart="{chart}"')
+    return document[start : document.index("</svg>", start)]
+
+
 def expected(answer: Any) -> list[tuple[str, str]]:
     return [
         (kind, f"{share / 10:.1f}")
@@ -62,7 +68,11 @@ def test_groups_and_questions_can_be_chosen(reported: Path, tmp_path: Path) -> N
     questions, groups = data["predictions"]["questions"], data["predictions"]["groups"]
     opened = load(reported, tmp_path / "chromium")
     assert bars(opened) == expected(groups[0]["answers"][0])
-    assert opened.count('class="marks"') == 8  # every chart of the page is drawn
+    assert opened.count('class="marks"') == 10  # every chart of the page is drawn
+    differences = drawn(opened, "differences-evaluation")
+    for row in data["charts"]["differences-evaluation"]["datasets"]["rows"]:
+        assert f"method: {row['method']}; " in differences
+    assert "Federated GPO" not in differences
     group, answer = groups[4], groups[4]["answers"][1]
     identifier, text, options = questions[answer[0]]
     chosen = load(reported, tmp_path / "chromium", group=group["name"], question=identifier)
@@ -85,8 +95,9 @@ def test_controls_change_what_is_shown(reported: Path, tmp_path: Path) -> None:
         act("#group", "Alder", "change");
         document.querySelector("#next").click();
         act("#alignment [data-axis]", "tasks", "change");
-        const hidden = document.querySelector("#groups [data-method][value=Consensus]");
-        hidden.click();
+        for (const figure of ["#groups", "#differences"]) {
+            document.querySelector(`${figure} [data-method][value=Consensus]`).click();
+        }
     });</script></body>"""
     copy = tmp_path / "copy.html"
     copy.write_text(acts.join(page.rsplit("</body>", 1)))
@@ -95,7 +106,7 @@ def test_controls_change_what_is_shown(reported: Path, tmp_path: Path) -> None:
     alder = next(group for group in predictions["groups"] if group["name"] == "Alder")
     assert bars(document) == expected(alder["answers"][1])
     assert "tasks trained on, by all groups together" in document
-    groups = document[document.index('data-chart="groups-evaluation"') :]
-    groups = groups[: groups.index("<figcaption>")]
-    assert "method: Federated GPO" in groups
-    assert "method: Consensus" not in groups
+    assert "method: Federated GPO" in drawn(document, "groups-evaluation")
+    assert "method: Uniform" in drawn(document, "differences-evaluation")
+    for chart in ("groups-evaluation", "differences-evaluation"):
+        assert "method: Consensus" not in drawn(document, chart)

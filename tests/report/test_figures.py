@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from pluralllm_app.comparison import METHODS
-from pluralllm_app.report.figures import Style, config, group_chart, looks
+from pluralllm_app.report.figures import difference_chart, group_chart
 from pluralllm_app.report.sources import Method, read_sources
+from pluralllm_app.report.style import Style, config, looks
 from tests.report.test_sources import make_run
 
 
@@ -41,3 +42,17 @@ def test_no_text_of_the_data_becomes_part_of_an_expression(method: Method) -> No
     (layer,) = chart["layer"]
     assert layer["encoding"]["y"]["sort"] == {"field": "place", "op": "min"}
     assert layer["encoding"]["yOffset"]["sort"] == {"field": "rank", "op": "min"}
+
+
+def test_differences_have_a_zero_line_and_bars_only_where_there_are_intervals(
+    method: Method,
+) -> None:
+    own = looks([method])
+    row = {"method": method.title, "difference": 0.1, "low": None, "high": None}
+    for low, marks in (
+        (None, ["rule", "point", "text"]),
+        (0.05, ["rule", "rule", "point", "text"]),
+    ):
+        chart = difference_chart([row | {"low": low}], "groups", [], Style(own, page=False))
+        assert [layer["mark"]["type"] for layer in chart["layer"]] == marks
+        assert chart["layer"][0]["encoding"]["x"] == {"datum": 0}

@@ -85,6 +85,8 @@ def test_tables_have_the_scores_of_the_comparison(reported: Path) -> None:
         "never trained on, reserved questions",
         "Pools answers",
         "90 %, 95 %: first evaluated round",
+        "Intervals: 95 % percentile bootstrap",
+        "less that of Federated GPO under the same seed",
         "torch 2",
         "This page holds answers of the groups",
     ):
@@ -113,6 +115,8 @@ def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: Prepared
 def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
     folder = reported.with_name("page-figures")
     names = {
+        "differences-evaluation",
+        "differences-train",
         "loss",
         "alignment-evaluation",
         "alignment-train",
@@ -132,10 +136,14 @@ def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
         assert int.from_bytes(start[16:20]) > 1000  # pixels wide
 
 
-def test_without_answers_no_text_of_the_survey_is_in_the_page(
-    comparison: Path, write_page: Write
+def test_without_answers_no_text_of_the_survey_is_in_the_page_or_its_figures(
+    comparison: Path, tmp_path: Path, write_page: Write
 ) -> None:
+    earlier = tmp_path / "report-figures" / "prediction.svg"
+    earlier.parent.mkdir()
+    earlier.touch()
     page = write_page(comparison, answers=False)
+    assert not earlier.exists()
     assert json.loads(Reader(page).data)["predictions"] is None
     assert "True and predicted answers" not in page
     assert "onerror" not in Reader(page).data
@@ -167,6 +175,7 @@ def test_a_run_that_failed_at_once_has_a_page(tmp_path: Path, write_page: Write)
     assert "Federated GPO (not finished)" in text
     assert text.count("No run has an evaluation yet.") == 3
     assert "No method that was trained has finished." in text
+    assert "No finished federated run has another method beside it" in text
 
 
 def test_a_comparison_with_missing_cells_has_a_page(
@@ -180,6 +189,23 @@ def test_a_comparison_with_missing_cells_has_a_page(
     assert "these runs are left out: Federated GPO, seed 0 (not begun)" in page
     # There is no federated model: the centralized one predicts.
     assert "predicted by Centralized GPO, equal steps" in page
+
+
+def test_differences_of_one_seed_have_no_interval(tmp_path: Path, write_page: Write) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", method="uniform")]
+    text = Reader(write_page(*runs)).text
+    assert "better than federated training. One seed, so no interval." in text
+
+
+@pytest.mark.parametrize("wrong", ["survey", "path"])
+def test_what_is_refused_leaves_nothing_behind(
+    comparison: Path, tiny_survey: PreparedSurvey, tmp_path: Path, wrong: str
+) -> None:
+    out = tmp_path / "new" / "report.html"
+    survey = tiny_survey.path if wrong == "survey" else tmp_path / "missing"
+    with pytest.raises(UserError):
+        report_command([comparison], out, survey)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("out", ["file/report.html", "folder"])

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_another_survey_is_refused(
         file.write_text(text)
     with pytest.raises(NoPredictionsError, match="is no longer the survey of the run"):
         predictions(copy)
+
+
+def test_a_run_of_before_a_setting_was_added_predicts(copy: Path) -> None:
+    for file in copy.glob("cells/*/*/run.json"):
+        record = json.loads(file.read_text())
+        del record["settings"]["resume-from"]
+        file.write_text(json.dumps(record))
+    assert predictions(copy).content["groups"]
 
 
 def test_a_damaged_model_is_said(copy: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from pluralllm_app.report.series import (
+    difference_rows,
     fairness_rows,
     group_rows,
     loss_rows,
@@ -68,6 +69,30 @@ def test_groups_and_fairness_have_the_last_evaluation(methods: Any) -> None:
     assert (uniform["alignment"], uniform["low"]) == (0.5, None)
     forms = [(row["method"], row["form"], row["fi"]) for row in fairness_rows(methods)]
     assert forms == [("Federated GPO", "over groups", 1.0), ("Uniform", "over groups", 1.0)]
+
+
+def test_differences_are_of_runs_of_one_seed(methods: Any) -> None:
+    # Of seed 0 alone: 0.5 - 0.7.
+    (uniform,) = difference_rows(methods, "evaluation")
+    assert (uniform["method"], uniform["difference"]) == ("Uniform", -0.2)
+    assert (uniform["low"], uniform["seeds"]) == (None, 1)
+    assert difference_rows(methods, "train") == []
+
+
+def test_differences_are_of_one_context_and_of_what_is_finished(tmp_path: Path) -> None:
+    def run(name: str, seed: int, score: float, contexts: int, **fields: Any) -> Path:
+        rounds = [entry(0, None, score)]
+        settings = {"evaluation-seed": contexts, "strategy": "fedavg"}
+        path = tmp_path / f"{name}-{seed}"
+        return make_run(path, rounds=rounds, seed=seed, settings=settings, **fields)
+
+    paths = [run("federated", seed, 0.5, seed) for seed in range(3)]
+    paths += [run("ridge", seed, 0.6 + seed / 10, seed, method="ridge") for seed in range(2)]
+    paths.append(run("ridge", 2, 0.9, 7, method="ridge"))  # other contexts
+    paths.append(run("uniform", 0, 0.4, 0, method="uniform", status="failed"))
+    (ridge,) = difference_rows(read_sources(paths).methods, "evaluation")
+    assert (ridge["difference"], ridge["low"], ridge["high"]) == (0.15, 0.1, 0.2)
+    assert difference_rows(read_sources(paths[3:5]).methods, "evaluation") == []
 
 
 def test_what_cannot_be_drawn_is_none() -> None:

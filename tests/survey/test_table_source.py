@@ -53,6 +53,17 @@ def test_counts_become_shares_and_respondents(read, ending):
     assert answers.respondents.tolist() == [4, 5, 4, 4]
 
 
+@pytest.mark.filterwarnings("error")
+def test_texts_that_read_like_dates_stay_texts(read):
+    date, time = "2020-01-01", "2020-01-01T10:00:00"
+    frame = COUNTED.replace({"007": date, "Tea?": time, "Yes": date, "No": time, "North": date})
+    survey = read(frame, ".jsonl")
+    assert survey.questions.ids == [date, "bus"]
+    assert survey.questions.texts == [time, "Bus?"]
+    assert survey.questions.options[0] == [date, time, "Rarely"]
+    assert survey.answers.groups == [date, "South"]
+
+
 def test_shares_stay_and_give_no_respondents(read):
     frame = COUNTED.drop(columns="count").assign(share=[0.75, 0.25, 1.0, 0.5, 0.495, 1.0])
     answers = read(frame).answers

@@ -1,0 +1,51 @@
+"""The tables of `pluralllm compare`, of runs written by hand."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pluralllm_app.compare import print_comparison
+from pluralllm_app.comparison import METHODS
+from pluralllm_app.summary import Comparison, MethodResult
+from tests.test_summary import entry, write_run
+
+TRAINED = [entry(number, None, -number) for number in range(1, 6)]
+
+
+def result(path: Path, name: str) -> MethodResult:
+    """Two runs of 6 rounds; less federated, they score -0.012 and +0.034."""
+    scores = (0.8, 0.8) if name == "federated" else (0.788, 0.834)
+    runs = [
+        write_run(
+            path / name / str(seed),
+            [entry(0, 0.5), *TRAINED, entry(6, score, -6)],
+            method=name,
+            seed=seed,
+        )
+        for seed, score in enumerate(scores)
+    ]
+    method = METHODS[name]
+    return MethodResult(name, method.title, method.pools_answers, None, len(runs), runs)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_a_terminal(tmp_path: Path, width: int) -> None:
+    description = {
+        "survey": {"name": "by hand"},
+        "seeds": [0, 1],
+        "settings": {"reserved-fraction": 0.1},
+    }
+    names = [name for name in METHODS if name != "centralized-converged"]
+    methods = [result(tmp_path, name) for name in names]
+    text = StringIO()
+    print_comparison(Comparison(tmp_path, description, methods), Console(width=width, file=text))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    # A line for each kind of cost, a number for each column.
+    for kind, cost in (("rounds", "6"), ("steps", "36"), ("tasks", "288"), ("seconds", "12")):
+        rows = [line for line in lines if line.split()[-5:] == [kind, cost, cost, cost, cost]]
+        assert len(rows) == len(names)
+    # In one piece, of all but the federated.
+    assert sum("[-0.012, +0.034]" in line for line in lines) == len(names) - 1
