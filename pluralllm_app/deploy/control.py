@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
@@ -110,6 +111,13 @@ def _refusal(address: str, response: httpx.Response) -> str:
         return (
             f"the SuperLink at {address} answers such requests on its own machine alone: run the "
             "command there, or through an SSH tunnel to it"
+        )
+    error = FlowerError.from_json(response.text)
+    if error and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+        return (
+            "the node's key was registered once and unregistered: the SuperLink takes no key "
+            "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its public "
+            "half into server/nodes"
         )
     return f"the SuperLink at {address} refuses: {response.text}"
 

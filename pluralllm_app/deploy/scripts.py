@@ -13,6 +13,12 @@ if ! command -v flower-supernode >/dev/null; then
     echo "flower-supernode is not on the PATH: activate the app's virtual environment" >&2
     exit 1
 fi
+for file in {files}; do
+    if ! [ -r "$here/$file" ]; then
+        echo "cannot read $here/$file: copy it from where \\`pluralllm deploy init\\` wrote it" >&2
+        exit 1
+    fi
+done
 export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode
 # App processes import from the working directory: it stays empty.
@@ -88,12 +94,14 @@ WantedBy=multi-user.target
 def superlink_script(servers: list[str], port: int) -> str:
     """The script that starts the SuperLink; it binds to loopback if all `servers` are loopback."""
     host = _bind_address(servers)
-    return _SUPERLINK.format(head=_HEAD, host=host, port=port, address=address(host, port))
+    head = _HEAD.format(files="ca.crt server.crt server.key")
+    return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
 
 
 def supernode_script(superlink: str, port: int) -> str:
     """The script that starts a SuperNode of the SuperLink at `superlink` (host:port)."""
-    return _SUPERNODE.format(head=_HEAD, superlink=superlink, port=port)
+    head = _HEAD.format(files="ca.crt node.key")
+    return _SUPERNODE.format(head=head, superlink=superlink, port=port)
 
 
 def superlink_unit() -> str:

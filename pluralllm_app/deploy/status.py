@@ -25,7 +25,8 @@ def status_table(runs: Path, groups: Mapping[str, str], nodes: Mapping[str, Node
     run = _last_run(runs)
     roster = {entry["group"] for entry in run.get("roster") or []}
     survey = run.get("survey") or {}
-    table = Table("group")
+    table = Table()
+    table.add_column("group", overflow="fold")
     for column in ("node id", "state", "since (UTC)"):
         table.add_column(column, no_wrap=True)
     table.add_column("survey, last run")

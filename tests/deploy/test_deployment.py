@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from pluralllm_app import client_app
 from pluralllm_app.cli import app
 from pluralllm_app.deploy.control import connect
+from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
@@ -168,3 +169,12 @@ def test_from_keys_to_a_finished_run(
         assert deployment.processes(group) != []
         deployment.kill(node)
     wait_until(lambda: not any(map(deployment.processes, GROUPS)), seconds=20)
+
+    with connect(deployment.dir) as control:
+        node_id = str(control.nodes()["alder"].id)
+    unregister = ["flwr", "supernode", "unregister", node_id, "pluralllm"]
+    home = {"FLWR_HOME": str(deployment.dir / "flwr-home")}
+    assert deployment.start("unregister", unregister, home).wait(60) == 0
+    assert "takes no key twice" in str(command("register", deployment.dir).exception)
+    (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
+    assert "Alder: registered as node " in command("register", deployment.dir).output

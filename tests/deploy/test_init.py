@@ -229,6 +229,8 @@ def test_a_node_without_a_site_says_so(tmp_path: Path, fake_supernode: dict[str,
     (path / 'a"b').mkdir()
     assert "quotation mark" in fails(fake_supernode | {"PLURALLLM_SITE": str(path / 'a"b')})
     assert "virtual environment" in fails({"PATH": "/usr/bin:/bin"})
+    (path / "node.key").unlink()
+    assert "node.key: copy it from" in fails(fake_supernode)
 
 
 def test_units_wait_before_a_restart(made: Path) -> None:
