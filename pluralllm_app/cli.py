@@ -45,6 +45,10 @@ def run_command(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write; default: runs/<time>-seed<seed>.")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to go on with, with its own survey and settings."),
+    ] = None,
     actors: Annotated[
         int | None,
         typer.Option(min=1, help="Client processes; default: the CPUs over client-threads."),
@@ -61,10 +65,12 @@ def run_command(
       pluralllm run --survey data/globalopinionqa --config conf/paper.toml -c 'seed=3'
 
       pluralllm run -c 'strategy=fedprox fedprox.mu=0.1' --out runs/fedprox
+
+      pluralllm run --resume runs/fedprox
     """
     from pluralllm_app.run import run
 
-    run(survey, config, setting or [], out, actors, Console())
+    run(survey, config, setting or [], out, resume, actors, Console())
 
 
 @app.command("compare")

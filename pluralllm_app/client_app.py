@@ -4,15 +4,16 @@ In simulation a node's partition id picks the group of the survey the run config
 machine of its own the node config names the site, see `survey.site`.
 """
 
+import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import __version__
@@ -23,19 +24,18 @@ from pluralllm_app.messages import (
     ARRAYS,
     CONFIG,
     PROXIMAL_MU,
-    ROUND,
     Evaluation,
     NodeDescription,
+    TrainRequest,
     Update,
     record_to_weights,
 )
+from pluralllm_app.moments import CLIENTS, Moments
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
-from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
 from pluralllm_app.training import torch_device, train_group
-
-OPTIMIZER = "optimizer"  # where the node's context keeps the moments
 
 app = ClientApp()
 
@@ -71,8 +71,22 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
     return Settings.from_config(dict(config))
 
 
-def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
-    """The survey and the name of the group this node holds."""
+@dataclass(frozen=True)
+class Place:
+    """What a node holds: one group of a survey, and a directory for its own memory."""
+
+    survey: PreparedSurvey
+    group: Group
+    memory: Path
+
+    @property
+    def preferences(self) -> PreferenceSet:
+        """The group's answers, read once in a process."""
+        return _preferences(self.survey, self.group.name)
+
+
+def locate(context: Context, settings: Settings) -> Place:
+    """What this node holds, as its node config and, in simulation, the run config say."""
     node = context.node_config
     if "partition-id" not in node:
         if "site" not in node:
@@ -81,7 +95,7 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
                 "--node-config 'site=\"/path\"'"
             )
         site = open_site(str(node["site"]))
-        return site.survey, site.group
+        return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
     if nodes != groups:
@@ -89,7 +103,8 @@ def locate(context: Context, settings: Settings) -> tuple[PreparedSurvey, str]:
             f"survey has {groups} groups but the federation has {nodes} SuperNodes: pass "
             f"num-supernodes={groups}"
         )
-    return survey, survey.groups[int(node["partition-id"])].name
+    group = survey.groups[int(node["partition-id"])]
+    return Place(survey, group, settings.path("out") / CLIENTS / Path(group.file).stem)
 
 
 def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
@@ -124,19 +139,32 @@ def without_content(handler: Handler) -> Handler:
     return guarded
 
 
+def _score(model: GPO, place: Place, settings: Settings) -> Evaluation:
+    start = time.perf_counter()
+    result = score_group(
+        model,
+        place.preferences,
+        place.group.role,
+        settings.split,
+        settings.evaluation,
+        place.survey.metric,
+    )
+    assert result.loss is not None
+    return Evaluation(result.scores, result.loss, time.perf_counter() - start)
+
+
 @app.query()
 @without_content
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(tuple(context.run_config.items()))
-    survey, name = locate(context, settings)
-    group = survey.group(name)
-    preferences = _preferences(survey, name)
+    place = locate(context, settings)
+    survey, group = place.survey, place.group
     description = NodeDescription(
         group=group.name,
         role=group.role,
         questions=group.questions,
-        pool=len(split_questions(preferences, group.role, settings.split).train),
+        pool=len(split_questions(place.preferences, group.role, settings.split).train),
         name=survey.name,
         fingerprint=survey.fingerprint,
         dim=survey.dim,
@@ -149,36 +177,37 @@ def describe(message: Message, context: Context) -> Message:
 @app.train()
 @without_content
 def train(message: Message, context: Context) -> Message:
-    """Train the received weights on this group's tasks."""
+    """Train the received weights on this group's tasks; score them before, where asked to."""
     settings = _settings(tuple(context.run_config.items()))
-    survey, name = locate(context, settings)
-    model = _load(message, survey, settings)
-    config: Mapping[str, Any] = message.content.config_records[CONFIG]
-    keep = settings.training.client_optimizer_state == "keep"
-    kept: Mapping[str, Array] = context.state.array_records.get(OPTIMIZER, {}) if keep else {}
-    preferences = _preferences(survey, name)
+    place = locate(context, settings)
+    model = _load(message, place.survey, settings)
+    config = message.content.config_records[CONFIG]
+    request = TrainRequest.from_record(config)
+    content = _score(model, place, settings).to_content() if request.evaluate else RecordDict()
+    start = time.perf_counter()
+    moments = Moments(place.memory / request.experiment)
     statistics, optimizer_state = train_group(
         model,
-        preferences,
+        place.preferences,
         settings.training,
         seed=settings.federation.seed,
         split=settings.split,
-        round_number=config[ROUND],
+        round_number=request.round,
         rounds=settings.federation.rounds,
-        proximal_mu=config.get(PROXIMAL_MU, 0.0),
-        optimizer_state={key: array.numpy() for key, array in kept.items()},
+        proximal_mu=cast(float, config.get(PROXIMAL_MU, 0.0)),
+        optimizer_state=moments.load(request.moments_of),
     )
-    if keep:
-        context.state[OPTIMIZER] = ArrayRecord(
-            {key: Array(array) for key, array in optimizer_state.items()}
-        )
+    if optimizer_state:
+        moments.keep(request.round, optimizer_state, request.moments_of)
     update = Update(
         weights=get_weights(model).cpu().numpy(),
-        questions=len(split_questions(preferences, "train", settings.split).train),
+        questions=len(split_questions(place.preferences, "train", settings.split).train),
         loss=statistics.loss,
         js_divergence=statistics.js_divergence,
+        seconds=time.perf_counter() - start,
     )
-    return Message(update.to_content(), reply_to=message)
+    content.update(update.to_content())
+    return Message(content, reply_to=message)
 
 
 @app.evaluate()
@@ -186,15 +215,6 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Score the received weights on this group."""
     settings = _settings(tuple(context.run_config.items()))
-    survey, name = locate(context, settings)
-    model = _load(message, survey, settings)
-    result = score_group(
-        model,
-        _preferences(survey, name),
-        survey.group(name).role,
-        settings.split,
-        settings.evaluation,
-        survey.metric,
-    )
-    assert result.loss is not None
-    return Message(Evaluation(result.scores, result.loss).to_content(), reply_to=message)
+    place = locate(context, settings)
+    model = _load(message, place.survey, settings)
+    return Message(_score(model, place, settings).to_content(), reply_to=message)

@@ -8,7 +8,6 @@ The cells run side by side, each in one process; a federated cell is the whole f
 process, message by message, and gives the same weights as `pluralllm run`.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -43,6 +42,7 @@ from pluralllm_app.evaluation import (
     score_shares,
     summarise_groups,
 )
+from pluralllm_app.files import held, write_atomically
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.record import (
@@ -51,20 +51,14 @@ from pluralllm_app.record import (
     describe_machine,
     read_run,
     recorded_run,
-    write_atomically,
 )
-from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings import NO_RESULT, Scalar, Settings
 from pluralllm_app.summary import read_comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 Config = Mapping[str, Scalar]
 
 SCHEMA_VERSION = 1
-# Settings that change no result.
-NO_RESULT = (
-    *("survey", "out", "tracker", "checkpoint-every"),
-    *("expected-nodes", "start-timeout", "round-timeout"),
-)
 
 
 @dataclass(frozen=True)
@@ -206,7 +200,7 @@ def _digest(survey: PreparedSurvey) -> str:
 def write_comparison(out: Path, content: Mapping[str, Any]) -> None:
     """Write comparison.json."""
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "comparison.json", json.dumps(content, indent=2))
+    write_atomically(out / "comparison.json", json.dumps(content, indent=2).encode())
 
 
 def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -294,8 +288,8 @@ def locked(out: Path) -> Iterator[None]:
         UserError: another one is at work there, it holds something else, or it cannot be written.
     """
     try:
-        held = {file.name for file in out.iterdir()} if out.exists() else set()
-        if held and not held & {"comparison.json", ".lock"}:
+        found = {file.name for file in out.iterdir()} if out.exists() else set()
+        if found and not found & {"comparison.json", ".lock"}:
             raise UserError(f"{out} is not empty and holds no comparison: give another --out")
         out.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("w")
@@ -303,11 +297,7 @@ def locked(out: Path) -> Iterator[None]:
         raise UserError(
             f"cannot write the comparison {out}: {error.strerror}: give another --out"
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another comparison is at work in {out}: wait for it") from None
+    with file, held(file, f"another comparison is at work in {out}: wait for it"):
         yield
 
 

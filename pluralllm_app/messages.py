@@ -1,17 +1,19 @@
 """What server and clients say to each other; the one place that knows the layout of messages.
 
-query     ->  (empty)              <- `NodeDescription`
-train     ->  arrays, config       <- arrays, metrics (`Update`)
-evaluate  ->  arrays, config       <- metrics (`Evaluation`)
+query     ->  (empty)                            <- `NodeDescription`
+train     ->  arrays, config (`TrainRequest`)    <- arrays, metrics (`Update`), where the request
+                                                    asks for it also `Evaluation`
+evaluate  ->  arrays                             <- evaluation (`Evaluation`)
 
 Nothing of a group's partition is in a message: no text, share or embedding; only weights,
 counts, names and scores.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -22,8 +24,9 @@ from pluralllm_app.metrics import GroupScores
 from pluralllm_app.segments import Floats
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
-WEIGHTS, SCORED, SCORES = "weights", "questions", "scores"
-ROUND, PROXIMAL_MU = "server-round", "proximal-mu"
+EVALUATION = "evaluation"
+WEIGHTS, SCORED, SCORES, SECONDS = "weights", "questions", "scores", "seconds"
+PROXIMAL_MU = "proximal-mu"  # set by Flower's FedProx
 QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
 
 Weights = Floats
@@ -64,6 +67,34 @@ class NodeDescription:
 
 
 @dataclass(frozen=True)
+class TrainRequest:
+    """What the server asks of a group besides training the weights it sends."""
+
+    round: int  # 1-based
+    evaluate: bool  # score the received weights as well, before they are trained
+    experiment: str  # 32 hexadecimal digits: the run, also where it is resumed
+    moments_of: int  # the group's last round that counted, whose moments to go on from; 0: none
+
+    def to_record(self) -> ConfigRecord:
+        return ConfigRecord(asdict(self))
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> "TrainRequest":
+        """Read a request; raises ValueError where the record is not one.
+
+        The experiment becomes the name of a directory on the node.
+        """
+        fields = {name: record.get(name) for name in cls.__annotations__}
+        for name, kind in cls.__annotations__.items():
+            if type(fields[name]) is not kind:
+                raise ValueError(f"the train message has no valid {name!r}")
+        request = cls(**cast(dict[str, Any], fields))
+        if not re.fullmatch("[0-9a-f]{32}", request.experiment):
+            raise ValueError("the train message names no experiment")
+        return request
+
+
+@dataclass(frozen=True)
 class Update:
     """A group's answer to a train message."""
 
@@ -71,10 +102,16 @@ class Update:
     questions: int  # train questions, the update's weight in the average
     loss: float
     js_divergence: float
+    seconds: float  # that training took at the node
 
     def to_content(self) -> RecordDict:
         metrics = MetricRecord(
-            {QUESTIONS: self.questions, LOSS: self.loss, JS_DIVERGENCE: self.js_divergence}
+            {
+                QUESTIONS: self.questions,
+                LOSS: self.loss,
+                JS_DIVERGENCE: self.js_divergence,
+                SECONDS: self.seconds,
+            }
         )
         return RecordDict({ARRAYS: weights_to_record(self.weights), METRICS: metrics})
 
@@ -87,38 +124,42 @@ class Update:
             parameters: how many the predictor has.
             questions: train questions the group has; the update must report this count.
         """
-        if set(content.array_records) != {ARRAYS} or set(content.metric_records) != {METRICS}:
+        if set(content) - {EVALUATION} != {ARRAYS, METRICS}:
             raise ValueError("it is not an update: one record of arrays, one of metrics")
-        metrics = content.metric_records[METRICS]
-        if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE}:
+        metrics: Mapping[str, Any] = content.metric_records.get(METRICS, {})
+        if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE, SECONDS}:
             raise ValueError("its metrics are not those of an update")
-        claimed, loss, divergence = (
-            _finite(metrics[key]) for key in (QUESTIONS, LOSS, JS_DIVERGENCE)
+        claimed, loss, divergence, seconds = (
+            _finite(metrics[key]) for key in (QUESTIONS, LOSS, JS_DIVERGENCE, SECONDS)
         )
         if claimed != questions:
             raise ValueError(f"it claims {claimed:.0f} train questions, the roster has {questions}")
-        if divergence < 0:
-            raise ValueError(f"its {JS_DIVERGENCE} is negative")
+        if divergence < 0 or seconds < 0:
+            raise ValueError(f"its {JS_DIVERGENCE} or {SECONDS} are negative")
+        if ARRAYS not in content.array_records:
+            raise ValueError("its arrays are not the weights of a predictor")
         weights = record_to_weights(content.array_records[ARRAYS])
         check_weights(weights, parameters)
-        return cls(weights, questions, loss, divergence)
+        return cls(weights, questions, loss, divergence, seconds)
 
 
 @dataclass(frozen=True)
 class Evaluation(GroupEvaluation):
-    """A group's answer to an evaluate message."""
+    """How a group scored the weights it was sent."""
 
     loss: float
+    seconds: float  # that scoring took at the node
 
     def to_content(self) -> RecordDict:
-        metrics = MetricRecord(
+        record = MetricRecord(
             {
                 LOSS: self.loss,
+                SECONDS: self.seconds,
                 SCORED: self.scores.questions.tolist(),
                 SCORES: self.scores.scores.tolist(),
             }
         )
-        return RecordDict({METRICS: metrics})
+        return RecordDict({EVALUATION: record})
 
     @classmethod
     def from_content(cls, content: RecordDict, questions: range) -> "Evaluation":
@@ -128,8 +169,8 @@ class Evaluation(GroupEvaluation):
             content: untrusted content of the reply.
             questions: how many questions the group may be scored on.
         """
-        metrics: Mapping[str, Any] = content.metric_records.get(METRICS, {})
-        if set(metrics) != {LOSS, SCORED, SCORES}:
+        metrics: Mapping[str, Any] = content.metric_records.get(EVALUATION, {})
+        if set(metrics) != {LOSS, SECONDS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
         scored, scores = np.array(metrics[SCORED]), np.array(metrics[SCORES])
         if scored.ndim != 1 or scored.shape != scores.shape:
@@ -143,7 +184,10 @@ class Evaluation(GroupEvaluation):
             raise ValueError("its questions are not ascending whole numbers")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
-        return cls(GroupScores(scored, scores.astype(np.float64)), _finite(metrics[LOSS]))
+        loss, seconds = _finite(metrics[LOSS]), _finite(metrics[SECONDS])
+        if seconds < 0:
+            raise ValueError(f"its {SECONDS} are negative")
+        return cls(GroupScores(scored, scores.astype(np.float64)), loss, seconds)
 
 
 def _finite(value: Any) -> float:

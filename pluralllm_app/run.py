@@ -43,21 +43,34 @@ def run(
     config: Path | None,
     overrides: list[str],
     out: Path | None,
+    resume: Path | None,
     actors: int | None,
     console: Console,
 ) -> None:
     """Run the federation of a survey in Flower's simulation and print its results.
 
+    Args:
+        resume: run directory to go on with; survey, config, overrides and out are then as they
+            were.
+
     Raises:
         UserError: anything the user can mend; the run directory, if it was begun, says so too.
     """
-    run_config = read_run_config(survey, config, overrides, out)
-    out = choose_out(run_config)
-    if not run_config["survey"]:
-        run_config["survey"] = str(demo_survey(console))
+    if resume:
+        if survey or config or overrides or out:
+            raise UserError("--resume takes the run's own survey and settings: give it alone")
+        run_config = read_resumed_config(resume)
+        out = Path(str(run_config["resume-from"]))
+    else:
+        run_config = read_run_config(survey, config, overrides, out)
+        out = choose_out(run_config)
+        if not run_config["survey"]:
+            run_config["survey"] = str(demo_survey(console))
     settings = Settings.from_config(run_config)
     with console.status("checking settings and survey"):
         resources = check_run(settings, actors)
+        if resume:
+            reopen(out, run_config)
     run_config["expected-nodes"] = resources.supernodes  # they join one after another
     _make_directory(out)
     console.print(
@@ -68,6 +81,36 @@ def run(
     )
     rounds = _run_simulation(settings, run_config, resources, console)
     _print_results(settings, rounds, console)
+
+
+def read_resumed_config(path: Path) -> dict[str, Scalar]:
+    """The run config of the run in `path`, to go on with it.
+
+    Raises:
+        UserError: it holds no run, or a damaged one.
+    """
+    from pluralllm_app.record import read_run
+
+    path = path.expanduser().resolve()
+    settings = read_run(path).get("settings")
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no run to resume: it has no run.json with settings")
+    return settings | {"resume-from": str(path), "out": "", "expected-nodes": 0}
+
+
+def reopen(out: Path, run_config: Mapping[str, Scalar]) -> None:
+    """Check that the run in `out` can go on, and cut its record to what it goes on from.
+
+    Raises:
+        UserError: see `record.recorded_run`.
+    """
+    from pluralllm_app.federation.state import rewind
+    from pluralllm_app.record import check_resumable, locked_run, reopen_record
+
+    with locked_run(out):
+        check_resumable(out, run_config)
+        rewind(out)
+        reopen_record(out)
 
 
 def read_run_config(

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Scalar = bool | int | float | str
+
+# Settings that change no result.
+NO_RESULT = (
+    *("survey", "out", "resume-from", "tracker", "checkpoint-every"),
+    *("expected-nodes", "start-timeout", "round-timeout"),
+)
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
@@ -53,6 +59,9 @@ class Range:
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
 
+
+# Settings that are paths, and the environment variables that stand in for them.
+_PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
 
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
@@ -140,6 +149,7 @@ class Settings:
 
     survey: Path | None  # None: only a node's own config names it
     out: Path | None
+    resume: bool  # go on with the run in `out`
     model: ModelSettings
     training: TrainingSettings
     split: SplitSettings
@@ -151,9 +161,7 @@ class Settings:
         """`survey` or `out`; raises SettingsError where it is not set."""
         path: Path | None = getattr(self, key)
         if path is None:
-            raise SettingsError(
-                f'{key} is not set: give {key}="/absolute/path" or $PLURALLLM_{key.upper()}'
-            )
+            raise SettingsError(f'{key} is not set: give {key}="/absolute/path" or ${_PATHS[key]}')
         return path
 
     @classmethod
@@ -161,7 +169,8 @@ class Settings:
         """Check a whole run config: unknown and missing names, types, ranges, combinations.
 
         Empty `survey` and `out` are taken from the environment variables PLURALLLM_SURVEY and
-        PLURALLLM_OUT, since `flwr run` takes either a file of settings or single ones.
+        PLURALLLM_OUT, since `flwr run` takes either a file of settings or single ones. A run goes
+        on in its own directory: `resume-from` stands for `out` as well.
 
         Raises:
             SettingsError: naming the key and the remedy.
@@ -175,10 +184,17 @@ class Settings:
             "federation": FederationSettings,
         }
         known = [key for kind in sections.values() for key in section_keys(kind)]
-        check_names(config, ["survey", "out", *known, *options])
+        check_names(config, [*_PATHS, *known, *options])
+        survey, out, resumed = (_absolute_path(config, key) for key in _PATHS)
+        if resumed and config["out"] and out != resumed:
+            raise SettingsError(
+                f"out = {str(out)!r} is not resume-from = {str(resumed)!r}: a run goes on in its "
+                "own directory, leave out empty"
+            )
         settings = cls(
-            survey=_absolute_path(config, "survey"),
-            out=_absolute_path(config, "out"),
+            survey=survey,
+            out=resumed or out,
+            resume=resumed is not None,
             strategy_options=options,
             **{name: read_section(kind, config) for name, kind in sections.items()},
         )
@@ -241,7 +257,7 @@ def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
 
 
 def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path | None:
-    text = str(config[key]) or os.environ.get(f"PLURALLLM_{key.upper()}", "")
+    text = str(config[key]) or os.environ.get(_PATHS[key], "")
     if not text:
         return None
     path = Path(text)

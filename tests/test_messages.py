@@ -8,16 +8,18 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from pluralllm_app.messages import (
     ARRAYS,
+    EVALUATION,
     METRICS,
     Evaluation,
     NodeDescription,
+    TrainRequest,
     Update,
     weights_to_record,
 )
 from pluralllm_app.metrics import GroupScores
 
 PARAMETERS = 3
-UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1)
+UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1, 2.5)
 DESCRIPTION = NodeDescription(
     "Élan 中/..", "train", 30, 27, "tiny", "ab12", 6, "jensen-shannon", "0.1"
 )
@@ -29,8 +31,10 @@ def test_messages_survive_the_trip() -> None:
     assert update.weights.tolist() == [1, 1, 1]
     assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
-    evaluation = Evaluation.from_content(Evaluation(scores, -1.5).to_content(), range(2, 3))
-    assert evaluation.loss == -1.5
+    sent = Evaluation(scores, -1.5, 0.25).to_content()
+    assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), PARAMETERS, 27)
+    evaluation = Evaluation.from_content(sent, range(2, 3))
+    assert (evaluation.loss, evaluation.seconds) == (-1.5, 0.25)
     assert evaluation.scores.questions.tolist() == [3, 7]
     assert evaluation.scores.scores.tolist() == [0.25, 1.0]
 
@@ -50,6 +54,9 @@ def changed_update(weights: list | np.ndarray | None = None, **metrics: object) 
         (RecordDict(), "not an update"),
         (changed_update(loss=float("nan")), "not finite"),
         (changed_update(**{"js-divergence": -0.1}), "negative"),
+        (changed_update(seconds=-1.0), "negative"),
+        (RecordDict({**UPDATE.to_content(), "more": MetricRecord()}), "not an update"),
+        (RecordDict({ARRAYS: MetricRecord(), METRICS: MetricRecord()}), "metrics are not those"),
         (changed_update(loss=[0.1]), "not finite numbers"),
         (changed_update(loss="-"), "metrics are not those"),
         (changed_update(extra=1.0), "metrics are not those"),
@@ -118,11 +125,34 @@ def test_bytes_that_are_no_plain_vector_are_refused(data: bytes) -> None:
         ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
         ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "between 0 and 1"),
         ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
+        ({"loss": 0.1, "seconds": -1.0, "questions": [1], "scores": [0.5]}, "negative"),
     ],
 )
 def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
+    record = MetricRecord({"seconds": 0.1} | metrics)
     with pytest.raises(ValueError, match=message):
-        Evaluation.from_content(RecordDict({METRICS: MetricRecord(metrics)}), range(1, 5))
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5))
+
+
+REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2, moments_of=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"experiment": "../" * 10 + "ab"}, "no experiment"),
+        ({"round": "3"}, "no valid 'round'"),
+        ({"evaluate": 1}, "no valid 'evaluate'"),
+    ],
+)
+def test_train_requests(change: dict, message: str | None) -> None:
+    record = ConfigRecord({**REQUEST.to_record(), "proximal-mu": 0.1, **change})
+    if message is None:
+        assert TrainRequest.from_record(record) == REQUEST
+    else:
+        with pytest.raises(ValueError, match=message):
+            TrainRequest.from_record(record)
 
 
 def test_bad_descriptions_are_refused() -> None:

@@ -65,6 +65,7 @@ def weights(out: Path) -> bytes:
         (["--actors", "9"], "9 actors cannot serve 5 groups"),
         (["--out", "/proc/none"], "cannot write the run directory /proc/none"),
         (["--survey", "/none"], "does not exist"),
+        (["--resume", "/none"], "--resume takes the run's own survey and settings"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(
@@ -244,11 +245,13 @@ def test_plain_flwr_run_gives_the_same_bits(
 
 
 @pytest.mark.engine
-def test_ctrl_c_stops_the_run_and_leaves_nothing(
-    tiny_survey: PreparedSurvey, tmp_path: Path, simulations: Path
+def test_ctrl_c_stops_the_run_which_then_goes_on(
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
     out = tmp_path / "run"
-    long = TINY_RUN | {"rounds": 100_000}
+    long = TINY_RUN | {"rounds": 80, "evaluate-every": 20, "client-optimizer-state": "keep"}
+    local = config | long | {"out": str(tmp_path / "local")}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
     process = subprocess.Popen(
         [
             *(BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out),
@@ -268,3 +271,15 @@ def test_ctrl_c_stops_the_run_and_leaves_nothing(
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
     assert "Stopped" in output
     assert left_behind(simulations) == []
+    assert not (out / "model").exists() or weights(out) != weights(tmp_path / "local")
+    refused = pluralllm("run", "--resume", out, "-c", "rounds=3")
+    assert "give it alone" in refused.stderr
+    result = pluralllm("run", "--resume", out)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights(out) == weights(tmp_path / "local")
+    assert json.loads((out / "run.json").read_text())["status"] == "completed"
+    assert len((out / "rounds.jsonl").read_text().splitlines()) == 81
+    assert left_behind(simulations) == []
+    again = pluralllm("run", "--resume", out)
+    assert again.returncode == 1
+    assert "is completed" in " ".join(again.stderr.split())

@@ -13,12 +13,12 @@ POLL_SECONDS = 0.02  # Flower's own grids sleep up to 3 s between looks
 
 def exchange(
     grid: Grid, messages: Sequence[Message], timeout: float
-) -> tuple[dict[int, Message], list[int]]:
+) -> tuple[dict[int, Message], dict[int, str]]:
     """Send `messages` (one per node) and wait at most `timeout` seconds for the replies.
 
     Returns:
-        The replies by node id, and the ids of nodes that did not answer. Replies are matched by
-        the message they answer, since a lost node's error reply does not carry its id.
+        The replies by node id; and why, by node id, there is none. Replies are matched by the
+        message they answer, since a lost node's error reply does not carry its id.
     """
     receivers = [message.metadata.dst_node_id for message in messages]
     sent = list(grid.push_messages(messages))
@@ -28,7 +28,11 @@ def exchange(
         )
     # A message that could not be sent, e.g. to a node that has just left, has the id None.
     waiting = {message: node for message, node in zip(sent, receivers, strict=True) if message}
-    unsent = [node for message, node in zip(sent, receivers, strict=True) if not message]
+    absent = {
+        node: "is not connected"
+        for message, node in zip(sent, receivers, strict=True)
+        if not message
+    }
     replies: dict[int, Message] = {}
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
@@ -36,7 +40,7 @@ def exchange(
             replies[waiting.pop(reply.metadata.reply_to_message_id)] = reply
         if waiting:
             time.sleep(POLL_SECONDS)
-    return replies, sorted([*waiting.values(), *unsent])
+    return replies, absent | dict.fromkeys(waiting.values(), f"no reply within {timeout:g} s")
 
 
 class ChosenNodes:

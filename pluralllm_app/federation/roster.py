@@ -56,20 +56,25 @@ def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings
         )
 
 
-def build_roster(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> Roster:
+def build_roster(
+    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
+) -> Roster:
     """Wait for the nodes, ask each for its group, and check that they fit together.
+
+    Args:
+        expected: how many nodes to wait for; 0: the quorum.
 
     Raises:
         FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
             not fit the others (named by group), or groups the settings cannot train or score.
     """
-    node_ids = _wait_for_nodes(grid, settings, progress)
+    node_ids = _wait_for_nodes(grid, settings, expected, progress)
     messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
-    replies, silent = exchange(grid, messages, settings.federation.round_timeout)
-    if silent:
+    replies, absent = exchange(grid, messages, settings.federation.round_timeout)
+    if absent:
         raise FederationError(
-            f"{len(silent)} of {len(node_ids)} nodes did not say which group they hold within "
-            f"round-timeout = {settings.federation.round_timeout:g} s"
+            f"{len(absent)} of {len(node_ids)} nodes did not say which group they hold "
+            f"({', '.join(sorted(set(absent.values())))}): restart them, or raise round-timeout"
         )
     described: dict[int, NodeDescription] = {}
     for node_id, reply in sorted(replies.items()):
@@ -106,11 +111,13 @@ def error_reason(reply: Message) -> str:
     return message if found else text.strip().splitlines()[0]
 
 
-def _wait_for_nodes(grid: Grid, settings: Settings, progress: Callable[[str], None]) -> list[int]:
+def _wait_for_nodes(
+    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
+) -> list[int]:
     """Ids of the nodes, once the expected number is there, or enough and no more are coming."""
     federation = settings.federation
-    needed = federation.expected_nodes or federation.min_train_groups
-    settle = 0.0 if federation.expected_nodes else SETTLE_SECONDS
+    needed = expected or federation.min_train_groups
+    settle = 0.0 if expected else SETTLE_SECONDS
     start = time.monotonic()
     connected: list[int] | None = None
     while True:
@@ -126,7 +133,7 @@ def _wait_for_nodes(grid: Grid, settings: Settings, progress: Callable[[str], No
             raise FederationError(
                 f"{len(node_ids)} of {needed} nodes connected within start-timeout = "
                 f"{federation.start_timeout:g} s: start the others, raise start-timeout, or lower "
-                f"{'expected-nodes' if federation.expected_nodes else 'min-train-groups'}"
+                f"{'expected-nodes' if expected else 'min-train-groups'}"
             )
         time.sleep(POLL_SECONDS)
 

@@ -1,8 +1,10 @@
 """The rounds of a run: choose groups, train, aggregate, evaluate, record."""
 
+import shutil
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -13,25 +15,28 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.evaluation import summarise_groups
 from pluralllm_app.federation.exchange import ChosenNodes, exchange
 from pluralllm_app.federation.roster import Roster, build_roster, error_reason
-from pluralllm_app.federation.strategies import WEIGHT, make_strategy
+from pluralllm_app.federation.state import RunState, new_entry, rewind
+from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, restore
 from pluralllm_app.gpo import get_weights, set_weights
 from pluralllm_app.messages import (
     ARRAYS,
     CONFIG,
+    EVALUATION,
     METRICS,
-    ROUND,
     Evaluation,
+    TrainRequest,
     Update,
-    Weights,
     check_weights,
     record_to_weights,
     weights_to_record,
 )
+from pluralllm_app.moments import CLIENTS
 from pluralllm_app.record import RunRecord, recorded_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.training import chosen_groups, initial_model, tasks_per_round
 
 Failures = list[dict[str, str]]  # group, phase, reason
+Content = TypeVar("Content")
 
 
 def run_federation(
@@ -40,22 +45,29 @@ def run_federation(
     config: Mapping[str, Scalar],
     progress: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Run a whole federation and write its run directory at `settings.out`.
+    """Run a whole federation, or go on with one, and write its run directory at `settings.out`.
 
     Args:
         config: the run config the settings were read from, for the record.
         progress: called with a line for the log now and then.
 
     Raises:
-        FederationError: see `build_roster`; fewer good updates in a round than the quorum;
-            weights that are no longer finite. The run directory says so too.
+        UserError: see `record.recorded_run` and `build_roster`; to resume, other groups than
+            before; fewer good updates in a round than the quorum; weights that are no longer
+            finite. The run directory says so too.
     """
-    with recorded_run(settings.path("out"), "federated", config) as record:
+    out = settings.path("out")
+    with recorded_run(out, "federated", config, resume=settings.resume) as record:
         Rounds(grid, settings, record, progress).run()
+        shutil.rmtree(out / CLIENTS, ignore_errors=True)
 
 
 class Rounds:
-    """The state of a run: roster, strategy, current weights."""
+    """The rounds of a run, an exchange of messages each.
+
+    The exchange that trains round n + 1 also evaluates the weights of round n, where that is due:
+    groups that train score what they receive before they train it, the others are asked to.
+    """
 
     def __init__(
         self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
@@ -65,63 +77,138 @@ class Rounds:
         self.record = record
         self.progress = progress
         self.strategy = make_strategy(settings)
-        self.roster: Roster = build_roster(grid, settings, progress)
+        expected = settings.federation.expected_nodes or len(record.roster)
+        self.roster: Roster = build_roster(grid, settings, expected, progress)
+        described = self.roster.groups.values()
+        groups = [(group.group, group.role, group.questions) for group in described]
         self.model = initial_model(self.roster.survey.dim, settings)
-        self.weights: Weights = get_weights(self.model).numpy()
-        groups = self.roster.groups.values()
-        record.describe(
-            self.roster.survey, [(group.group, group.role, group.questions) for group in groups]
-        )
+        if settings.resume:
+            record.check_described(self.roster.survey, groups)
+            self.state = rewind(record.path)
+            restore(self.strategy, self.state.strategy)
+            set_weights(self.model, torch.from_numpy(self.state.weights))
+            record.best_score = self.state.best_score
+            progress(f"going on after round {self.state.round}")
+        else:
+            record.describe(self.roster.survey, groups)
+            self.state = RunState(uuid4().hex, get_weights(self.model).numpy())
+            self._save()
 
     def run(self) -> None:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
         federation = self.settings.federation
-        every = self.settings.evaluation.evaluate_every
-        self._round(0, train=False, evaluate=True)
-        for number in range(1, federation.rounds + 1):
-            last = number == federation.rounds
-            self._round(number, train=True, evaluate=last or number % every == 0)
+        train_groups = self.roster.of_role("train")
+        while (number := self.state.round) < federation.rounds:
+            trained = chosen_groups(train_groups, self.settings, number + 1)
+            due = number % self.settings.evaluation.evaluate_every == 0
+            self._exchange(trained, list(self.roster.groups) if due else [])
+            number = self.state.round
             if number % federation.checkpoint_every == 0:
                 self.record.save_model(f"checkpoints/round-{number:04d}", self.model)
                 self.record.save_model("model", self.model)
+            self._save()
+        self._exchange([], list(self.roster.groups))
         self.record.save_model("model", self.model)
 
-    def _round(self, number: int, *, train: bool, evaluate: bool) -> None:
-        start = time.perf_counter()
-        failures: Failures = []
-        entry: dict[str, Any] = {"round": number, "train": None, "evaluation": None}
-        try:
-            if train:
-                entry["train"] = self._train(number, failures)
-                entry["train"]["seconds"] = round(time.perf_counter() - start, 3)
-            if evaluate:
-                entry["evaluation"] = self._evaluate(number, failures)
-        finally:  # a round that ends the run is recorded as well
-            seconds = round(time.perf_counter() - start, 3)
-            self.record.append_round(entry | {"failures": failures, "seconds": seconds})
+    def _save(self) -> None:
+        self.state.strategy = carried(self.strategy)
+        self.state.best_score = self.record.best_score
+        self.record.save_state(self.state.pack())
 
-    def _train(self, number: int, failures: Failures) -> dict[str, Any]:
-        """Train the round's groups and set the aggregated weights."""
-        names = chosen_groups(self.roster.of_role("train"), self.settings, number)
-        nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in names]))
-        arrays = weights_to_record(self.weights)
-        messages = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
-        replies = self._gather("train", list(messages), names, failures)
-        updates: dict[str, Update] = {}
-        for name, reply in replies.items():
-            expected = self.roster.groups[name].pool
-            try:
-                updates[name] = Update.from_content(reply.content, len(self.weights), expected)
-            except ValueError as error:
-                failures.append({"group": name, "phase": "train", "reason": f"refused: {error}"})
-        self._check_quorum(number, len(updates), failures)
-        uniform = self.settings.federation.weighting == "uniform"
-        for name, update in updates.items():
-            weight = 1.0 if uniform else float(update.questions)
-            replies[name].content.metric_records[METRICS][WEIGHT] = weight
-        aggregated, _ = self.strategy.aggregate_train(number, [replies[name] for name in updates])
-        self._set_weights(number, aggregated)
+    def _exchange(self, trained: list[str], scored: list[str]) -> None:
+        """Score the current weights on groups, record their round, and train the next one."""
+        start = time.perf_counter()
+        try:
+            replies = self._ask(trained, scored)
+        except BaseException:
+            self.record.append_round(self.state.entry)
+            raise
+        evaluations, missed = _read("evaluate", scored, replies, self._evaluation)
+        updates, lost = _read("train", trained, replies, self._update)
+        for failure in [*missed, *lost]:
+            self.progress(f"{failure['phase']}: {failure['group']} failed: {failure['reason']}")
+        scoring = sum(evaluation.seconds for evaluation in evaluations.values())
+        training = sum(update.seconds for update in updates.values())
+        share = scoring / (scoring + training) if scoring else 0.0
+        scoring_seconds = share * (time.perf_counter() - start)
+        self._close_round(evaluations, missed, scoring_seconds)
+        if trained:
+            self._train(replies, updates, lost, start + scoring_seconds)
+
+    def _ask(self, trained: list[str], scored: list[str]) -> dict[str, Message | str]:
+        """Send a message to each group; returns its reply, or why there is none."""
+        number, arrays = self.state.round + 1, weights_to_record(self.state.weights)
+        messages: list[Message] = []
+        if trained:
+            nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in trained]))
+            messages += self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
+        by_node = {message.metadata.dst_node_id: message for message in messages}
+        keep = self.settings.training.client_optimizer_state == "keep"
+        for name in trained:
+            request = TrainRequest(
+                round=number,
+                evaluate=name in scored,
+                experiment=self.state.experiment,
+                moments_of=self.state.moments.get(name, 0) if keep else 0,
+            )
+            message = by_node[self.roster.nodes[name]]
+            message.content.config_records[CONFIG].update(request.to_record())
+        content = RecordDict({ARRAYS: arrays})
+        messages += [
+            Message(content, self.roster.nodes[name], MessageType.EVALUATE)
+            for name in scored
+            if name not in trained
+        ]
+        timeout = self.settings.federation.round_timeout
+        replies, absent = exchange(self.grid, messages, timeout)
         return {
+            name: absent[node]
+            if node in absent
+            else error_reason(replies[node])
+            if replies[node].has_error()
+            else replies[node]
+            for name, node in self.roster.nodes.items()
+            if node in absent or node in replies
+        }
+
+    def _close_round(
+        self, evaluations: Mapping[str, Evaluation], missed: Failures, seconds: float
+    ) -> None:
+        """Record the round of the current weights; keep them as `best` if they are."""
+        entry = self.state.entry
+        entry["failures"] += missed
+        entry["seconds"] = round(entry["seconds"] + seconds, 3)
+        if evaluations:
+            roles = {name: group.role for name, group in self.roster.groups.items()}
+            entry["evaluation"] = summarise_groups(evaluations, roles, self.settings.split)
+            self.record.keep_best(entry["round"], entry["evaluation"], roles, self.model)
+        self.record.append_round(entry)
+        if missed and not evaluations:
+            raise FederationError(
+                f"round {entry['round']}: no group could be scored: {_causes(missed)}"
+            )
+
+    def _train(
+        self,
+        replies: Mapping[str, Message | str],
+        updates: Mapping[str, Update],
+        lost: Failures,
+        start: float,
+    ) -> None:
+        """Aggregate a round's updates into the new weights."""
+        number = self.state.round + 1
+        entry = new_entry(number) | {"failures": lost}
+        try:
+            self._check_quorum(number, len(updates), lost)
+            self._set_weights(number, self._aggregate(number, replies, updates))
+        except BaseException:  # a round that ends the run is recorded as well
+            entry["seconds"] = round(time.perf_counter() - start, 3)
+            self.record.append_round(entry)
+            raise
+        self.state.round = number
+        self.state.moments |= dict.fromkeys(updates, number)
+        entry["seconds"] = round(time.perf_counter() - start, 3)
+        entry["train"] = {
             "loss": float(np.mean([update.loss for update in updates.values()])),
             "steps": self.settings.training.local_steps,
             "tasks": len(updates) * tasks_per_round(self.settings.training),
@@ -133,7 +220,21 @@ class Rounds:
                 }
                 for name, update in updates.items()
             },
+            "seconds": entry["seconds"],
         }
+        self.state.entry = entry
+
+    def _aggregate(
+        self, number: int, replies: Mapping[str, Message | str], updates: Mapping[str, Update]
+    ) -> ArrayRecord | None:
+        uniform = self.settings.federation.weighting == "uniform"
+        messages = [cast(Message, replies[name]) for name in updates]
+        for message, update in zip(messages, updates.values(), strict=True):
+            # Strategies want one record of metrics.
+            message.content.pop(EVALUATION, None)
+            weight = 1.0 if uniform else float(update.questions)
+            message.content.metric_records[METRICS][WEIGHT] = weight
+        return self.strategy.aggregate_train(number, messages)[0]
 
     def _check_quorum(self, number: int, good: int, failures: Failures) -> None:
         quorum = self.settings.federation.min_train_groups
@@ -151,36 +252,21 @@ class Rounds:
         # Several of Flower's strategies compute in float64.
         weights = record_to_weights(aggregated).astype(np.float32)
         try:
-            check_weights(weights, len(self.weights))
+            check_weights(weights, len(self.state.weights))
         except ValueError as error:
             raise FederationError(
                 f"round {number}: the weights {strategy} gave are not usable ({error}): lower the "
                 "learning rates"
             ) from error
-        self.weights = weights
+        self.state.weights = weights
         set_weights(self.model, torch.from_numpy(weights))
 
-    def _evaluate(self, number: int, failures: Failures) -> dict[str, Any]:
-        """Score the current weights on every group; keep them as `best` if they are."""
-        names = list(self.roster.groups)
-        content = RecordDict(
-            {ARRAYS: weights_to_record(self.weights), CONFIG: ConfigRecord({ROUND: number})}
-        )
-        messages = [
-            Message(content, self.roster.nodes[name], MessageType.EVALUATE) for name in names
-        ]
-        evaluations: dict[str, Evaluation] = {}
-        for name, reply in self._gather("evaluate", messages, names, failures).items():
-            try:
-                evaluations[name] = Evaluation.from_content(reply.content, self._scored(name))
-            except ValueError as error:
-                failures.append({"group": name, "phase": "evaluate", "reason": f"refused: {error}"})
-        if not evaluations:
-            raise FederationError(f"round {number}: no group could be scored: {_causes(failures)}")
-        roles = {name: group.role for name, group in self.roster.groups.items()}
-        summary = summarise_groups(evaluations, roles, self.settings.split)
-        self.record.keep_best(number, summary, roles, self.model)
-        return summary
+    def _update(self, name: str, content: RecordDict) -> Update:
+        pool = self.roster.groups[name].pool
+        return Update.from_content(content, len(self.state.weights), pool)
+
+    def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
+        return Evaluation.from_content(content, self._scored(name))
 
     def _scored(self, name: str) -> range:
         """How many questions a group may be scored on; a train group: those not trained on."""
@@ -190,24 +276,28 @@ class Rounds:
         context = self.settings.evaluation.evaluation_context
         return range(group.questions - context, group.questions + 1)
 
-    def _gather(
-        self, phase: str, messages: list[Message], names: list[str], failures: Failures
-    ) -> dict[str, Message]:
-        """Exchange messages; return good replies by group, sorted, and note the failures."""
-        replies, silent = exchange(self.grid, messages, self.settings.federation.round_timeout)
-        good = {}
-        for name in names:
-            node = self.roster.nodes[name]
-            if node in silent:
-                reason = f"no reply within {self.settings.federation.round_timeout:g} s"
-            elif replies[node].has_error():
-                reason = error_reason(replies[node])
-            else:
-                good[name] = replies[node]
+
+def _read(
+    phase: str,
+    names: Sequence[str],
+    replies: Mapping[str, Message | str],
+    read: Callable[[str, RecordDict], Content],
+) -> tuple[dict[str, Content], Failures]:
+    """Read the replies of groups; returns what is good, by group, and the failures."""
+    good: dict[str, Content] = {}
+    failures: Failures = []
+    for name in names:
+        reply = replies[name]
+        if isinstance(reply, str):
+            reason = reply
+        else:
+            try:
+                good[name] = read(name, reply.content)
                 continue
-            failures.append({"group": name, "phase": phase, "reason": reason})
-            self.progress(f"{phase}: {name} failed: {reason}")
-        return good
+            except ValueError as error:
+                reason = f"refused: {error}"
+        failures.append({"group": name, "phase": phase, "reason": reason})
+    return good, failures
 
 
 def _causes(failures: Failures) -> str:

@@ -5,7 +5,7 @@ evaluate and what to record is the same for all and lies in `federation.rounds`.
 entry in STRATEGIES, and a default in pyproject.toml for each option it has.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
@@ -15,6 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.messages import (
@@ -22,6 +23,7 @@ from pluralllm_app.messages import (
     CONFIG,
     JS_DIVERGENCE,
     METRICS,
+    WEIGHTS,
     record_to_weights,
     weights_to_record,
 )
@@ -249,6 +251,26 @@ def make_strategy(settings: Settings) -> Strategy:
         "configrecord_key": CONFIG,
     }
     return entry.make(options, common)
+
+
+# What strategies of Flower carry from round to round besides the weights.
+_CARRIED = ("momentum_vector", "m_t", "v_t")
+
+
+def carried(strategy: Strategy) -> dict[str, NDArray[Any]]:
+    """What a strategy carries from round to round, for `restore`; {} if nothing."""
+    found = {name: getattr(strategy, name, None) for name in _CARRIED}
+    return {
+        name: value[WEIGHTS] if isinstance(value, dict) else value[0]
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def restore(strategy: Strategy, state: Mapping[str, NDArray[Any]]) -> None:
+    """Give a new strategy what an earlier one carried."""
+    for name, value in state.items():
+        setattr(strategy, name, [value] if name == "momentum_vector" else {WEIGHTS: value})
 
 
 def _shown(options: Any, name: str) -> str:

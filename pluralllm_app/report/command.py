@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.record import write_atomically
+from pluralllm_app.files import write_atomically
 from pluralllm_app.report.drawing import draw
 from pluralllm_app.report.figures import Look, Spec, Style, config, looks, prediction_chart
 from pluralllm_app.report.page import Shown, render
@@ -45,7 +45,7 @@ def report(
         chart = prediction_chart([], "", Style(own, page=True)) if found else None
         page = render(sources, figures, Shown(found, chart, absent), own)
         try:
-            write_atomically(out, page)
+            write_atomically(out, page.encode())
         except OSError as error:
             raise UserError(f"cannot write {out}: {error.strerror}") from error
     for notice in sources.notices:

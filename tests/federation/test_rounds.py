@@ -17,7 +17,7 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.gpo import GPO
-from pluralllm_app.messages import ARRAYS, METRICS, record_to_weights, weights_to_record
+from pluralllm_app.messages import ARRAYS, EVALUATION, METRICS, record_to_weights, weights_to_record
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -348,7 +348,7 @@ def test_a_bad_update_is_refused_and_recorded(
 
 
 def test_a_missing_train_group_cannot_make_a_round_best(config: Config) -> None:
-    hit = in_round(2, 0, MessageType.EVALUATE)
+    hit = in_round(2, 0)  # which scores the weights of round 1 before it trains
 
     def reply(partition: int, message: Message) -> Message:
         if hit(partition, message):
@@ -357,7 +357,34 @@ def test_a_missing_train_group_cannot_make_a_round_best(config: Config) -> None:
 
     record, rounds = run(config, reply=reply)
     assert rounds[1]["evaluation"]["roles"]["train"]["groups"] == 2
+    assert rounds[1]["failures"] == [{"group": "Alder", "phase": "evaluate", "reason": "gone"}]
+    assert rounds[2]["failures"] == [{"group": "Alder", "phase": "train", "reason": "gone"}]
     assert record["best_round"] != 1
+
+
+def test_an_update_counts_without_its_evaluation(config: Config) -> None:
+    def forget(content: RecordDict) -> None:
+        del content[EVALUATION]
+
+    _, rounds = run(config, reply=broken(forget, in_round(1, 0)))
+    (failure,) = rounds[0]["failures"]
+    assert failure == {
+        "group": "Alder",
+        "phase": "evaluate",
+        "reason": "refused: it is not an evaluation",
+    }
+    assert rounds[1]["failures"] == []
+    assert "Alder" in rounds[1]["train"]["groups"]
+
+
+def test_a_round_is_one_exchange(config: Config) -> None:
+    grid = LocalGrid(client_app.app, config | {"rounds": 4, "evaluate-every": 2}, nodes=5)
+    run_federation(grid, Settings.from_config(grid.run_config), grid.run_config)
+    kinds = [message.metadata.message_type for message in grid.sent]
+    train, evaluate = ["train"] * 3, ["evaluate"]
+    # Rounds 0 and 2 are scored by the messages that train rounds 1 and 3, the last one alone.
+    rounds = [*train, *evaluate * 2, *train, *train, *evaluate * 2, *train, *evaluate * 5]
+    assert kinds == [*["query"] * 5, *rounds]
 
 
 def test_weights_that_diverge_end_the_run(config: Config) -> None:
@@ -470,10 +497,14 @@ def test_a_run_that_cannot_score_anything_fails(config: Config) -> None:
     def reply(partition: int, message: Message) -> Message:
         if message.metadata.message_type == "evaluate":
             raise RuntimeError("out of memory")
+        message.content.pop(EVALUATION, None)
         return message
 
     with pytest.raises(FederationError, match=r"round 0: no group could be scored"):
         run(config, reply=reply)
+    _, rounds = read(config)
+    assert [entry["round"] for entry in rounds] == [0]
+    assert len(rounds[0]["failures"]) == 5
 
 
 def test_an_old_run_is_not_overwritten(config: Config) -> None:

@@ -31,7 +31,7 @@ def _identity() -> None:
 
 
 def reply(value: float, weight: float, divergence: float = 0.1) -> Message:
-    content = Update(np.full(2, value, np.float32), 1, 0.0, divergence).to_content()
+    content = Update(np.full(2, value, np.float32), 1, 0.0, divergence, 1.0).to_content()
     content.metric_records[METRICS][WEIGHT] = weight
     request = Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
     return Message(content, reply_to=request)

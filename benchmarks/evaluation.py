@@ -1,0 +1,72 @@
+"""Evaluating a group: all targets of a context in one pass, against a pass for each question.
+
+python benchmarks/evaluation.py data/globalopinionqa
+"""
+
+from pathlib import Path
+
+import numpy as np
+from common_way import CommonGPO, evaluate
+from measuring import paired, paper_settings, parse, publish, seconds
+
+from pluralllm_app.evaluation import evaluation_draws, score_group
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.training import initial_model
+
+
+def main() -> None:
+    arguments = parse(__doc__, lambda parser: parser.add_argument("survey", type=Path))
+    survey = PreparedSurvey.open(arguments.survey)
+    one_draw = paper_settings(**{"evaluation-draws": 1})
+    settings = paper_settings()
+    model = initial_model(survey.dim, settings)
+    common = CommonGPO(model)
+    group = max(survey.groups, key=lambda own: (own.role == "evaluation", own.questions))
+    preferences = survey.preferences(group.name)
+    context, target = evaluation_draws(
+        preferences, "evaluation", settings.split, one_draw.evaluation
+    )[0]
+
+    def ours() -> np.ndarray:
+        return score_group(
+            model, preferences, "evaluation", settings.split, one_draw.evaluation, survey.metric
+        ).scores.scores
+
+    def theirs() -> np.ndarray:
+        return evaluate(common, preferences, context)
+
+    difference = float(np.abs(ours() - theirs()).max())
+    mine, common_seconds, ratio = paired(ours, theirs, 5)
+
+    def everything() -> None:
+        for own in survey.groups:
+            score_group(
+                model,
+                survey.preferences(own.name),
+                own.role,
+                settings.split,
+                settings.evaluation,
+                survey.metric,
+            )
+
+    everything()
+    publish(
+        "evaluation",
+        {
+            "survey": survey.name,
+            "dimensions of the embeddings": survey.dim,
+            "group": group.name,
+            "target questions": len(target),
+            "largest difference of a score": difference,
+            "ours, ms a question": 1e3 * mine / len(target),
+            "common way, ms a question": 1e3 * common_seconds / len(target),
+            "common way / ours": ratio,
+            "groups": len(survey.groups),
+            "all groups, 3 contexts each, s": min(seconds(everything) for _ in range(3)),
+        },
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What the benchmarks share: pairs timed in turn, and results as a table and as JSON."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from pluralllm_app.record import describe_machine
+from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
+
+ROOT = Path(__file__).resolve().parent.parent
+Results = dict[str, Any]
+
+
+def parse(doc: str, add: Callable[[argparse.ArgumentParser], None]) -> argparse.Namespace:
+    """Options of a benchmark; --threads and --json are those of all."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    add(parser)
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return arguments
+
+
+def paper_settings(**overrides: Scalar) -> Settings:
+    """Settings of conf/paper.toml."""
+    config = read_defaults(ROOT / "pyproject.toml") | flatten(read_toml(ROOT / "conf/paper.toml"))
+    return Settings.from_config(config | overrides)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long `action` takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def paired(
+    ours: Callable[[], object], common: Callable[[], object], repeats: int
+) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of their ratios common / ours.
+
+    They are timed in turn, so that both meet the same state of the machine; the first turn, which
+    warms up, does not count.
+    """
+    pairs = [(seconds(ours), seconds(common)) for _ in range(repeats + 1)][1:]
+    mine, theirs = zip(*pairs, strict=True)
+    return median(mine), median(theirs), median(b / a for a, b in pairs)
+
+
+def matrix_peak() -> float:
+    """FLOP a second of a 512 x 512 matrix product, the best of 20."""
+    a, b = torch.randn(512, 512), torch.randn(512, 512)
+    return 2 * 512**3 / min(seconds(lambda: a @ b) for _ in range(20))
+
+
+def publish(name: str, results: Results, file: Path | None) -> None:
+    """Print results as a table, and write them with hardware and versions where asked to."""
+    width = max(map(len, results))
+    for key, value in results.items():
+        print(
+            f"{key:<{width}}  {value:.4g}"
+            if isinstance(value, float)
+            else f"{key:<{width}}  {value}"
+        )
+    if file:
+        content = {
+            "benchmark": name,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "threads": torch.get_num_threads(),
+            "results": results,
+        } | describe_machine()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,81 @@
+"""What a run needs to go on after a round as if it had never been cut off."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pluralllm_app.errors import FederationError
+from pluralllm_app.files import write_atomically
+from pluralllm_app.messages import Weights, check_weights
+from pluralllm_app.record import STATE
+
+_WEIGHTS, _STRATEGY = "weights", "strategy."
+
+
+@dataclass
+class RunState:
+    """The state of a run after round `round`, before its weights are evaluated."""
+
+    experiment: str  # 32 hexadecimal digits; the nodes keep their moments by it
+    weights: Weights
+    round: int = 0
+    entry: dict[str, Any] = field(default_factory=lambda: new_entry(0))
+    """What will be recorded of the round; its evaluation comes with the next round's replies."""
+    strategy: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """What the strategy carries from round to round, see `strategies.carried`."""
+    moments: dict[str, int] = field(default_factory=dict)
+    """The last round of each group whose update counted: its moments are the ones to go on from."""
+    best_score: float = -math.inf
+
+    def pack(self) -> bytes:
+        """As the content of a safetensors file."""
+        arrays = {_WEIGHTS: self.weights}
+        arrays |= {_STRATEGY + key: np.ascontiguousarray(v) for key, v in self.strategy.items()}
+        rest = {
+            "experiment": self.experiment,
+            "round": self.round,
+            "entry": self.entry,
+            "moments": self.moments,
+            "best_score": self.best_score,
+        }
+        return save(arrays, metadata={"run": json.dumps(rest)})
+
+    @classmethod
+    def load(cls, file: Path) -> "RunState":
+        """Read a state back.
+
+        Raises:
+            FederationError: it is not there, or damaged.
+        """
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                rest = json.loads(opened.metadata()["run"])
+                arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            weights = arrays.pop(_WEIGHTS)
+            check_weights(weights, weights.size)
+            strategy = {key.removeprefix(_STRATEGY): value for key, value in arrays.items()}
+            return cls(weights=weights, strategy=strategy, **rest)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise FederationError(f"{file} is damaged ({error}): the run cannot go on") from error
+
+
+def new_entry(number: int) -> dict[str, Any]:
+    """The record of a round in which nothing has happened yet."""
+    return {"round": number, "train": None, "evaluation": None, "failures": [], "seconds": 0.0}
+
+
+def rewind(out: Path) -> RunState:
+    """Read the state of the run in `out`, and cut its record to the rounds before that state's."""
+    state = RunState.load(out / STATE)
+    record = out / "rounds.jsonl"
+    lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
+    kept = b"".join(line + b"\n" for line in lines[: state.round])
+    write_atomically(record, kept)
+    return state

@@ -1,0 +1,234 @@
+"""A run that was cut off goes on as if it had not been, or says why it cannot."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Message
+
+from pluralllm_app import client_app
+from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.federation.rounds import Rounds, run_federation
+from pluralllm_app.federation.state import RunState
+from pluralllm_app.record import STATE, RunRecord, recorded_run
+from pluralllm_app.settings import Scalar, Settings
+from tests.conftest import make_survey
+from tests.federation.test_rounds import LocalGrid, read, weights
+
+Config = dict[str, Scalar]
+
+
+class CutOff(BaseException):
+    """What a killed process would be: nothing of ours catches it to go on."""
+
+
+def run(config: Config, reply: Callable[..., Any] = lambda _, message: message) -> None:
+    grid = LocalGrid(client_app.app, config, nodes=5, reply=reply)
+    run_federation(grid, Settings.from_config(config), config)
+
+
+def resumed(config: Config) -> Config:
+    return config | {"resume-from": config["out"], "out": ""}
+
+
+def cut_off(config: Config, exchange: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until the process dies in the middle of an exchange, after its clients have trained."""
+    real, count = Rounds._ask, 0
+
+    def ask(self: Rounds, *args: Any) -> Any:
+        nonlocal count
+        count += 1
+        replies = real(self, *args)
+        if count == exchange:
+            raise CutOff
+        return replies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "_ask", ask)
+        with pytest.raises(CutOff):
+            run(config)
+
+
+def record_of(config: Config) -> list[dict[str, Any]]:
+    """The rounds, without what a clock says."""
+    _, rounds = read(config)
+    for entry in rounds:
+        del entry["seconds"]
+        if entry["train"]:
+            del entry["train"]["seconds"]
+    return rounds
+
+
+@pytest.mark.parametrize("exchange", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"client-optimizer-state": "keep", "train-groups-per-round": 2},
+        {"strategy": "fedyogi"},
+        {"strategy": "fedavgm", "fedavgm.momentum": 0.5},
+    ],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    config: Config,
+    tmp_path: Path,
+    overrides: Config,
+    exchange: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config |= {"rounds": 4, **overrides}
+    whole = config | {"out": str(tmp_path / "whole")}
+    run(whole)
+    cut_off(config, exchange, monkeypatch)
+    assert read(config)[0]["status"] == "failed"
+    run(resumed(config))
+    for model in ("model", "best", "checkpoints/round-0003"):
+        ours, theirs = (weights(Path(str(own["out"])) / model) for own in (config, whole))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), model
+    assert record_of(config) == record_of(whole)
+    record, _ = read(config)
+    assert record["status"] == "completed"
+    assert record["error"] is None
+    assert len(record["resumed"]) == 1
+    assert record["best_round"] == read(whole)[0]["best_round"]
+    left = {path.name for path in Path(str(config["out"])).iterdir()}
+    assert left == {".lock", "run.json", "rounds.jsonl", "checkpoints", "model", "best"}
+
+
+def test_a_run_can_be_cut_off_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config |= {"client-optimizer-state": "keep"}
+    whole = config | {"out": f"{config['out']}-whole"}
+    run(whole)
+    cut_off(config, 2, monkeypatch)
+    cut_off(resumed(config), 1, monkeypatch)
+    run(resumed(config))
+    assert record_of(config) == record_of(whole)
+
+
+def test_a_line_cut_off_in_the_middle_is_dropped(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = config | {"out": f"{config['out']}-whole"}
+    run(whole)
+    cut_off(config, 2, monkeypatch)
+    rounds = Path(str(config["out"]), "rounds.jsonl")
+    rounds.write_text(rounds.read_text()[:-20])
+    run(resumed(config))
+    assert record_of(config) == record_of(whole)
+
+
+def test_a_run_below_the_quorum_goes_on(config: Config) -> None:
+    whole = config | {"out": f"{config['out']}-whole", "min-train-groups": 3, "rounds": 3}
+    config |= {"min-train-groups": 3, "rounds": 3}
+    run(whole)
+    trained = 0
+
+    def fail_once(partition: int, message: Message) -> Message:
+        nonlocal trained
+        if partition == 1 and message.metadata.message_type == "train":
+            trained += 1
+            if trained == 2:
+                raise RuntimeError("power cut")
+        return message
+
+    with pytest.raises(FederationError, match="fewer than min-train-groups"):
+        run(config, fail_once)
+    assert [entry["round"] for entry in read(config)[1]] == [0, 1, 2]
+    run(resumed(config))
+    assert record_of(config) == record_of(whole)
+
+
+def fail_in_round_two(config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
+    cut_off(config, 2, monkeypatch)
+    return Path(str(config["out"]))
+
+
+def test_what_cannot_be_resumed(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FederationError, match="holds no run to resume"):
+        run(resumed(config))
+    out = fail_in_round_two(config, monkeypatch)
+    with pytest.raises(FederationError, match=r"learning-rate = 0\.002, now learning-rate = 0\.5"):
+        run(resumed(config) | {"learning-rate": 0.5})
+    with pytest.raises(UserError, match="leave out empty"):
+        run(resumed(config) | {"out": str(tmp_path / "other")})
+    other = make_survey(tmp_path / "other", questions=31)
+    with pytest.raises(FederationError, match="of a survey with fingerprint"):
+        run(resumed(config) | {"survey": str(other.path)})
+    state = (out / STATE).read_bytes()
+    (out / STATE).write_bytes(state[:-10])
+    with pytest.raises(FederationError, match="is damaged"):
+        run(resumed(config))
+    (out / STATE).unlink()
+    with pytest.raises(FederationError, match=f"has no {STATE}"):
+        run(resumed(config))
+    (out / STATE).write_bytes(state)
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"versions": {"pluralllm_app": "0.0"}}))
+    with pytest.raises(FederationError, match=r"of version 0\.0"):
+        run(resumed(config))
+    (out / "run.json").write_text(json.dumps(record))
+    run(resumed(config))
+    with pytest.raises(FederationError, match="is completed"):
+        run(resumed(config))
+
+
+def test_other_groups_are_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = fail_in_round_two(config, monkeypatch)
+    record = json.loads((out / "run.json").read_text())
+    record["roster"][1]["role"] = "evaluation"
+    (out / "run.json").write_text(json.dumps(record))
+    with pytest.raises(
+        FederationError,
+        match="'Birch' was evaluation with 30 questions, now it is train with 30 questions",
+    ):
+        run(resumed(config))
+
+
+def test_lost_moments_are_missed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config |= {"client-optimizer-state": "keep", "min-train-groups": 3}
+    out = fail_in_round_two(config, monkeypatch)
+    for file in out.glob("clients/birch*/*/*"):
+        file.unlink()
+    with pytest.raises(FederationError, match="Birch: this node has not kept its moments of round"):
+        run(resumed(config))
+
+
+def test_two_processes_do_not_write_one_run(config: Config) -> None:
+    out = Path(str(config["out"]))
+    with recorded_run(out, "federated", config), pytest.raises(UserError, match="another process"):
+        run(config)
+
+
+def test_a_full_disk_leaves_the_last_good_state(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = config | {"out": f"{config['out']}-whole", "rounds": 3}
+    config |= {"rounds": 3}
+    run(whole)
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    save, count = RunRecord.save_state, 0
+
+    def fill_then_save(self: RunRecord, content: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            monkeypatch.setattr("pluralllm_app.files.sync", full)
+        save(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "save_state", fill_then_save)
+        with pytest.raises(FederationError, match=r"cannot write .*No space left on device"):
+            run(config)
+        monkeypatch.undo()
+    out = Path(str(config["out"]))
+    assert RunState.load(out / STATE).round == 1
+    assert not list(out.glob(".*.new"))
+    run(resumed(config))
+    assert record_of(config) == record_of(whole)
