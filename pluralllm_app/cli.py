@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pluralllm_app.deploy.command import deploy_app
 from pluralllm_app.errors import UserError
 from pluralllm_app.survey.command import prepare_command
 
@@ -33,6 +34,7 @@ SettingOption = Annotated[
 ]
 
 app.command("prepare")(prepare_command)
+app.add_typer(deploy_app, name="deploy")
 
 
 @app.command("run")

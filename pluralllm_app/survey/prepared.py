@@ -12,11 +12,8 @@ stays clear of pandas and transformers.
 import hashlib
 import json
 import os
-import re
 import shutil
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +33,7 @@ from pluralllm_app.segments import Floats, Ints, segment_rows
 from pluralllm_app.survey import files
 from pluralllm_app.survey.description import FORMAT_VERSION, ROLES, Description, Group
 from pluralllm_app.survey.raw import Answers, Questions
+from pluralllm_app.survey.slugs import file_slugs
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 
@@ -277,30 +275,11 @@ def _check_content(
 
 def _describe_groups(answers: Answers, roles: Mapping[str, str]) -> tuple[Group, ...]:
     counts = answers.counts()
-    slugs = _slugs(roles)
+    slugs = file_slugs(roles)
     return tuple(
         Group(name, roles[name], counts[name], f"groups/{slugs[name]}.parquet")
         for name in sorted(roles)
     )
-
-
-def _slugs(names: Iterable[str]) -> dict[str, str]:
-    """Return a unique file name stem of a-z, 0-9 and "-" for each name."""
-    plain = {
-        name: re.sub(
-            r"[^a-z0-9]+",
-            "-",
-            unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower(),
-        ).strip("-")[:60]
-        for name in names
-    }
-    taken = Counter(plain.values())
-    return {
-        name: slug
-        if slug and taken[slug] == 1
-        else f"{slug or 'group'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        for name, slug in plain.items()
-    }
 
 
 def _fingerprint(questions: Questions, embeddings: torch.Tensor) -> str:

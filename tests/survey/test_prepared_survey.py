@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.prepared import PreparedSurvey, _slugs, check_output, write_survey
+from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
+from pluralllm_app.survey.slugs import file_slugs
 
 
 def rewrite(file: Path, column: str, values: list) -> None:
@@ -113,14 +114,14 @@ def test_unknown_group_gets_nearest(tiny):
     "names", [["São Tomé", "中文", "日本", "a/b", "A b", "..", "a-b", " ", "é" * 300]]
 )
 def test_odd_group_names_get_safe_unique_files(names):
-    slugs = _slugs(names)
+    slugs = file_slugs(names)
     assert len(set(slugs.values())) == len(names)
     assert slugs["São Tomé"] == "sao-tome"
 
 
 @given(st.sets(st.text(), min_size=1))
 def test_any_names_get_safe_unique_files(names):
-    slugs = _slugs(names)
+    slugs = file_slugs(names)
     assert len(set(slugs.values())) == len(names)
     assert all(
         slug and set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")

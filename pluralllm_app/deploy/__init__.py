@@ -1,0 +1,1 @@
+"""Federations on machines of their own: keys, start scripts, registration and status."""

@@ -1,0 +1,143 @@
+"""What the SuperLink knows of a deployment's nodes, over Flower's Control API.
+
+`flwr supernode list` prints neither a node's key nor its name, so only this API, which the command
+uses as well, tells which group a node is of. The key tells: it is what the SuperLink checks.
+"""
+
+import ssl
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from pluralllm_app.deploy.layout import CONNECTION
+from pluralllm_app.errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node's registration at the SuperLink."""
+
+    id: int
+    status: str
+    """registered (never connected), online or offline."""
+    since: str
+    """When it last became so, ISO 8601."""
+
+
+class Control:
+    """The Control API of a deployment's SuperLink; see `connect`."""
+
+    def __init__(self, path: Path, client: ControlHttpClient) -> None:
+        self._keys = path / "server" / "nodes"
+        self._client = client
+
+    def nodes(self) -> dict[str, Node]:
+        """The registered nodes by the slug of their group; other nodes are left out."""
+        listed = self._client.ListNodes(ListNodesRequest()).nodes_info
+        by_key = {node.public_key: node for node in listed if node.status != "unregistered"}
+        slugs = {self._key(file): file.stem for file in sorted(self._keys.glob("*.pub"))}
+        return {slug: _node(by_key[key]) for key, slug in slugs.items() if key in by_key}
+
+    def register(self, slug: str) -> int:
+        """Register the key of a group's node under its slug; returns the node's id."""
+        request = RegisterNodeRequest(public_key=self._key(self._keys / f"{slug}.pub"), name=slug)
+        node_id: int = self._client.RegisterNode(request).node_id
+        return node_id
+
+    def _key(self, file: Path) -> bytes:
+        try:
+            key = load_ssh_public_key(file.read_bytes())
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
+            raise UserError(f"cannot read the public key {file}: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
+        return public_key_to_bytes(key)
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[Control]:
+    """Connect to the SuperLink of the deployment at `path`.
+
+    Raises:
+        UserError: no connection is configured, or the SuperLink does not answer, has a certificate
+            of another authority, or refuses.
+    """
+    address, root = _connection(path / "flwr-home" / "config.toml")
+    try:
+        client = ControlHttpClient.from_server_address(
+            address,
+            insecure=False,
+            root_certificates=root.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="pluralllm")],
+        )
+    except (OSError, ValueError, ssl.SSLError) as error:
+        raise UserError(f"cannot read the root certificate {root}: {error}") from error
+    try:
+        yield Control(path, client)
+    except httpx.HTTPStatusError as error:
+        raise UserError(_refusal(address, error.response)) from error
+    except httpx.HTTPError as error:
+        raise UserError(_failure(address, root, error)) from error
+    finally:
+        client.close()
+
+
+def _connection(file: Path) -> tuple[str, Path]:
+    try:
+        connection = tomllib.loads(file.read_text("utf-8"))["superlink"][CONNECTION]
+        return connection["address"], Path(connection["root-certificates"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} has no [superlink.{CONNECTION}] with an address and root-certificates: "
+            "`pluralllm deploy init` writes one"
+        ) from error
+
+
+def _refusal(address: str, response: httpx.Response) -> str:
+    if response.status_code == httpx.codes.FORBIDDEN:
+        return (
+            f"the SuperLink at {address} answers such requests on its own machine alone: run the "
+            "command there, or through an SSH tunnel to it"
+        )
+    error = FlowerError.from_json(response.text)
+    if error and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+        return (
+            "the node's key was registered once and unregistered: the SuperLink takes no key "
+            "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its public "
+            "half into server/nodes"
+        )
+    return f"the SuperLink at {address} refuses: {response.text}"
+
+
+def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"the SuperLink at {address} has a certificate that {root} does not vouch for "
+            f"({error}): another federation's server may be running there, or its certificate has "
+            "expired or does not name this address"
+        )
+    return (
+        f"no SuperLink answers at {address} ({error}): start it with server/start.sh and look at "
+        "what it prints"
+    )
+
+
+def _node(info: NodeInfo) -> Node:
+    since = {
+        "online": info.last_activated_at,
+        "offline": info.last_deactivated_at,
+    }.get(info.status, info.registered_at)
+    return Node(info.node_id, info.status, since)

@@ -1,0 +1,135 @@
+"""The keys of a deployment: a certificate authority, the server's certificate, node keys."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 825  # the longest that TLS clients of some systems accept
+_CLOCK_SKEW = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate with its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate as a file holds it."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as a file holds it, not encrypted."""
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@dataclass(frozen=True)
+class NodeKey:
+    """The key pair a SuperNode authenticates with, as `ssh-keygen -t ecdsa -b 384` writes it."""
+
+    private: bytes
+    public: bytes
+
+
+def make_authority() -> Certificate:
+    """Make a self-signed certificate authority that may sign end certificates alone."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = _name("PluralLLM federation CA")
+    builder = (
+        _builder(key, AUTHORITY_DAYS)
+        .subject_name(name)
+        .issuer_name(name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+        )
+    )
+    return Certificate(builder.sign(key, hashes.SHA384()), key)
+
+
+def make_server_certificate(authority: Certificate, names: list[str]) -> Certificate:
+    """Make the SuperLink's certificate for DNS names and IP addresses."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    issuer = authority.key.public_key()
+    builder = (
+        _builder(key, SERVER_DAYS)
+        .subject_name(_name("PluralLLM SuperLink"))
+        .issuer_name(authority.certificate.subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
+    )
+    return Certificate(builder.sign(authority.key, hashes.SHA384()), key)
+
+
+def make_node_key(comment: str) -> NodeKey:
+    """Make a SuperNode's key pair."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return NodeKey(
+        key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        public + b" " + comment.encode() + b"\n",
+    )
+
+
+def fingerprint(public: bytes) -> str:
+    """The fingerprint of a public key file, as `ssh-keygen -l` prints it."""
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _builder(key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+    start = datetime.now(UTC) - _CLOCK_SKEW  # a node's clock may be behind
+    return (
+        x509.CertificateBuilder()
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _usage(sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

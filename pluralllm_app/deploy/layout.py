@@ -1,0 +1,179 @@
+"""The directory of a deployment, and how it is made.
+
+ca/ca.key                  signs server certificates; keep it away from the network
+server/                    what the SuperLink's machine needs; runs/ and state/ grow there
+    ca.crt server.crt server.key start.sh pluralllm-superlink.service
+    groups.json            {slug: name of the group}
+    nodes/<slug>.pub       public keys of the nodes
+nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site`
+    ca.crt node.key node.key.pub start.sh pluralllm-supernode.service
+flwr-home/config.toml      FLWR_HOME of who submits runs
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from pluralllm_app.deploy import scripts
+from pluralllm_app.deploy.keys import (
+    Certificate,
+    NodeKey,
+    make_authority,
+    make_node_key,
+    make_server_certificate,
+)
+from pluralllm_app.errors import UserError
+from pluralllm_app.survey.slugs import file_slugs
+
+CONNECTION = "pluralllm"
+_LOCAL = ("localhost", "127.0.0.1", "::1")  # the ServerApp and who submits runs
+_DNS_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `initialise` made."""
+
+    path: Path
+    groups: dict[str, str]
+    """Name of the group by slug, in the order given."""
+    authority: Certificate
+    server: Certificate
+    keys: dict[str, NodeKey]
+    """By slug."""
+
+
+def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> Deployment:
+    """Make the directory of a deployment; it is there whole or not at all.
+
+    Args:
+        path: a directory that is empty or not there; made readable to its owner alone.
+        servers: DNS names and IP addresses of the SuperLink's machine; nodes take the first.
+        groups: names of the groups.
+        port: of the SuperLink; nodes serve their own processes on the ports after it, on loopback.
+
+    Raises:
+        UserError: `path` holds something or cannot be written, a name is no DNS name or address,
+            a group is given twice or has no name, or the ports do not suffice.
+    """
+    path = path.expanduser().resolve()
+    servers = [_server_name(name) for name in servers]
+    _check(servers, groups, port)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} is not empty: give a new directory, keys are never overwritten")
+    slugs = file_slugs(groups)
+    authority = make_authority()
+    deployment = Deployment(
+        path,
+        {slugs[group]: group for group in groups},
+        authority,
+        make_server_certificate(authority, list(dict.fromkeys([*servers, *_LOCAL]))),
+        {slugs[group]: make_node_key(slugs[group]) for group in groups},
+    )
+    fresh = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
+        _write_all(deployment, fresh, servers, port)
+        fresh.rename(path)
+    except OSError as error:
+        if fresh:
+            shutil.rmtree(fresh, ignore_errors=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return deployment
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """The groups of the deployment at `path`: {slug: name}.
+
+    Raises:
+        UserError: it is no deployment, or damaged.
+    """
+    file = path / "server" / "groups.json"
+    try:
+        groups: Any = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is no deployment, it has no server/groups.json: "
+            "make one with `pluralllm deploy init`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+    if not isinstance(groups, dict) or not all(isinstance(name, str) for name in groups.values()):
+        raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
+    return groups
+
+
+def _server_name(name: str) -> str:
+    name = name.lower().removeprefix("[").removesuffix("]")
+    if not scripts.is_ip(name) and not (len(name) <= 253 and _DNS_NAME.fullmatch(name)):
+        raise UserError(
+            f"--server {name!r} is no DNS name or IP address: give one without port or scheme, "
+            "such as flower.example.org"
+        )
+    return name
+
+
+def _check(servers: list[str], groups: list[str], port: int) -> None:
+    if not servers or not groups:
+        raise UserError("a deployment needs at least one --server and one --groups")
+    for group in groups:
+        if not group.strip():
+            raise UserError("a group has no name: give one with --groups")
+        if groups.count(group) > 1:
+            raise UserError(f"group {group!r} is given twice: each has one node")
+    if not 1 <= port <= 65535 - len(groups):
+        raise UserError(
+            f"port {port} and one port after it for each of {len(groups)} groups must lie "
+            "between 1 and 65535"
+        )
+
+
+def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int) -> None:
+    ca, server = deployment.authority, deployment.server
+    _write(root / "ca" / "ca.key", ca.key_pem, secret=True)
+    _write(root / "server" / "ca.crt", ca.pem)
+    _write(root / "server" / "server.crt", server.pem)
+    _write(root / "server" / "server.key", server.key_pem, secret=True)
+    _write_script(root / "server" / "start.sh", scripts.superlink_script(servers, port))
+    _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
+    groups = json.dumps(deployment.groups, indent=2, ensure_ascii=False) + "\n"
+    _write(root / "server" / "groups.json", groups.encode())
+    superlink = scripts.address(servers[0], port)
+    for number, (slug, key) in enumerate(deployment.keys.items(), start=1):
+        node = root / "nodes" / slug
+        _write(node / "ca.crt", ca.pem)
+        _write(node / "node.key", key.private, secret=True)
+        _write(node / "node.key.pub", key.public)
+        _write_script(node / "start.sh", scripts.supernode_script(superlink, port + number))
+        _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
+        _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
+    # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.
+    loopback = "::1" if ":" in servers[0] else "127.0.0.1"
+    connection = {
+        "address": scripts.address(loopback, port),
+        "root-certificates": str(deployment.path / "server" / "ca.crt"),
+    }
+    config = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
+    _write(root / "flwr-home" / "config.toml", tomli_w.dumps(config).encode())
+
+
+def _write_script(file: Path, text: str) -> None:
+    _write(file, text.encode())
+    file.chmod(0o755)
+
+
+def _write(file: Path, content: bytes, secret: bool = False) -> None:
+    for directory in reversed(file.parents):  # `parents=True` would ignore the mode above the last
+        directory.mkdir(mode=0o700, exist_ok=True)
+    with os.fdopen(
+        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644), "wb"
+    ) as stream:
+        stream.write(content)

@@ -1,0 +1,138 @@
+"""Start scripts and systemd units of a deployment.
+
+Nothing of a group's name goes into them, only its slug of a-z, 0-9 and "-".
+"""
+
+from ipaddress import ip_address
+
+_HEAD = """\
+set -eu
+umask 077
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
+if ! command -v flower-supernode >/dev/null; then
+    echo "flower-supernode is not on the PATH: activate the app's virtual environment" >&2
+    exit 1
+fi
+for file in {files}; do
+    if ! [ -r "$here/$file" ]; then
+        echo "cannot read $here/$file: copy it from where \\`pluralllm deploy init\\` wrote it" >&2
+        exit 1
+    fi
+done
+export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode
+# App processes import from the working directory: it stays empty.
+mkdir -p "$here/state/empty" "$FLWR_HOME"
+"""
+
+_SUPERLINK = """\
+#!/bin/sh
+# Starts the SuperLink on {address}. Its state is in state/ beside this script.
+# Other machines reach the Fleet API alone, where nodes prove their keys. The Control API, which
+# runs whatever code is submitted, asks for no login and so answers this machine alone.
+# Let the firewall open the port to the addresses of the nodes only.
+{head}cd "$here/state/empty"
+exec python3 -m pluralllm_app.deploy.superlink \\
+    --ssl-ca-certfile "$here/ca.crt" \\
+    --ssl-certfile "$here/server.crt" \\
+    --ssl-keyfile "$here/server.key" \\
+    --enable-supernode-auth \\
+    --disable-runtime-dependency-installation \\
+    --database "$here/state/superlink.db" \\
+    --host {host} --port {port}
+"""
+
+_SUPERNODE = """\
+#!/bin/sh
+# Starts the SuperNode of one group. The group's site, written by `pluralllm site`, is the directory
+# site/ beside this script, or the one that PLURALLLM_SITE names.
+{head}site=$(CDPATH= cd -- "${{PLURALLLM_SITE:-$here/site}}" && pwd -P)
+case $site in
+    *[\\"\\\\]*) echo "a site's path may hold no quotation mark or backslash: $site" >&2; exit 1 ;;
+esac
+if ! [ -f "$site/site.json" ]; then
+    echo "$site is no site: copy there what \\`pluralllm site\\` wrote" >&2
+    exit 1
+fi
+cd "$here/state/empty"
+exec flower-supernode \\
+    --root-certificates "$here/ca.crt" \\
+    --superlink {superlink} \\
+    --auth-supernode-private-key "$here/node.key" \\
+    --host 127.0.0.1 --port {port} \\
+    --node-config "site=\\"$site\\""
+"""
+
+_UNIT = """\
+# Copy to /etc/systemd/system. Supposes the app's virtual environment in /opt/pluralllm-app/.venv,
+# this directory as {directory}, and a user "pluralllm" who owns it.
+[Unit]
+Description=PluralLLM {what}
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+User=pluralllm
+Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
+ExecStart={directory}/start.sh
+Restart=on-failure
+# Sooner, the SuperLink refuses a killed node that comes back: it still counts as connected.
+RestartSec=60
+UMask=0077
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectHome=yes
+ProtectSystem=strict
+ReadWritePaths={directory}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def superlink_script(servers: list[str], port: int) -> str:
+    """The script that starts the SuperLink; it binds to loopback if all `servers` are loopback."""
+    host = _bind_address(servers)
+    head = _HEAD.format(files="ca.crt server.crt server.key")
+    return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
+
+
+def supernode_script(superlink: str, port: int) -> str:
+    """The script that starts a SuperNode of the SuperLink at `superlink` (host:port)."""
+    head = _HEAD.format(files="ca.crt node.key")
+    return _SUPERNODE.format(head=head, superlink=superlink, port=port)
+
+
+def superlink_unit() -> str:
+    """The systemd unit of the SuperLink."""
+    return _UNIT.format(directory="/opt/pluralllm/server", what="SuperLink")
+
+
+def supernode_unit(slug: str) -> str:
+    """The systemd unit of a SuperNode."""
+    return _UNIT.format(directory=f"/opt/pluralllm/nodes/{slug}", what=f"SuperNode {slug}")
+
+
+def address(host: str, port: int) -> str:
+    """Write host and port as one address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind_address(servers: list[str]) -> str:
+    if ":" in servers[0]:
+        return "::1" if all(map(_is_loopback, servers)) else "::"
+    return "127.0.0.1" if all(map(_is_loopback, servers)) else "0.0.0.0"
+
+
+def _is_loopback(name: str) -> bool:
+    return ip_address(name).is_loopback if is_ip(name) else name == "localhost"
+
+
+def is_ip(name: str) -> bool:
+    """Whether a name is an IPv4 or IPv6 address."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

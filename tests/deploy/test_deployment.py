@@ -1,0 +1,180 @@
+"""A federation of real processes, from `deploy init` to a finished run, with TLS and node keys."""
+
+import json
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from pluralllm_app import client_app
+from pluralllm_app.cli import app
+from pluralllm_app.deploy.control import connect
+from pluralllm_app.deploy.keys import make_node_key
+from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import ROOT, TINY
+from tests.support.deployment import Deployment, Process, free_ports, wait_until
+from tests.support.local_grid import LocalGrid
+
+pytestmark = pytest.mark.engine
+
+GROUPS = ("Alder", "Birch", "Élan 中/..")
+# Round 0, whose scores tell whether any node works at all, and the last are evaluated.
+CONFIG: dict[str, Scalar] = TINY | {"evaluate-every": 2, "expected-nodes": 3}
+PATIENT: dict[str, Scalar] = {"round-timeout": 300.0, "start-timeout": 60.0}
+
+
+def addresses() -> list[str]:
+    """This machine's IPv4 addresses but loopback."""
+    interfaces = psutil.net_if_addrs().values()
+    found = [entry for entries in interfaces for entry in entries]
+    return [
+        entry.address
+        for entry in found
+        if entry.family == socket.AF_INET and not entry.address.startswith("127.")
+    ]
+
+
+def command(*arguments: str | Path) -> Result:
+    runner = CliRunner(env={"COLUMNS": "200"})
+    return runner.invoke(app, ["deploy", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    path = tmp_path_factory.mktemp("deployment") / "there"
+    with Deployment(path, tiny_survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
+        deployment.start_superlink()
+        yield deployment
+    assert deployment.processes() == []
+
+
+@pytest.fixture(scope="module")
+def stranger(deployment: Deployment) -> Path:
+    """Another federation's directory, whose nodes call our SuperLink."""
+    port = free_ports(3)
+    groups = ["unregistered", "misled"]
+    path = initialise(deployment.path / "stranger", ["127.0.0.1"], groups, port).path
+    ours = f"127.0.0.1:{deployment.port}"
+    for file in [*path.glob("nodes/*/start.sh"), path / "flwr-home" / "config.toml"]:
+        file.write_text(file.read_text().replace(f"127.0.0.1:{port}", ours))
+    for group in groups:
+        shutil.copytree(deployment.node_dir("Alder") / "site", path / "nodes" / group / "site")
+    return path
+
+
+def test_strangers_are_refused(deployment: Deployment, stranger: Path) -> None:
+    def start(group: str) -> Process:
+        return deployment.start(group, [stranger / "nodes" / group / "start.sh"])
+
+    misled = start("misled")  # trusts another authority
+    shutil.copy(deployment.dir / "server" / "ca.crt", stranger / "nodes" / "unregistered")
+    nodes = {"misled": misled, "unregistered": start("unregistered")}
+    causes = {"misled": "CERTIFICATE_VERIFY_FAILED", "unregistered": "Failed to activate"}
+    for group, process in nodes.items():
+        assert process.wait(60) == 1
+        assert causes[group] in deployment.log(group)
+    with connect(deployment.dir) as control:
+        assert control.nodes() == {}
+
+
+def test_the_port_speaks_tls_alone(deployment: Deployment) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(f"http://127.0.0.1:{deployment.port}/v1/fleet/pull-messages")
+
+
+def test_nobody_pulls_messages_without_a_key(deployment: Deployment) -> None:
+    context = ssl.create_default_context(cafile=str(deployment.dir / "server" / "ca.crt"))
+    answer = httpx.post(
+        f"https://127.0.0.1:{deployment.port}/v1/fleet/pull-messages",
+        verify=context,
+        headers={"content-type": "application/protobuf", "accept": "application/protobuf"},
+    )
+    assert answer.status_code == 401
+
+
+@pytest.mark.skipif(not addresses(), reason="this machine has no address but loopback")
+def test_runs_are_submitted_on_the_server_alone(deployment: Deployment) -> None:
+    there = deployment.path / "elsewhere"
+    (there / "flwr-home").mkdir(parents=True)
+    config = (deployment.dir / "flwr-home" / "config.toml").read_text()
+    (there / "flwr-home" / "config.toml").write_text(config.replace("127.0.0.1", addresses()[0]))
+    with pytest.raises(UserError, match="on its own machine alone"), connect(there) as control:
+        control.nodes()
+
+
+def test_what_keeps_a_command_from_the_superlink(deployment: Deployment, stranger: Path) -> None:
+    for directory, message in (
+        (stranger, "does not vouch for"),
+        (deployment.path / "logs", "no deployment"),
+    ):
+        outcome = command("register", directory)
+        assert isinstance(outcome.exception, UserError)
+        assert message in str(outcome.exception)
+    config = stranger / "flwr-home" / "config.toml"
+    config.write_text(config.read_text().replace(f":{deployment.port}", f":{free_ports(1)}"))
+    outcome = command("status", stranger)
+    assert "no SuperLink answers" in str(outcome.exception)
+    outcome = command("register", deployment.dir, "--group", "Adler")
+    assert "did you mean 'Alder'" in str(outcome.exception)
+
+
+def test_from_keys_to_a_finished_run(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "3 groups online" in command("status", deployment.dir).output
+    registered = command("register", deployment.dir)
+    assert registered.exit_code == 0, registered.output
+    assert "Élan 中/..: registered as node " in registered.output
+    again = command("register", deployment.dir, "--group", "Alder")
+    assert "Alder: is registered already" in again.output
+    assert "Birch" not in again.output
+    status = command("status", deployment.dir)
+    assert status.exit_code == 1
+    assert "0 of 3 groups online" in status.output
+
+    nodes = [deployment.start_node(group) for group in GROUPS]
+    deployment.wait_online(3)
+    run = deployment.dir / "server" / "runs" / "first"
+    deployment.submit(CONFIG | PATIENT | {"out": str(run)}).wait(300)
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "completed", (record["error"], deployment.log("run"))
+    assert [entry["group"] for entry in record["roster"]] == sorted(GROUPS)
+
+    status = command("status", deployment.dir)
+    assert status.exit_code == 0, status.output
+    assert status.output.count(f"tiny {record['survey']['fingerprint'][:12]}") == 3
+
+    # The same sites, in this process.
+    config = read_defaults(ROOT / "pyproject.toml") | CONFIG | {"out": str(tmp_path / "run")}
+    grid = LocalGrid(client_app.app, config, nodes=3)
+    for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
+        context.node_config = {"site": str(deployment.node_dir(group) / "site")}
+    run_federation(grid, Settings.from_config(config), config)
+    weights = [path / "model" / "model.safetensors" for path in (run, tmp_path / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+    for group, node in zip(GROUPS, nodes, strict=True):
+        assert deployment.processes(group) != []
+        deployment.kill(node)
+    wait_until(lambda: not any(map(deployment.processes, GROUPS)), seconds=20)
+
+    with connect(deployment.dir) as control:
+        node_id = str(control.nodes()["alder"].id)
+    unregister = ["flwr", "supernode", "unregister", node_id, "pluralllm"]
+    home = {"FLWR_HOME": str(deployment.dir / "flwr-home")}
+    assert deployment.start("unregister", unregister, home).wait(60) == 0
+    assert "takes no key twice" in str(command("register", deployment.dir).exception)
+    (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
+    assert "Alder: registered as node " in command("register", deployment.dir).output

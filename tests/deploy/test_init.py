@@ -1,0 +1,269 @@
+"""What `pluralllm deploy init` writes: keys, their modes, scripts, units."""
+
+import configparser
+import re
+import shutil
+import stat
+import subprocess
+import tomllib
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from flwr.common.config import parse_config_args
+from typer.testing import CliRunner
+
+from pluralllm_app.cli import app
+from pluralllm_app.deploy.keys import fingerprint
+from pluralllm_app.deploy.layout import initialise, read_groups
+from pluralllm_app.errors import UserError
+
+ODD = "Élan 中/.. $(touch /tmp/x); `id` %h\n\"quoted\" 'twice' \\"
+GROUPS = ["Alder", "Birch", ODD]
+SERVERS = ["Flower.example.org", "192.0.2.7", "2001:db8::1"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return initialise(tmp_path_factory.mktemp("deploy") / "there", SERVERS, GROUPS, 9443).path
+
+
+def certificate(file: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(file.read_bytes())
+
+
+def test_the_certificates_verify_for_every_name(made: Path) -> None:
+    authority, server = certificate(made / "server/ca.crt"), certificate(made / "server/server.crt")
+    for name in ("flower.example.org", "192.0.2.7", "2001:db8::1", "localhost", "127.0.0.1"):
+        subject = (
+            x509.DNSName(name) if re.search("[g-z]", name) else x509.IPAddress(ip_address(name))
+        )
+        policy = PolicyBuilder().store(Store([authority]))
+        assert policy.build_server_verifier(subject).verify(server, []) == [server, authority]
+    with pytest.raises(VerificationError):
+        policy.build_server_verifier(x509.DNSName("other.example.org")).verify(server, [])
+    assert server.not_valid_after_utc - server.not_valid_before_utc == timedelta(days=825)
+    assert authority.not_valid_after_utc - authority.not_valid_before_utc == timedelta(days=3650)
+    key = load_pem_private_key((made / "server/server.key").read_bytes(), None)
+    assert key.public_key() == server.public_key()
+    key = load_pem_private_key((made / "ca/ca.key").read_bytes(), None)
+    assert key.public_key() == authority.public_key()
+
+
+def test_critical_extensions(made: Path) -> None:
+    for file, ca in (("ca.crt", True), ("server.crt", False)):
+        extensions = certificate(made / "server" / file).extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+        assert constraints.critical
+        assert usage.critical
+        assert constraints.value.ca == usage.value.key_cert_sign == ca
+
+
+def test_another_authority_does_not_vouch(made: Path, tmp_path: Path) -> None:
+    other = certificate(initialise(tmp_path / "b", SERVERS, ["A"], 9443).path / "server/ca.crt")
+    verifier = (
+        PolicyBuilder().store(Store([other])).build_server_verifier(x509.DNSName("localhost"))
+    )
+    with pytest.raises(VerificationError):
+        verifier.verify(certificate(made / "server/server.crt"), [])
+
+
+def test_each_node_has_a_key_of_its_own(made: Path) -> None:
+    publics = set()
+    for slug in read_groups(made):
+        directory = made / "nodes" / slug
+        private = load_ssh_private_key((directory / "node.key").read_bytes(), None)
+        public = (directory / "node.key.pub").read_bytes()
+        assert (made / f"server/nodes/{slug}.pub").read_bytes() == public
+        assert (directory / "ca.crt").read_bytes() == (made / "server/ca.crt").read_bytes()
+        numbers = private.public_key().public_numbers()  # type: ignore[union-attr]
+        publics.add((numbers.x, numbers.y))  # type: ignore[union-attr]
+    assert len(publics) == 3
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="no ssh-keygen")
+def test_keys_are_as_ssh_keygen_writes_them(made: Path) -> None:
+    public = made / "nodes/alder/node.key.pub"
+    listed = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True).stdout
+    assert listed == f"384 {fingerprint(public.read_bytes())} alder (ECDSA)\n"
+    derived = subprocess.run(
+        ["ssh-keygen", "-yf", made / "nodes/alder/node.key"], capture_output=True
+    ).stdout
+    assert derived.split()[:2] == public.read_bytes().split()[:2]
+
+
+def test_keys_are_for_their_owner_alone(made: Path) -> None:
+    keys = sorted(str(file.relative_to(made)) for file in made.rglob("*.key"))
+    assert len(keys) == 5
+    assert {stat.S_IMODE((made / key).stat().st_mode) for key in keys} == {0o600}
+    for directory in [made, *(made / key for key in keys)]:
+        directory = directory if directory.is_dir() else directory.parent
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
+    before = (made / "ca/ca.key").read_bytes()
+    with pytest.raises(UserError, match="never overwritten"):
+        initialise(made, SERVERS, ["Alder"], 9443)
+    assert (made / "ca/ca.key").read_bytes() == before
+    (tmp_path / "empty").mkdir()
+    initialise(tmp_path / "empty", SERVERS, ["Alder"], 9443)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        initialise(tmp_path / "file", SERVERS, ["Alder"], 9443)
+    with pytest.raises(UserError, match="cannot write"):
+        initialise(Path("/proc/none/there"), SERVERS, ["Alder"], 9443)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "file"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "groups", "port", "message"),
+    [
+        (["https://flower.example.org"], ["A"], 9443, "no DNS name or IP address"),
+        (["flower.example.org:9443"], ["A"], 9443, "no DNS name or IP address"),
+        (["$(id)"], ["A"], 9443, "no DNS name or IP address"),
+        (["-x"], ["A"], 9443, "no DNS name or IP address"),
+        ([], ["A"], 9443, "at least one --server"),
+        (["a"], [], 9443, "at least one --server"),
+        (["a"], ["A", "B", "A"], 9443, "group 'A' is given twice"),
+        (["a"], [" "], 9443, "has no name"),
+        (["a"], ["A"], 65535, "port 65535"),
+        (["a"], ["A"], 0, "port 0"),
+    ],
+)
+def test_wrong_wishes_are_refused(
+    tmp_path: Path, servers: list[str], groups: list[str], port: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        initialise(tmp_path / "there", servers, groups, port)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_names_are_in_no_script_or_unit(made: Path) -> None:
+    slugs = read_groups(made)
+    assert list(slugs.values()) == GROUPS
+    assert all(re.fullmatch("[a-z0-9-]+", slug) for slug in slugs)
+    for file in [*made.rglob("*.sh"), *made.rglob("*.service")]:
+        assert not re.search('[$]\\(touch|"quoted|%|中|É', file.read_text())
+
+
+def test_scripts_are_valid_and_name_what_they_need(made: Path) -> None:
+    found = sorted(made.rglob("start.sh"))
+    assert len(found) == 4
+    ports = set()
+    for script in found:
+        subprocess.run(["bash", "-n", script], check=True)
+        subprocess.run(["sh", "-n", script], check=True)
+        assert script.stat().st_mode & stat.S_IXUSR
+        ports.add(re.findall(r"--port (\d+)", script.read_text())[0])
+    assert ports == {"9443", "9444", "9445", "9446"}
+    node = (made / "nodes/alder/start.sh").read_text()
+    assert "--superlink flower.example.org:9443 " in node
+    connection = tomllib.loads((made / "flwr-home/config.toml").read_text())["superlink"]
+    assert connection["pluralllm"] == {
+        "address": "127.0.0.1:9443",
+        "root-certificates": str(made / "server/ca.crt"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("servers", "bound", "nodes", "submitters"),
+    [
+        (["flower.example.org"], "0.0.0.0", "flower.example.org", "127.0.0.1"),
+        (["127.0.0.1", "localhost"], "127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        (["127.0.0.1", "192.0.2.7"], "0.0.0.0", "127.0.0.1", "127.0.0.1"),
+        (["[2001:db8::1]"], "::", "[2001:db8::1]", "[::1]"),
+        (["::1"], "::1", "[::1]", "[::1]"),
+    ],
+)
+def test_addresses(
+    tmp_path: Path, servers: list[str], bound: str, nodes: str, submitters: str
+) -> None:
+    path = initialise(tmp_path / "there", servers, ["A"], 9443).path
+    assert f"--host {bound} --port 9443" in (path / "server/start.sh").read_text()
+    assert f"--superlink {nodes}:9443 " in (path / "nodes/a/start.sh").read_text()
+    assert f'address = "{submitters}:9443"' in (path / "flwr-home/config.toml").read_text()
+
+
+@pytest.fixture
+def fake_supernode(tmp_path: Path) -> dict[str, str]:
+    """An environment whose flower-supernode prints its last argument, the node config."""
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "flower-supernode"
+    fake.write_text('#!/bin/sh\nfor last; do :; done\nprintf %s "$last"\n')
+    fake.chmod(0o755)
+    return {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize("name", ["site", "a b'c $(id) é=1 # x"])
+def test_the_node_is_told_its_site(
+    tmp_path: Path, fake_supernode: dict[str, str], name: str
+) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
+    site = path / name
+    site.mkdir()
+    (site / "site.json").touch()
+    given = {} if name == "site" else {"PLURALLLM_SITE": str(site)}
+    told = subprocess.run(
+        [path / "start.sh"], env=fake_supernode | given, capture_output=True, text=True, check=True
+    )
+    assert parse_config_args([told.stdout]) == {"site": str(site)}
+
+
+def test_a_node_without_a_site_says_so(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
+
+    def fails(environment: dict[str, str]) -> str:
+        run = subprocess.run([path / "start.sh"], env=environment, capture_output=True, text=True)
+        assert run.returncode not in (0, None)
+        return run.stderr
+
+    assert "site" in fails(fake_supernode)
+    (path / "site").mkdir()
+    assert "is no site" in fails(fake_supernode)
+    (path / 'a"b').mkdir()
+    assert "quotation mark" in fails(fake_supernode | {"PLURALLLM_SITE": str(path / 'a"b')})
+    assert "virtual environment" in fails({"PATH": "/usr/bin:/bin"})
+    (path / "node.key").unlink()
+    assert "node.key: copy it from" in fails(fake_supernode)
+
+
+def test_units_wait_before_a_restart(made: Path) -> None:
+    found = sorted(made.rglob("*.service"))
+    assert len(found) == 4
+    for file in found:
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(file.read_text())
+        service = unit["Service"]
+        assert service["Restart"] == "on-failure"
+        assert int(service["RestartSec"]) >= 60
+        assert service["ProtectSystem"] == "strict"
+        assert service["ExecStart"] == f"{service['ReadWritePaths']}/start.sh"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
+def test_systemd_accepts_the_units(made: Path, tmp_path: Path) -> None:
+    for file in made.rglob("*.service"):
+        there = tmp_path / file.name  # its ExecStart must be there to be accepted
+        there.write_text(file.read_text().replace("ExecStart=/opt/pluralllm", f"ExecStart={made}"))
+        checked = subprocess.run(
+            ["systemd-analyze", "verify", there], capture_output=True, text=True
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_command_says_what_it_made(tmp_path: Path) -> None:
+    arguments = ["deploy", "init", str(tmp_path / "there"), "--server", "192.0.2.7"]
+    done = CliRunner().invoke(app, [*arguments, "--groups", "Élan", "--groups", "[b]"])
+    assert done.exit_code == 0, done.output
+    public = (tmp_path / "there/nodes/elan/node.key.pub").read_bytes()
+    assert f"node elan: {fingerprint(public)}  Élan\n" in done.output
+    assert "  [b]\n" in done.output
+    assert "192.0.2.7, localhost, 127.0.0.1, ::1" in done.output
+    assert re.search(r"CN=PluralLLM SuperLink, valid \d{4}-\d\d-\d\d to \d{4}", done.output)

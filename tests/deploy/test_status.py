@@ -1,0 +1,84 @@
+"""Who is connected, and what is said where that cannot be found out."""
+
+import contextlib
+import json
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pluralllm_app.deploy import keys
+from pluralllm_app.deploy.control import Node, connect
+from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.deploy.status import status_table
+from pluralllm_app.errors import UserError
+
+
+def write_run(runs: Path, name: str, **fields: object) -> None:
+    (runs / name).mkdir(parents=True)
+    (runs / name / "run.json").write_text(json.dumps(fields))
+
+
+def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> None:
+    def survey(fingerprint: str) -> dict[str, str]:
+        return {"name": "mine", "fingerprint": fingerprint}
+
+    groups = {"a": "[red]A", "b": "B", "c": "C"}
+    nodes = {
+        "a": Node(2**64 - 1, "online", "2026-01-02T03:04:05+00:00"),
+        "b": Node(7, "offline", "2026-01-02T03:04:06+00:00"),
+    }
+    roster = [{"group": "[red]A"}, {"group": "C"}]
+    write_run(tmp_path, "old", started="2026-01-01", roster=roster, survey=survey("1" * 64))
+    write_run(tmp_path, "an", started="2026-01-02", roster=roster, survey=survey("2" * 64))
+    write_run(tmp_path, "failed-early", started="2026-01-03", roster=None)
+    (tmp_path / "no-run").mkdir()
+
+    console = Console(width=100, record=True)
+    console.print(status_table(tmp_path, groups, nodes))
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in console.export_text().splitlines()
+        if line.startswith("│")
+    ]
+    assert rows == [
+        ["[red]A", str(2**64 - 1), "online", "01-02 03:04:05", f"mine {'2' * 12}"],
+        ["B", "7", "offline", "01-02 03:04:06", "-"],
+        ["C", "-", "not registered", "-", f"mine {'2' * 12}"],
+    ]
+
+
+def test_a_damaged_deployment_is_named(tmp_path: Path) -> None:
+    path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], 9443).path
+    (path / "server/nodes/a.pub").write_text("ssh-ed25519 AAAA x\n")
+    with connect(path) as control, pytest.raises(UserError, match=r"public key .*a\.pub"):
+        control.register("a")
+    (path / "server/ca.crt").write_text("nothing")
+    with pytest.raises(UserError, match="cannot read the root certificate"), connect(path):
+        pass
+    (path / "flwr-home/config.toml").write_text("[superlink]\n")
+    with pytest.raises(UserError, match=r"has no \[superlink\.pluralllm\]"), connect(path):
+        pass
+
+
+def test_an_expired_certificate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "SERVER_DAYS", 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], port).path
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path / "server/server.crt", path / "server/server.key")
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(ssl.SSLError):
+                context.wrap_socket(peer, server_side=True)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(UserError, match="certificate has expired"), connect(path) as control:
+            control.nodes()
+        server.join()

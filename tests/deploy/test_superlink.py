@@ -1,0 +1,47 @@
+"""The fence around the SuperLink: other machines reach the Fleet API alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Message
+
+from pluralllm_app.deploy.superlink import LocalControl
+
+
+def status(path: str, client: str) -> int:
+    """The status that a request from an address gets; 200 where it is passed on."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope: dict[str, Any] = {"type": "http", "path": path, "client": (client, 1), "method": "POST"}
+    asyncio.run(LocalControl(PlainTextResponse("passed on"))(scope, receive, send))
+    return int(sent[0]["status"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/register-node",
+        "/v1/runtime/acquire-task",
+        "/openapi.json",
+        "/v1/fleet",
+        "//v1/fleet/x",
+    ],
+)
+def test_other_machines_are_refused(path: str) -> None:
+    for client in ("192.0.2.9", "10.0.0.1", "2001:db8::9", "0.0.0.0"):
+        assert status(path, client) == 403
+    for client in ("127.0.0.1", "::1"):
+        assert status(path, client) == 200
+
+
+def test_nodes_are_served_from_anywhere() -> None:
+    assert status("/v1/fleet/pull-messages", "192.0.2.9") == 200

@@ -1,0 +1,197 @@
+"""A federation of real processes on loopback: SuperLink, SuperNodes and submitted runs.
+
+    with Deployment(tmp_path / "there", survey, ["Alder", "Birch"]) as deployment:
+        deployment.start_superlink()
+        deployment.register()
+        nodes = [deployment.start_node(group) for group in deployment.groups]
+        deployment.wait_online(2)
+        run = deployment.submit({"rounds": 2, "out": str(tmp_path / "run")})
+        run.wait()
+
+Leaving the block kills every process of it. What each prints is in `logs/`.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import psutil
+import tomli_w
+
+from pluralllm_app.deploy.control import connect
+from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.errors import UserError
+from pluralllm_app.settings import Scalar
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import write_site
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARKER = "PLURALLLM_TEST_DEPLOYMENT"
+Process = subprocess.Popen[bytes]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition holds; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+class Deployment:
+    """A directory of `pluralllm deploy init` with the groups' sites, and its processes.
+
+    Args:
+        path: directory to make: `federation/` of `deploy init`, `app/`, `logs/`.
+        survey: to take the sites from.
+        groups: their names.
+        servers: names and addresses of the server; nodes take the first.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        survey: PreparedSurvey,
+        groups: Sequence[str],
+        servers: Sequence[str] = ("127.0.0.1",),
+    ) -> None:
+        self.path = path.resolve()
+        self.dir = self.path / "federation"
+        self.groups = list(groups)
+        self.logs = self.path / "logs"
+        self.logs.mkdir(parents=True)
+        self.port = free_ports(1 + len(groups))
+        self.slugs = {
+            group: slug
+            for slug, group in initialise(
+                self.dir, list(servers), self.groups, self.port
+            ).groups.items()
+        }
+        for group in groups:
+            write_site(survey, group, self.node_dir(group) / "site")
+        shutil.copytree(
+            ROOT / "pluralllm_app",
+            self.path / "app" / "pluralllm_app",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        shutil.copyfile(ROOT / "pyproject.toml", self.path / "app" / "pyproject.toml")
+        self._children: list[Process] = []
+
+    def node_dir(self, group: str) -> Path:
+        """The directory of a group's machine."""
+        return self.dir / "nodes" / self.slugs[group]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while found := self.processes():
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            for child in self._children:
+                child.wait()
+
+    def start_superlink(self) -> Process:
+        """Start the SuperLink and wait until it answers."""
+        process = self.start("superlink", [self.dir / "server" / "start.sh"])
+        wait_until(lambda: process.poll() is not None or self._online() is not None)
+        assert process.poll() is None, self.log("superlink")
+        return process
+
+    def register(self) -> None:
+        """Register every group's key."""
+        with connect(self.dir) as control:
+            for slug in self.slugs.values():
+                control.register(slug)
+
+    def start_node(self, group: str) -> Process:
+        """Start a group's SuperNode, without waiting for it."""
+        return self.start(self.slugs[group], [self.node_dir(group) / "start.sh"])
+
+    def wait_online(self, nodes: int, timeout: float = 60) -> None:
+        """Wait until exactly so many nodes are online."""
+        wait_until(lambda: self._online() == nodes, timeout)
+
+    def submit(self, run_config: Mapping[str, Scalar], name: str = "run") -> Process:
+        """Submit a run of the app and follow it: the process ends with the run.
+
+        Flower exits 0 where a run failed: `run.json` in the config's `out` tells.
+        """
+        file = self.path / f"{name}.toml"
+        file.write_text(tomli_w.dumps(run_config), encoding="utf-8")
+        command = ["flwr", "run", self.path / "app", "pluralllm", "--stream", "--run-config", file]
+        return self.start(name, command, {"FLWR_HOME": str(self.dir / "flwr-home")})
+
+    def start(
+        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a command of this deployment, appending what it prints to its log."""
+        with (self.logs / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                cwd=self.logs,
+                env={
+                    **os.environ,
+                    _MARKER: str(self.path),
+                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                    "PYTHONUNBUFFERED": "1",
+                    "FLWR_TELEMETRY_ENABLED": "0",
+                    "FLWR_DISABLE_UPDATE_CHECK": "1",
+                    **(environment or {}),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.append(process)
+        return process
+
+    def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process alone and wait until it is gone; its children see to it."""
+        process.send_signal(number)
+        process.wait(30)
+
+    def log(self, name: str) -> str:
+        """What a process printed: superlink, the slug of a group, or the name of a run."""
+        return (self.logs / f"{name}.log").read_text("utf-8", "replace")
+
+    def processes(self, group: str | None = None) -> list[psutil.Process]:
+        """Every process of this deployment or of one group's node, also those left by parents."""
+        wanted = {_MARKER: str(self.path)}
+        if group is not None:
+            wanted["FLWR_HOME"] = str(self.node_dir(group) / "state" / "flwr-home")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().items() >= wanted.items():
+                    found.append(process)
+        return found
+
+    def _online(self) -> int | None:
+        try:
+            with connect(self.dir) as control:
+                return sum(node.status == "online" for node in control.nodes().values())
+        except UserError:
+            return None
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` successive ports that nothing listens on."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            sockets[0].bind(("127.0.0.1", 0))
+            first: int = sockets[0].getsockname()[1]
+            for number, listener in enumerate(sockets[1:], start=1):
+                listener.bind(("127.0.0.1", first + number))
+            return first
