@@ -30,7 +30,7 @@ from pluralllm_app.survey.prefix_tree import (
 from pluralllm_app.survey.raw import Questions
 from pluralllm_app.survey.shards import Shards
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # padding included
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
 MOST_TOKENS = 2048  # of a prompt, for models that state no limit of their own
 
 
