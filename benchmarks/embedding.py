@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from pluralllm_app.record import describe_machine
-from pluralllm_app.survey.prefix_tree import PrefixTree, batches
+from pluralllm_app.survey.prefix_tree import PrefixTree, batches, common_beginning
 from pluralllm_app.survey.prepare import read_source
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.raw import Questions
@@ -85,18 +85,21 @@ def common_way(path: Path, prompts: Sequence[str]) -> torch.Tensor:
 def count_tokens(tokens: Sequence[Sequence[int]], counts: Sequence[int]) -> dict[str, int]:
     """Return how many tokens each way runs through the model, padding included, and bounds."""
     ends = np.cumsum(counts)
+    common = len(common_beginning(tokens))
     trees = [
-        PrefixTree.of(tokens[end - count : end]) for end, count in zip(ends, counts, strict=True)
+        PrefixTree.of([prompt[common:] for prompt in tokens[end - count : end]])
+        for end, count in zip(ends, counts, strict=True)
     ]
     fours = [tokens[start : start + 4] for start in range(0, len(tokens), 4)]
     return {
         "common": sum(len(four) * max(map(len, four)) for four in fours),
         "prompts without padding": sum(map(len, tokens)),
-        "ours": sum(
+        "ours": common
+        + sum(
             len(batch) * max(len(trees[index].tokens) for index in batch)
             for batch in batches(trees, BATCH_TOKENS["cpu"])
         ),
-        "ours without padding": sum(len(tree.tokens) for tree in trees),
+        "ours without padding": common + sum(len(tree.tokens) for tree in trees),
         "one tree of all prompts": len(PrefixTree.of(tokens).tokens),
     }
 

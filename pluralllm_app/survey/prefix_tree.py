@@ -3,16 +3,20 @@
 In a causal model a token depends on those before it alone. So one pass over the tree gives every
 prompt what a pass of its own would give, up to rounding: a node attends to itself and its
 ancestors, and its position is its depth. Keys and values of a shared beginning serve all prompts
-that share it, within the pass (the tree attention of SpecInfer, arXiv 2305.09781).
+that share it, within the pass (the tree attention of SpecInfer, arXiv 2305.09781). What the
+prompts of all trees begin with is run before, and its keys and values are kept.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,34 @@ class PrefixTree:
             )
             paths.append(list(descent)[1:])
         return cls([token for _, token in nodes], paths)
+
+
+class Beginning:
+    """The tokens that every prompt begins with, run through a model; there may be none."""
+
+    def __init__(self, model: Any, tokens: Sequence[int]) -> None:
+        """Run `tokens` through a causal `model`."""
+        self.length = len(tokens)
+        self.hidden = torch.zeros(model.config.get_text_config().hidden_size, device=model.device)
+        self._cache = DynamicCache(config=model.config)
+        if tokens:
+            ids = torch.tensor([tokens], device=model.device)
+            output = model(input_ids=ids, past_key_values=self._cache)
+            self.hidden = output.last_hidden_state[0].float().sum(0)  # [dim]
+
+    def cache(self, batch: int) -> Any:
+        """Return its keys and values for each of `batch` rows, for the model to append to."""
+        cache = deepcopy(self._cache)
+        cache.batch_repeat_interleave(batch)
+        return cache
+
+
+def common_beginning(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the longest beginning of all `prompts` that leaves each at least one token."""
+    # What the first and the last in order share, all between them share.
+    pairs = zip(min(prompts), max(prompts), strict=False)
+    shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return shared[: min(map(len, prompts)) - 1]
 
 
 def batches(trees: Sequence[PrefixTree], budget: int) -> Iterator[list[int]]:
@@ -86,6 +118,23 @@ def padded_tokens(trees: Sequence[PrefixTree], padding: int) -> tuple[torch.Tens
     return ids, real
 
 
+def tree_inputs(
+    trees: Sequence[PrefixTree], nodes: int, beginning: Beginning, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return what a model takes, besides the ids [batch, nodes], to continue `beginning`."""
+    device = beginning.hidden.device
+    attends, depths = tree_attention(trees, nodes)
+    attends = F.pad(attends, (beginning.length, 0), value=True).to(device)
+    # A mask to add: not every way of computing attention takes one of truth values.
+    mask = torch.zeros(attends.shape, dtype=dtype, device=device)
+    mask.masked_fill_(~attends, torch.finfo(dtype).min)
+    return {
+        "attention_mask": mask[:, None],
+        "position_ids": depths.to(device) + beginning.length,
+        "past_key_values": beginning.cache(len(trees)),
+    }
+
+
 def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return whom each node attends to, bool [batch, nodes, nodes], and its depth, int64."""
     attends = torch.zeros(len(trees), nodes, nodes, dtype=torch.bool)
@@ -98,13 +147,24 @@ def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tenso
     return attends, depths
 
 
-def path_means(trees: Sequence[PrefixTree], hidden: torch.Tensor) -> torch.Tensor:
-    """Return float32 [prompts, dim], the mean of `hidden` [batch, nodes, dim] along each path."""
+def path_means(
+    trees: Sequence[PrefixTree], hidden: torch.Tensor, beginning: Beginning | None = None
+) -> torch.Tensor:
+    """Return float32 [prompts, dim], the mean of `hidden` along `beginning` and each path.
+
+    `hidden` is [batch, nodes, dim], of the nodes alone.
+    """
     most = max(len(tree.paths) for tree in trees)
-    weights = torch.zeros(len(trees), most, hidden.shape[1])
+    along = torch.zeros(len(trees), most, hidden.shape[1])
     for row, tree in enumerate(trees):
         for prompt, path in enumerate(tree.paths):
-            weights[row, prompt, path] = 1 / len(path)
-    present = weights.any(-1)
-    means = torch.bmm(weights.to(hidden.device), hidden.float())
-    return means[present.to(hidden.device)]
+            along[row, prompt, path] = 1
+    along = along.to(hidden.device)
+    lengths = along.sum(-1, keepdim=True)  # 0 where a tree has fewer prompts than another
+    sums = torch.bmm(along, hidden.float())
+    means = (
+        sums / lengths
+        if beginning is None
+        else ((sums + beginning.hidden) / (lengths + beginning.length))
+    )
+    return means[lengths.squeeze(-1) > 0]

@@ -20,12 +20,14 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.segments import segment_rows, segment_starts
 from pluralllm_app.survey.prefix_tree import (
+    Beginning,
     PrefixTree,
     batches,
+    common_beginning,
     padded_tokens,
     path_means,
     takes_trees,
-    tree_attention,
+    tree_inputs,
 )
 from pluralllm_app.survey.raw import Questions
 from pluralllm_app.survey.shards import Shards
@@ -64,7 +66,7 @@ class TransformerEmbedder:
     """Embeds prompts with a model from the hub or from a local path.
 
     On a GPU the model runs in bfloat16, else in float32. Weights are read from safetensors only.
-    A causal model computes what the prompts of a question have in common once.
+    A causal model computes once what the prompts of a question have in common.
     """
 
     def __init__(self, name: str, template: str) -> None:
@@ -94,6 +96,8 @@ class TransformerEmbedder:
         as_trees = takes_trees(self._model, max(map(len, prompts)))
         sizes = questions.counts if as_trees else np.ones(len(prompts), np.int64)
         first = segment_starts(sizes)
+        common = common_beginning(prompts) if as_trees else []
+        prompts = [prompt[len(common) :] for prompt in prompts]
         trees = [PrefixTree.of(prompts[i : i + n]) for i, n in zip(first, sizes, strict=True)]
         plan = list(batches(trees, BATCH_TOKENS[self._device.type]))
         order = np.concatenate([segment_rows(first[batch], sizes[batch]) for batch in plan])
@@ -101,7 +105,7 @@ class TransformerEmbedder:
         # In the order of the plan, in which any number of finished rows are the first ones.
         width = self._model.config.get_text_config().hidden_size
         rows = torch.empty(len(prompts), width, dtype=torch.float16)
-        shards = Shards(unfinished, self._digest(trees))
+        shards = Shards(unfinished, self._digest(common, trees))
         finished = shards.resume(rows)
         if finished:
             console.print(f"{finished:,} of {len(rows):,} options are embedded already")
@@ -113,12 +117,13 @@ class TransformerEmbedder:
         )
         with progress, torch.inference_mode():
             task = progress.add_task("embedding options", total=len(rows), completed=finished)
+            beginning = Beginning(self._model, common) if as_trees else None
             end = 0
             for batch in plan:
                 start, end = end, end + int(sizes[batch].sum())
                 if start < finished:
                     continue
-                rows[start:end] = self._means([trees[index] for index in batch], as_trees)
+                rows[start:end] = self._means([trees[index] for index in batch], beginning)
                 if not rows[start:end].isfinite().all():
                     raise SurveyError(
                         f"embedder {self.name!r} gives numbers that are not finite in float16: "
@@ -154,27 +159,26 @@ class TransformerEmbedder:
         stated: int = self._tokenizer.model_max_length
         return min(stated, positions, MOST_TOKENS)
 
-    def _means(self, trees: Sequence[PrefixTree], as_trees: bool) -> torch.Tensor:
-        """Return float32 [prompts, dim], the mean hidden state over each prompt's own tokens."""
+    def _means(self, trees: Sequence[PrefixTree], beginning: Beginning | None) -> torch.Tensor:
+        """Return float32 [prompts, dim], the mean hidden state over each prompt's own tokens.
+
+        The trees continue `beginning`; for an encoder it is None and each tree is one prompt.
+        """
         # Padding is masked, so any id does where a tokenizer (Llama's) has none for it.
         ids, real = padded_tokens(trees, self._tokenizer.pad_token_id or 0)
-        inputs = {"input_ids": ids.to(self._device)}
-        if as_trees:
-            attends, depths = tree_attention(trees, ids.shape[1])
-            # A mask to add: not every way of computing attention takes one of truth values.
-            mask = torch.zeros(attends.shape, dtype=self._model.dtype, device=self._device)
-            mask.masked_fill_(~attends.to(self._device), torch.finfo(mask.dtype).min)
-            inputs |= {"attention_mask": mask[:, None], "position_ids": depths.to(self._device)}
+        if beginning is None:
+            inputs = {"attention_mask": real.long().to(self._device)}
         else:
-            inputs["attention_mask"] = real.long().to(self._device)
-        return path_means(trees, self._model(**inputs).last_hidden_state).cpu()
+            inputs = tree_inputs(trees, ids.shape[1], beginning, self._model.dtype)
+        output = self._model(input_ids=ids.to(self._device), **inputs)
+        return path_means(trees, output.last_hidden_state, beginning).cpu()
 
-    def _digest(self, trees: Sequence[PrefixTree]) -> str:
+    def _digest(self, common: Sequence[int], trees: Sequence[PrefixTree]) -> str:
         """Return a hash of all that decides the rows and their order, on one machine."""
         description = [
             self._model.config.to_json_string(),
             [torch.__version__, transformers.__version__, self._device.type, BATCH_TOKENS],
-            [(tree.tokens, tree.paths) for tree in trees],
+            [common, [(tree.tokens, tree.paths) for tree in trees]],
         ]
         digest = hashlib.sha256(json.dumps(description).encode())
         # Of every weight the first numbers: training changes all, and reading all takes long.

@@ -19,16 +19,20 @@ from transformers import (
 )
 
 from pluralllm_app.survey.prefix_tree import (
+    Beginning,
     PrefixTree,
     batches,
+    common_beginning,
     padded_tokens,
     path_means,
     takes_trees,
     tree_attention,
+    tree_inputs,
 )
 from pluralllm_app.survey.transformer import TEMPLATES
 
 SIZE = {"vocab_size": 128, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHAPE = {"intermediate_size": 32, "num_key_value_heads": 1}
 OPTIONS = [
     ["yes", "no, not at all", "n"],
     ["the only one"],
@@ -46,10 +50,6 @@ def make(kind: type, config: type, **more: object) -> torch.nn.Module:
     return model
 
 
-def llama(**more: object) -> torch.nn.Module:
-    return make(LlamaModel, LlamaConfig, intermediate_size=32, num_key_value_heads=1, **more)
-
-
 def prompts(template: str) -> list[list[list[int]]]:
     """The bytes of each question's prompts stand in for its tokens."""
     return [
@@ -60,27 +60,41 @@ def prompts(template: str) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("template", ["plain", "alpaca"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
 @torch.inference_mode()
 def test_a_tree_equals_a_pass_over_each_prompt(kind, attention, template):
-    more = {"attn_implementation": attention}
-    model = llama(**more) if kind == "llama" else make(GPT2Model, GPT2Config, **more)
     questions = prompts(template)
-    trees = [PrefixTree.of(question) for question in questions]
+    longest = max(len(prompt) for question in questions for prompt in question)
+    model = {
+        "llama": lambda **more: make(LlamaModel, LlamaConfig, **SHAPE, **more),
+        "mistral": lambda **more: make(
+            MistralModel, MistralConfig, **SHAPE, sliding_window=longest, **more
+        ),
+        "gpt2": lambda **more: make(GPT2Model, GPT2Config, **more),
+    }[kind](attn_implementation=attention)
+    assert takes_trees(model, longest)
+    common = common_beginning([prompt for question in questions for prompt in question])
+    assert bool(common) == (template == "alpaca")
+    beginning = Beginning(model, common)
+    trees = [PrefixTree.of([prompt[len(common) :] for prompt in each]) for each in questions]
     ids, _ = padded_tokens(trees, padding=0)
-    attends, depths = tree_attention(trees, ids.shape[1])
-    mask = torch.zeros(attends.shape).masked_fill(~attends, torch.finfo(torch.float32).min)
-    hidden = model(
-        input_ids=ids, attention_mask=mask[:, None], position_ids=depths
-    ).last_hidden_state
-    means = path_means(trees, hidden).split([len(question) for question in questions])
+    inputs = tree_inputs(trees, ids.shape[1], beginning, model.dtype)
+    hidden = model(input_ids=ids, **inputs).last_hidden_state
+    means = path_means(trees, hidden, beginning).split([len(question) for question in questions])
     for row, question in enumerate(questions):
         for number, prompt in enumerate(question):
             alone = model(input_ids=torch.tensor([prompt])).last_hidden_state[0]
             in_tree = hidden[row, trees[row].paths[number]]
-            assert (in_tree - alone).norm() < 1e-5 * alone.norm()
+            own = alone[len(common) :]
+            assert (in_tree - own).norm() < 1e-5 * own.norm()
             mean = alone.mean(0)
             assert (means[row][number] - mean).norm() < 1e-5 * mean.norm()
+
+
+def test_the_common_beginning_leaves_every_prompt_a_token():
+    assert common_beginning([[5, 6, 7], [5, 6, 8]]) == [5, 6]
+    assert common_beginning([[5, 6, 7], [5, 6]]) == [5]
+    assert common_beginning([[5], [6]]) == []
 
 
 def test_each_beginning_is_one_node():
@@ -110,12 +124,13 @@ def test_batches_do_not_depend_on_the_order_of_trees():
 
 
 def test_which_models_take_trees():
-    assert takes_trees(llama(), 1000)
-    assert not takes_trees(llama(is_causal=False), 5)  # an encoder made of a decoder
+    assert takes_trees(make(LlamaModel, LlamaConfig, **SHAPE), 1000)
+    assert not takes_trees(
+        make(LlamaModel, LlamaConfig, **SHAPE, is_causal=False), 5
+    )  # made an encoder
     assert takes_trees(make(GPT2Model, GPT2Config), 5)
     assert not takes_trees(make(BertModel, BertConfig, intermediate_size=32), 5)
     assert not takes_trees(make(BloomModel, BloomConfig), 5)  # positions are those in the row
-    shape = {"intermediate_size": 32, "num_key_value_heads": 1, "sliding_window": 8}
-    mistral = make(MistralModel, MistralConfig, **shape)
+    mistral = make(MistralModel, MistralConfig, **SHAPE, sliding_window=8)
     assert takes_trees(mistral, 8)
     assert not takes_trees(mistral, 9)

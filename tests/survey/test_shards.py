@@ -51,11 +51,11 @@ def interrupt(monkeypatch, after: int) -> list[int]:
     batches: list[int] = []
     means = transformer.TransformerEmbedder._means
 
-    def interrupted(self, trees, as_trees):
+    def interrupted(self, trees, beginning):
         if len(batches) == after:
             raise KeyboardInterrupt
         batches.append(len(trees))
-        return means(self, trees, as_trees)
+        return means(self, trees, beginning)
 
     monkeypatch.setattr(transformer.TransformerEmbedder, "_means", interrupted)
     return batches
