@@ -58,6 +58,8 @@ def prepare_command(
     Your table has one row per question, group and option, with the columns question_id,
     question, option, group, and share or count; a column value makes options ordinal.
 
+    If it is interrupted while it embeds, the same command goes on from there.
+
     Examples:
 
       pluralllm prepare demo --out data/demo

@@ -1,5 +1,6 @@
 """Embedders: what turns each option of each question into a vector."""
 
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -23,8 +24,12 @@ class Embedder(Protocol):
     def template(self) -> str | None:
         """The name of the prompt template, None where there is none."""
 
-    def embed(self, questions: Questions, console: Console) -> torch.Tensor:
-        """Return float16 [rows, dim], one row per option; progress goes to `console`."""
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+        """Return float16 [rows, dim], one row per option; progress goes to `console`.
+
+        An embedder that takes long keeps what is done in the directory `unfinished`, for another
+        call to go on from; the caller removes it.
+        """
 
 
 def load_embedder(name: str, template: str | None = None) -> Embedder:

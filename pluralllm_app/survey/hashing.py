@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class HashingEmbedder:
         """`dim` is even; half of it is the question's."""
         self.dim = dim
 
-    def embed(self, questions: Questions, console: Console) -> torch.Tensor:
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
         """Return float16 [rows, dim], one row per option."""
         texts = _hashed(questions.texts, self.dim // 2)
         options = _hashed([text for texts in questions.options for text in texts], self.dim // 2)

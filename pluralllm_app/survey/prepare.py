@@ -16,6 +16,7 @@ from pluralllm_app.survey.embedding import load_embedder
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.raw import RawSurvey
 from pluralllm_app.survey.roles import named_roles, split_roles
+from pluralllm_app.survey.shards import remove_shards
 from pluralllm_app.survey.table import read_table
 
 SOURCES = ("demo", "globalopinionqa", "table")
@@ -46,7 +47,8 @@ def prepare(
 
     Roles come from `train` and `evaluation` if named, else from a seeded split by
     `evaluation_fraction`, else from the source's own default. Everything that can be refused is
-    refused before the embedding starts.
+    refused before the embedding starts. If that is interrupted, the same call goes on from there:
+    what is done lies beside `out` in a hidden directory, which goes when the survey is written.
 
     Raises:
         SurveyError: anything about the source, the names, the embedder or `out` is wrong.
@@ -73,7 +75,8 @@ def prepare(
     survey = survey.restricted(list(roles))
     survey.questions.check()
     read = time.perf_counter()
-    embeddings = embedding.embed(survey.questions, console)
+    unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
+    embeddings = embedding.embed(survey.questions, console, unfinished)
     embedded = time.perf_counter()
     prepared = write_survey(
         out,
@@ -90,6 +93,7 @@ def prepare(
         synthetic=survey.synthetic,
         overwrite=overwrite,
     )
+    remove_shards(unfinished)
     written = time.perf_counter()
     _report(prepared, survey, console)
     console.print(

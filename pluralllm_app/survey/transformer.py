@@ -1,8 +1,11 @@
 """Embeddings of a transformers model: the mean of its last hidden layer over a prompt's tokens."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -15,10 +18,21 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.nearest import did_you_mean
-from pluralllm_app.segments import Ints
+from pluralllm_app.segments import segment_rows, segment_starts
+from pluralllm_app.survey.prefix_tree import (
+    Beginning,
+    PrefixTree,
+    batches,
+    common_beginning,
+    padded_tokens,
+    path_means,
+    takes_trees,
+    tree_inputs,
+)
 from pluralllm_app.survey.raw import Questions
+from pluralllm_app.survey.shards import Shards
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # padding included
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
 MOST_TOKENS = 2048  # of a prompt, for models that state no limit of their own
 
 
@@ -52,6 +66,7 @@ class TransformerEmbedder:
     """Embeds prompts with a model from the hub or from a local path.
 
     On a GPU the model runs in bfloat16, else in float32. Weights are read from safetensors only.
+    A causal model computes once what the prompts of a question have in common.
     """
 
     def __init__(self, name: str, template: str) -> None:
@@ -70,16 +85,30 @@ class TransformerEmbedder:
         _check_available(os.path.expanduser(name))
         self._tokenizer, self._model = _load(os.path.expanduser(name), self._device)
 
-    def embed(self, questions: Questions, console: Console) -> torch.Tensor:
-        """Return float16 [rows, dim], one row per option.
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+        """Return float16 [rows, dim], one row per option; the same bits if it was interrupted.
 
         Raises:
-            SurveyError: the model gives numbers that are not finite in float16.
+            SurveyError: the model gives numbers that are not finite in float16, or the directory
+                `unfinished` has rows of something else.
         """
-        tokens = self._tokenize(questions, console)
-        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        prompts = self._tokenize(questions, console)
+        as_trees = takes_trees(self._model, max(map(len, prompts)))
+        sizes = questions.counts if as_trees else np.ones(len(prompts), np.int64)
+        first = segment_starts(sizes)
+        common = common_beginning(prompts) if as_trees else []
+        prompts = [prompt[len(common) :] for prompt in prompts]
+        trees = [PrefixTree.of(prompts[i : i + n]) for i, n in zip(first, sizes, strict=True)]
+        plan = list(batches(trees, BATCH_TOKENS[self._device.type]))
+        order = np.concatenate([segment_rows(first[batch], sizes[batch]) for batch in plan])
+
+        # In the order of the plan, in which any number of finished rows are the first ones.
         width = self._model.config.get_text_config().hidden_size
-        rows = torch.empty(len(tokens), width, dtype=torch.float16)
+        rows = torch.empty(len(prompts), width, dtype=torch.float16)
+        shards = Shards(unfinished, self._digest(common, trees))
+        finished = shards.resume(rows)
+        if finished:
+            console.print(f"{finished:,} of {len(rows):,} options are embedded already")
         progress = Progress(
             *Progress.get_default_columns()[:2],
             MofNCompleteColumn(),
@@ -87,16 +116,22 @@ class TransformerEmbedder:
             console=console,
         )
         with progress, torch.inference_mode():
-            task = progress.add_task("embedding options", total=len(tokens))
-            for batch in _batches(lengths, BATCH_TOKENS[self._device.type]):
-                rows[torch.from_numpy(batch)] = self._means([tokens[row] for row in batch])
-                progress.advance(task, len(batch))
-        if not rows.isfinite().all():
-            raise SurveyError(
-                f"embedder {self.name!r} gives numbers that are not finite in float16: "
-                "choose another model"
-            )
-        return rows
+            task = progress.add_task("embedding options", total=len(rows), completed=finished)
+            beginning = Beginning(self._model, common) if as_trees else None
+            end = 0
+            for batch in plan:
+                start, end = end, end + int(sizes[batch].sum())
+                if start < finished:
+                    continue
+                rows[start:end] = self._means([trees[index] for index in batch], beginning)
+                if not rows[start:end].isfinite().all():
+                    raise SurveyError(
+                        f"embedder {self.name!r} gives numbers that are not finite in float16: "
+                        "choose another model"
+                    )
+                shards.keep(rows[:end])
+                progress.update(task, completed=end)
+        return rows[torch.from_numpy(np.argsort(order))]
 
     def _tokenize(self, questions: Questions, console: Console) -> list[list[int]]:
         """Return the token ids of each row's prompt, the longest cut at the left."""
@@ -124,27 +159,33 @@ class TransformerEmbedder:
         stated: int = self._tokenizer.model_max_length
         return min(stated, positions, MOST_TOKENS)
 
-    def _means(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return [batch, dim], the mean hidden state over each prompt's own tokens."""
-        lengths = torch.tensor([len(ids) for ids in tokens])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]  # [batch, longest]
+    def _means(self, trees: Sequence[PrefixTree], beginning: Beginning | None) -> torch.Tensor:
+        """Return float32 [prompts, dim], the mean hidden state over each prompt's own tokens.
+
+        The trees continue `beginning`; for an encoder it is None and each tree is one prompt.
+        """
         # Padding is masked, so any id does where a tokenizer (Llama's) has none for it.
-        ids = torch.full(mask.shape, self._tokenizer.pad_token_id or 0)
-        ids[mask] = torch.tensor(list(chain.from_iterable(tokens)))
-        mask = mask.to(self._device)
-        output = self._model(input_ids=ids.to(self._device), attention_mask=mask.long())
-        hidden = output.last_hidden_state.float().masked_fill(~mask[..., None], 0)
-        means: torch.Tensor = hidden.sum(1) / mask.sum(1, keepdim=True)
-        return means.half().cpu()
+        ids, real = padded_tokens(trees, self._tokenizer.pad_token_id or 0)
+        if beginning is None:
+            inputs = {"attention_mask": real.long().to(self._device)}
+        else:
+            inputs = tree_inputs(trees, ids.shape[1], beginning, self._model.dtype)
+        output = self._model(input_ids=ids.to(self._device), **inputs)
+        return path_means(trees, output.last_hidden_state, beginning).cpu()
 
-
-def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
-    """Yield row indices in batches of like lengths, at most `budget` tokens with padding each."""
-    order = np.argsort(-lengths, kind="stable")
-    while len(order):
-        size = max(1, budget // int(lengths[order[0]]))
-        yield order[:size]
-        order = order[size:]
+    def _digest(self, common: Sequence[int], trees: Sequence[PrefixTree]) -> str:
+        """Return a hash of all that decides the rows and their order, on one machine."""
+        description = [
+            self._model.config.to_json_string(),
+            [torch.__version__, transformers.__version__, self._device.type, BATCH_TOKENS],
+            [common, [(tree.tokens, tree.paths) for tree in trees]],
+        ]
+        digest = hashlib.sha256(json.dumps(description).encode())
+        # Of every weight the first numbers: training changes all, and reading all takes long.
+        for name, weight in self._model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.flatten()[:256].float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def _check_available(name: str) -> None:
@@ -176,4 +217,5 @@ def _load(path: str, device: torch.device) -> tuple[Any, Any]:
         ) from error
     if model.config.is_encoder_decoder:
         raise SurveyError(f"embedder {path!r} is an encoder-decoder: choose another model")
+    model.config.get_text_config().use_cache = False  # nothing is generated
     return tokenizer, model.eval().to(device)

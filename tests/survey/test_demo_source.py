@@ -55,10 +55,10 @@ def test_groups_differ_by_more_than_noise():
     assert spread > 3 * noise
 
 
-def test_embeddings_tell_all_options_apart():
+def test_embeddings_tell_all_options_apart(tmp_path):
     from rich.console import Console
 
     questions = demo().questions
-    rows = HashingEmbedder().embed(questions, Console()).numpy()
+    rows = HashingEmbedder().embed(questions, Console(), tmp_path).numpy()
     assert len(np.unique(rows, axis=0)) == len(rows)
     assert all(a < b for a, b in pairwise(questions.first_rows.tolist()))

@@ -21,6 +21,7 @@ from pluralllm_app.survey.transformer import TEMPLATES
 TEXT = "do you like tea the sea yes no answer very much"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
 CONSOLE = Console(quiet=True)
+NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
 QUESTIONS = Questions(
     ids=["0", "1"],
     texts=["do you like tea", "sea"],
@@ -58,7 +59,7 @@ def model(request, tmp_path) -> str:
 
 def test_mean_of_the_last_hidden_layer(model):
     embedder = load_embedder(model)
-    rows = embedder.embed(QUESTIONS, CONSOLE)
+    rows = embedder.embed(QUESTIONS, CONSOLE, NOWHERE)
     assert rows.dtype == torch.float16
     ids = [[WORDS.index(word) for word in QUESTIONS.texts[0].split()] + [0, 0, WORDS.index("yes")]]
     with torch.inference_mode():
@@ -67,10 +68,22 @@ def test_mean_of_the_last_hidden_layer(model):
 
 
 def test_rows_do_not_depend_on_their_batch(model, monkeypatch):
-    together = load_embedder(model).embed(QUESTIONS, CONSOLE)
+    together = load_embedder(model).embed(QUESTIONS, CONSOLE, NOWHERE)
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 1, "cuda": 1})
-    alone = load_embedder(model).embed(QUESTIONS, CONSOLE)
+    alone = load_embedder(model).embed(QUESTIONS, CONSOLE, NOWHERE)
     np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_rows_do_not_depend_on_the_order_of_questions(model, monkeypatch):
+    monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 12, "cuda": 12})
+    embedder = load_embedder(model, "plain")
+    texts = ["tea", "the sea", "do you like", "do you like tea", "sea", "you like"]
+    options = [["yes", "no"], ["yes", "no", "very much"]] * 3
+    questions = Questions(list("abcdef"), texts, options, [None] * 6)
+    backwards = questions.select(np.arange(6)[::-1])
+    rows = embedder.embed(questions, CONSOLE, NOWHERE).split(questions.counts.tolist())
+    again = embedder.embed(backwards, CONSOLE, NOWHERE).split(backwards.counts.tolist())
+    assert all(map(torch.equal, rows, again[::-1]))
 
 
 def test_long_prompts_are_cut_at_the_left(tmp_path):
@@ -78,7 +91,7 @@ def test_long_prompts_are_cut_at_the_left(tmp_path):
     console = Console(record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     endings = ["tea " * count + "the sea" for count in (30, 60)]
     questions = Questions(["0"], ["you"], [endings], [None])
-    rows = embedder.embed(questions, console)
+    rows = embedder.embed(questions, console, NOWHERE)
     np.testing.assert_array_equal(rows[0], rows[1])
     assert "2 prompts exceed 16 tokens" in console.export_text()
 
@@ -87,7 +100,7 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
     embedder = load_embedder(save(tmp_path / "llama", "llama"))
     embedder._model.norm.weight.data.fill_(1e9)
     with pytest.raises(SurveyError, match="not finite"):
-        embedder.embed(QUESTIONS, CONSOLE)
+        embedder.embed(QUESTIONS, CONSOLE, NOWHERE)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +146,7 @@ def test_templates():
 
 
 def test_hashing_halves_have_length_one():
-    rows = HashingEmbedder(dim=64).embed(QUESTIONS, CONSOLE).float()
+    rows = HashingEmbedder(dim=64).embed(QUESTIONS, CONSOLE, NOWHERE).float()
     assert rows.shape == (4, 64)
     torch.testing.assert_close(rows[:, :32].norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(rows[:, 32:].norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)
@@ -147,7 +160,7 @@ def test_hashing_is_the_same_in_every_process():
         "from pluralllm_app.survey.hashing import HashingEmbedder\n"
         "from pluralllm_app.survey.raw import Questions\n"
         "questions = Questions(['0'], ['tea or sea?'], [['yes', 'no']], [None])\n"
-        "rows = HashingEmbedder().embed(questions, Console())\n"
+        "rows = HashingEmbedder().embed(questions, Console(), None)\n"
         "print(hash('tea') and rows.numpy().tobytes().hex())"
     )
     outputs = {

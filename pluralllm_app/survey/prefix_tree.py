@@ -1,0 +1,170 @@
+"""Prompts that begin alike as one tree of tokens, each of which a model computes once.
+
+In a causal model a token depends on those before it alone. So one pass over the tree gives every
+prompt what a pass of its own would give, up to rounding: a node attends to itself and its
+ancestors, and its position is its depth. Keys and values of a shared beginning serve all prompts
+that share it, within the pass (the tree attention of SpecInfer, arXiv 2305.09781). What the
+prompts of all trees begin with is run before, and its keys and values are kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from inspect import signature
+from itertools import accumulate, takewhile
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import DynamicCache
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """The distinct beginnings of one or more prompts: a node for each, numbered as they come.
+
+    >>> PrefixTree.of([[5, 6, 7], [5, 6, 8, 9], [5, 6]])
+    PrefixTree(tokens=[5, 6, 7, 8, 9], paths=[[0, 1, 2], [0, 1, 3, 4], [0, 1]])
+    """
+
+    tokens: list[int]  # [nodes]
+    paths: list[list[int]]  # the nodes of each prompt, from its first token to its last
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]]) -> "PrefixTree":
+        """Return the tree of the token ids of `prompts`, none of them empty."""
+        nodes: dict[tuple[int, int], int] = {}  # (parent, token) -> node
+        paths = []
+        for prompt in prompts:
+            descent = accumulate(
+                prompt,
+                lambda parent, token: nodes.setdefault((parent, token), len(nodes)),
+                initial=-1,
+            )
+            paths.append(list(descent)[1:])
+        return cls([token for _, token in nodes], paths)
+
+
+class Beginning:
+    """The tokens that every prompt begins with, run through a model; there may be none."""
+
+    def __init__(self, model: Any, tokens: Sequence[int]) -> None:
+        """Run `tokens` through a causal `model`."""
+        self.length = len(tokens)
+        self.hidden = torch.zeros(model.config.get_text_config().hidden_size, device=model.device)
+        self._cache = DynamicCache(config=model.config)
+        if tokens:
+            ids = torch.tensor([tokens], device=model.device)
+            output = model(input_ids=ids, past_key_values=self._cache)
+            self.hidden = output.last_hidden_state[0].float().sum(0)  # [dim]
+
+    def cache(self, batch: int) -> Any:
+        """Return its keys and values for each of `batch` rows, for the model to append to."""
+        cache = deepcopy(self._cache)
+        cache.batch_repeat_interleave(batch)
+        return cache
+
+
+def common_beginning(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the longest beginning of all `prompts` that leaves each at least one token."""
+    # What the first and the last in order share, all between them share.
+    pairs = zip(min(prompts), max(prompts), strict=False)
+    shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return shared[: min(map(len, prompts)) - 1]
+
+
+def batches(trees: Sequence[PrefixTree], budget: int) -> Iterator[list[int]]:
+    """Yield indices of trees of like size, at most `budget` tokens with padding in each batch.
+
+    A tree meets the same ones whatever the order of `trees`, so its numbers are the same.
+    """
+    order = sorted(
+        range(len(trees)), key=lambda index: (-len(trees[index].tokens), trees[index].tokens)
+    )
+    while order:
+        size = max(1, budget // len(trees[order[0]].tokens))
+        yield order[:size]
+        order = order[size:]
+
+
+def takes_trees(model: Any, longest: int) -> bool:
+    """Whether a transformers model computes trees, whose longest prompt has `longest` tokens.
+
+    It does if it is causal in every layer, passes a mask on as it is given, takes positions as they
+    are given, and has neither recurrent layers nor windows shorter than a prompt.
+    """
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    layers = getattr(config, "layer_types", None)
+    kinds = set(layers or ["sliding_attention" if window else "full_attention"])
+    causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    return (
+        bool(model.is_backend_compatible())
+        and bool(causal)
+        and all(causal)
+        and getattr(config, "is_causal", True)
+        and "position_ids" in signature(model.forward).parameters
+        and kinds <= {"full_attention", "sliding_attention"}
+        and ("sliding_attention" not in kinds or longest <= window)
+    )
+
+
+def padded_tokens(trees: Sequence[PrefixTree], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids, int64 [batch, nodes], and which of them are no padding, bool."""
+    sizes = torch.tensor([len(tree.tokens) for tree in trees])
+    real = torch.arange(int(sizes.max())) < sizes[:, None]
+    ids = torch.full(real.shape, padding)
+    ids[real] = torch.tensor([token for tree in trees for token in tree.tokens])
+    return ids, real
+
+
+def tree_inputs(
+    trees: Sequence[PrefixTree], nodes: int, beginning: Beginning, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return what a model takes, besides the ids [batch, nodes], to continue `beginning`."""
+    device = beginning.hidden.device
+    attends, depths = tree_attention(trees, nodes)
+    attends = F.pad(attends, (beginning.length, 0), value=True).to(device)
+    # A mask to add: not every way of computing attention takes one of truth values.
+    mask = torch.zeros(attends.shape, dtype=dtype, device=device)
+    mask.masked_fill_(~attends, torch.finfo(dtype).min)
+    return {
+        "attention_mask": mask[:, None],
+        "position_ids": depths.to(device) + beginning.length,
+        "past_key_values": beginning.cache(len(trees)),
+    }
+
+
+def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return whom each node attends to, bool [batch, nodes, nodes], and its depth, int64."""
+    attends = torch.zeros(len(trees), nodes, nodes, dtype=torch.bool)
+    depths = torch.zeros(len(trees), nodes, dtype=torch.int64)
+    before = torch.ones(nodes, nodes, dtype=torch.bool).tril()
+    for row, tree in enumerate(trees):
+        for path in map(torch.tensor, tree.paths):
+            attends[row, path[:, None], path] = before[: len(path), : len(path)]
+            depths[row, path] = torch.arange(len(path))
+    return attends, depths
+
+
+def path_means(
+    trees: Sequence[PrefixTree], hidden: torch.Tensor, beginning: Beginning | None = None
+) -> torch.Tensor:
+    """Return float32 [prompts, dim], the mean of `hidden` along `beginning` and each path.
+
+    `hidden` is [batch, nodes, dim], of the nodes alone.
+    """
+    most = max(len(tree.paths) for tree in trees)
+    along = torch.zeros(len(trees), most, hidden.shape[1])
+    for row, tree in enumerate(trees):
+        for prompt, path in enumerate(tree.paths):
+            along[row, prompt, path] = 1
+    along = along.to(hidden.device)
+    lengths = along.sum(-1, keepdim=True)  # 0 where a tree has fewer prompts than another
+    sums = torch.bmm(along, hidden.float())
+    means = (
+        sums / lengths
+        if beginning is None
+        else ((sums + beginning.hidden) / (lengths + beginning.length))
+    )
+    return means[lengths.squeeze(-1) > 0]

@@ -1,0 +1,119 @@
+"""An interrupted `prepare` goes on where it stopped, to the same bits."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from transformers import LlamaModel
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey import shards, transformer
+from pluralllm_app.survey.prepare import prepare
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.shards import Shards
+from tests.survey.test_embedders import save
+
+QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you like tea", "sea"]
+
+
+@pytest.fixture(autouse=True)
+def every_batch_is_kept(monkeypatch):
+    monkeypatch.setattr(shards, "SECONDS", 0.0)
+    monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 12, "cuda": 12})
+
+
+def run(directory: Path, model: str, template: str = "plain", texts: list[str] = QUESTIONS):
+    columns = ["question_id", "question", "option", "group", "count"]
+    rows = [
+        (f"q{number}", text, option, group, 1 + number)
+        for number, text in enumerate(texts)
+        for group in ("North", "South")
+        for option in ("yes", "no", "very much")
+    ]
+    directory.mkdir(exist_ok=True)
+    file = directory / "mine.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    return prepare(
+        "table",
+        directory / "survey",
+        file=file,
+        embedder=model,
+        template=template,
+        min_questions=1,
+        console=Console(quiet=True),
+    )
+
+
+def interrupt(monkeypatch, after: int) -> list[int]:
+    """Let the embedder be interrupted `after` batches; returns a list with their sizes so far."""
+    batches: list[int] = []
+    means = transformer.TransformerEmbedder._means
+
+    def interrupted(self, trees, beginning):
+        if len(batches) == after:
+            raise KeyboardInterrupt
+        batches.append(len(trees))
+        return means(self, trees, beginning)
+
+    monkeypatch.setattr(transformer.TransformerEmbedder, "_means", interrupted)
+    return batches
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
+    model = save(tmp_path / kind, kind)
+    whole = run(tmp_path / "whole", model)
+    done = []
+    for after in (2, 1):
+        with monkeypatch.context() as patch:
+            done.append(interrupt(patch, after))
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "parts", model)
+    assert [len(batches) for batches in done] == [2, 1]
+    kept = tmp_path / "parts" / ".survey.unfinished"
+    assert len(list(kept.iterdir())) == 3
+    last = interrupt(monkeypatch, 1000)
+    survey = run(tmp_path / "parts", model)
+    assert sum(last) + sum(map(sum, done)) == (6 if kind == "llama" else 18)
+    assert torch.equal(survey.embeddings, whole.embeddings)
+    assert survey.fingerprint == whole.fingerprint
+    assert not kept.exists()
+    PreparedSurvey.open(tmp_path / "parts" / "survey").verify()
+
+
+def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
+    model = save(tmp_path / "llama", "llama")
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "parts", model)
+    refused = pytest.raises(SurveyError, match="unfinished embedding of another model")
+    with refused:
+        run(tmp_path / "parts", model, template="alpaca")
+    with refused:
+        run(tmp_path / "parts", model, texts=[*QUESTIONS[:5], "tea sea"])
+    trained = LlamaModel.from_pretrained(model)
+    trained.norm.weight.data.mul_(2)
+    trained.save_pretrained(model)
+    with refused:
+        run(tmp_path / "parts", model)
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    kept = Shards(tmp_path / "kept", "digest")
+    kept.keep(torch.ones(3, 4, dtype=torch.float16))
+    kept.keep(torch.ones(5, 4, dtype=torch.float16))
+    files = sorted(tmp_path.glob("kept/*"))
+    assert [file.name for file in files] == [f"{row:012d}.safetensors" for row in (0, 3)]
+    assert Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
+    files[1].write_bytes(files[1].read_bytes()[:50])
+    with pytest.raises(SurveyError, match=r"000000000003\.safetensors cannot be read"):
+        Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
+
+
+def test_nothing_is_kept_of_what_takes_no_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SECONDS", 30.0)
+    Shards(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
+    assert list(tmp_path.iterdir()) == []
