@@ -19,6 +19,7 @@ from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.federation.state import RunState
 from pluralllm_app.settings import Scalar, Settings, read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY
@@ -178,3 +179,35 @@ def test_from_keys_to_a_finished_run(
     assert "takes no key twice" in str(command("register", deployment.dir).exception)
     (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
     assert "Alder: registered as node " in command("register", deployment.dir).output
+
+
+def test_a_killed_superlink_costs_the_round_in_flight(
+    tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    config = CONFIG | PATIENT | {"rounds": 4, "client-optimizer-state": "keep"}
+    with Deployment(tmp_path / "there", tiny_survey, GROUPS) as own:
+        superlink = own.start_superlink()
+        own.register()
+        for group in GROUPS:
+            own.start_node(group)
+        own.wait_online(3)
+        run = own.dir / "server" / "runs" / "first"
+        submitted = own.submit(config | {"out": str(run)})
+        state = run / "resume.safetensors"
+        wait_until(lambda: state.exists() and RunState.load(state).round == 2, seconds=120)
+        own.kill(superlink)
+        submitted.wait(60)
+        own.start_superlink()
+        own.wait_online(3, timeout=120)
+        own.submit(config | {"resume-from": str(run)}, "again").wait(300)
+        record = json.loads((run / "run.json").read_text())
+        assert record["status"] == "completed", (record["error"], own.log("again"))
+        assert len(record["resumed"]) == 1
+
+        local = read_defaults(ROOT / "pyproject.toml") | config | {"out": str(tmp_path / "run")}
+        grid = LocalGrid(client_app.app, local, nodes=3)
+        for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
+            context.node_config = {"site": str(own.node_dir(group) / "site")}
+        run_federation(grid, Settings.from_config(local), local)
+    weights = [path / "model" / "model.safetensors" for path in (run, tmp_path / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
