@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint clean
+.PHONY: run test faults lint clean
 
 run: .venv/app
 	$(BIN)/pluralllm run
 
 test: lint
 	$(BIN)/pytest
+
+faults: .venv/dev
+	$(BIN)/pytest -m fault
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -41,6 +41,8 @@ from pluralllm_app.settings import (
     section_keys,
 )
 
+_BLOCK = 2**14
+
 WEIGHT = "weight"  # set by the server on each update, from the roster and `weighting`
 
 
@@ -55,12 +57,17 @@ class Float64Average(flower.FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         contents = [reply.content for reply in replies]
         weights = [cast(float, content.metric_records[METRICS][WEIGHT]) for content in contents]
-        updates = (record_to_weights(content.array_records[ARRAYS]) for content in contents)
-        terms = (
-            np.float64(weight) * update for weight, update in zip(weights, updates, strict=True)
-        )
-        total = reduce(np.add, terms)
-        return weights_to_record((total / sum(weights)).astype(np.float32)), MetricRecord()
+        updates = [record_to_weights(content.array_records[ARRAYS]) for content in contents]
+        # Block by block: sums of a whole vector in float64 would not stay in the cache.
+        average = np.empty(len(updates[0]), np.float32)
+        for start in range(0, len(average), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            terms = (
+                np.float64(weight) * update[block]
+                for weight, update in zip(weights, updates, strict=True)
+            )
+            average[block] = reduce(np.add, terms) / sum(weights)
+        return weights_to_record(average), MetricRecord()
 
 
 class FedProx(flower.FedProx, Float64Average):

@@ -181,6 +181,7 @@ def test_from_keys_to_a_finished_run(
     assert "Alder: registered as node " in command("register", deployment.dir).output
 
 
+@pytest.mark.fault
 def test_a_killed_superlink_costs_the_round_in_flight(
     tiny_survey: PreparedSurvey, tmp_path: Path
 ) -> None:
