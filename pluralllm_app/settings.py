@@ -61,7 +61,7 @@ class Range:
 
 
 # Settings that are paths, and the environment variables that stand in for them.
-_PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
+PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
 
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
@@ -161,7 +161,7 @@ class Settings:
         """`survey` or `out`; raises SettingsError where it is not set."""
         path: Path | None = getattr(self, key)
         if path is None:
-            raise SettingsError(f'{key} is not set: give {key}="/absolute/path" or ${_PATHS[key]}')
+            raise SettingsError(f'{key} is not set: give {key}="/absolute/path" or ${PATHS[key]}')
         return path
 
     @classmethod
@@ -184,8 +184,8 @@ class Settings:
             "federation": FederationSettings,
         }
         known = [key for kind in sections.values() for key in section_keys(kind)]
-        check_names(config, [*_PATHS, *known, *options])
-        survey, out, resumed = (_absolute_path(config, key) for key in _PATHS)
+        check_names(config, [*PATHS, *known, *options])
+        survey, out, resumed = (_absolute_path(config, key) for key in PATHS)
         if resumed and config["out"] and out != resumed:
             raise SettingsError(
                 f"out = {str(out)!r} is not resume-from = {str(resumed)!r}: a run goes on in its "
@@ -257,7 +257,7 @@ def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
 
 
 def _absolute_path(config: Mapping[str, Scalar], key: str) -> Path | None:
-    text = str(config[key]) or os.environ.get(_PATHS[key], "")
+    text = str(config[key]) or os.environ.get(PATHS[key], "")
     if not text:
         return None
     path = Path(text)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.settings import PATHS
 
 Values = Mapping[str, float]
 
@@ -123,7 +124,7 @@ def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> 
     The paths among the settings stay here: they may name people.
     """
     check_tracker(kind)
-    settings = {key: value for key, value in config.items() if key not in ("survey", "out")}
+    settings = {key: value for key, value in config.items() if key not in PATHS}
     return None if kind == "none" else _KINDS[kind](out, name, settings)
 
 

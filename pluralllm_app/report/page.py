@@ -25,6 +25,7 @@ from pluralllm_app.report.figures import AXES
 from pluralllm_app.report.predictions import Predictions
 from pluralllm_app.report.sources import Method, Source, Sources
 from pluralllm_app.report.style import Look, Spec, config
+from pluralllm_app.settings import PATHS
 from pluralllm_app.tables import (
     COST_COLUMNS,
     COST_NOTES,
@@ -258,7 +259,7 @@ def _status(source: Source) -> str:
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
     names = dict.fromkeys(name for own in sources for name in own.description["settings"])
-    for path in ("survey", "out", "resume-from"):  # they may name people
+    for path in PATHS:  # they may name people
         names.pop(path, None)
     rows = []
     for name in names:

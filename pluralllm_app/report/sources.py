@@ -10,6 +10,7 @@ from typing import Any
 from pluralllm_app.comparison import METHODS
 from pluralllm_app.errors import UserError
 from pluralllm_app.record import read_run
+from pluralllm_app.settings import PATHS
 from pluralllm_app.summary import Comparison, MethodResult, Run
 from pluralllm_app.survey.description import ROLES
 from pluralllm_app.tables import method_title
@@ -22,7 +23,7 @@ SCORING = (
     "held-out-fraction",
     "reserved-fraction",
 )
-_OWN = ("survey", "out", "seed", "evaluation-seed")  # settings that differ between seeds of a run
+_OWN = (*PATHS, "seed", "evaluation-seed")  # settings that differ between seeds of a run
 
 
 @dataclass(frozen=True)
