@@ -6,24 +6,19 @@ model is shaped like Llama with random weights; the tokenizer is trained on the 
     python benchmarks/embedding.py --file global_opinions.csv --threads 2
 """
 
-import argparse
-import json
 import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
+from measuring import paired, parse, publish
 from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-from pluralllm_app.record import describe_machine
 from pluralllm_app.survey.prefix_tree import PrefixTree, batches, common_beginning
 from pluralllm_app.survey.prepare import read_source
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -105,64 +100,52 @@ def count_tokens(tokens: Sequence[Sequence[int]], counts: Sequence[int]) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--file", type=Path, required=True, help="prepared survey, or the csv")
-    parser.add_argument("--questions", type=int, default=100)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("--file", type=Path, required=True, help="survey, or the csv"),
+            parser.add_argument("--questions", type=int, default=100),
+            parser.add_argument("--hidden", type=int, default=256),
+            parser.add_argument("--layers", type=int, default=4),
+            parser.add_argument("--repeats", type=int, default=3),
+        ),
+    )
     questions = read_questions(arguments.file, arguments.questions)
     prompts = list(
         chain.from_iterable(map(TEMPLATES["alpaca"], questions.texts, questions.options))
     )
-    seconds: dict[str, list[float]] = {"ours": [], "common": []}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "model")
         save_model(path, prompts, arguments.hidden, arguments.layers)
         embedder = TransformerEmbedder(str(path), "alpaca")
-        for _ in range(arguments.repeats):  # in turn, so that both meet the same machine
-            start = time.perf_counter()
-            ours = embedder.embed(questions, Console(quiet=True), path / "unfinished")
-            seconds["ours"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            common = common_way(path, prompts)
-            seconds["common"].append(time.perf_counter() - start)
+
+        def ours() -> torch.Tensor:
+            return embedder.embed(questions, Console(quiet=True), path / "unfinished")
+
+        def common() -> torch.Tensor:
+            return common_way(path, prompts)
+
+        difference = float((ours().float() - common().float()).abs().max())
+        mine, theirs, ratio = paired(ours, common, arguments.repeats)
         tokens = PreTrainedTokenizerFast.from_pretrained(path)(prompts)["input_ids"]
     counts = count_tokens(tokens, questions.counts.tolist())
-    ratios = [slow / fast for slow, fast in zip(seconds["common"], seconds["ours"], strict=True)]
-    difference = float((ours.float() - common.float()).abs().max())
-
-    table = Table("", "seconds", "prompt tokens / s", "tokens run", "of the fewest")
-    for name, taken in seconds.items():
-        rate = counts["prompts without padding"] / median(taken)
-        share = counts[name] / counts["one tree of all prompts"]
-        table.add_row(
-            name, f"{median(taken):.2f}", f"{rate:,.0f}", f"{counts[name]:,}", f"{share:.2f}"
-        )
-    console = Console()
-    console.print(
-        f"{len(questions)} questions, {len(prompts)} prompts, Llama of {arguments.layers} layers "
-        f"x {arguments.hidden}, {arguments.threads} thread(s), medians of {arguments.repeats}"
+    publish(
+        "embedding",
+        {
+            "questions": len(questions),
+            "prompts": len(prompts),
+            "layers": arguments.layers,
+            "hidden": arguments.hidden,
+            "ours, s": mine,
+            "common way, s": theirs,
+            "common way / ours": ratio,
+            "largest difference": difference,
+            "prompt tokens / s of ours": counts["prompts without padding"] / mine,
+            **{f"tokens run, {name}": count for name, count in counts.items()},
+            "transformers": version("transformers"),
+        },
+        arguments.json,
     )
-    console.print(table)
-    console.print(f"common / ours {median(ratios):.2f}, largest difference {difference:.1e}")
-    if arguments.json:
-        machine = describe_machine()
-        machine["versions"] |= {"transformers": version("transformers")}
-        result = {
-            "benchmark": "embedding",
-            "arguments": {key: str(value) for key, value in vars(arguments).items()},
-            **machine,
-            "seconds": seconds,
-            "ratio": median(ratios),
-            "tokens": counts,
-            "largest_difference": difference,
-        }
-        arguments.json.write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -53,8 +53,7 @@ def main() -> None:
         common_optimizer.step()
         return loss.item()
 
-    with FlopCounterMode(display=False) as counter:
-        losses = our_step(), common_step()
+    losses = our_step(), common_step()
     with FlopCounterMode(display=False) as counter:
         our_step()
     flop, peak = counter.get_total_flops(), matrix_peak()

@@ -1,11 +1,13 @@
-"""Files that are whole at any moment, and locks on them."""
+"""Files and directories that are whole at any moment, and locks on them."""
 
 import fcntl
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pluralllm_app.errors import UserError
 
@@ -26,6 +28,46 @@ def sync(file: Path) -> None:
     """Wait until the content of a file is on disk."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
+
+
+@contextmanager
+def whole_directory(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Yield a new directory beside `path`, which takes its place once the block has ended well.
+
+    An older directory there is set aside then, and deleted last.
+    """
+    fresh = beside(path, "new")
+    try:
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir(mode=mode)
+        yield fresh
+        old = beside(path, "old")
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def beside(path: Path, word: str) -> Path:
+    """A hidden name in the directory of `path`, of this process alone."""
+    return path.with_name(f".{path.name}.{word}-{os.getpid()}")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file that holds a JSON object; {} where there is none.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it holds no object")
+    return content
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from pluralllm_app import __version__
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.evaluation import selection_score
-from pluralllm_app.files import held, sync, write_atomically
+from pluralllm_app.files import held, read_json, sync, write_atomically
 from pluralllm_app.gpo import GPO
 from pluralllm_app.settings import NO_RESULT, Scalar
 from pluralllm_app.tracker import Tracker, open_tracker, round_values
@@ -273,21 +273,6 @@ def read_run(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     return read_json(path / "run.json")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A file that holds a JSON object; {} where there is none.
-
-    Raises:
-        UserError: it holds something else.
-    """
-    try:
-        content = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged: it holds no object")
-    return content
 
 
 def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:

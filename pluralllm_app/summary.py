@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.record import read_json, read_run
+from pluralllm_app.files import read_json
+from pluralllm_app.record import read_run
 from pluralllm_app.seeding import generator
 
 ROLES = ("evaluation", "train")

@@ -13,11 +13,8 @@ flwr-home/config.toml      FLWR_HOME of who submits runs
 import json
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -30,6 +27,7 @@ from pluralllm_app.deploy.keys import (
     make_server_certificate,
 )
 from pluralllm_app.errors import UserError
+from pluralllm_app.files import read_json, whole_directory
 from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
@@ -77,15 +75,10 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
         make_server_certificate(authority, list(dict.fromkeys([*servers, *_LOCAL]))),
         {slugs[group]: make_node_key(slugs[group]) for group in groups},
     )
-    fresh = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
-        _write_all(deployment, fresh, servers, port)
-        fresh.rename(path)
+        with whole_directory(path, mode=0o700) as fresh:
+            _write_all(deployment, fresh, servers, port)
     except OSError as error:
-        if fresh:
-            shutil.rmtree(fresh, ignore_errors=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     return deployment
 
@@ -97,16 +90,13 @@ def read_groups(path: Path) -> dict[str, str]:
         UserError: it is no deployment, or damaged.
     """
     file = path / "server" / "groups.json"
-    try:
-        groups: Any = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
+    groups = read_json(file)
+    if not groups:
         raise UserError(
             f"{path} is no deployment, it has no server/groups.json: "
             "make one with `pluralllm deploy init`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
-    if not isinstance(groups, dict) or not all(isinstance(name, str) for name in groups.values()):
+        )
+    if not all(isinstance(name, str) for name in groups.values()):
         raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
     return groups
 

@@ -27,7 +27,6 @@ class InProcessGrid(Grid):
         # What Flower sets in the process of a ServerApp.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self.client_app = client_app
-        self.run_config = run_config
         self.contexts = {
             100 + partition: Context(
                 run_id=1,

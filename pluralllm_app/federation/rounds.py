@@ -161,15 +161,9 @@ class Rounds:
         ]
         timeout = self.settings.federation.round_timeout
         replies, absent = exchange(self.grid, messages, timeout)
-        return {
-            name: absent[node]
-            if node in absent
-            else error_reason(replies[node])
-            if replies[node].has_error()
-            else replies[node]
-            for name, node in self.roster.nodes.items()
-            if node in absent or node in replies
-        }
+        failed = {node: error_reason(own) for node, own in replies.items() if own.has_error()}
+        answers: dict[int, Message | str] = {**replies, **failed, **absent}
+        return {name: answers[node] for name, node in self.roster.nodes.items() if node in answers}
 
     def _close_round(
         self, evaluations: Mapping[str, Evaluation], missed: Failures, seconds: float

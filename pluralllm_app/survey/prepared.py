@@ -11,8 +11,6 @@ stays clear of pandas and transformers.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.files import beside, whole_directory
 from pluralllm_app.metrics import METRICS
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import PreferenceSet
@@ -165,10 +164,10 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
             )
         if entries and not overwrite:
             raise SurveyError(f"{path} already holds a survey: pass --overwrite to replace it")
-    partial = _partial(path)
+    probe = beside(path, "new")
     try:
-        partial.mkdir(parents=True)
-        partial.rmdir()
+        probe.mkdir(parents=True)
+        probe.rmdir()
     except OSError as error:
         raise SurveyError(f"cannot write to {path.parent} ({error.strerror})") from error
 
@@ -215,34 +214,18 @@ def write_survey(
         fingerprint=_fingerprint(questions, embeddings),
         groups=groups,
     )
-    partial = _partial(path)
     try:
-        (partial / "groups").mkdir(parents=True)
-        pq.write_table(_questions_table(questions), partial / "questions.parquet")
-        save_file({"embeddings": embeddings.contiguous()}, partial / "embeddings.safetensors")
-        for group in groups:
-            pq.write_table(_group_table(group.name, questions, answers), partial / group.file)
-        description.write(partial / "survey.json")
-        PreparedSurvey.open(partial)
-        _move(partial, path)
+        with whole_directory(path) as fresh:
+            (fresh / "groups").mkdir()
+            pq.write_table(_questions_table(questions), fresh / "questions.parquet")
+            save_file({"embeddings": embeddings.contiguous()}, fresh / "embeddings.safetensors")
+            for group in groups:
+                pq.write_table(_group_table(group.name, questions, answers), fresh / group.file)
+            description.write(fresh / "survey.json")
+            PreparedSurvey.open(fresh)
     except OSError as error:
         raise SurveyError(f"cannot write {path} ({error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return PreparedSurvey.open(path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial-{os.getpid()}")
-
-
-def _move(partial: Path, path: Path) -> None:
-    """Rename `partial` to `path`; an old survey there is set aside first and deleted last."""
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    if path.exists():
-        path.rename(old)
-    partial.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_content(

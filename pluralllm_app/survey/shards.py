@@ -4,16 +4,16 @@ A directory of files 000000001234.safetensors, each named by its first row: `row
 [n, dim], in the order they were computed, and the digest of what they were computed from.
 """
 
-import os
 import shutil
 import time
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.files import write_atomically
 
 SECONDS = 30.0  # of work that an interruption can lose
 
@@ -52,13 +52,10 @@ class Shards:
         if time.monotonic() - self._last < SECONDS:
             return
         file = self._file(self._kept)
-        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        content = save({"rows": rows[self._kept :].clone()}, {"digest": self._digest})
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            save_file({"rows": rows[self._kept :].clone()}, fresh, {"digest": self._digest})
-            with fresh.open("rb") as written:
-                os.fsync(written.fileno())
-            fresh.replace(file)
+            write_atomically(file, content)
         except OSError as error:
             raise SurveyError(
                 f"cannot keep unfinished embeddings in {file.parent}: {error}"

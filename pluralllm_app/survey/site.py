@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.files import whole_directory
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 MANIFEST = "site.json"
@@ -69,19 +70,16 @@ def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
     out = out.expanduser().resolve()
     if out.exists():
         raise SurveyError(f"{out} is there already: give another directory")
-    fresh = out.with_name(f".{out.name}.new")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        (fresh / "groups").mkdir(parents=True)
-        for name in (*SHARED, file):
-            shutil.copyfile(survey.path / name, fresh / name)
-        entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
-        content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (fresh / MANIFEST).write_text(text, encoding="utf-8")
-        fresh.rename(out)
+        with whole_directory(out) as fresh:
+            (fresh / "groups").mkdir()
+            for name in (*SHARED, file):
+                shutil.copyfile(survey.path / name, fresh / name)
+            entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
+            content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (fresh / MANIFEST).write_text(text, encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise SurveyError(f"cannot write the site {out}: {error.strerror}") from error
     return Site.open(out)
 

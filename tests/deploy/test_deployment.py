@@ -50,6 +50,20 @@ def command(*arguments: str | Path) -> Result:
     return runner.invoke(app, ["deploy", *map(str, arguments)])
 
 
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def weights_in_one_process(deployment: Deployment, settings: dict[str, Scalar], out: Path) -> bytes:
+    """The weights that the sites of a deployment give without it."""
+    config = read_defaults(ROOT / "pyproject.toml") | settings | {"out": str(out)}
+    grid = LocalGrid(client_app.app, config, nodes=3)
+    for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
+        context.node_config = {"site": str(deployment.node_dir(group) / "site")}
+    run_federation(grid, Settings.from_config(config), config)
+    return weights(out)
+
+
 @pytest.fixture(scope="module")
 def deployment(
     tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
@@ -157,14 +171,7 @@ def test_from_keys_to_a_finished_run(
     assert status.exit_code == 0, status.output
     assert status.output.count(f"tiny {record['survey']['fingerprint'][:12]}") == 3
 
-    # The same sites, in this process.
-    config = read_defaults(ROOT / "pyproject.toml") | CONFIG | {"out": str(tmp_path / "run")}
-    grid = LocalGrid(client_app.app, config, nodes=3)
-    for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
-        context.node_config = {"site": str(deployment.node_dir(group) / "site")}
-    run_federation(grid, Settings.from_config(config), config)
-    weights = [path / "model" / "model.safetensors" for path in (run, tmp_path / "run")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert weights(run) == weights_in_one_process(deployment, CONFIG, tmp_path / "run")
 
     for group, node in zip(GROUPS, nodes, strict=True):
         assert deployment.processes(group) != []
@@ -204,11 +211,5 @@ def test_a_killed_superlink_costs_the_round_in_flight(
         record = json.loads((run / "run.json").read_text())
         assert record["status"] == "completed", (record["error"], own.log("again"))
         assert len(record["resumed"]) == 1
-
-        local = read_defaults(ROOT / "pyproject.toml") | config | {"out": str(tmp_path / "run")}
-        grid = LocalGrid(client_app.app, local, nodes=3)
-        for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
-            context.node_config = {"site": str(own.node_dir(group) / "site")}
-        run_federation(grid, Settings.from_config(local), local)
-    weights = [path / "model" / "model.safetensors" for path in (run, tmp_path / "run")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+        expected = weights_in_one_process(own, config, tmp_path / "run")
+    assert weights(run) == expected

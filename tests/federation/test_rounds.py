@@ -378,8 +378,9 @@ def test_an_update_counts_without_its_evaluation(config: Config) -> None:
 
 
 def test_a_round_is_one_exchange(config: Config) -> None:
-    grid = LocalGrid(client_app.app, config | {"rounds": 4, "evaluate-every": 2}, nodes=5)
-    run_federation(grid, Settings.from_config(grid.run_config), grid.run_config)
+    config |= {"rounds": 4, "evaluate-every": 2}
+    grid = LocalGrid(client_app.app, config, nodes=5)
+    run_federation(grid, Settings.from_config(config), config)
     kinds = [message.metadata.message_type for message in grid.sent]
     train, evaluate = ["train"] * 3, ["evaluate"]
     # Rounds 0 and 2 are scored by the messages that train rounds 1 and 3, the last one alone.
