@@ -195,6 +195,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if comparison.unfinished:
         text = f"{comparison.unfinished} runs are not finished and left out."
         console.print(text, style="yellow", highlight=False)
+    if not any(method.score("evaluation", "mean") for method in comparison.methods):
+        console.print("No evaluation groups: no scores of groups never trained on.")
     console.print(_alignment(comparison))
     console.print(_fairness(comparison))
     if description["settings"]["reserved-fraction"]:
@@ -230,7 +232,8 @@ def _fairness(comparison: Comparison) -> Table:
     table = _table("Fairness over groups never trained on", *((title, None) for title in titles))
     for method in comparison.methods:
         table.add_row(
-            method_title(method), *(_cell(method.score("evaluation", key)) for key in keys)
+            method_title(method),
+            *(_cell(method.score("evaluation", key), digits=4) for key in keys),
         )
     return table
 
@@ -253,14 +256,14 @@ def _table(title: str, *columns: tuple[str, int | None]) -> Table:
     return table
 
 
-def _cell(interval: Interval | None, sign: str = "") -> str:
-    """Mean and, on a second line, the interval."""
+def _cell(interval: Interval | None, sign: str = "", digits: int = 3) -> str:
+    """Mean and, below it, the interval with so many digits after the point."""
     if interval is None:
         return "-"
     mean = f"{interval.mean:{sign}.4f}"
     if interval.low is None or interval.high is None:
         return mean
-    return f"{mean}\n\\[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+    return f"{mean}\n\\[{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
 
 
 def _costs(comparison: Comparison) -> Table:

@@ -48,7 +48,6 @@ from pluralllm_app.preferences import split_questions
 from pluralllm_app.record import (
     close_unfinished,
     describe_error,
-    describe_machine,
     read_run,
     recorded_run,
 )
@@ -167,8 +166,7 @@ def open_comparison(
                 for name, method in METHODS.items()
                 if name in known
             },
-        }
-        | describe_machine(),
+        },
     )
     own = [name for name in METHODS if name in asked and name not in same]
     ordered = sorted(own, key=lambda name: name != "centralized-converged")  # by far the longest

@@ -17,7 +17,7 @@ COST_NOTES = (
     f"Seconds: {DEFINITIONS['seconds']}.",
     f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no better "
     f"score of the train groups; cut off: its budget of {LONGEST} times equal steps ended it "
-    "before.",
+    "before. Its scores are the best of these evaluations, so optimistic for train groups.",
 )
 
 
@@ -75,11 +75,12 @@ def format_interval(interval: Interval | None) -> str:
 
 
 def cost_rows(comparison: Comparison, method: MethodResult) -> dict[str, list[str]] | None:
-    """What a method took, by kind of cost, under COST_COLUMNS; None where no rounds trained it.
+    """What a method took, by kind of cost, under COST_COLUMNS; None where nothing is trained.
 
-    A cell is the mean over the seeds, `-` where a seed never got there.
+    A cell is the mean over the seeds, `-` where a seed never got there, or was not looked at on the
+    way.
     """
-    runs = [run for run in method.runs if len(run.rounds) > 1]
+    runs = [run for run in method.runs if run.costs and run.costs[-1].steps]
     if not runs or method.same_as is not None:
         return None
     columns: list[list[Cost | None]] = [

@@ -9,6 +9,7 @@ from rich.console import Console
 from pluralllm_app.compare import print_comparison
 from pluralllm_app.comparison import METHODS
 from pluralllm_app.summary import Comparison, MethodResult
+from pluralllm_app.tables import cost_rows
 from tests.test_summary import entry, write_run
 
 TRAINED = [entry(number, None, -number) for number in range(1, 6)]
@@ -49,3 +50,29 @@ def test_tables_fit_a_terminal(tmp_path: Path, width: int) -> None:
         assert len(rows) == len(names)
     # In one piece, of all but the federated.
     assert sum("[-0.012, +0.034]" in line for line in lines) == len(names) - 1
+
+
+def test_what_is_trained_without_rounds_has_its_whole_cost(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [entry(6, 0.8, -6)], method="local-only")
+    method = MethodResult("local-only", "Alone", False, None, 1, [run])
+    rows = cost_rows(Comparison(tmp_path, {}, [method]), method)
+    assert rows is not None
+    assert rows["tasks"] == ["-", "-", "-", "48"]
+    uniform = write_run(tmp_path / "uniform", [entry(0, 0.7)], method="uniform")
+    method = MethodResult("uniform", "Uniform", False, None, 1, [uniform])
+    assert cost_rows(Comparison(tmp_path, {}, [method]), method) is None
+
+
+def test_missing_evaluation_groups_are_said(tmp_path: Path) -> None:
+    own = entry(6, 0.8, -6)
+    own["evaluation"]["roles"] = {"evaluation": None, "train": {"mean": 0.8}}
+    run = write_run(tmp_path / "run", [own])
+    methods = [MethodResult("federated", "Federated", False, None, 1, [run])]
+    description = {
+        "survey": {"name": "by hand"},
+        "seeds": [0],
+        "settings": {"reserved-fraction": 0.0},
+    }
+    text = StringIO()
+    print_comparison(Comparison(tmp_path, description, methods), Console(file=text))
+    assert "No evaluation groups" in text.getvalue()

@@ -196,19 +196,20 @@ def _summary(sources: Sources) -> str:
 
 
 def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[dict[str, Any]]:
+    # What is not finished, or has fewer seeds than others, is shown, but is the best of nothing.
+    most = max((len(own.result.runs) for own in methods), default=0)
+    compared = [own.finished and len(own.result.runs) == most for own in methods]
     by_column = []
     for column in columns:
         scores = [own.result.score(column.role, column.key) for own in methods]
-        # What is not finished is shown, but is not the best of anything.
-        finished = [score for own, score in zip(methods, scores, strict=True) if own.finished]
-        means = [f"{score.mean:.4f}" for score in finished if score]
+        rated = [score for score, fair in zip(scores, compared, strict=True) if fair]
+        means = [f"{score.mean:.4f}" for score in rated if score]
         choose = min if column.lower_is_better else max
         best = choose(means, key=float) if len(means) > 1 else None
         cells = []
-        for own, score in zip(methods, scores, strict=True):
+        for score, fair in zip(scores, compared, strict=True):
             mean, _, interval = format_interval(score).partition(" ")
-            marked = mean == best and own.finished
-            cells.append({"mean": mean, "interval": interval, "best": marked})
+            cells.append({"mean": mean, "interval": interval, "best": fair and mean == best})
         by_column.append(cells)
     return [
         {
@@ -229,12 +230,11 @@ def _facts(source: Source) -> dict[str, str]:
     """What was run, where and when."""
     own = source.description
     runs = [run.record for run in source.runs]
+    machines = list(dict.fromkeys(_machine(record) for record in runs))
+    versions = list(dict.fromkeys(_versions(record) for record in runs))
     started = [record["started"] for record in runs if record.get("started")]
     finished = [record["finished"] for record in runs if record.get("finished")]
     survey = own.get("survey") or {}
-    hardware = own.get("hardware") or {}
-    versions = own.get("versions") or {}
-    gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
     return {
         "directory": source.path.name,
         "survey": str(survey.get("name", "not known")),
@@ -242,10 +242,23 @@ def _facts(source: Source) -> dict[str, str]:
         "status": _status(source),
         "first run started": min(started, default="-"),
         "last run finished": max(finished, default="-"),
-        "hardware": f"{hardware.get('processor', '?')}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
-        f"{hardware.get('platform', '?')}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "hardware": " / ".join(machines) or "-",
+        "versions": " / ".join(versions) or "-",
     }
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    hardware = record.get("hardware") or {}
+    gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
+    return (
+        f"{hardware.get('processor', '?')}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
+        f"{hardware.get('platform', '?')}"
+    )
+
+
+def _versions(record: Mapping[str, Any]) -> str:
+    versions = record.get("versions") or {}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _status(source: Source) -> str:

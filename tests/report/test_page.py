@@ -191,6 +191,36 @@ def test_a_comparison_with_missing_cells_has_a_page(
     assert "predicted by Centralized GPO, equal steps" in page
 
 
+def test_a_method_with_fewer_seeds_is_the_best_of_nothing(
+    comparison: Path, tmp_path: Path, write_page: Write
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(comparison, copy)
+    uniform = copy / "cells" / "uniform"
+    shutil.rmtree(uniform / "seed-1")
+    rounds = uniform / "seed-0" / "rounds.jsonl"
+    last = json.loads(rounds.read_text())
+    last["evaluation"]["roles"]["evaluation"]["mean"] = 0.99
+    rounds.write_text(json.dumps(last) + "\n")
+    best = [cell for cell in write_page(copy).split("<td") if "0.9900" in cell]
+    assert len(best) == 1
+    assert "best" not in best[0]
+
+
+def test_every_machine_of_a_comparison_is_named(
+    comparison: Path, tmp_path: Path, write_page: Write
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(comparison, copy)
+    file = copy / "cells" / "uniform" / "seed-1" / "run.json"
+    record = json.loads(file.read_text())
+    record["versions"]["torch"] = "1.2.3"
+    file.write_text(json.dumps(record))
+    text = Reader(write_page(copy)).text
+    assert "torch 2" in text
+    assert "torch 1.2.3" in text
+
+
 def test_differences_of_one_seed_have_no_interval(tmp_path: Path, write_page: Write) -> None:
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", method="uniform")]
     text = Reader(write_page(*runs)).text
