@@ -128,7 +128,8 @@ class GPO(
             rows = layer(rows, rows[..., :count, :])
         # Nothing reads the context rows after the last layer.
         rows = last(rows[..., count:, :], rows[..., :count, :])
-        mean, log_std = self.predictor(rows).unbind(dim=-1)
+        # float32 also under autocast: shares and their density are computed from these.
+        mean, log_std = self.predictor(rows).float().unbind(dim=-1)
         return mean, log_std.exp()
 
     def forward(
@@ -229,11 +230,17 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
     return -((shares - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
 
 
-def task_loss(model: GPO, task: Task) -> tuple[Tensor, Tensor]:
+def task_loss(
+    model: GPO, task: Task, precision: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """Return (loss, predicted shares [T]) of one task.
 
-    The loss is the negative log-likelihood averaged over target rows, in nats.
+    The loss is the negative log-likelihood averaged over target rows, in nats. `precision` is that
+    of the network's products; weights, gradients and both results are float32 in any case.
     """
-    mean, std = model(task.context_x, task.context_y, task.target_x)
+    with torch.autocast(
+        task.target_x.device.type, torch.bfloat16, enabled=precision == torch.bfloat16
+    ):
+        mean, std = model(task.context_x, task.context_y, task.target_x)
     predicted = segment_softmax(mean, task.target_options)
     return -log_likelihood(predicted, std, task.target_y).mean(), predicted

@@ -50,6 +50,15 @@ def torch_device(settings: TrainingSettings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def step_precision(settings: TrainingSettings) -> torch.dtype:
+    """The precision of local steps; scores are computed in float32 whatever it is.
+
+    ``auto`` is float32 on every machine: on none has bfloat16 been shown to be faster with
+    unchanged scores.
+    """
+    return torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+
+
 def task_size(settings: TrainingSettings) -> TaskSize:
     """How many questions a training task draws."""
     return TaskSize(
@@ -81,6 +90,7 @@ def run_steps(
     rates: Sequence[float],
     clip_norm: float = 0.0,
     proximal_mu: float = 0.0,
+    precision: torch.dtype = torch.float32,
 ) -> StepStatistics:
     """Take one optimiser step per batch of tasks, the loss averaged over the batch's tasks.
 
@@ -90,6 +100,7 @@ def run_steps(
         batches: as many as there are `rates`.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
+        precision: of the network's products, see `gpo.task_loss`.
     """
     assert weights.grad is not None
     start = weights.clone() if proximal_mu else weights
@@ -98,7 +109,7 @@ def run_steps(
     for batch, rate in zip(batches, rates, strict=True):
         weights.grad.zero_()
         for task in batch:
-            loss, predicted = task_loss(model, task)
+            loss, predicted = task_loss(model, task, precision)
             torch.autograd.backward(loss / len(batch))
             losses.append(loss.detach())
             outcomes.append((predicted.detach(), task))
@@ -156,7 +167,14 @@ def train_group(
     if optimizer_state:
         optimizer.load(optimizer_state)
     statistics = run_steps(
-        model, weights, optimizer, batches, rates, settings.clip_norm, proximal_mu
+        model,
+        weights,
+        optimizer,
+        batches,
+        rates,
+        settings.clip_norm,
+        proximal_mu,
+        step_precision(settings),
     )
     kept = settings.client_optimizer_state == "keep"
     return statistics, optimizer.state() if kept else {}

@@ -80,6 +80,33 @@ def test_same_key_same_bits_other_key_others(make_settings: Make, preferences) -
     assert not torch.equal(weights, train(settings, preferences, round_number=2)[0])
 
 
+def test_bfloat16_steps_have_bits_of_their_own(make_settings: Make, preferences) -> None:
+    settings = make_settings({"precision": "bfloat16"})
+    weights, (statistics, _) = train(settings, preferences)
+    assert weights.dtype == torch.float32
+    assert torch.equal(weights, train(settings, preferences)[0])
+    exact, (expected, _) = train(make_settings({"precision": "float32"}), preferences)
+    assert not torch.equal(weights, exact)
+    assert statistics.loss == pytest.approx(expected.loss, abs=0.02)
+    assert torch.equal(exact, train(make_settings({"precision": "auto"}), preferences)[0])
+
+
+def test_bfloat16_gradients_are_sums_in_float32(make_settings: Make, preferences) -> None:
+    model = initial_model(6, make_settings())
+    weights = flatten_weights(model, get_weights(model))
+    task = preferences.task(np.arange(9), np.arange(9, 20))
+    assert weights.grad is not None
+    gradients = {}
+    for precision in (torch.float32, torch.bfloat16):
+        weights.grad.zero_()
+        loss, predicted = task_loss(model, task, precision)
+        assert loss.dtype == predicted.dtype == torch.float32
+        loss.backward()
+        gradients[precision] = weights.grad.clone()
+    exact, rounded = gradients.values()
+    assert float((exact - rounded).norm()) < 0.02 * float(exact.norm())
+
+
 def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
     settings = make_settings({"optimizer": "sgd", "learning-rate": 0.5})
     model = initial_model(6, settings)
