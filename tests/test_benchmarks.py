@@ -1,18 +1,23 @@
-"""The benchmarks' stand-in for the common way computes what the published model computes."""
+"""The benchmarks: their stand-in for the common way is the published model, and they run."""
 
+import importlib
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 
 from pluralllm_app.evaluation import evaluation_draws, score_group
 from pluralllm_app.gpo import GPO
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import initial_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY
 from tests.test_gpo import REFERENCE, reference_model, reference_task
 
 __all__ = ["reference_model"]
@@ -21,8 +26,35 @@ __all__ = ["reference_model"]
 @pytest.fixture(autouse=True)
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    before = set(sys.modules)
+    threads = torch.get_num_threads()
     yield
-    sys.modules.pop("common_way", None)
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == ROOT / "benchmarks":
+            del sys.modules[name]
+
+
+def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
+    """What a benchmark of that name writes as its results."""
+    file = tmp_path / "results.json"
+    monkeypatch.setattr(sys, "argv", [name, *options, "--threads", "1", "--json", str(file)])
+    importlib.import_module(name).main()
+    return json.loads(file.read_text())["results"]
+
+
+def test_precisions_are_compared_seed_by_seed(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Scalar] = TINY | {"round-timeout": 60.0, "start-timeout": 60.0}
+    config["learning-rate"] = 0.05
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config))
+    options = ["--survey", str(tiny_survey.path), "--config", str(tmp_path / "tiny.toml")]
+    results = run("precision", tmp_path, monkeypatch, *options, "--seeds", "2")
+    differences = results["evaluation groups, differences"]
+    assert len(differences) == 2
+    # Not none, or both would have run in the same precision; and not much.
+    assert 0 < max(map(abs, differences)) < 0.01
 
 
 def test_the_common_way_is_the_published_model(reference_model: GPO) -> None:
