@@ -43,6 +43,34 @@ def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: st
     return json.loads(file.read_text())["results"]
 
 
+def linear(rows: int, width_in: int, width_out: int) -> int:
+    """Operations of a linear layer forwards and backwards, to its input and to its weights."""
+    return 3 * 2 * rows * width_in * width_out
+
+
+def step_flop(context: int, target: int, dim: int) -> int:
+    """Operations of a step of the predictor of conf/paper.toml, by hand."""
+    width, layers = 128, 6
+    rows = context + target
+    total = linear(rows, dim + 1, width) - 2 * rows * (dim + 1) * width  # none to the embeddings
+    total += 3 * linear(rows, width, width)
+    for queries in [rows] * (layers - 1) + [target]:
+        total += 4 * linear(queries, width, width)  # queries, output, feed-forward in and out
+        total += linear(context, width, 2 * width)  # keys and values
+        total += 3 * 2 * 2 * queries * context * width  # products with keys and with values
+    return total + linear(target, width, width) + linear(target, width, 2)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_operations_of_a_step_are_those_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    options = ["--dim", "24", "--questions", "5", "--repeats", "1", "--tasks", str(tasks)]
+    results = run("local_step", tmp_path, monkeypatch, *options)
+    assert 1e9 * results["GFLOP of a step of ours"] == pytest.approx(tasks * step_flop(20, 20, 24))
+    assert ("task by task / ours" in results) == (tasks > 1)
+
+
 def test_precisions_are_compared_seed_by_seed(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
