@@ -29,10 +29,14 @@ def parse(doc: str, add: Callable[[argparse.ArgumentParser], None]) -> argparse.
     return arguments
 
 
+def paper_config() -> dict[str, Scalar]:
+    """The run config of conf/paper.toml."""
+    return read_defaults(ROOT / "pyproject.toml") | flatten(read_toml(ROOT / "conf/paper.toml"))
+
+
 def paper_settings(**overrides: Scalar) -> Settings:
     """Settings of conf/paper.toml."""
-    config = read_defaults(ROOT / "pyproject.toml") | flatten(read_toml(ROOT / "conf/paper.toml"))
-    return Settings.from_config(config | overrides)
+    return Settings.from_config(paper_config() | overrides)
 
 
 def seconds(action: Callable[[], object]) -> float:

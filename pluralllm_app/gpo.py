@@ -265,7 +265,7 @@ def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
     """
     options = options.cpu()
     inside = torch.arange(int(options.max())) < options[:, None]
-    places = inside.flatten().nonzero().squeeze(-1).to(values.device)
+    places = inside.flatten().nonzero().squeeze(-1).to(values.device, non_blocking=True)
     padded = values.new_full((inside.numel(),), -torch.inf).scatter(0, places, values)
     return padded.view(inside.shape).softmax(dim=-1).flatten().gather(0, places)
 

@@ -64,8 +64,11 @@ class PreferenceSet:
         self, positions: Ints, device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings [R, dim_x] float32 and shares [R] of the questions at `positions` [n]."""
-        table = torch.from_numpy(self.table_rows(positions)).to(device)
-        shares = torch.from_numpy(self.shares[self.share_rows(positions)]).to(device)
+        # Without `non_blocking` a copy to a GPU first waits for all that was asked of it before.
+        table, shares = (
+            torch.from_numpy(values).to(device, non_blocking=True)
+            for values in (self.table_rows(positions), self.shares[self.share_rows(positions)])
+        )
         return _on_device(self.embeddings, torch.device(device))[table].float(), shares
 
     def task(self, context: Ints, target: Ints, device: torch.device | str = "cpu") -> Task:

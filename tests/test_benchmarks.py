@@ -71,6 +71,19 @@ def test_operations_of_a_step_are_those_by_hand(
     assert ("task by task / ours" in results) == (tasks > 1)
 
 
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--device", "cpu", "--dims", "8", "16", "--task-questions", "2", "--repeats", "1"]
+    options += ["--questions", "30", "--groups", "5", "--rounds", "2"]
+    options += ["--prompts-of", "2", "--hidden", "64", "--layers", "1"]
+    results = run("gpu", tmp_path, monkeypatch, *options)
+    assert results.pop("device") == "cpu"
+    assert all(value > 0 for value in results.values())
+    for precision in ("float32", "bfloat16"):
+        assert f"local step, 8 dimensions, {precision}: common way / ours" in results
+        key = f"2 rounds in one process, 16 dimensions, {precision}: s a round without evaluation"
+        assert key in results
+
+
 def test_precisions_are_compared_seed_by_seed(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
