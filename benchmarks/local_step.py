@@ -46,6 +46,9 @@ def main() -> None:
             parser.add_argument("--dim", type=int, default=384, help="of the embeddings"),
             parser.add_argument("--questions", type=int, default=50, help="context and target"),
             parser.add_argument("--tasks", type=int, default=1, help="of the step"),
+            parser.add_argument(
+                "--pack-rows", type=int, default=training.PACK_ROWS["cpu"], help="at once, at most"
+            ),
             parser.add_argument("--repeats", type=int, default=40),
         ),
     )
@@ -58,7 +61,7 @@ def main() -> None:
     optimizer = make_optimizer(weights, settings.training)
     common_optimizer = torch.optim.Adam(common.parameters(), lr=3e-4)
 
-    most_rows = training.PACK_ROWS["cpu"]
+    training.PACK_ROWS["cpu"] = arguments.pack_rows
 
     def our_step() -> float:
         return run_steps(ours, weights, optimizer, [tasks], [3e-4]).loss
@@ -66,7 +69,7 @@ def main() -> None:
     def one_by_one() -> float:
         training.PACK_ROWS["cpu"] = 0
         loss = our_step()
-        training.PACK_ROWS["cpu"] = most_rows
+        training.PACK_ROWS["cpu"] = arguments.pack_rows
         return loss
 
     def common_step() -> float:

@@ -15,8 +15,8 @@ from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, 
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import Settings, SplitSettings, TrainingSettings
 
-# Rows that go through the network at once: more gain nothing on a CPU, whose caches they exceed,
-# and take memory everywhere. The number for a GPU bounds memory only; no other was tried.
+# Rows that go through the network at once. More take memory, and were no faster on a CPU; for a GPU
+# no other number was tried.
 PACK_ROWS = {"cpu": 1024, "cuda": 65536}
 
 
