@@ -39,7 +39,7 @@ class CommonGPO(nn.Module):
         count = len(task.context_x)
         x = torch.cat([task.context_x, task.target_x])
         y = torch.cat([task.context_y, torch.zeros_like(task.target_y)])
-        mask = torch.zeros(len(x), len(x), dtype=torch.bool)
+        mask = torch.zeros(len(x), len(x), dtype=torch.bool, device=x.device)
         mask[:, count:] = True
         rows = self.encoder(self.embedder(torch.cat([x, y[:, None]], dim=-1))[None], mask=mask)[0]
         mean, log_std = self.predictor(rows[count:]).unbind(dim=-1)
@@ -58,11 +58,12 @@ class CommonGPO(nn.Module):
 def evaluate(model: CommonGPO, preferences: PreferenceSet, context: np.ndarray) -> np.ndarray:
     """Alignment of each question outside the context, one forward pass each, [Q - C]."""
     scores = []
+    device = next(model.parameters()).device
     for question in np.setdiff1d(np.arange(len(preferences)), context):
-        task = preferences.task(context, np.array([question]))
+        task = preferences.task(context, np.array([question]), device)
         shares, _ = model(task)
         options = task.target_options.numpy()
-        divergence = js_divergence(shares.numpy(), task.target_y.numpy(), options)
+        divergence = js_divergence(shares.cpu().numpy(), task.target_y.cpu().numpy(), options)
         scores.append(1 - float(np.sqrt(divergence[0])))
     return np.array(scores)
 

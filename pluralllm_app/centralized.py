@@ -35,6 +35,7 @@ from pluralllm_app.training import (
     initial_model,
     learning_rates,
     run_steps,
+    step_precision,
     task_size,
     tasks_per_round,
     torch_device,
@@ -180,7 +181,13 @@ class _Trainer:
         rates, self._rates = self._rates[:size], self._rates[size:]
         batches = list(islice(self._batches, len(rates)))
         statistics = run_steps(
-            self._model, self.weights, self._optimizer, batches, rates, self._training.clip_norm
+            self._model,
+            self.weights,
+            self._optimizer,
+            batches,
+            rates,
+            self._training.clip_norm,
+            precision=step_precision(self._training),
         )
         tasks = sum(len(batch) for batch in batches)
         seconds = round(time.perf_counter() - start, 3)

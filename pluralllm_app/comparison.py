@@ -51,7 +51,7 @@ from pluralllm_app.record import (
     read_run,
     recorded_run,
 )
-from pluralllm_app.settings import NO_RESULT, Scalar, Settings
+from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar, Settings
 from pluralllm_app.summary import read_comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -208,7 +208,7 @@ def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]
             raise UserError(
                 f"{out} compares another {what} ({found.get(key)}, now {identity[key]}): {remedy}"
             )
-    before, now = found["settings"], identity["settings"]
+    before, now = ADDED_LATER | found["settings"], identity["settings"]
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             raise UserError(

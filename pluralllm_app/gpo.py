@@ -11,7 +11,9 @@ is needed; this equals the masked form of the published code.
 """
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -36,8 +38,15 @@ class EncoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
 
-    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
-        """Let `rows` [..., N, d] attend to `context` [..., C, d]; returns [..., N, d]."""
+    def forward(
+        self, rows: Tensor, context: Tensor, counts: list[int], context_counts: list[int]
+    ) -> Tensor:
+        """Let the rows of each task attend to its context; returns [..., N, d].
+
+        Args:
+            rows: [..., N, d], those of one task after those of another, `counts` of each.
+            context: [..., C, d], likewise `context_counts` of each.
+        """
         d_model = rows.shape[-1]
         # Split, not sliced: the gradient of a split is one concatenation.
         sizes = [d_model, 2 * d_model]
@@ -47,16 +56,28 @@ class EncoderLayer(nn.Module):
         )
         queries = F.linear(rows, query_weight, query_bias)
         keys, values = F.linear(context, rest_weight, rest_bias).chunk(2, dim=-1)
+        tasks = zip(
+            torch.split(queries, counts, dim=-2),
+            torch.split(keys, context_counts, dim=-2),
+            torch.split(values, context_counts, dim=-2),
+            strict=True,
+        )
+        attended = _join([self._attend(*task) for task in tasks])
+        rows = self.norm1(self.self_attn.out_proj(attended).add_(rows))
+        rows = self.norm2(self.linear2(self.linear1(rows).relu_()).add_(rows))
+        return rows
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of queries [..., N, d] of one task over its keys and values [..., C, d]."""
         # [groups, heads, N or C, d / heads]: only with exactly one leading dimension does the
         # fused attention kernel apply.
+        *_, d_model = queries.shape
         q, k, v = (
             part.reshape(-1, part.shape[-2], self.nhead, d_model // self.nhead).transpose(1, 2)
             for part in (queries, keys, values)
         )
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(rows.shape)
-        rows = self.norm1(self.self_attn.out_proj(attended).add_(rows))
-        rows = self.norm2(self.linear2(self.linear1(rows).relu_()).add_(rows))
-        return rows
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return attended.transpose(1, 2).reshape(queries.shape)
 
 
 class GPO(
@@ -116,19 +137,35 @@ class GPO(
         rows: Tensor = self.embedder(torch.cat([x, y.unsqueeze(-1)], dim=-1))
         return rows
 
-    def attend(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Predict from embedded rows [..., C + T, d], of which the first `count` = C are context.
+    def attend(self, rows: Tensor, context: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
+        """Predict from the embedded rows of one task or of several, one after another.
 
-        Returns (mean [..., T], std [..., T]), see `forward`.
+        Only attention goes task by task, so that many small tasks cost about what one large does.
+
+        Args:
+            rows: [..., N, d]: `context[0]` context rows of the first task, its `target[0]` target
+                rows, the context rows of the second task, and so on.
+
+        Returns:
+            mean [..., T] and std [..., T] of all targets, see `forward`.
+
+        Raises:
+            ValueError: a task without a context row.
         """
-        if count == 0:
+        if not all(context):
             raise ValueError("a prediction needs at least one context question")
         *layers, last = cast(nn.ModuleList, self.encoder["layers"])
+        in_turn = list(chain.from_iterable(zip(context, target, strict=True)))
+        both = [sum(counts) for counts in zip(context, target, strict=True)]
         for layer in layers:
-            rows = layer(rows, rows[..., :count, :])
+            rows = layer(rows, _join(torch.split(rows, in_turn, dim=-2)[::2]), both, context)
         # Nothing reads the context rows after the last layer.
-        rows = last(rows[..., count:, :], rows[..., :count, :])
-        mean, log_std = self.predictor(rows).unbind(dim=-1)
+        parts = torch.split(rows, in_turn, dim=-2)
+        rows = last(_join(parts[1::2]), _join(parts[::2]), target, context)
+        outputs = self.predictor(rows)
+        # Autocast gives bfloat16, too coarse for the shares and densities computed from these.
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        mean, log_std = outputs.unbind(dim=-1)
         return mean, log_std.exp()
 
     def forward(
@@ -155,7 +192,7 @@ class GPO(
         target_y = target_x.new_zeros(target_x.shape[:-1])
         x = torch.cat([context_x, target_x], dim=-2)
         y = torch.cat([context_y, target_y], dim=-1)
-        return self.attend(self.embed(x, y), context_x.shape[-2])
+        return self.attend(self.embed(x, y), [context_x.shape[-2]], [target_x.shape[-2]])
 
     @torch.inference_mode()
     def predict(
@@ -184,6 +221,11 @@ class GPO(
         raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
 
 
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate rows; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-2)
+
+
 def get_weights(model: GPO) -> Tensor:
     """All parameters in one new vector [P], in the order of the state dict."""
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
@@ -192,8 +234,10 @@ def get_weights(model: GPO) -> Tensor:
 @torch.no_grad()
 def set_weights(model: GPO, vector: Tensor) -> None:
     """Copy a vector [P] of `get_weights` into the parameters."""
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    for parameter, part in zip(model.parameters(), torch.split(vector, sizes), strict=True):
+    parameters = list(model.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = torch.split(vector.to(parameters[0].device), sizes)  # one copy to the device, not many
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.copy_(part.view_as(parameter))
 
 
@@ -215,10 +259,15 @@ def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
 
 
 def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
-    """Softmax within consecutive segments: values [T] in segments of lengths options [Q]."""
-    inside = torch.arange(int(options.max()), device=options.device) < options[:, None]
-    padded = values.new_full(inside.shape, -torch.inf).masked_scatter(inside, values)
-    return padded.softmax(dim=-1)[inside]
+    """Softmax within consecutive segments: values [T] in segments of lengths options [Q].
+
+    With `options` on the CPU nothing waits for the device that `values` is on.
+    """
+    options = options.cpu()
+    inside = torch.arange(int(options.max())) < options[:, None]
+    places = inside.flatten().nonzero().squeeze(-1).to(values.device, non_blocking=True)
+    padded = values.new_full((inside.numel(),), -torch.inf).scatter(0, places, values)
+    return padded.view(inside.shape).softmax(dim=-1).flatten().gather(0, places)
 
 
 def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
@@ -229,11 +278,27 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
     return -((shares - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
 
 
-def task_loss(model: GPO, task: Task) -> tuple[Tensor, Tensor]:
-    """Return (loss, predicted shares [T]) of one task.
+def task_losses(
+    model: GPO, tasks: Sequence[Task], precision: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return (loss of each task [n], predicted shares of all their target rows, flat).
 
-    The loss is the negative log-likelihood averaged over target rows, in nats.
+    A loss is the negative log-likelihood averaged over the task's target rows, in nats. `precision`
+    is that of the network's products; weights, gradients and results are float32 in any case.
     """
-    mean, std = model(task.context_x, task.context_y, task.target_x)
-    predicted = segment_softmax(mean, task.target_options)
-    return -log_likelihood(predicted, std, task.target_y).mean(), predicted
+    parts = [
+        part
+        for task in tasks
+        for part in (
+            (task.context_x, task.context_y),
+            (task.target_x, torch.zeros_like(task.target_y)),
+        )
+    ]
+    x, y = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    target = [len(task.target_x) for task in tasks]
+    rounded = precision == torch.bfloat16
+    with torch.autocast(x.device.type, precision) if rounded else nullcontext():
+        mean, std = model.attend(model.embed(x, y), [len(task.context_x) for task in tasks], target)
+    predicted = segment_softmax(mean, torch.cat([task.target_options for task in tasks]))
+    densities = log_likelihood(predicted, std, torch.cat([task.target_y for task in tasks]))
+    return -torch.stack([own.mean() for own in torch.split(densities, target)]), predicted

@@ -8,6 +8,7 @@ function loops over questions.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Task:
     context_y: torch.Tensor  # [C] float32 shares
     target_x: torch.Tensor  # [T, dim_x] float32 embeddings
     target_y: torch.Tensor  # [T] float32 shares
-    target_options: torch.Tensor  # [Q] int64 option counts, summing to T
+    target_options: torch.Tensor  # [Q] int64 option counts, summing to T; always on the CPU
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,28 @@ class PreferenceSet:
         self, positions: Ints, device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings [R, dim_x] float32 and shares [R] of the questions at `positions` [n]."""
-        table = torch.from_numpy(self.table_rows(positions))
-        shares = torch.from_numpy(self.shares[self.share_rows(positions)])
-        return self.embeddings[table].to(device, torch.float32), shares.to(device)
+        # Without `non_blocking` a copy to a GPU first waits for all that was asked of it before.
+        table, shares = (
+            torch.from_numpy(values).to(device, non_blocking=True)
+            for values in (self.table_rows(positions), self.shares[self.share_rows(positions)])
+        )
+        return _on_device(self.embeddings, torch.device(device))[table].float(), shares
 
     def task(self, context: Ints, target: Ints, device: torch.device | str = "cpu") -> Task:
         """Gather the questions at positions `context` and `target` (each [n], in 0..Q-1)."""
-
         context_x, context_y = self.rows(context, device)
         target_x, target_y = self.rows(target, device)
-        options = torch.from_numpy(self.options[target]).to(device)
+        options = torch.from_numpy(self.options[target])
         return Task(context_x, context_y, target_x, target_y, options)
+
+
+@lru_cache(maxsize=1)
+def _on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The option table on a device: itself on the CPU, copied to a GPU once in a process.
+
+    All groups of a survey share one table.
+    """
+    return table.to(device)
 
 
 @dataclass(frozen=True)

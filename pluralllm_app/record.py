@@ -29,7 +29,7 @@ from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.evaluation import selection_score
 from pluralllm_app.files import held, read_json, sync, write_atomically
 from pluralllm_app.gpo import GPO
-from pluralllm_app.settings import NO_RESULT, Scalar
+from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar
 from pluralllm_app.tracker import Tracker, open_tracker, round_values
 
 SCHEMA_VERSION = 1
@@ -269,10 +269,15 @@ def reopen_record(path: Path) -> None:
 def read_run(path: Path) -> dict[str, Any]:
     """What run.json of a run directory says; {} where there is none yet.
 
+    Settings that came after the run are there with what the run did.
+
     Raises:
         UserError: it is damaged.
     """
-    return read_json(path / "run.json")
+    run = read_json(path / "run.json")
+    if isinstance(run.get("settings"), dict):
+        run["settings"] = ADDED_LATER | run["settings"]
+    return run
 
 
 def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:

@@ -37,6 +37,8 @@ NO_RESULT = (
     *("survey", "out", "resume-from", "tracker", "checkpoint-every"),
     *("expected-nodes", "start-timeout", "round-timeout"),
 )
+# Settings that came after the first runs were recorded, and what those runs did.
+ADDED_LATER: dict[str, Scalar] = {"precision": "auto"}
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
@@ -103,6 +105,7 @@ class TrainingSettings:
     client_optimizer_state: Literal["reset", "keep"]
     client_threads: Count
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
-"""The benchmarks' stand-in for the common way computes what the published model computes."""
+"""The benchmarks: their stand-in for the common way is the published model, and they run."""
 
+import importlib
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 
 from pluralllm_app.evaluation import evaluation_draws, score_group
 from pluralllm_app.gpo import GPO
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import initial_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY
 from tests.test_gpo import REFERENCE, reference_model, reference_task
 
 __all__ = ["reference_model"]
@@ -21,8 +26,76 @@ __all__ = ["reference_model"]
 @pytest.fixture(autouse=True)
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    before = set(sys.modules)
+    threads = torch.get_num_threads()
     yield
-    sys.modules.pop("common_way", None)
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == ROOT / "benchmarks":
+            del sys.modules[name]
+
+
+def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
+    """What a benchmark of that name writes as its results."""
+    file = tmp_path / "results.json"
+    monkeypatch.setattr(sys, "argv", [name, *options, "--threads", "1", "--json", str(file)])
+    importlib.import_module(name).main()
+    return json.loads(file.read_text())["results"]
+
+
+def linear(rows: int, width_in: int, width_out: int) -> int:
+    """Operations of a linear layer forwards and backwards, to its input and to its weights."""
+    return 3 * 2 * rows * width_in * width_out
+
+
+def step_flop(context: int, target: int, dim: int) -> int:
+    """Operations of a step of the predictor of conf/paper.toml, by hand."""
+    width, layers = 128, 6
+    rows = context + target
+    total = linear(rows, dim + 1, width) - 2 * rows * (dim + 1) * width  # none to the embeddings
+    total += 3 * linear(rows, width, width)
+    for queries in [rows] * (layers - 1) + [target]:
+        total += 4 * linear(queries, width, width)  # queries, output, feed-forward in and out
+        total += linear(context, width, 2 * width)  # keys and values
+        total += 3 * 2 * 2 * queries * context * width  # products with keys and with values
+    return total + linear(target, width, width) + linear(target, width, 2)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_operations_of_a_step_are_those_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    options = ["--dim", "24", "--questions", "5", "--repeats", "1", "--tasks", str(tasks)]
+    results = run("local_step", tmp_path, monkeypatch, *options)
+    assert 1e9 * results["GFLOP of a step of ours"] == pytest.approx(tasks * step_flop(20, 20, 24))
+    assert ("task by task / ours" in results) == (tasks > 1)
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--device", "cpu", "--dims", "8", "16", "--task-questions", "2", "--repeats", "1"]
+    options += ["--questions", "30", "--groups", "5", "--rounds", "2"]
+    options += ["--prompts-of", "2", "--hidden", "64", "--layers", "1"]
+    results = run("gpu", tmp_path, monkeypatch, *options)
+    assert results.pop("device") == "cpu"
+    assert all(value > 0 for value in results.values())
+    for precision in ("float32", "bfloat16"):
+        assert f"local step, 8 dimensions, {precision}: common way / ours" in results
+        key = f"2 rounds in one process, 16 dimensions, {precision}: s a round without evaluation"
+        assert key in results
+
+
+def test_precisions_are_compared_seed_by_seed(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Scalar] = TINY | {"round-timeout": 60.0, "start-timeout": 60.0}
+    config["learning-rate"] = 0.05
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config))
+    options = ["--survey", str(tiny_survey.path), "--config", str(tmp_path / "tiny.toml")]
+    results = run("precision", tmp_path, monkeypatch, *options, "--seeds", "2")
+    differences = results["evaluation groups, differences"]
+    assert len(differences) == 2
+    # Not none, or both would have run in the same precision; and not much.
+    assert 0 < max(map(abs, differences)) < 0.01
 
 
 def test_the_common_way_is_the_published_model(reference_model: GPO) -> None:

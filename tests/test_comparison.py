@@ -33,7 +33,7 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.gpo import GPO
 from pluralllm_app.record import read_run
-from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.summary import Comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
@@ -171,6 +171,20 @@ def test_only_what_is_asked_for_is_run_and_all_is_kept(config: Config, tmp_path:
 def test_settings_that_change_no_result_may_change(config: Config, tmp_path: Path) -> None:
     cells(config, tmp_path / "one")
     cells(config | {"round-timeout": 9.0, "tracker": "tensorboard"}, tmp_path / "one")
+
+
+def test_a_comparison_begun_before_a_setting_existed_goes_on(
+    config: Config, tmp_path: Path
+) -> None:
+    cells(config, tmp_path)
+    file = tmp_path / "comparison.json"
+    content = json.loads(file.read_text())
+    for key in ADDED_LATER:
+        del content["identity"]["settings"][key]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="compares precision = auto, now"):
+        cells(config | {"precision": "bfloat16"}, tmp_path)
+    cells(config, tmp_path)
 
 
 def test_one_comparison_at_a_time(tmp_path: Path) -> None:

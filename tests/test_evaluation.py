@@ -15,7 +15,7 @@ from pluralllm_app.evaluation import (
     score_shares,
     summarise_groups,
 )
-from pluralllm_app.gpo import task_loss
+from pluralllm_app.gpo import task_losses
 from pluralllm_app.metrics import GroupScores, js_alignment
 from pluralllm_app.preferences import reserved_questions, split_questions
 from pluralllm_app.settings import Settings
@@ -78,7 +78,7 @@ def test_score_equals_predicting_draw_by_draw(
         preferences, "evaluation", settings.split, settings.evaluation
     ):
         task = preferences.task(context, target)
-        loss, predicted = task_loss(model, task)
+        loss, predicted = task_losses(model, [task])
         losses.append(loss.item() * len(task.target_y))
         totals[target] += js_alignment(
             predicted.detach().numpy(), task.target_y.numpy(), task.target_options.numpy()

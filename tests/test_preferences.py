@@ -47,6 +47,15 @@ def test_task_gathers_rows_and_shares_of_its_questions() -> None:
     assert task.context_x.dtype == torch.float32
 
 
+def test_the_table_is_copied_to_a_device_once() -> None:
+    module._on_device.cache_clear()
+    for _ in range(3):
+        task = TWO_QUESTIONS.task(np.array([1]), np.array([0]), "meta")
+    assert module._on_device.cache_info().misses == 1
+    assert {task.context_x.device.type, task.target_y.device.type} == {"meta"}
+    assert task.target_options.device.type == "cpu"
+
+
 @given(
     candidates=st.integers(18, 200),
     size=st.tuples(*[st.integers(0, 60)] * 2),

@@ -82,6 +82,7 @@ def test_values_arrive_under_their_names(make_settings: Make) -> None:
             {"optimizer": "adm"},
             "did you mean 'adam'",
         ),
+        ({"precision": "bf16"}, "did you mean 'bfloat16'"),
         ({"context-min": 50}, "context-min = 50 is above context-max = 4"),
         ({"target-min": 50}, "target-min = 50 is above target-max = 4"),
         ({"d-model": 10, "nhead": 4}, "d-model = 10 is not a multiple of nhead = 4"),

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_loss
+from pluralllm_app.gpo import GPO, flatten_weights, get_weights, task_losses
 from pluralllm_app.metrics import js_divergence
 from pluralllm_app.optimizers import make_optimizer
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import (
+    PACK_ROWS,
     StepStatistics,
     initial_model,
     learning_rates,
+    packs,
     run_steps,
     train_group,
 )
@@ -80,13 +82,40 @@ def test_same_key_same_bits_other_key_others(make_settings: Make, preferences) -
     assert not torch.equal(weights, train(settings, preferences, round_number=2)[0])
 
 
+def test_bfloat16_steps_have_bits_of_their_own(make_settings: Make, preferences) -> None:
+    settings = make_settings({"precision": "bfloat16"})
+    weights, (statistics, _) = train(settings, preferences)
+    assert weights.dtype == torch.float32
+    assert torch.equal(weights, train(settings, preferences)[0])
+    exact, (expected, _) = train(make_settings({"precision": "float32"}), preferences)
+    assert not torch.equal(weights, exact)
+    assert statistics.loss == pytest.approx(expected.loss, abs=0.02)
+    assert torch.equal(exact, train(make_settings({"precision": "auto"}), preferences)[0])
+
+
+def test_bfloat16_gradients_are_sums_in_float32(make_settings: Make, preferences) -> None:
+    model = initial_model(6, make_settings())
+    weights = flatten_weights(model, get_weights(model))
+    task = preferences.task(np.arange(9), np.arange(9, 20))
+    assert weights.grad is not None
+    gradients = {}
+    for precision in (torch.float32, torch.bfloat16):
+        weights.grad.zero_()
+        loss, predicted = task_losses(model, [task], precision)
+        assert loss.dtype == predicted.dtype == torch.float32
+        loss.backward()
+        gradients[precision] = weights.grad.clone()
+    exact, rounded = gradients.values()
+    assert float((exact - rounded).norm()) < 0.02 * float(exact.norm())
+
+
 def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
     settings = make_settings({"optimizer": "sgd", "learning-rate": 0.5})
     model = initial_model(6, settings)
     task = preferences.task(np.arange(3), np.arange(3, 6))
     other = preferences.task(np.arange(6, 9), np.arange(9, 12))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    loss = (task_loss(model, task)[0] + task_loss(model, other)[0]) / 2
+    loss = (task_losses(model, [task])[0] + task_losses(model, [other])[0]) / 2
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     plain = make_settings({"optimizer": "sgd", "weight-decay": 0.0})
     statistics = steps(model, plain, [[task, other]], [0.5])
@@ -95,11 +124,38 @@ def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
         torch.testing.assert_close(parameter.detach(), before[name] - 0.5 * gradient)
 
 
+def test_packs_of_tasks_step_as_one_by_one(
+    make_settings: Make, preferences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings({"optimizer": "sgd"})
+    batch = [
+        preferences.task(np.arange(first, first + 3), np.arange(20, 20 + size))
+        for first, size in ((0, 2), (3, 9), (6, 1), (9, 4))
+    ]
+    outcomes = []
+    for most_rows in (0, 30, 1000):
+        monkeypatch.setitem(PACK_ROWS, "cpu", most_rows)
+        model = initial_model(6, settings)
+        statistics = steps(model, settings, [batch, batch[::-1]], [0.1, 0.1])
+        outcomes.append((get_weights(model), statistics.loss, statistics.js_divergence))
+    for outcome in outcomes[1:]:
+        torch.testing.assert_close(outcome, outcomes[0], atol=1e-6, rtol=1e-5)
+
+
+def test_packs_keep_the_order_and_the_bound(preferences) -> None:
+    tasks = [preferences.task(np.arange(2), np.arange(4, 4 + size)) for size in (1, 2, 8, 1, 1)]
+    rows = [len(task.context_x) + len(task.target_x) for task in tasks]
+    assert rows == [7, 10, 25, 7, 7]
+    sizes = [[len(task.target_options) for task in pack] for pack in packs(tasks, 17)]
+    assert sizes == [[1, 2], [8], [1, 1]]
+    assert list(packs([], 17)) == []
+
+
 def test_statistics_are_means_over_tasks(make_settings: Make, preferences) -> None:
     settings = make_settings({"optimizer": "sgd"})
     model = initial_model(6, settings)
     task = preferences.task(np.arange(3), np.arange(3, 6))
-    _, predicted = task_loss(copy.deepcopy(model), task)
+    _, predicted = task_losses(copy.deepcopy(model), [task])
     statistics = steps(model, settings, [[task]], [1e-9])
     expected = js_divergence(
         predicted.detach().numpy(), task.target_y.numpy(), task.target_options.numpy()

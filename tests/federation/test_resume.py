@@ -13,8 +13,9 @@ from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.record import STATE, RunRecord, recorded_run
-from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.record import STATE, RunRecord, check_resumable, recorded_run
+from pluralllm_app.run import read_resumed_config
+from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from tests.conftest import make_survey
 from tests.federation.test_rounds import LocalGrid, read, weights
 
@@ -95,6 +96,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert record["best_round"] == read(whole)[0]["best_round"]
     left = {path.name for path in Path(str(config["out"])).iterdir()}
     assert left == {".lock", "run.json", "rounds.jsonl", "checkpoints", "model", "best"}
+
+
+def test_a_run_recorded_before_a_setting_existed_goes_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(config, 1, monkeypatch)
+    file = Path(str(config["out"]), "run.json")
+    record = json.loads(file.read_text())
+    for key in ADDED_LATER:
+        del record["settings"][key]
+    file.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="precision = auto, now precision = bfloat16"):
+        check_resumable(file.parent, config | {"precision": "bfloat16"})
+    own = read_resumed_config(file.parent)
+    assert Settings.from_config(own).training.precision == "auto"
+    run(own)
+    assert read(config)[0]["status"] == "completed"
 
 
 def test_a_run_can_be_cut_off_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
