@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 from uuid import uuid4
 
@@ -138,12 +138,13 @@ class Rounds:
     def _ask(self, trained: list[str], scored: list[str]) -> dict[str, Message | str]:
         """Send a message to each group; returns its reply, or why there is none."""
         number, arrays = self.state.round + 1, weights_to_record(self.state.weights)
-        messages: list[Message] = []
+        configured: Iterable[Message] = []
         if trained:
             nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in trained]))
-            messages += self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
-        by_node = {message.metadata.dst_node_id: message for message in messages}
+            configured = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
+        by_node = {message.metadata.dst_node_id: message.content for message in configured}
         keep = self.settings.training.client_optimizer_state == "keep"
+        messages = []
         for name in trained:
             request = TrainRequest(
                 round=number,
@@ -151,8 +152,12 @@ class Rounds:
                 experiment=self.state.experiment,
                 moments_of=self.state.moments.get(name, 0) if keep else 0,
             )
-            message = by_node[self.roster.nodes[name]]
-            message.content.config_records[CONFIG].update(request.to_record())
+            node = self.roster.nodes[name]
+            # A strategy gives all messages of a round one and the same content.
+            shared = by_node[node]
+            own = ConfigRecord({**shared.config_records[CONFIG], **request.to_record()})
+            content = RecordDict({**shared, CONFIG: own})
+            messages.append(Message(content, node, MessageType.TRAIN))
         content = RecordDict({ARRAYS: arrays})
         messages += [
             Message(content, self.roster.nodes[name], MessageType.EVALUATE)
