@@ -94,11 +94,10 @@ class PreparedSurvey(Description):
         Raises:
             SurveyError: the survey has no such group; the message has the nearest names.
         """
-        for group in self.groups:
-            if group.name == name:
-                return group
-        known = did_you_mean(name, [group.name for group in self.groups])
-        raise SurveyError(f"survey {self.path.name} has no group {name!r}: {known}")
+        if name not in self._by_name:
+            known = did_you_mean(name, list(self._by_name))
+            raise SurveyError(f"survey {self.path.name} has no group {name!r}: {known}")
+        return self._by_name[name]
 
     def preferences(self, name: str) -> PreferenceSet:
         """Read and check the answers of the group called `name`, and of no other group.
@@ -124,6 +123,10 @@ class PreparedSurvey(Description):
             shares=shares,
             values=None if values is None else values[segment_rows(first_rows, counts)],
         )
+
+    @cached_property
+    def _by_name(self) -> dict[str, Group]:
+        return {group.name: group for group in self.groups}
 
     @cached_property
     def _ids(self) -> pa.Array:
