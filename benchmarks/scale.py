@@ -5,7 +5,9 @@
 
 At most 100 groups train in a round, one step each. Three things are of all groups: the query with
 which the server learns which node holds which group (part of the start-up), and the evaluations in
-rounds 0 and last. The survey is random: 50 questions of 4 options, one in ten groups not trained.
+rounds 0 and last. Of the exchange that scores round 0 and trains round 1, each has the part that is
+its share of the nodes' work. The survey is random: 50 questions of 4 options, one in ten groups not
+trained.
 """
 
 import tempfile
@@ -99,6 +101,8 @@ def write_random_survey(path: Path, groups: int, dim: int) -> None:
 def draw(rows: list[Results]) -> bytes:
     """Seconds and memory against groups, side by side, as a PNG."""
 
+    legend = alt.Legend(orient="bottom", columns=2)
+
     def chart(unit: str, title: str) -> alt.LayerChart:
         points = [
             {"groups": row["groups"], "what": key.removesuffix(f", {unit}"), "value": value}
@@ -109,15 +113,15 @@ def draw(rows: list[Results]) -> bytes:
         base = alt.Chart(alt.Data(values=points)).encode(
             x=alt.X("groups:Q", title="groups", scale=alt.Scale(type="log")),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(type="log")),
-            color=alt.Color("what:N", title=None, legend=alt.Legend(orient="bottom", columns=1)),
-            shape=alt.Shape("what:N", title=None),
+            color=alt.Color("what:N", title=None, legend=legend),
+            shape=alt.Shape("what:N", legend=None),
         )
         marks = base.mark_line() + base.mark_point(filled=True, size=60)
         return marks.properties(width=320, height=260)
 
     both = alt.hconcat(chart("s", "seconds"), chart("MiB", "peak MiB"))
     spec = both.resolve_scale(color="independent", shape="independent").to_dict()
-    png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
+    png: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)
     return png
 
 
