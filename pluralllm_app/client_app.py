@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import __version__
@@ -28,6 +28,7 @@ from pluralllm_app.messages import (
     NodeDescription,
     TrainRequest,
     Update,
+    record_of,
     record_to_weights,
 )
 from pluralllm_app.moments import CLIENTS, Moments
@@ -111,7 +112,8 @@ def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
     """The process's predictor with the weights of a message."""
     torch.set_num_threads(settings.training.client_threads)
     model = _model(survey.dim, settings.model, torch_device(settings.training))
-    weights = torch.tensor(record_to_weights(message.content.array_records[ARRAYS]))
+    arrays = record_of(message.content, ARRAYS, ArrayRecord)
+    weights = torch.tensor(record_to_weights(arrays))
     set_weights(model, weights)
     return model
 
@@ -181,7 +183,7 @@ def train(message: Message, context: Context) -> Message:
     settings = _settings(tuple(context.run_config.items()))
     place = locate(context, settings)
     model = _load(message, place.survey, settings)
-    config = message.content.config_records[CONFIG]
+    config = record_of(message.content, CONFIG, ConfigRecord)
     request = TrainRequest.from_record(config)
     content = _score(model, place, settings).to_content() if request.evaluate else RecordDict()
     start = time.perf_counter()

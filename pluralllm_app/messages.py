@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -29,6 +29,7 @@ WEIGHTS, SCORED, SCORES, SECONDS = "weights", "questions", "scores", "seconds"
 PROXIMAL_MU = "proximal-mu"  # set by Flower's FedProx
 QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
 
+Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 Weights = Floats
 """All parameters of the predictor in one vector [P], in the order of its state dict.
 
@@ -56,10 +57,9 @@ class NodeDescription:
     @classmethod
     def from_content(cls, content: RecordDict) -> "NodeDescription":
         """Read a description; raises ValueError where the record is not one."""
-        records = content.config_records
-        if DESCRIPTION not in records:
+        fields: Mapping[str, Any] = record_of(content, DESCRIPTION, ConfigRecord)
+        if not fields:
             raise ValueError("it sent no description")
-        fields: Mapping[str, Any] = records[DESCRIPTION]
         for name, kind in cls.__annotations__.items():
             if type(fields.get(name)) is not kind:
                 raise ValueError(f"its description has no valid {name!r}")
@@ -126,7 +126,7 @@ class Update:
         """
         if set(content) - {EVALUATION} != {ARRAYS, METRICS}:
             raise ValueError("it is not an update: one record of arrays, one of metrics")
-        metrics: Mapping[str, Any] = content.metric_records.get(METRICS, {})
+        metrics: Mapping[str, Any] = record_of(content, METRICS, MetricRecord)
         if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE, SECONDS}:
             raise ValueError("its metrics are not those of an update")
         claimed, loss, divergence, seconds = (
@@ -136,9 +136,7 @@ class Update:
             raise ValueError(f"it claims {claimed:.0f} train questions, the roster has {questions}")
         if divergence < 0 or seconds < 0:
             raise ValueError(f"its {JS_DIVERGENCE} or {SECONDS} are negative")
-        if ARRAYS not in content.array_records:
-            raise ValueError("its arrays are not the weights of a predictor")
-        weights = record_to_weights(content.array_records[ARRAYS])
+        weights = record_to_weights(record_of(content, ARRAYS, ArrayRecord))
         check_weights(weights, parameters)
         return cls(weights, questions, loss, divergence, seconds)
 
@@ -169,7 +167,7 @@ class Evaluation(GroupEvaluation):
             content: untrusted content of the reply.
             questions: how many questions the group may be scored on.
         """
-        metrics: Mapping[str, Any] = content.metric_records.get(EVALUATION, {})
+        metrics: Mapping[str, Any] = record_of(content, EVALUATION, MetricRecord)
         if set(metrics) != {LOSS, SECONDS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
         scored, scores = np.array(metrics[SCORED]), np.array(metrics[SCORES])
@@ -194,6 +192,16 @@ def _finite(value: Any) -> float:
     if isinstance(value, list) or not np.isfinite(value):
         raise ValueError("its metrics are not finite numbers")
     return float(value)
+
+
+def record_of(content: RecordDict, key: str, kind: type[Record]) -> Record:
+    """The record called `key`; an empty one where there is none of that kind.
+
+    The views by kind that `content` has refer back to it: after their use its arrays stay until
+    the garbage collector comes by.
+    """
+    found = content.get(key)
+    return found if isinstance(found, kind) else kind()
 
 
 def weights_to_record(weights: Weights) -> ArrayRecord:

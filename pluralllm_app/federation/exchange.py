@@ -1,7 +1,7 @@
-"""Send messages and gather the replies, with a bound on the waiting."""
+"""Send messages and fetch the replies one by one, with a bound on the waiting."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -13,34 +13,38 @@ POLL_SECONDS = 0.02  # Flower's own grids sleep up to 3 s between looks
 
 def exchange(
     grid: Grid, messages: Sequence[Message], timeout: float
-) -> tuple[dict[int, Message], dict[int, str]]:
+) -> Iterator[tuple[int, Message | str]]:
     """Send `messages` (one per node) and wait at most `timeout` seconds for the replies.
 
-    Returns:
-        The replies by node id; and why, by node id, there is none. Replies are matched by the
-        message they answer, since a lost node's error reply does not carry its id.
+    Yields:
+        Each node's id with its reply, or with why there is none, in the order of the messages. A
+        reply is fetched when it is its turn: until then it stays where it has arrived, so that
+        however many there are, the caller holds one. Asking for the reply to a message also
+        matches them, since a lost node's error reply does not carry its id.
     """
-    receivers = [message.metadata.dst_node_id for message in messages]
     sent = list(grid.push_messages(messages))
-    if len(sent) != len(receivers):
+    if len(sent) != len(messages):
         raise FederationError(
-            f"the SuperLink took {len(sent)} of {len(receivers)} messages: is a message too large?"
+            f"the SuperLink took {len(sent)} of {len(messages)} messages: is a message too large?"
         )
-    # A message that could not be sent, e.g. to a node that has just left, has the id None.
-    waiting = {message: node for message, node in zip(sent, receivers, strict=True) if message}
-    absent = {
-        node: "is not connected"
-        for message, node in zip(sent, receivers, strict=True)
-        if not message
-    }
-    replies: dict[int, Message] = {}
     deadline = time.monotonic() + timeout
-    while waiting and time.monotonic() < deadline:
-        for reply in grid.pull_messages(list(waiting)):
-            replies[waiting.pop(reply.metadata.reply_to_message_id)] = reply
-        if waiting:
-            time.sleep(POLL_SECONDS)
-    return replies, absent | dict.fromkeys(waiting.values(), f"no reply within {timeout:g} s")
+    receivers = [message.metadata.dst_node_id for message in messages]
+    for message_id, node in zip(sent, receivers, strict=True):
+        # A message that could not be sent, e.g. to a node that has just left, has the id None.
+        if not message_id:
+            yield node, "is not connected"
+        else:
+            yield node, _fetch(grid, message_id, deadline) or f"no reply within {timeout:g} s"
+
+
+def _fetch(grid: Grid, message_id: str, deadline: float) -> Message | None:
+    """The reply to a message; None if there is none by `deadline`, of the monotonic clock."""
+    while True:
+        for reply in grid.pull_messages([message_id]):
+            return reply
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(POLL_SECONDS)
 
 
 class ChosenNodes:

@@ -37,7 +37,7 @@ class InProcessGrid(Grid):
             )
             for partition in range(nodes)
         }
-        self.replies: dict[str, Message] = {}
+        self.messages: dict[str, Message] = {}  # sent, not yet answered
 
     def ask(self, message: Message) -> Message | None:
         """The reply of a message's node; None if it stays silent."""
@@ -51,17 +51,20 @@ class InProcessGrid(Grid):
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
             ids.append(message.metadata.message_id)
-            try:
-                reply = self.ask(message)
-            except Exception as error:
-                text = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
-                reply = Message(Error(code=_CLIENT_FAILED, reason=text), reply_to=message)
-            if reply is not None:
-                self.replies[message.metadata.message_id] = reply
+            self.messages[message.metadata.message_id] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return [self.replies.pop(message) for message in message_ids if message in self.replies]
+        """Let the nodes of these messages answer them, so that no reply waits here."""
+        asked = [self.messages.pop(own) for own in message_ids if own in self.messages]
+        return [reply for reply in map(self._answer, asked) if reply is not None]
+
+    def _answer(self, message: Message) -> Message | None:
+        try:
+            return self.ask(message)
+        except Exception as error:
+            text = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
+            return Message(Error(code=_CLIENT_FAILED, reason=text), reply_to=message)
 
     # What the rounds never use.
 

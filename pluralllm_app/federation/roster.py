@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -70,14 +70,15 @@ def build_roster(
     """
     node_ids = _wait_for_nodes(grid, settings, expected, progress)
     messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
-    replies, absent = exchange(grid, messages, settings.federation.round_timeout)
+    answers = dict(exchange(grid, messages, settings.federation.round_timeout))
+    absent = [answer for answer in answers.values() if isinstance(answer, str)]
     if absent:
         raise FederationError(
             f"{len(absent)} of {len(node_ids)} nodes did not say which group they hold "
-            f"({', '.join(sorted(set(absent.values())))}): restart them, or raise round-timeout"
+            f"({', '.join(sorted(set(absent)))}): restart them, or raise round-timeout"
         )
     described: dict[int, NodeDescription] = {}
-    for node_id, reply in sorted(replies.items()):
+    for node_id, reply in cast(dict[int, Message], answers).items():
         if reply.has_error():
             raise FederationError(f"node {node_id} cannot take part: {error_reason(reply)}")
         try:

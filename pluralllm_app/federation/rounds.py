@@ -2,13 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 from uuid import uuid4
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
@@ -27,6 +28,7 @@ from pluralllm_app.messages import (
     TrainRequest,
     Update,
     check_weights,
+    record_of,
     record_to_weights,
     weights_to_record,
 )
@@ -60,6 +62,31 @@ def run_federation(
     with recorded_run(out, "federated", config, resume=settings.resume) as record:
         Rounds(grid, settings, record, progress).run()
         shutil.rmtree(out / CLIENTS, ignore_errors=True)
+
+
+@dataclass
+class Heard:
+    """What the replies to an exchange said, without their weights."""
+
+    since: float  # when it began, of the performance counter; later, when its scoring was done
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    missed: Failures = field(default_factory=list)  # to score
+    trained: dict[str, dict[str, float]] = field(default_factory=dict)  # as the record has it
+    lost: Failures = field(default_factory=list)  # to train
+    training: float = 0.0  # seconds at the nodes
+
+    def note(self, name: str, update: Update) -> None:
+        self.training += update.seconds
+        self.trained[name] = {
+            "loss": update.loss,
+            "js_divergence": update.js_divergence,
+            "questions": update.questions,
+        }
+
+    def scoring_share(self) -> float:
+        """The part of the nodes' work that was scoring."""
+        scoring = sum(evaluation.seconds for evaluation in self.evaluations.values())
+        return scoring / (scoring + self.training) if scoring else 0.0
 
 
 class Rounds:
@@ -117,33 +144,60 @@ class Rounds:
 
     def _exchange(self, trained: list[str], scored: list[str]) -> None:
         """Score the current weights on groups, record their round, and train the next one."""
-        start = time.perf_counter()
+        heard = Heard(time.perf_counter())
+        updates = self._updates(trained, scored, heard)
         try:
-            replies = self._ask(trained, scored)
-        except BaseException:
-            self.record.append_round(self.state.entry)
+            if trained:
+                self._train(updates, heard)
+            else:
+                list(updates)  # none, but the scores are heard
+        except BaseException:  # the round that ends the run is recorded as well
+            entry = self.state.entry
+            entry["seconds"] = round(entry["seconds"] + time.perf_counter() - heard.since, 3)
+            self.record.append_round(entry)
             raise
-        evaluations, missed = _read("evaluate", scored, replies, self._evaluation)
-        updates, lost = _read("train", trained, replies, self._update)
-        for failure in [*missed, *lost]:
-            self.progress(f"{failure['phase']}: {failure['group']} failed: {failure['reason']}")
-        scoring = sum(evaluation.seconds for evaluation in evaluations.values())
-        training = sum(update.seconds for update in updates.values())
-        share = scoring / (scoring + training) if scoring else 0.0
-        scoring_seconds = share * (time.perf_counter() - start)
-        self._close_round(evaluations, missed, scoring_seconds)
-        if trained:
-            self._train(replies, updates, lost, start + scoring_seconds)
 
-    def _ask(self, trained: list[str], scored: list[str]) -> dict[str, Message | str]:
-        """Send a message to each group; returns its reply, or why there is none."""
+    def _updates(self, trained: list[str], scored: list[str], heard: Heard) -> Iterator[Message]:
+        """Send a round's messages; yield the good updates in the order of `trained`, one by one.
+
+        All else that the replies say goes to `heard`. Once the last is there, the round that they
+        score is recorded and the quorum checked, before a strategy makes weights of the updates.
+        """
+        to_score, to_train = set(scored), set(trained)
+        for name, reply in self._ask(trained, scored):
+            if name in to_score:
+                evaluation = _read("evaluate", name, reply, self._evaluation, heard.missed)
+                if evaluation:
+                    heard.evaluations[name] = evaluation
+            if name in to_train:
+                update = _read("train", name, reply, self._update, heard.lost)
+                if update:
+                    heard.note(name, update)
+                    yield self._weighted(cast(Message, reply), update)
+        for failure in [*heard.missed, *heard.lost]:
+            self.progress(f"{failure['phase']}: {failure['group']} failed: {failure['reason']}")
+        self._close_round(heard)
+        if trained:
+            self._check_quorum(heard)
+
+    def _weighted(self, reply: Message, update: Update) -> Message:
+        """A good update as strategies want it: with its weight, in its only record of metrics."""
+        uniform = self.settings.federation.weighting == "uniform"
+        reply.content.pop(EVALUATION, None)
+        weight = 1.0 if uniform else float(update.questions)
+        record_of(reply.content, METRICS, MetricRecord)[WEIGHT] = weight
+        return reply
+
+    def _ask(self, trained: list[str], scored: list[str]) -> Iterator[tuple[str, Message | str]]:
+        """Send a message to each group; yield its reply, or why there is none, in that order."""
         number, arrays = self.state.round + 1, weights_to_record(self.state.weights)
-        messages: list[Message] = []
+        configured: Iterable[Message] = []
         if trained:
             nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in trained]))
-            messages += self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
-        by_node = {message.metadata.dst_node_id: message for message in messages}
+            configured = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
+        by_node = {message.metadata.dst_node_id: message.content for message in configured}
         keep = self.settings.training.client_optimizer_state == "keep"
+        messages = []
         for name in trained:
             request = TrainRequest(
                 round=number,
@@ -151,93 +205,65 @@ class Rounds:
                 experiment=self.state.experiment,
                 moments_of=self.state.moments.get(name, 0) if keep else 0,
             )
-            message = by_node[self.roster.nodes[name]]
-            message.content.config_records[CONFIG].update(request.to_record())
+            node = self.roster.nodes[name]
+            # A strategy gives all messages of a round one and the same content.
+            shared = by_node[node]
+            own = ConfigRecord({**record_of(shared, CONFIG, ConfigRecord), **request.to_record()})
+            content = RecordDict({**shared, CONFIG: own})
+            messages.append(Message(content, node, MessageType.TRAIN))
         content = RecordDict({ARRAYS: arrays})
         messages += [
             Message(content, self.roster.nodes[name], MessageType.EVALUATE)
             for name in scored
             if name not in trained
         ]
-        timeout = self.settings.federation.round_timeout
-        replies, absent = exchange(self.grid, messages, timeout)
-        failed = {node: error_reason(own) for node, own in replies.items() if own.has_error()}
-        answers: dict[int, Message | str] = {**replies, **failed, **absent}
-        return {name: answers[node] for name, node in self.roster.nodes.items() if node in answers}
+        names = {node: name for name, node in self.roster.nodes.items()}
+        for node, reply in exchange(self.grid, messages, self.settings.federation.round_timeout):
+            failed = not isinstance(reply, str) and reply.has_error()
+            yield names[node], error_reason(cast(Message, reply)) if failed else reply
 
-    def _close_round(
-        self, evaluations: Mapping[str, Evaluation], missed: Failures, seconds: float
-    ) -> None:
+    def _close_round(self, heard: Heard) -> None:
         """Record the round of the current weights; keep them as `best` if they are."""
-        entry = self.state.entry
-        entry["failures"] += missed
+        entry, evaluations = self.state.entry, heard.evaluations
+        entry["failures"] += heard.missed
+        if heard.missed and not evaluations:
+            raise FederationError(
+                f"round {entry['round']}: no group could be scored: {_causes(heard.missed)}"
+            )
+        seconds = heard.scoring_share() * (time.perf_counter() - heard.since)
         entry["seconds"] = round(entry["seconds"] + seconds, 3)
         if evaluations:
             roles = {name: group.role for name, group in self.roster.groups.items()}
             entry["evaluation"] = summarise_groups(evaluations, roles, self.settings.split)
             self.record.keep_best(entry["round"], entry["evaluation"], roles, self.model)
         self.record.append_round(entry)
-        if missed and not evaluations:
-            raise FederationError(
-                f"round {entry['round']}: no group could be scored: {_causes(missed)}"
-            )
+        self.state.entry = new_entry(self.state.round + 1) | {"failures": heard.lost}
+        heard.since += seconds
 
-    def _train(
-        self,
-        replies: Mapping[str, Message | str],
-        updates: Mapping[str, Update],
-        lost: Failures,
-        start: float,
-    ) -> None:
+    def _train(self, updates: Iterator[Message], heard: Heard) -> None:
         """Aggregate a round's updates into the new weights."""
         number = self.state.round + 1
-        entry = new_entry(number) | {"failures": lost}
-        try:
-            self._check_quorum(number, len(updates), lost)
-            self._set_weights(number, self._aggregate(number, replies, updates))
-        except BaseException:  # a round that ends the run is recorded as well
-            entry["seconds"] = round(time.perf_counter() - start, 3)
-            self.record.append_round(entry)
-            raise
+        aggregated, _ = self.strategy.aggregate_train(number, updates)
+        self._set_weights(number, aggregated)
         self.state.round = number
-        self.state.moments |= dict.fromkeys(updates, number)
-        entry["seconds"] = round(time.perf_counter() - start, 3)
+        self.state.moments |= dict.fromkeys(heard.trained, number)
+        entry = self.state.entry
+        entry["seconds"] = round(time.perf_counter() - heard.since, 3)
         entry["train"] = {
-            "loss": float(np.mean([update.loss for update in updates.values()])),
+            "loss": float(np.mean([own["loss"] for own in heard.trained.values()])),
             "steps": self.settings.training.local_steps,
-            "tasks": len(updates) * tasks_per_round(self.settings.training),
-            "groups": {
-                name: {
-                    "loss": update.loss,
-                    "js_divergence": update.js_divergence,
-                    "questions": update.questions,
-                }
-                for name, update in updates.items()
-            },
+            "tasks": len(heard.trained) * tasks_per_round(self.settings.training),
+            "groups": heard.trained,
             "seconds": entry["seconds"],
         }
-        self.state.entry = entry
 
-    def _aggregate(
-        self, number: int, replies: Mapping[str, Message | str], updates: Mapping[str, Update]
-    ) -> ArrayRecord | None:
-        uniform = self.settings.federation.weighting == "uniform"
-        messages = [cast(Message, replies[name]) for name in updates]
-        for message, update in zip(messages, updates.values(), strict=True):
-            # Strategies want one record of metrics.
-            message.content.pop(EVALUATION, None)
-            weight = 1.0 if uniform else float(update.questions)
-            message.content.metric_records[METRICS][WEIGHT] = weight
-        return self.strategy.aggregate_train(number, messages)[0]
-
-    def _check_quorum(self, number: int, good: int, failures: Failures) -> None:
-        quorum = self.settings.federation.min_train_groups
-        if good >= quorum:
-            return
-        raise FederationError(
-            f"round {number}: good updates: {good}, fewer than min-train-groups = {quorum}: "
-            f"{_causes(failures)}"
-        )
+    def _check_quorum(self, heard: Heard) -> None:
+        number, quorum = self.state.round + 1, self.settings.federation.min_train_groups
+        if len(heard.trained) < quorum:
+            raise FederationError(
+                f"round {number}: good updates: {len(heard.trained)}, fewer than min-train-groups "
+                f"= {quorum}: {_causes(heard.lost)}"
+            )
 
     def _set_weights(self, number: int, aggregated: ArrayRecord | None) -> None:
         strategy = self.settings.federation.strategy
@@ -273,25 +299,21 @@ class Rounds:
 
 def _read(
     phase: str,
-    names: Sequence[str],
-    replies: Mapping[str, Message | str],
+    name: str,
+    reply: Message | str,
     read: Callable[[str, RecordDict], Content],
-) -> tuple[dict[str, Content], Failures]:
-    """Read the replies of groups; returns what is good, by group, and the failures."""
-    good: dict[str, Content] = {}
-    failures: Failures = []
-    for name in names:
-        reply = replies[name]
-        if isinstance(reply, str):
-            reason = reply
-        else:
-            try:
-                good[name] = read(name, reply.content)
-                continue
-            except ValueError as error:
-                reason = f"refused: {error}"
-        failures.append({"group": name, "phase": phase, "reason": reason})
-    return good, failures
+    failures: Failures,
+) -> Content | None:
+    """Read a group's reply; None where it is not good, which is added to `failures`."""
+    if isinstance(reply, str):
+        reason = reply
+    else:
+        try:
+            return read(name, reply.content)
+        except ValueError as error:
+            reason = f"refused: {error}"
+    failures.append({"group": name, "phase": phase, "reason": reason})
+    return None
 
 
 def _causes(failures: Failures) -> str:

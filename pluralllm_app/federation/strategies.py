@@ -7,7 +7,6 @@ entry in STRATEGIES, and a default in pyproject.toml for each option it has.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from itertools import chain
 from typing import Annotated, Any, cast
 
@@ -24,9 +23,12 @@ from pluralllm_app.messages import (
     JS_DIVERGENCE,
     METRICS,
     WEIGHTS,
+    Weights,
+    record_of,
     record_to_weights,
     weights_to_record,
 )
+from pluralllm_app.segments import Doubles
 from pluralllm_app.settings import (
     Count,
     CountOrZero,
@@ -47,27 +49,36 @@ WEIGHT = "weight"  # set by the server on each update, from the roster and `weig
 
 
 class Float64Average(flower.FedAvg):
-    """FedAvg whose weighted sums run in float64, in the order of the replies.
+    """FedAvg whose weighted sum runs in float64, in the order of the replies.
 
-    As a base after one of Flower's classes it replaces the average that class starts from.
+    It keeps the sum, and no reply: those that come one by one need not all fit in memory. As a base
+    after one of Flower's classes it replaces the average that class starts from.
     """
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        contents = [reply.content for reply in replies]
-        weights = [cast(float, content.metric_records[METRICS][WEIGHT]) for content in contents]
-        updates = [record_to_weights(content.array_records[ARRAYS]) for content in contents]
-        # Block by block: sums of a whole vector in float64 would not stay in the cache.
-        average = np.empty(len(updates[0]), np.float32)
-        for start in range(0, len(average), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            terms = (
-                np.float64(weight) * update[block]
-                for weight, update in zip(weights, updates, strict=True)
-            )
-            average[block] = reduce(np.add, terms) / sum(weights)
-        return weights_to_record(average), MetricRecord()
+        weights: list[float] = []
+        total = np.empty(0)
+        for reply in replies:
+            weight = cast(float, record_of(reply.content, METRICS, MetricRecord)[WEIGHT])
+            update = record_to_weights(record_of(reply.content, ARRAYS, ArrayRecord))
+            if not weights:
+                total = np.full(len(update), -0.0)  # -0 + x is x, of either sign
+            _add(total, np.float64(weight), update)
+            weights.append(weight)
+        if not weights:
+            return None, None
+        total /= sum(weights)
+        return weights_to_record(total.astype(np.float32)), MetricRecord()
+
+
+def _add(total: Doubles, weight: np.float64, update: Weights) -> None:
+    """Add `weight` times `update` [P] to `total` [P]."""
+    # Block by block: the products of a whole vector in float64 would not stay in the cache.
+    for start in range(0, len(total), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total[block] += weight * update[block]
 
 
 class FedProx(flower.FedProx, Float64Average):

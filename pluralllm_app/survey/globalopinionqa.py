@@ -17,8 +17,8 @@ import pandas as pd
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.segments import Doubles, Ints, segment_sums
+from pluralllm_app.survey.frames import read_frames, require_columns
 from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, question_id
-from pluralllm_app.survey.table import read_frame, require_columns
 
 HUB_NAME = "Anthropic/llm_global_opinions"
 COLUMNS = ("question", "selections", "options", "source")
@@ -42,7 +42,7 @@ def read_global_opinions(file: Path | None = None) -> RawSurvey:
         SurveyError: no such file, a missing column, a cell that is not what it should be (with its
             row number), or no way to download.
     """
-    frame = _download() if file is None else read_frame(file)
+    frame = _download() if file is None else pd.concat(read_frames(file), ignore_index=True)
     place = HUB_NAME if file is None else str(file)
     require_columns(place, frame, COLUMNS)
     frame = frame.loc[:, list(COLUMNS)].fillna("").reset_index(drop=True)

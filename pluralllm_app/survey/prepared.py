@@ -11,7 +11,7 @@ stays clear of pandas and transformers.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,11 +94,10 @@ class PreparedSurvey(Description):
         Raises:
             SurveyError: the survey has no such group; the message has the nearest names.
         """
-        for group in self.groups:
-            if group.name == name:
-                return group
-        known = did_you_mean(name, [group.name for group in self.groups])
-        raise SurveyError(f"survey {self.path.name} has no group {name!r}: {known}")
+        if name not in self._by_name:
+            known = did_you_mean(name, list(self._by_name))
+            raise SurveyError(f"survey {self.path.name} has no group {name!r}: {known}")
+        return self._by_name[name]
 
     def preferences(self, name: str) -> PreferenceSet:
         """Read and check the answers of the group called `name`, and of no other group.
@@ -124,6 +123,10 @@ class PreparedSurvey(Description):
             shares=shares,
             values=None if values is None else values[segment_rows(first_rows, counts)],
         )
+
+    @cached_property
+    def _by_name(self) -> dict[str, Group]:
+        return {group.name: group for group in self.groups}
 
     @cached_property
     def _ids(self) -> pa.Array:
@@ -219,8 +222,10 @@ def write_survey(
             (fresh / "groups").mkdir()
             pq.write_table(_questions_table(questions), fresh / "questions.parquet")
             save_file({"embeddings": embeddings.contiguous()}, fresh / "embeddings.safetensors")
-            for group in groups:
-                pq.write_table(_group_table(group.name, questions, answers), fresh / group.file)
+            file_of = {group.name: fresh / group.file for group in groups}
+            for group_name, table in _group_tables(questions, answers):
+                if group_name in file_of:
+                    pq.write_table(table, file_of[group_name])
             description.write(fresh / "survey.json")
             PreparedSurvey.open(fresh)
     except OSError as error:
@@ -288,14 +293,19 @@ def _questions_table(questions: Questions) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=files.QUESTIONS_SCHEMA)
 
 
-def _group_table(name: str, questions: Questions, answers: Answers) -> pa.Table:
-    index = list(answers.groups).index(name)
-    own = answers.select(np.flatnonzero(answers.group == index), questions)
-    own = own.select(np.argsort(own.question, kind="stable"), questions)
-    counts = questions.counts[own.question]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    respondents = [None] * len(own) if own.respondents is None else own.respondents
-    ids = pa.array(questions.ids, pa.string()).take(pa.array(own.question))
-    shares = pa.ListArray.from_arrays(offsets, own.shares)
-    arrays = [ids, shares, pa.array(respondents, pa.int64())]
-    return pa.Table.from_arrays(arrays, schema=files.GROUP_SCHEMA)
+def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str, pa.Table]]:
+    """The name of each group, and its answers in the order of the questions."""
+    answers = answers.select(np.lexsort((answers.question, answers.group)), questions)
+    ids = pa.array(questions.ids, pa.string())
+    counts = questions.counts[answers.question]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    bounds = np.searchsorted(answers.group, np.arange(len(answers.groups) + 1))
+    for name, start, stop in zip(answers.groups, bounds[:-1], bounds[1:], strict=True):
+        own = slice(start, stop)
+        offsets = (ends[start : stop + 1] - ends[start]).astype(np.int32)
+        shares = pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]])
+        people = answers.respondents
+        respondents = [None] * (stop - start) if people is None else people[own]
+        columns = [ids.take(pa.array(answers.question[own])), shares]
+        columns.append(pa.array(respondents, pa.int64()))
+        yield name, pa.Table.from_arrays(columns, schema=files.GROUP_SCHEMA)

@@ -90,6 +90,8 @@ class Answers:
 
     def select(self, kept: Ints, questions: Questions) -> "Answers":
         """Return the answers at the indices `kept`, in that order."""
+        if np.array_equal(kept, np.arange(len(self))):
+            return self  # and no copy of all shares
         options = questions.counts[self.question]
         starts = segment_starts(options)
         return Answers(
@@ -118,7 +120,8 @@ class RawSurvey:
 
         Questions nobody chosen answers would cost embedding time and serve no run.
         """
-        chosen = np.isin(np.array(self.answers.groups, dtype=object), list(groups))
+        names = set(groups)
+        chosen = np.array([name in names for name in self.answers.groups], bool)
         answers = self.answers.select(np.flatnonzero(chosen[self.answers.group]), self.questions)
         answered = np.bincount(answers.question, minlength=len(self.questions)) > 0
         survey = replace(self, answers=answers)

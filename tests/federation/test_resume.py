@@ -42,7 +42,7 @@ def cut_off(config: Config, exchange: int, monkeypatch: pytest.MonkeyPatch) -> N
     def ask(self: Rounds, *args: Any) -> Any:
         nonlocal count
         count += 1
-        replies = real(self, *args)
+        replies = list(real(self, *args))
         if count == exchange:
             raise CutOff
         return replies

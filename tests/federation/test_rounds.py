@@ -17,7 +17,15 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.gpo import GPO
-from pluralllm_app.messages import ARRAYS, EVALUATION, METRICS, record_to_weights, weights_to_record
+from pluralllm_app.messages import (
+    ARRAYS,
+    CONFIG,
+    EVALUATION,
+    METRICS,
+    TrainRequest,
+    record_to_weights,
+    weights_to_record,
+)
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -145,6 +153,20 @@ def test_kept_moments_change_the_run(config: Config, tmp_path: Path) -> None:
     run(config | {"out": str(tmp_path / "keep"), "client-optimizer-state": "keep"})
     reset, keep = weights(tmp_path / "reset" / "model"), weights(tmp_path / "keep" / "model")
     assert any(not torch.equal(reset[name], keep[name]) for name in reset)
+
+
+def test_each_group_goes_on_from_its_own_moments(config: Config) -> None:
+    config |= {"client-optimizer-state": "keep", "train-groups-per-round": 2, "rounds": 6}
+    grid = LocalGrid(client_app.app, config, nodes=5)
+    run_federation(grid, Settings.from_config(config), config)
+    last: dict[int, int] = {}
+    for message in grid.sent:
+        if message.metadata.message_type == "train":
+            request = TrainRequest.from_record(message.content.config_records[CONFIG])
+            node = message.metadata.dst_node_id
+            assert request.moments_of == last.get(node, 0)
+            last[node] = request.round
+    assert len(set(last.values())) > 1  # or one request would do for all
 
 
 def test_weighting_matters_where_groups_differ_in_size(config: Config, tmp_path: Path) -> None:

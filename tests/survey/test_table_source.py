@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey import frames
 from pluralllm_app.survey.table import read_table
 
 COUNTED = pd.DataFrame(
@@ -51,6 +53,76 @@ def test_counts_become_shares_and_respondents(read, ending):
     assert answers.question.tolist() == [0, 1, 0, 1]
     np.testing.assert_allclose(answers.shares, [0.75, 0.25, 0, 1, 0, 0, 0.5, 0.5, 0, 1])
     assert answers.respondents.tolist() == [4, 5, 4, 4]
+
+
+def random_table(groups: int, questions: int, options: int = 4) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    group, question, option = np.indices((groups, questions, options)).reshape(3, -1)
+    return pd.DataFrame(
+        {
+            "question_id": [f"q{number}" for number in question],
+            "question": [f"Is {number} a number to be fond of?" for number in question],
+            "option": [f"Option {number}" for number in option],
+            "group": [f"Group {number}" for number in group],
+            "count": rng.integers(1, 90, len(group)),
+            "value": option * 1.0,
+        }
+    )
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
+def test_batches_make_no_difference(read, monkeypatch, ending):
+    rows = random_table(5, 7).sample(frac=0.9, random_state=2).reset_index(drop=True)
+    whole = read(rows, ending)
+    monkeypatch.setattr(frames, "BATCH", 9)
+    parts = read(rows, ending)
+    assert parts.questions == whole.questions
+    for own in ("groups", "group", "question", "shares", "respondents"):
+        np.testing.assert_array_equal(getattr(parts.answers, own), getattr(whole.answers, own))
+    for (question, group), cell in rows.groupby(["question_id", "group"]):
+        index = parts.questions.ids.index(question)
+        (answer,) = np.flatnonzero(
+            (parts.answers.question == index)
+            & (parts.answers.group == parts.answers.groups.index(group))
+        )
+        shares = np.split(
+            parts.answers.shares, np.cumsum(parts.questions.counts[parts.answers.question])
+        )[answer]
+        expected = cell.set_index("option")["count"].reindex(parts.questions.options[index])
+        np.testing.assert_allclose(shares, expected.fillna(0) / expected.sum())
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ({7: {"option": "Bad"}, 19: {"option": ""}}, r"1 row\(s\) have no option.* row 20"),
+        ({20: {"count": -1}, 30: {"count": -1}}, r"2 row\(s\) have a negative.* row 21"),
+        ({20: {"question": "?"}}, "another question text.* row 21"),
+        ({20: {"value": 9.0}}, "another ordinal value.* row 21"),
+        ({20: {"group": "Group 0"}}, "repeat a question_id, group and option.* row 21"),
+    ],
+)
+def test_rows_are_counted_over_batches(read, monkeypatch, rows, fault):
+    table = random_table(3, 4)
+    for row, cells in rows.items():
+        for column, value in cells.items():
+            table.loc[row, column] = value
+    monkeypatch.setattr(frames, "BATCH", 5)
+    with pytest.raises(SurveyError, match=fault):
+        read(table)
+
+
+def test_memory_is_a_few_numbers_for_each_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames, "BATCH", 2**10)
+    peaks = []
+    for groups in (20, 220):
+        file = tmp_path / f"{groups}.parquet"
+        random_table(groups, 100).to_parquet(file)
+        tracemalloc.start()
+        read_table(file)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / (200 * 100 * 4) < 60  # bytes
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,0 +1,159 @@
+"""Preparing surveys: `pluralllm prepare table` for many groups, and reading GlobalOpinionQA.
+
+    python benchmarks/preparation.py --groups 100 1000 10000
+    python benchmarks/preparation.py --groups --file global_opinions.csv
+
+The table is random: 500 questions of 4 options, one row for each group, question and option. It is
+written in parts, so that memory is that of the preparation alone: the peak of resident memory of
+its process, of which the program itself takes some 340 MiB. The embedding is the default, hashing.
+
+The common way of reading GlobalOpinionQA is a loop over the rows of a pandas frame that parses
+each cell with ast.literal_eval; the shares are checked to be the same.
+"""
+
+import ast
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from measuring import Results, paired, parse, publish
+
+from pluralllm_app.survey.globalopinionqa import read_global_opinions
+from pluralllm_app.survey.raw import question_id
+
+QUESTIONS, OPTIONS = 500, 4
+PART = 100  # groups written at a time: 200,000 rows
+
+
+def main() -> None:
+    arguments = parse(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("--groups", type=int, nargs="*", default=[100, 1000, 10_000]),
+            parser.add_argument("--file", type=Path, help="a copy of GlobalOpinionQA"),
+        ),
+    )
+    results: Results = {}
+    for groups in arguments.groups:
+        results |= measure_table(groups)
+    if arguments.file:
+        results |= measure_global_opinions(arguments.file)
+    publish("preparation", results, arguments.json)
+
+
+def measure_table(groups: int) -> Results:
+    with tempfile.TemporaryDirectory() as place:
+        table = Path(place) / "table.parquet"
+        write_table(table, groups)
+        rows = groups * QUESTIONS * OPTIONS
+        command = [str(Path(sys.executable).with_name("pluralllm")), "prepare", "table"]
+        command += ["--file", str(table), "--out", str(Path(place) / "survey")]
+        # A process in between, so that the peak is not that of an earlier child.
+        script = (
+            "import json, resource, subprocess, sys, time; start = time.perf_counter();"
+            "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+            "usage = resource.getrusage(resource.RUSAGE_CHILDREN);"
+            "print(json.dumps([time.perf_counter() - start, usage.ru_maxrss]))"
+        )
+        shown = subprocess.run(
+            [sys.executable, "-c", script, *command], check=True, stdout=subprocess.PIPE
+        ).stdout
+        seconds, peak_kib = json.loads(shown)
+    own = f"{groups} groups, {rows:,} rows: "
+    return {
+        own + "prepare table, s": seconds,
+        own + "peak MiB": peak_kib / 2**10,
+    }
+
+
+def write_table(file: Path, groups: int) -> None:
+    """A long table, group by group: ids and texts of ordinary length, and the share."""
+    rng = np.random.default_rng(0)
+    numbers = range(QUESTIONS)
+    options = ["Agree", "Rather agree", "Rather disagree", "Disagree"]
+    of_group = {
+        "question_id": np.repeat([f"question-{number:04d}" for number in numbers], OPTIONS),
+        "question": np.repeat([f"Question {n}: do you agree with that?" for n in numbers], OPTIONS),
+        "option": np.tile(options, QUESTIONS),
+    }
+    schema = pa.schema([*((name, pa.string()) for name in [*of_group, "group"])])
+    schema = schema.append(pa.field("share", pa.float64()))
+    with pq.ParquetWriter(file, schema) as writer:
+        for first in range(0, groups, PART):
+            part = range(first, min(first + PART, groups))
+            columns = [np.tile(column, len(part)) for column in of_group.values()]
+            columns.append(np.repeat([f"Group {group:05d}" for group in part], QUESTIONS * OPTIONS))
+            columns.append(rng.dirichlet(np.ones(OPTIONS), len(part) * QUESTIONS).ravel())
+            writer.write_table(pa.table([pa.array(own) for own in columns], schema=schema))
+
+
+def measure_global_opinions(file: Path) -> Results:
+    found: Results = {}
+
+    def ours() -> None:
+        found["ours"] = read_global_opinions(file)
+
+    def common() -> None:
+        found["common"] = common_way(file)
+
+    mine, theirs, ratio = paired(ours, common, 5)
+    survey = found["ours"]
+    expected = {
+        (question_id(text, list(map(_text, options)), source), country): shares
+        for (text, options, source, country), shares in found["common"].items()
+    }
+    answers = survey.answers
+    ends = np.cumsum(survey.questions.counts[answers.question])[:-1]
+    shares = np.split(answers.shares, ends)
+    for question, group, own in zip(answers.question, answers.group, shares, strict=True):
+        key = (survey.questions.ids[question], answers.groups[group])
+        np.testing.assert_allclose(own, expected.pop(key), rtol=0, atol=1e-15)
+    assert not expected
+    return {
+        "GlobalOpinionQA: questions": len(survey.questions),
+        "GlobalOpinionQA: answers": len(answers),
+        "GlobalOpinionQA: ours, s": mine,
+        "GlobalOpinionQA: common way, s": theirs,
+        "GlobalOpinionQA: common way / ours": ratio,
+    }
+
+
+Key = tuple[str, tuple[str | float, ...], str, str]
+
+
+def common_way(file: Path) -> dict[Key, list[float]]:
+    """Shares by question, options, source and country."""
+    found: dict[Key, list[float]] = {}
+    seen = set()
+    for _, row in pd.read_csv(file, keep_default_na=False).iterrows():
+        if not row["question"].strip() or not row["selections"].strip() or not row["options"]:
+            continue
+        options = tuple(ast.literal_eval(row["options"]))
+        question = (row["question"], options, row["source"])
+        if len(options) < 2 or question in seen:
+            continue
+        seen.add(question)
+        text = row["selections"].removeprefix("defaultdict(<class 'list'>, ").removesuffix(")")
+        for country, shares in ast.literal_eval(re.sub(r"\bnan\b", "1e999", text)).items():
+            total = sum(shares)
+            if len(shares) == len(options) and math.isfinite(total) and total > 0:
+                found[*question, country] = [share / total for share in shares]
+    return found
+
+
+def _text(option: str | float) -> str:
+    if isinstance(option, str):
+        return option
+    return str(int(option)) if option == int(option) else repr(option)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Replies in whatever order they come: what is made of them, and how many are held."""
+
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pluralllm_app import client_app
+from pluralllm_app.errors import FederationError
+from pluralllm_app.federation import exchange as module
+from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.federation.strategies import WEIGHT, Float64Average
+from pluralllm_app.messages import ARRAYS, METRICS, Update, record_to_weights
+from pluralllm_app.settings import Scalar, Settings
+from tests.support.local_grid import LocalGrid
+
+NODES = 6
+RNG = np.random.default_rng(3)
+UPDATES = RNG.normal(size=(NODES, 20_000)).astype(np.float32) * np.float32([[1e-6], [1e6]] * 3)
+WEIGHTS = RNG.uniform(1, 1000, NODES)
+
+
+@pytest.fixture(autouse=True)
+def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    monkeypatch.setattr(module, "time", Clock())
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Arrivals:
+    """A grid at which the replies of nodes arrive in a given order, one with each look."""
+
+    def __init__(self, order: Iterable[int]) -> None:
+        self.order = iter(order)
+        self.arrived: set[str] = set()
+
+    def push_messages(self, messages: Sequence[Message]) -> list[str]:
+        self.sent = {str(message.metadata.dst_node_id): message for message in messages}
+        return list(self.sent)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        self.arrived |= {str(node) for node in [next(self.order, None)] if node is not None}
+        for own in message_ids:
+            if own in self.arrived:
+                node = int(own)
+                content = Update(UPDATES[node], 1, 0.0, 0.1, 1.0).to_content()
+                content.metric_records[METRICS][WEIGHT] = WEIGHTS[node]
+                yield Message(content, reply_to=self.sent[own])
+
+
+def asked() -> list[Message]:
+    return [Message(RecordDict(), node, MessageType.TRAIN) for node in range(NODES)]
+
+
+def plain_average(nodes: Iterable[int]) -> np.ndarray:
+    terms = [np.float64(WEIGHTS[node]) * UPDATES[node] for node in nodes]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return (total / sum(WEIGHTS[node] for node in nodes)).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(range(NODES)), st.integers(1, NODES))
+def test_the_average_does_not_depend_on_the_order_of_arrival(order: list[int], come: int) -> None:
+    grid = cast(Grid, Arrivals(order[:come]))
+    answers = exchange(grid, asked(), timeout=1)
+    replies = (answer for _, answer in answers if not isinstance(answer, str))
+    arrays, _ = Float64Average(weighted_by_key=WEIGHT).aggregate_train(1, replies)
+    assert arrays is not None
+    assert record_to_weights(arrays).tobytes() == plain_average(sorted(order[:come])).tobytes()
+
+
+def test_each_node_has_its_reply_or_why_there_is_none() -> None:
+    class OneGone(Arrivals):
+        def push_messages(self, messages: Sequence[Message]) -> list[str]:
+            return ["" if own == "4" else own for own in super().push_messages(messages)]
+
+    answers = dict(exchange(cast(Grid, OneGone([5, 3, 0, 1])), asked(), timeout=1))
+    assert list(answers) == list(range(NODES))
+    assert answers[2] == "no reply within 1 s"
+    assert answers[4] == "is not connected"
+    for node in (0, 1, 3, 5):
+        reply = answers[node]
+        assert isinstance(reply, Message)
+        assert reply.metadata.src_node_id == node
+
+
+def test_a_superlink_that_takes_nothing_is_told() -> None:
+    class Closed(Arrivals):
+        def push_messages(self, messages: Sequence[Message]) -> list[str]:
+            return []
+
+    with pytest.raises(FederationError, match="took 0 of 6 messages"):
+        list(exchange(cast(Grid, Closed([])), asked(), timeout=1))
+
+
+def test_no_more_than_two_updates_are_held(config: dict[str, Scalar]) -> None:
+    live: list[weakref.ref[Any]] = []
+    held = []
+
+    def count(partition: int, message: Message) -> Message:
+        if message.metadata.message_type == "train":
+            live.append(weakref.ref(message.content[ARRAYS]))
+            held.append(sum(own() is not None for own in live))
+        return message
+
+    config |= {"rounds": 3, "evaluate-every": 2}
+    grid = LocalGrid(client_app.app, config, nodes=5, reply=count)
+    run_federation(grid, Settings.from_config(config), config)
+    assert len(held) == 9
+    assert max(held) <= 2  # the one that was added last, and the one that comes
