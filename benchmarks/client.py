@@ -22,6 +22,7 @@ from measuring import paper_config, parse, publish
 from pluralllm_app import client_app, training
 from pluralllm_app.federation.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.moments import Moments
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -51,22 +52,24 @@ class TimedGrid(InProcessGrid):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.steps, self.tasks = Stopwatch(), Stopwatch()
+        self.steps, self.tasks, self.moments = Stopwatch(), Stopwatch(), Stopwatch()
         self.whole: list[float] = []
         self.beside: list[float] = []  # the steps themselves
+        self.kept: list[float] = []
 
     def ask(self, message: Message) -> Message | None:
         """The reply of a message's node."""
         if message.metadata.message_type != "train":
             return super().ask(message)
         received = pickle.dumps(message)
-        self.steps.total = self.tasks.total = 0.0
+        self.steps.total = self.tasks.total = self.moments.total = 0.0
         start = time.perf_counter()
         reply = super().ask(pickle.loads(received))
         pickle.dumps(reply)
         whole = time.perf_counter() - start
         self.whole.append(whole)
         self.beside.append(whole - self.steps.total + self.tasks.total)
+        self.kept.append(self.moments.total)
         return reply
 
 
@@ -91,6 +94,8 @@ def main() -> None:
         with (
             patch.object(training, "run_steps", grid.steps.around(training.run_steps)),
             patch.object(training, "draw_task", grid.tasks.around(training.draw_task)),
+            patch.object(Moments, "load", grid.moments.around(Moments.load)),
+            patch.object(Moments, "keep", grid.moments.around(Moments.keep)),
             patch.object(PreferenceSet, "task", grid.tasks.around(PreferenceSet.task)),
         ):
             run_federation(grid, Settings.from_config(config), config)
@@ -102,6 +107,7 @@ def main() -> None:
             "messages": len(grid.whole) - per_round,
             "ms a message": 1e3 * median(grid.whole[per_round:]),
             "ms of it beside the steps": 1e3 * median(grid.beside[per_round:]),
+            "ms of that for moments on disk": 1e3 * median(grid.kept[per_round:]),
         },
         arguments.json,
     )
