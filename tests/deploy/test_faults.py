@@ -21,7 +21,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN
 from tests.deploy.conftest import Note
 from tests.support import faulty_client
-from tests.support.deployment import Deployment, Process, model_weights, wait_until
+from tests.support.deployment import Deployment, model_weights, wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -45,8 +45,6 @@ class Federation(Deployment):
         project = self.path / "app" / "pyproject.toml"
         text = project.read_text("utf-8")
         project.write_text(text.replace(".client_app:app", ".faulty_client:app"), "utf-8")
-        self.superlink: Process = self.start_superlink()
-        self.register()
 
     def plan(self, group: str, faults: dict[int, str]) -> None:
         """Say which fault a group's node has in which round."""
@@ -63,6 +61,8 @@ def deployment(
 ) -> Iterator[Federation]:
     path = tmp_path_factory.mktemp("faults") / "there"
     with Federation(path, tiny_survey) as deployment:
+        deployment.start_superlink()
+        deployment.register()
         yield deployment
 
 
@@ -102,10 +102,6 @@ class Run:
         """The last round whose state is kept; -1 before the first."""
         return RunState.load(file).round if (file := self.path / STATE).exists() else -1
 
-    def wait_for(self, number: int) -> None:
-        """Wait until a round is over."""
-        wait_until(lambda: self.last >= number, 120)
-
     def ended(self, number: int) -> float:
         """When a round ended."""
         name = f"checkpoints/round-{number:04d}/model.safetensors"
@@ -137,7 +133,7 @@ def test_started_in_any_order(federation: Federation, tmp_path: Path, note: Note
     federation.kill(federation.superlink, SIGTERM)
     federation.start_node(ALDER)
     time.sleep(5)
-    federation.superlink = federation.start_superlink()
+    federation.start_superlink()
     federation.wait_online(1)
     run, name = Run(tmp_path / "run"), tmp_path.name
     submitted = federation.submit(CONFIG | {"rounds": 1, "out": str(run.path)}, name)
@@ -228,6 +224,10 @@ def test_killed_nodes(federation: Federation, tmp_path: Path, note: Note) -> Non
     wait_until(federation.begun(ALDER, 3).exists, 120)
     killed[ALDER] = time.time()
     federation.end_node(ALDER)
+    early = federation.start_node(ALDER)
+    assert early.wait(60) == 1
+    assert "Failed to activate" in federation.log(federation.slugs[ALDER])
+    note("killed node started again at once", "refused")
     federation.wait_online(1, timeout=120)
     for group in killed:
         federation.start_node(group)
@@ -259,7 +259,7 @@ def test_killed_superlink(federation: Federation, tmp_path: Path, note: Note) ->
     federation.plan(CEDAR, {})
     federation.begun(CEDAR, 3).unlink()
     submitted.wait(60)
-    federation.superlink = federation.start_superlink()
+    federation.start_superlink()
     federation.wait_online(3, timeout=120)
     federation.submit(config | {"resume-from": str(run.path)}, f"{name}-again").wait(300)
     log = federation.log(f"{name}-again")
@@ -278,7 +278,7 @@ def test_full_disk(federation: Federation, tmp_path: Path, note: Note) -> None:
     if not shutil.which("unshare") or subprocess.run([*mounted, "true"]).returncode:
         pytest.skip("no file system of a test's own may be mounted here")
     federation.kill(federation.superlink, SIGTERM)
-    federation.superlink = federation.start_superlink(mounted)
+    federation.start_superlink(mounted)
     federation.wait_online(3, timeout=120)
     federation.plan(CEDAR, {2: "wait"})
     there = Path(f"/proc/{federation.superlink.pid}/root{small}")

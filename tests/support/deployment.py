@@ -91,6 +91,7 @@ class Deployment:
             ignore=shutil.ignore_patterns("__pycache__"),
         )
         shutil.copyfile(ROOT / "pyproject.toml", self.path / "app" / "pyproject.toml")
+        self.superlink: Process
         self._children: list[Process] = []
 
     def node_dir(self, group: str) -> Path:
@@ -108,12 +109,12 @@ class Deployment:
             for child in self._children:
                 child.wait()
 
-    def start_superlink(self, prefix: Sequence[str] = ()) -> Process:
+    def start_superlink(self, prefix: Sequence[str] = ()) -> None:
         """Start the SuperLink, by a command that runs another if given; wait until it answers."""
         process = self.start("superlink", [*prefix, self.dir / "server" / "start.sh"])
         wait_until(lambda: process.poll() is not None or self.online() is not None)
         assert process.poll() is None, self.log("superlink")
-        return process
+        self.superlink = process
 
     def register(self) -> None:
         """Register every group's key."""
@@ -182,7 +183,7 @@ class Deployment:
 
     def weights_without(self, settings: Mapping[str, Scalar], out: Path) -> bytes:
         """The weights that a run on the same sites gives in this process, without Flower."""
-        config = read_defaults(ROOT / "pyproject.toml") | settings | {"out": str(out)}
+        config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
         grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
         for context, group in zip(grid.contexts.values(), self.groups, strict=True):
             context.node_config = {"site": str(self.node_dir(group) / "site")}

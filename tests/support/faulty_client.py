@@ -37,7 +37,7 @@ app.evaluate()(client_app.evaluate)
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
-    here = Path(context.node_config["site"]).parent
+    here = Path(str(context.node_config["site"])).parent
     number = message.content.config_records[CONFIG]["round"]
     plan = here / "faults.json"
     fault = json.loads(plan.read_text()).get(str(number)) if plan.exists() else None
