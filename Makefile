@@ -10,8 +10,11 @@ run: .venv/app
 test: lint
 	$(BIN)/pytest
 
+# Every fault once; `make faults FAULTS="superlink or disk" FAULT_REPEATS=5` some of them, repeatedly.
+FAULTS :=
+FAULT_REPEATS := 1
 faults: .venv/dev
-	$(BIN)/pytest -m fault
+	$(BIN)/pytest tests/deploy -m fault -k "$(FAULTS)" --fault-repeats=$(FAULT_REPEATS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

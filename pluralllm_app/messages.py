@@ -177,8 +177,8 @@ class Evaluation(GroupEvaluation):
             raise ValueError(
                 f"it scores {len(scored)} questions, not {questions[0]} to {questions[-1]}"
             )
-        ascending = (np.diff(scored) > 0).all() and scored[0] >= 0
-        if not (np.issubdtype(scored.dtype, np.integer) and ascending):
+        whole = np.issubdtype(scored.dtype, np.integer)  # an empty list is of floats
+        if not (whole and scored[0] >= 0 and (np.diff(scored) > 0).all()):
             raise ValueError("its questions are not ascending whole numbers")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
@@ -221,9 +221,13 @@ def record_to_weights(record: ArrayRecord) -> Weights:
         raise ValueError("its arrays are not the weights of a predictor")
     data = record[WEIGHTS].data
     stream = BytesIO(data)
-    if read_magic(stream) != (1, 0):
+    try:
+        version = read_magic(stream)
+        shape, _, dtype = read_array_header_1_0(stream)
+    except Exception as error:  # numpy parses the header, of which some raise no ValueError
+        raise ValueError("its weights are not in numpy's format 1.0") from error
+    if version != (1, 0):
         raise ValueError("its weights are not in numpy's format 1.0")
-    shape, _, dtype = read_array_header_1_0(stream)
     if dtype not in (np.float32, np.float64) or len(shape) != 1:
         raise ValueError(f"its weights are {dtype} {shape}, not a vector of floats")
     if len(data) - stream.tell() != shape[0] * dtype.itemsize:

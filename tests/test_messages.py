@@ -87,27 +87,39 @@ def saved(array: np.ndarray, **options: bool) -> bytes:
     return stream.getvalue()
 
 
+def headed(header: str) -> bytes:
+    """Bytes that begin as numpy's do, with another header."""
+    text = f"{header}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 HUGE = saved(np.ones(3, np.float32)).replace(b"(3,), }         ", b"(3000000000000,),}")
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "message"),
     [
-        b"",
-        b"\x80\x04N.",
-        b"PK\x03\x04" + b"0" * 60,
-        saved(np.array([{}], dtype=object), allow_pickle=True),
-        saved(np.ones(3, np.float32))[:-1],
-        saved(np.ones(3, np.float32)) + b"0",
-        saved(np.ones(3, np.int32)),
-        HUGE,
+        (b"", "format"),
+        (b"garbage", "format"),
+        (b"\x80\x04N.", "format"),
+        (b"PK\x03\x04" + b"0" * 60, "format"),
+        (headed("{[]: 1}"), "format"),
+        (headed("{1: 2, 'a': 3}"), "format"),
+        (headed("(" * 5000), "format"),
+        (headed("-" * 9000 + "1"), "format"),
+        (saved(np.ones(3, np.float32)).replace(b"Y\x01", b"Y\x02"), "format"),
+        (saved(np.array([{}], dtype=object), allow_pickle=True), "not a vector of floats"),
+        (saved(np.ones(3, np.float32))[:-1], "cut off"),
+        (saved(np.ones(3, np.float32)) + b"0", "longer than they say"),
+        (saved(np.ones(3, np.int32)), "not a vector of floats"),
+        (HUGE, "cut off"),
     ],
 )
-def test_bytes_that_are_no_plain_vector_are_refused(data: bytes) -> None:
+def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -> None:
     content = UPDATE.to_content()
     array = Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=data)
     content[ARRAYS] = ArrayRecord({"weights": array})
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError, match=message):
         Update.from_content(content, PARAMETERS, 27)
 
 
@@ -132,6 +144,12 @@ def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
     record = MetricRecord({"seconds": 0.1} | metrics)
     with pytest.raises(ValueError, match=message):
         Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5))
+
+
+def test_no_scores_of_a_group_that_holds_nothing_out_are_refused() -> None:
+    record = MetricRecord({"loss": 0.1, "seconds": 0.1, "questions": [], "scores": []})
+    with pytest.raises(ValueError, match="ascending whole numbers"):
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(0, 1))
 
 
 REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2, moments_of=2)

@@ -12,19 +12,21 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from pluralllm_app import client_app
 from pluralllm_app.cli import app
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.federation.state import RunState
-from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import ROOT, TINY
-from tests.support.deployment import Deployment, Process, free_ports, wait_until
-from tests.support.local_grid import LocalGrid
+from tests.conftest import TINY
+from tests.support.deployment import (
+    Deployment,
+    Process,
+    free_ports,
+    model_weights,
+    wait_until,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -48,20 +50,6 @@ def addresses() -> list[str]:
 def command(*arguments: str | Path) -> Result:
     runner = CliRunner(env={"COLUMNS": "200"})
     return runner.invoke(app, ["deploy", *map(str, arguments)])
-
-
-def weights(run: Path) -> bytes:
-    return (run / "model" / "model.safetensors").read_bytes()
-
-
-def weights_in_one_process(deployment: Deployment, settings: dict[str, Scalar], out: Path) -> bytes:
-    """The weights that the sites of a deployment give without it."""
-    config = read_defaults(ROOT / "pyproject.toml") | settings | {"out": str(out)}
-    grid = LocalGrid(client_app.app, config, nodes=3)
-    for context, group in zip(grid.contexts.values(), GROUPS, strict=True):
-        context.node_config = {"site": str(deployment.node_dir(group) / "site")}
-    run_federation(grid, Settings.from_config(config), config)
-    return weights(out)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +159,7 @@ def test_from_keys_to_a_finished_run(
     assert status.exit_code == 0, status.output
     assert status.output.count(f"tiny {record['survey']['fingerprint'][:12]}") == 3
 
-    assert weights(run) == weights_in_one_process(deployment, CONFIG, tmp_path / "run")
+    assert model_weights(run) == deployment.weights_without(CONFIG, tmp_path / "run")
 
     for group, node in zip(GROUPS, nodes, strict=True):
         assert deployment.processes(group) != []
@@ -186,30 +174,3 @@ def test_from_keys_to_a_finished_run(
     assert "takes no key twice" in str(command("register", deployment.dir).exception)
     (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
     assert "Alder: registered as node " in command("register", deployment.dir).output
-
-
-@pytest.mark.fault
-def test_a_killed_superlink_costs_the_round_in_flight(
-    tiny_survey: PreparedSurvey, tmp_path: Path
-) -> None:
-    config = CONFIG | PATIENT | {"rounds": 4, "client-optimizer-state": "keep"}
-    with Deployment(tmp_path / "there", tiny_survey, GROUPS) as own:
-        superlink = own.start_superlink()
-        own.register()
-        for group in GROUPS:
-            own.start_node(group)
-        own.wait_online(3)
-        run = own.dir / "server" / "runs" / "first"
-        submitted = own.submit(config | {"out": str(run)})
-        state = run / "resume.safetensors"
-        wait_until(lambda: state.exists() and RunState.load(state).round == 2, seconds=120)
-        own.kill(superlink)
-        submitted.wait(60)
-        own.start_superlink()
-        own.wait_online(3, timeout=120)
-        own.submit(config | {"resume-from": str(run)}, "again").wait(300)
-        record = json.loads((run / "run.json").read_text())
-        assert record["status"] == "completed", (record["error"], own.log("again"))
-        assert len(record["resumed"]) == 1
-        expected = weights_in_one_process(own, config, tmp_path / "run")
-    assert weights(run) == expected

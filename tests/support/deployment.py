@@ -26,16 +26,24 @@ from typing import Self
 import psutil
 import tomli_w
 
+from pluralllm_app import client_app
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.errors import UserError
-from pluralllm_app.settings import Scalar
+from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.settings import Scalar, Settings, read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARKER = "PLURALLLM_TEST_DEPLOYMENT"
 Process = subprocess.Popen[bytes]
+
+
+def model_weights(run: Path) -> bytes:
+    """The last weights of the run in a directory."""
+    return (run / "model" / "model.safetensors").read_bytes()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -83,6 +91,7 @@ class Deployment:
             ignore=shutil.ignore_patterns("__pycache__"),
         )
         shutil.copyfile(ROOT / "pyproject.toml", self.path / "app" / "pyproject.toml")
+        self.superlink: Process
         self._children: list[Process] = []
 
     def node_dir(self, group: str) -> Path:
@@ -100,12 +109,12 @@ class Deployment:
             for child in self._children:
                 child.wait()
 
-    def start_superlink(self) -> Process:
-        """Start the SuperLink and wait until it answers."""
-        process = self.start("superlink", [self.dir / "server" / "start.sh"])
-        wait_until(lambda: process.poll() is not None or self._online() is not None)
+    def start_superlink(self, prefix: Sequence[str] = ()) -> None:
+        """Start the SuperLink, by a command that runs another if given; wait until it answers."""
+        process = self.start("superlink", [*prefix, self.dir / "server" / "start.sh"])
+        wait_until(lambda: process.poll() is not None or self.online() is not None)
         assert process.poll() is None, self.log("superlink")
-        return process
+        self.superlink = process
 
     def register(self) -> None:
         """Register every group's key."""
@@ -117,9 +126,16 @@ class Deployment:
         """Start a group's SuperNode, without waiting for it."""
         return self.start(self.slugs[group], [self.node_dir(group) / "start.sh"])
 
+    def end_node(self, group: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a group's SuperNode and all its children; wait until they are gone."""
+        for process in self.processes(group):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        wait_until(lambda: not self.processes(group))
+
     def wait_online(self, nodes: int, timeout: float = 60) -> None:
         """Wait until exactly so many nodes are online."""
-        wait_until(lambda: self._online() == nodes, timeout)
+        wait_until(lambda: self.online() == nodes, timeout)
 
     def submit(self, run_config: Mapping[str, Scalar], name: str = "run") -> Process:
         """Submit a run of the app and follow it: the process ends with the run.
@@ -165,6 +181,15 @@ class Deployment:
         """What a process printed: superlink, the slug of a group, or the name of a run."""
         return (self.logs / f"{name}.log").read_text("utf-8", "replace")
 
+    def weights_without(self, settings: Mapping[str, Scalar], out: Path) -> bytes:
+        """The weights that a run on the same sites gives in this process, without Flower."""
+        config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
+        grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
+        for context, group in zip(grid.contexts.values(), self.groups, strict=True):
+            context.node_config = {"site": str(self.node_dir(group) / "site")}
+        run_federation(grid, Settings.from_config(config), config)
+        return model_weights(out)
+
     def processes(self, group: str | None = None) -> list[psutil.Process]:
         """Every process of this deployment or of one group's node, also those left by parents."""
         wanted = {_MARKER: str(self.path)}
@@ -177,7 +202,8 @@ class Deployment:
                     found.append(process)
         return found
 
-    def _online(self) -> int | None:
+    def online(self) -> int | None:
+        """How many nodes count as online; None where no SuperLink answers."""
         try:
             with connect(self.dir) as control:
                 return sum(node.status == "online" for node in control.nodes().values())
