@@ -48,6 +48,9 @@ KINDS = {
 }
 
 
+WARM_UP = 3  # lines of rounds.jsonl
+
+
 class Forwarder:
     """A port of its own that forwards to another of this machine, and counts the bytes."""
 
@@ -117,12 +120,14 @@ def follow(
     while submitted.poll() is None:
         lines = len(read_rounds(run))
         passed += [sum(own.bytes for own in forwarders)] * (lines - len(passed))
-        for process in deployment.processes():
+        # Reading the memory slows a process down: in the first rounds only, whose seconds and
+        # bytes do not count.
+        for process in deployment.processes() if lines < WARM_UP else []:
             with suppress(psutil.Error):
                 line = " ".join(process.cmdline())
                 kind = next((kind for mark, kind in KINDS.items() if mark in line), "others")
                 peaks[kind] = max(peaks[kind], process.memory_full_info().uss)
-        time.sleep(1)
+        time.sleep(0.5)
     return passed, peaks
 
 
@@ -133,7 +138,7 @@ def main() -> None:
             parser.add_argument("--survey", type=Path, help="prepared survey; without: the demo"),
             parser.add_argument("--config", type=Path, help="settings, a .toml file"),
             parser.add_argument("--nodes", type=int, default=3),
-            parser.add_argument("--rounds", type=int, default=6),
+            parser.add_argument("--rounds", type=int, default=8),
         ),
     )
     config = read_run_config(arguments.survey or demo_survey(Console()), arguments.config, [], None)
@@ -165,9 +170,9 @@ def main() -> None:
             (path / "run" / "model" / "model.safetensors").stat().st_size,
         )
         alone = [entry["train"]["seconds"] for entry in read_rounds(path / "local")[1:]]
-    # The first exchange also scores the untrained predictor, the last one scores only.
-    trained = [entry["train"]["seconds"] for entry in rounds[2:]]
-    between = [after - before for before, after in pairwise(passed)][1:-1]
+    # The last exchange scores only.
+    trained = [entry["train"]["seconds"] for entry in rounds[WARM_UP + 1 :]]
+    between = [after - before for before, after in pairwise(passed)][WARM_UP:-1]
     publish(
         "deployment",
         {

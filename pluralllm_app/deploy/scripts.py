@@ -20,6 +20,7 @@ for file in {files}; do
     fi
 done
 export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.2  # seconds a message waits for its process, at most
 unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode
 # App processes import from the working directory: it stays empty.
 mkdir -p "$here/state/empty" "$FLWR_HOME"
