@@ -13,6 +13,7 @@ INTERVAL_NOTE = f"Intervals: {DEFINITIONS['interval']}."
 COST_NOTES = (
     f"90 %, 95 %: {DEFINITIONS['gain']}.",
     f"Loss: {DEFINITIONS['loss']}.",
+    "-: some seed never got there, or nothing was evaluated on the way.",
     "Steps: of the optimiser, one after another. Tasks: trained on by all groups together.",
     f"Seconds: {DEFINITIONS['seconds']}.",
     f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no better "
