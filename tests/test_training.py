@@ -236,14 +236,20 @@ def test_optimisers_step_as_those_of_torch(make_settings: Make, kind: str, decay
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_client_process_imports_no_compiler() -> None:
-    # torch.optim's constructors import torch._dynamo, transformers and pandas take seconds.
+def test_a_client_process_imports_no_more_than_it_needs(tiny_survey: PreparedSurvey) -> None:
+    # torch.optim's constructors import torch._dynamo; that, transformers and pandas take a client
+    # as long as a round's work.
     code = (
         "import sys, torch, pluralllm_app.client_app\n"
         "from pluralllm_app.optimizers import Adam\n"
+        "from pluralllm_app.survey.prepared import PreparedSurvey\n"
+        "survey = PreparedSurvey.open(sys.argv[1])\n"
+        "survey.verify()\n"
+        "survey.preferences(survey.groups[0].name)\n"
         "weights = torch.zeros(3); weights.grad = torch.ones(3)\n"
         "Adam(weights, 0.0, decoupled=False).step(0.1)\n"
         "print(sorted({'torch._dynamo', 'transformers', 'pandas'} & set(sys.modules)))"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tiny_survey.path)]
+    output = subprocess.run(command, capture_output=True, text=True)
     assert output.stdout.strip() == "[]", output

@@ -134,12 +134,12 @@ class PreparedSurvey(Description):
 
     @cached_property
     def _counts(self) -> Ints:
-        counts: Ints = pc.list_value_length(self.table["options"]).to_numpy().astype(np.int64)
+        counts: Ints = files.numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
         return counts
 
     @cached_property
     def _first_rows(self) -> Ints:
-        first_rows: Ints = self.table["first_row"].to_numpy()
+        first_rows: Ints = files.numbers(self.table["first_row"])
         return first_rows
 
     @cached_property
@@ -147,7 +147,7 @@ class PreparedSurvey(Description):
         """[rows] ordinal value of each option, where the metric needs them."""
         if self.metric != "wasserstein":
             return None
-        values: Floats = pc.list_flatten(self.table["values"]).to_numpy().astype(np.float32)
+        values: Floats = files.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
 
 

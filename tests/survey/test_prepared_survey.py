@@ -210,6 +210,15 @@ def test_broken_questions_are_refused(tiny, column, values, fault):
         PreparedSurvey.open(tiny.path)
 
 
+@pytest.mark.parametrize("first", [None, [None, 1.0], [float("nan"), 1.0], [1.0]])
+def test_wasserstein_refuses_missing_values(content, write, first):
+    questions = replace(content["questions"], values=[[0.0, 1.0], [3.0, 2.0, 1.0], [1.0, 0.0]])
+    survey = write(metric="wasserstein", questions=questions)
+    rewrite(survey.path / "questions.parquet", "values", [first, [3.0, 2.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(SurveyError, match="lacks ordinal values"):
+        PreparedSurvey.open(survey.path)
+
+
 @pytest.mark.parametrize(
     "file", ["survey.json", "questions.parquet", "embeddings.safetensors", "groups/north.parquet"]
 )
