@@ -50,6 +50,19 @@ def whole_directory(path: Path, mode: int = 0o777) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def try_directory(path: Path) -> None:
+    """Raise OSError unless a directory could be made at `path`, which is not there; make none."""
+    made: list[Path] = []
+    missing = [own for own in (path, *path.parents) if not own.exists()]
+    try:
+        for own in reversed(missing):
+            own.mkdir()
+            made.append(own)
+    finally:
+        for own in reversed(made):
+            own.rmdir()
+
+
 def beside(path: Path, word: str) -> Path:
     """A hidden name in the directory of `path`, of this process alone."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}")

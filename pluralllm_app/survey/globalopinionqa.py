@@ -42,9 +42,12 @@ def read_global_opinions(file: Path | None = None) -> RawSurvey:
         SurveyError: no such file, a missing column, a cell that is not what it should be (with its
             row number), or no way to download.
     """
-    frame = _download() if file is None else pd.concat(read_frames(file), ignore_index=True)
     place = HUB_NAME if file is None else str(file)
-    require_columns(place, frame, COLUMNS)
+    frames = []
+    for frame in [_download()] if file is None else read_frames(file):
+        require_columns(place, frame, COLUMNS)
+        frames.append(frame)
+    frame = pd.concat(frames, ignore_index=True)
     frame = frame.loc[:, list(COLUMNS)].fillna("").reset_index(drop=True)
     frame["row"] = np.arange(1, len(frame) + 1)
     dropped: dict[str, int] = {}

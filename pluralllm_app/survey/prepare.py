@@ -1,7 +1,7 @@
 """From a source to a prepared survey on disk, with a report of what was kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.survey import demo, globalopinionqa
 from pluralllm_app.survey.embedding import load_embedder
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
-from pluralllm_app.survey.raw import RawSurvey
+from pluralllm_app.survey.raw import RawSurvey, clean_text
 from pluralllm_app.survey.roles import named_roles, split_roles
 from pluralllm_app.survey.shards import remove_shards
 from pluralllm_app.survey.table import read_table
@@ -63,7 +63,14 @@ def prepare(
     survey = read_source(source, file, seed)
     if metric == "wasserstein":
         survey = survey.ordinal()
+    if not len(survey.questions):
+        reasons = (f"{count:,} {reason}" for reason, count in survey.dropped.items() if count)
+        raise SurveyError(f"no question is left to prepare; left out: {', '.join(reasons)}")
     counts = survey.answers.counts()
+    train, evaluation = (
+        [clean_text(name) for name in train],
+        [clean_text(name) for name in evaluation],
+    )
     if train or evaluation:
         roles = named_roles(counts, train, evaluation, min_questions)
     elif evaluation_fraction is None and source in DEFAULT_ROLES:
@@ -74,6 +81,7 @@ def prepare(
         roles = split_roles(counts, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
+    left_out = survey.dropped | _left_out(counts, roles, min_questions)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
@@ -95,7 +103,7 @@ def prepare(
     )
     remove_shards(unfinished)
     written = time.perf_counter()
-    _report(prepared, survey, console)
+    _report(prepared, survey, left_out, console)
     console.print(
         f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
         f"{written - embedded:.1f} s writing"
@@ -122,7 +130,21 @@ def read_source(source: str, file: Path | None, seed: int) -> RawSurvey:
     raise SurveyError(f"unknown source {source!r}: {did_you_mean(source, SOURCES)}")
 
 
-def _report(prepared: PreparedSurvey, survey: RawSurvey, console: Console) -> None:
+def _left_out(
+    counts: Mapping[str, int], roles: Mapping[str, str], min_questions: int
+) -> dict[str, int]:
+    """How many groups take no part, by reason."""
+    others = [count for name, count in counts.items() if name not in roles]
+    few = sum(count < min_questions for count in others)
+    return {
+        f"groups that answer fewer than {min_questions} questions": few,
+        "other groups, not chosen": len(others) - few,
+    }
+
+
+def _report(
+    prepared: PreparedSurvey, survey: RawSurvey, left_out: Mapping[str, int], console: Console
+) -> None:
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
     groups.columns[2].justify = "right"
     for group in sorted(prepared.groups, key=lambda group: (group.role != "train", group.name)):
@@ -133,7 +155,7 @@ def _report(prepared: PreparedSurvey, survey: RawSurvey, console: Console) -> No
     kept.add_row("questions kept", f"{len(survey.questions):,}")
     kept.add_row("options kept (embedding rows)", f"{len(prepared.embeddings):,}")
     kept.add_row("answers kept (group and question)", f"{len(survey.answers):,}")
-    for reason, count in survey.dropped.items():
+    for reason, count in left_out.items():
         if count:
             kept.add_row(escape(f"left out: {reason}"), f"{count:,}")
     console.print(kept)

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.files import beside, whole_directory
+from pluralllm_app.files import beside, try_directory, whole_directory
 from pluralllm_app.metrics import METRICS
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import PreferenceSet
@@ -167,10 +167,8 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
             )
         if entries and not overwrite:
             raise SurveyError(f"{path} already holds a survey: pass --overwrite to replace it")
-    probe = beside(path, "new")
     try:
-        probe.mkdir(parents=True)
-        probe.rmdir()
+        try_directory(beside(path, "new"))
     except OSError as error:
         raise SurveyError(f"cannot write to {path.parent} ({error.strerror})") from error
 

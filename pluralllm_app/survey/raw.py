@@ -6,6 +6,7 @@ question answered, so that no function loops over answers.
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -130,7 +131,9 @@ class RawSurvey:
     def ordinal(self) -> "RawSurvey":
         """Return the survey with only the questions whose options carry ordinal values."""
         has_values = np.array([values is not None for values in self.questions.values])
-        return self.keep_questions(has_values, "questions without ordinal values")
+        return self.keep_questions(
+            has_values, "questions without ordinal values, which wasserstein needs"
+        )
 
     def keep_questions(self, kept: Bools, reason: str) -> "RawSurvey":
         """Return the survey with the questions where `kept` [Q] holds; the rest is dropped."""
@@ -142,6 +145,14 @@ class RawSurvey:
             answers=replace(answers, question=renumbered[answers.question]),
             dropped={**self.dropped, reason: int((~kept).sum())},
         )
+
+
+def clean_text(text: str) -> str:
+    """A text without spaces around it and in one of the forms in which Unicode has its accents.
+
+    Two texts that look the same are the same then: the name of a group, for example.
+    """
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def question_id(text: str, options: Sequence[str], source: str = "") -> str:

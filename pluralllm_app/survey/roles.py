@@ -52,6 +52,11 @@ def split_roles(
     """
     if not 0 < fraction < 1:
         raise SurveyError(f"the evaluation fraction is {fraction}: it must lie between 0 and 1")
+    if len(counts) < 2:
+        raise SurveyError(
+            "the source has a single group, a split needs 2: name it as --train to have no "
+            "evaluation group"
+        )
     qualified = sorted(name for name, count in counts.items() if count >= min_questions)
     if len(qualified) < 2:
         raise SurveyError(

@@ -3,14 +3,15 @@
 Columns: question_id, question, option, group, and either `share` (of the group that picks the
 option, summing to 1 per question and group) or `count` (people who picked it); optionally `value`,
 the option's ordinal value. A question's options are all those that occur with it, in order of first
-appearance; an option without a row for a group was picked by nobody there.
+appearance; an option without a row for a group was picked by nobody there. Spaces around a text do
+not count, nor how its accents are encoded (Unicode NFC).
 
 A table is read in batches, and 16 bytes are kept of each row: its group and its question's option
 by number, and its share or count. So memory is bounded by the number of rows, shares and different
 texts, however often a text repeats: some 60 bytes for each row at most, and a batch of rows.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from numpy.typing import NDArray
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.segments import Bools, Doubles, Ints, segment_starts, segment_sums
-from pluralllm_app.survey.frames import read_frames, require_columns
-from pluralllm_app.survey.raw import Answers, Questions, RawSurvey
+from pluralllm_app.survey.frames import read_frames, require_columns, shown_columns
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
 SUM_TOLERANCE = 0.02  # published shares are rounded
+_NO_TEXT = object()  # stands for a cell that holds a list or an object
 _PAIR = 2**32  # a pair of numbers below it is one number: first * _PAIR + second
 
 
@@ -122,7 +124,9 @@ class _Faults:
         """Raise SurveyError if any row has a fault."""
         for fault, (count, first) in self._found.items():
             if count:
-                raise SurveyError(f"{self._file}: {count} row(s) {fault}, the first is row {first}")
+                raise SurveyError(
+                    f"{self._file}: {count} row(s) {fault}, the first is data row {first}"
+                )
 
 
 class _Rows:
@@ -146,12 +150,10 @@ class _Rows:
             require_columns(file, frame, TEXT_COLUMNS)
             amounts |= {"share", "count"} & set(frame.columns)
             if len(amounts) != 1 or not amounts <= set(frame.columns):
-                found = ", ".join(map(str, frame.columns))
+                found = shown_columns(frame)
                 raise SurveyError(f"{file} needs one column of 'share' and 'count'; found: {found}")
             self.counted = "count" in amounts
             self._add(frame, first_row)
-        if not any(len(batch.amount) for batch in self.batches):
-            raise SurveyError(f"{file} has no rows")
 
     def _add(self, frame: pd.DataFrame, first_row: int) -> None:
         kinds = (self._ids, self._questions, self._options, self.groups)
@@ -181,11 +183,16 @@ class _Rows:
 
     def _texts(self, frame: pd.DataFrame, column: str, numbers: _Numbers, first_row: int) -> Ints:
         """[n] number of each row's text."""
-        codes, different = pd.factorize(frame[column])
-        texts = pd.Series(different).astype(str).tolist()
-        if (codes < 0).any():  # missing: the last one
-            texts.append("")
-        blank = np.array([not text.strip() for text in texts], bool)
+        cells = frame[column]
+        try:
+            codes, different = pd.factorize(cells, use_na_sentinel=False)
+        except TypeError:  # lists or objects, which cannot be compared
+            cells = cells.map(lambda own: own if isinstance(own, Hashable) else _NO_TEXT)
+            codes, different = pd.factorize(cells, use_na_sentinel=False)
+        nested = np.array([own is _NO_TEXT for own in different], bool)
+        self.faults.note(f"hold a list or an object as {column}", nested[codes], first_row)
+        texts = ["" if pd.isna(own) else clean_text(str(own)) for own in different]
+        blank = np.array([not text for text in texts], bool)
         self.faults.note(f"have no {column}", blank[codes], first_row)
         return numbers.of(texts)[codes]
 

@@ -116,13 +116,13 @@ def test_file_faults(tmp_path):
     with pytest.raises(SurveyError, match="not a file"):
         read_global_opinions(tmp_path / "none.csv")
     (tmp_path / "empty.csv").touch()
-    with pytest.raises(SurveyError, match="cannot read"):
+    with pytest.raises(SurveyError, match="has no rows"):
         read_global_opinions(tmp_path / "empty.csv")
     (tmp_path / "columns.csv").write_text("question,selections,source\n")
     with pytest.raises(SurveyError, match="no column 'options'; found: question, selections"):
         read_global_opinions(tmp_path / "columns.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01" * 10)
-    with pytest.raises(SurveyError, match="cannot read"):
+    with pytest.raises(SurveyError, match="not in UTF-8"):
         read_global_opinions(tmp_path / "binary.csv")
 
 

@@ -1,3 +1,5 @@
+import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +75,35 @@ def test_table_is_split_by_default(tmp_path, table, quiet):
     assert sorted(roles.values()) == ["evaluation", "train", "train"]
 
 
+def test_groups_left_out_are_counted(tmp_path, table):
+    console = Console(record=True, quiet=False, width=100, file=io.StringIO())
+    arguments = {"file": table, "min_questions": 4, "console": console}
+    prepare("table", tmp_path / "one", **arguments)
+    prepare("table", tmp_path / "two", train=["North"], **arguments)
+    one, two = console.export_text().split("Survey written")[:2]
+    assert re.search(r"left out: groups that answer fewer than 4 questions *│ *1", one)
+    assert "not chosen" not in one
+    assert re.search(r"left out: groups that answer fewer than 4 questions *│ *1", two)
+    assert re.search(r"left out: other groups, not chosen *│ *2", two)
+
+
+def test_advice_fits_the_fault(tmp_path, table, quiet):
+    frame = pd.read_csv(table)
+    out = {"out": tmp_path / "out", "file": tmp_path / "mine.csv", "console": quiet}
+    frame[frame.option == "Yes"].to_csv(out["file"], index=False)
+    with pytest.raises(SurveyError, match=r"no question .* with fewer than two options$"):
+        prepare("table", **out)
+    frame.to_csv(out["file"], index=False)
+    with pytest.raises(
+        SurveyError, match=r"no question .* ordinal values, which wasserstein needs"
+    ):
+        prepare("table", **out, metric="wasserstein")
+    frame[frame.group == "North"].to_csv(out["file"], index=False)
+    with pytest.raises(SurveyError, match="a single group"):
+        prepare("table", **out, min_questions=1)
+    prepare("table", **out, min_questions=1, train=["  North"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -94,5 +125,5 @@ def test_everything_is_refused_before_embedding(tmp_path, quiet, monkeypatch, ar
 
     monkeypatch.setattr(HashingEmbedder, "embed", no_embedding)
     with pytest.raises(SurveyError, match=fault):
-        prepare(**{"out": tmp_path / "out", "console": quiet, **arguments})
+        prepare(**{"out": tmp_path / "fresh" / "out", "console": quiet, **arguments})
     assert list(tmp_path.iterdir()) == []

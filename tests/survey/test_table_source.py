@@ -208,3 +208,54 @@ def test_file_faults(tmp_path):
         broken.write_text("{not a table")
         with pytest.raises(SurveyError, match="cannot read"):
             read_table(broken)
+        broken.write_text("")
+        with pytest.raises(SurveyError, match="has no rows"):
+            read_table(broken)
+    COUNTED[:0].to_parquet(tmp_path / "none.parquet")
+    with pytest.raises(SurveyError, match="has no rows"):
+        read_table(tmp_path / "none.parquet")
+    (tmp_path / "latin.csv").write_bytes("question_id\nthé\n".encode("latin-1"))
+    with pytest.raises(SurveyError, match="save it as UTF-8"):
+        read_table(tmp_path / "latin.csv")
+    (tmp_path / "excel.csv").write_text(COUNTED.to_csv(sep=";"))
+    with pytest.raises(SurveyError, match="must be separated by commas"):
+        read_table(tmp_path / "excel.csv")
+
+
+ROW = '{"question_id": 1, "question": "Tea?", "option": "Yes", "group": "North", "count": 1}'
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("[1, 2]", "line 3 is no JSON object"),
+        ("null", "line 3 is no JSON object"),
+        ("{", "line 3 is no JSON object"),
+        ("[" * 100_000, "line 3 is no JSON object"),
+        (ROW.replace('"Yes"', "[1]"), r"hold a list or an object as option.* row 2"),
+        (ROW.replace('"Tea?"', '{"a": 1}'), r"hold a list or an object as question.* row 2"),
+        (ROW.replace('"Yes"', "null"), r"have no option.* row 2"),
+        (ROW.replace('"Yes"', '"\\ud800"'), "line 3 has half a character"),
+        (ROW.replace('"count": 1', '"count": [1]'), r"no finite number as count.* row 2"),
+        (ROW.replace('"count": 1', '"count": {}'), r"no finite number as count.* row 2"),
+        (ROW.replace('"count": 1', '"value": [1], "count": 1'), r"value that is no finite.* row 2"),
+    ],
+)
+def test_broken_lines_are_refused(tmp_path, line, fault):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(f"{ROW.replace('Yes', 'No')}\n\n{line}\n")
+    with pytest.raises(SurveyError, match=fault):
+        read_table(file)
+
+
+@pytest.mark.parametrize("column", ["question_id", "option", "group", "count"])
+def test_parquet_columns_of_lists_are_refused(read, column):
+    with pytest.raises(SurveyError, match=f"(an object|number) as {column}.* row 1"):
+        read(COUNTED.assign(**{column: [[1, 2]] * len(COUNTED)}), ".parquet")
+
+
+@pytest.mark.parametrize("name", ["North ", "\tNorth", "Co\u0302te", "Côte"])
+def test_texts_that_look_the_same_are_the_same(read, name):
+    clean = "Côte" if "te" in name else "North"
+    survey = read(COUNTED.replace({"North": clean}).assign(group=[name, clean, *"abcd"]))
+    assert survey.answers.groups == [clean, *"abcd"]
