@@ -148,7 +148,10 @@ def report_command(
         list[Path], typer.Argument(metavar="PATH...", help="Run directories and comparisons.")
     ],
     out: Annotated[
-        Path, typer.Option(help="Page to write; its figures go into a folder beside it.")
+        Path,
+        typer.Option(
+            help="Page to write, its figures in a folder beside it; replaces an earlier report."
+        ),
     ] = Path("report.html"),
     survey: Annotated[
         Path | None,

@@ -38,7 +38,14 @@ from pluralllm_app.summary import (
     Interval,
 )
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.tables import COST_COLUMNS, COST_NOTES, INTERVAL_NOTE, cost_rows, method_title
+from pluralllm_app.tables import (
+    COST_COLUMNS,
+    FAIRNESS_NOTE,
+    INTERVAL_NOTE,
+    cost_notes,
+    cost_rows,
+    method_title,
+)
 
 INTERVAL = len("[0.812, 0.834]")
 
@@ -202,7 +209,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if description["settings"]["reserved-fraction"]:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
-    console.print("\n".join((INTERVAL_NOTE, *COST_NOTES)), highlight=False, markup=False)
+    shown = [method.name for method in comparison.methods if method.runs]
+    notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
+    notes += [FAIRNESS_NOTE, *cost_notes(shown)]
+    console.print("\n".join(notes), highlight=False, markup=False)
 
 
 def _alignment(comparison: Comparison) -> Table:
@@ -211,7 +221,7 @@ def _alignment(comparison: Comparison) -> Table:
         "Alignment, mean over groups",
         ("pools answers", len("answers")),
         ("groups never trained on", INTERVAL),
-        ("less federated", INTERVAL + 2),  # with signs
+        ("minus federated", INTERVAL + 2),  # with signs
         ("train groups", INTERVAL),
     )
     for method in comparison.methods:

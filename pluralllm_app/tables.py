@@ -1,6 +1,6 @@
 """The tables of methods: their columns and how a cell reads, in the terminal and in the report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 from pluralllm_app.centralized import LONGEST, PATIENCE
@@ -10,15 +10,10 @@ from pluralllm_app.summary import DEFINITIONS, Comparison, Cost, Interval, Metho
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
 INTERVAL_NOTE = f"Intervals: {DEFINITIONS['interval']}."
-COST_NOTES = (
-    f"90 %, 95 %: {DEFINITIONS['gain']}.",
-    f"Loss: {DEFINITIONS['loss']}.",
-    "-: some seed never got there, or nothing was evaluated on the way.",
-    "Steps: of the optimiser, one after another. Tasks: trained on by all groups together.",
-    f"Seconds: {DEFINITIONS['seconds']}.",
-    f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no better "
-    f"score of the train groups; cut off: its budget of {LONGEST} times equal steps ended it "
-    "before. Its scores are the best of these evaluations, so optimistic for train groups.",
+FAIRNESS_NOTE = (
+    "Over groups never trained on: worst group; gap from best to worst; CoV, standard deviation "
+    "over mean; fairness index FI = 1 / (1 + CoV²), 1 if all score the same. FI per question: of "
+    "the groups that answered it, averaged over the questions that at least two did."
 )
 
 
@@ -51,6 +46,30 @@ def score_columns(reserved: bool) -> list[Column]:
             Column("train groups, reserved questions", "train", "mean_reserved"),
         ]
     return columns
+
+
+def cost_notes(methods: Collection[str]) -> list[str]:
+    """What a table of costs with these methods, by name, means."""
+    notes = [f"90 %, 95 %: {DEFINITIONS['gain']}; no finer than the evaluations lie apart."]
+    if "centralized-paper" in methods:
+        notes.append(f"Loss: {DEFINITIONS['loss']}.")
+    alone = (
+        "; of one group alone: of the group that took the most" if "local-only" in methods else ""
+    )
+    notes += [
+        "-: some seed never got there, or nothing was evaluated on the way.",
+        f"Steps: of the optimiser, one after another{alone}. "
+        "Tasks: trained on by all groups together.",
+        f"Seconds: {DEFINITIONS['seconds']}.",
+    ]
+    if "centralized-converged" in methods:
+        notes.append(
+            f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no "
+            f"better score of the train groups; cut off: its budget of {LONGEST} times equal steps "
+            "ended it before. Its scores are the best of these evaluations, so optimistic for "
+            "train groups."
+        )
+    return notes
 
 
 def method_title(method: MethodResult) -> str:

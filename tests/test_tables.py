@@ -16,7 +16,7 @@ TRAINED = [entry(number, None, -number) for number in range(1, 6)]
 
 
 def result(path: Path, name: str) -> MethodResult:
-    """Two runs of 6 rounds; less federated, they score -0.012 and +0.034."""
+    """Two runs of 6 rounds; minus federated, they score -0.012 and +0.034."""
     scores = (0.8, 0.8) if name == "federated" else (0.788, 0.834)
     runs = [
         write_run(
@@ -48,6 +48,8 @@ def test_tables_fit_a_terminal(tmp_path: Path, width: int) -> None:
     for kind, cost in (("rounds", "6"), ("steps", "36"), ("tasks", "288"), ("seconds", "12")):
         rows = [line for line in lines if line.split()[-5:] == [kind, cost, cost, cost, cost]]
         assert len(rows) == len(names)
+    assert "Loss: " in text.getvalue()
+    assert "Converged: " not in text.getvalue()  # no run of it
     # In one piece, of all but the federated.
     assert sum("[-0.012, +0.034]" in line for line in lines) == len(names) - 1
 
@@ -76,3 +78,6 @@ def test_missing_evaluation_groups_are_said(tmp_path: Path) -> None:
     text = StringIO()
     print_comparison(Comparison(tmp_path, description, methods), Console(file=text))
     assert "No evaluation groups" in text.getvalue()
+    assert "fairness index FI" in text.getvalue()
+    for absent in ("Loss: ", "Converged: ", "one group alone", "Intervals: "):
+        assert absent not in text.getvalue()

@@ -14,7 +14,7 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.files import write_atomically
 from pluralllm_app.report.drawing import draw
 from pluralllm_app.report.figures import prediction_chart
-from pluralllm_app.report.page import Shown, render
+from pluralllm_app.report.page import PAGE_TITLE, Shown, render
 from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
 from pluralllm_app.report.sources import Sources, read_sources
 from pluralllm_app.report.style import Look, Spec, Style, config, looks
@@ -65,6 +65,8 @@ def _check_output(out: Path, folder: Path) -> None:
     """Fail before the work where page or figures could not be written; writes nothing."""
     if out.is_dir():
         raise UserError(f"{out} is a directory: give --out a file, e.g. {out / 'report.html'}")
+    if out.exists() and f"{PAGE_TITLE}</title>" not in out.read_text("utf-8", "replace"):
+        raise UserError(f"{out} is there and no report: give another --out")
     for place in (folder, out.parent):
         there = next(own for own in (place, *place.parents) if os.path.exists(own))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

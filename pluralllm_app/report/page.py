@@ -28,14 +28,16 @@ from pluralllm_app.report.style import Look, Spec, config
 from pluralllm_app.settings import PATHS
 from pluralllm_app.tables import (
     COST_COLUMNS,
-    COST_NOTES,
+    FAIRNESS_NOTE,
     INTERVAL_NOTE,
     Column,
+    cost_notes,
     cost_rows,
     format_interval,
     score_columns,
 )
 
+PAGE_TITLE = "PluralLLM report"  # ends the title of every page
 ASSETS = Path(__file__).parent / "assets"
 # Paths of the legend's shapes around 0, like Vega's symbols of the same names.
 SHAPES = {
@@ -108,6 +110,7 @@ def render(
         sections = [own for own in sections if own[0] != "predictions"]
     return environment.get_template("page.html").render(
         title=_name(sources),
+        page_title=PAGE_TITLE,
         summary=_summary(sources),
         made=f"Made {datetime.now():%Y-%m-%d %H:%M} by pluralllm-app {__version__}.",
         notices=sources.notices,
@@ -121,7 +124,8 @@ def render(
         no_predictions=shown.absent,
         costs=costs,
         cost_columns=COST_COLUMNS,
-        cost_notes=COST_NOTES,
+        cost_notes=cost_notes({method.kind for method in sources.methods}),
+        fairness_note=FAIRNESS_NOTE,
         interval_note=INTERVAL_NOTE,
         sources=[{"name": own.path.name, "facts": _facts(own)} for own in sources.sources],
         facts=list(_facts(sources.sources[0])),

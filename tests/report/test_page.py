@@ -238,13 +238,13 @@ def test_what_is_refused_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("out", ["file/report.html", "folder"])
+@pytest.mark.parametrize("out", ["file/report.html", "folder", "file"])
 def test_an_out_that_cannot_be_written_is_refused(
     tmp_path: Path, out: str, comparison: Path
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"cannot write|is a directory"):
+    with pytest.raises(UserError, match=r"cannot write|is a directory|no report"):
         report_command([comparison], tmp_path / out)
 
 
