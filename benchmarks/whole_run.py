@@ -3,6 +3,8 @@
     python benchmarks/whole_run.py --survey data/demo
     python benchmarks/whole_run.py --survey data/globalopinionqa --config conf/paper.toml
 
+Start-up ends when the server knows which node holds which group. What a round takes beside local
+steps is its time less the steps of all clients, shared evenly among the processes that took them.
 Memory is the unique set size (what ending the process would free), sampled every 3 seconds only:
 reading it slows a process down.
 """
@@ -19,12 +21,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
 
+from pluralllm_app.files import read_json
+
+CLIENT = "client actor (largest)"
 KINDS = {
-    "ray::ClientAppActor": "client actor (largest)",
+    "ray::ClientAppActor": CLIENT,
     "flwr-simulation": "server and simulation",
     "flower-superlink": "SuperLink",
 }
@@ -35,7 +41,10 @@ class Watched:
     """A run that has completed."""
 
     seconds: float  # from the command to its end
+    start_up: float  # seconds of it until the server knows the groups
+    record: dict[str, Any]  # run.json
     rounds: list[dict[str, Any]]  # lines of rounds.jsonl
+    actors: int  # client processes
     peaks: dict[str, int]  # bytes of the largest process of each kind
     weights: str  # SHA-256 of the last ones
 
@@ -48,7 +57,13 @@ def watch(arguments: Sequence[str]) -> Watched:
     command = [str(Path(sys.executable).with_name("pluralllm")), "run", *arguments]
     start = time.perf_counter()
     process = subprocess.Popen([*command, "--out", str(out)], env=os.environ | {"TMPDIR": place})
+    start_up = None
+    while process.poll() is None and not start_up:
+        time.sleep(0.1)
+        if read_json(out / "run.json").get("roster"):
+            start_up = time.perf_counter() - start
     peaks: dict[str, int] = defaultdict(int)
+    actors: set[int] = set()
     while process.poll() is None:
         for other in psutil.process_iter():
             with suppress(psutil.Error):
@@ -56,22 +71,32 @@ def watch(arguments: Sequence[str]) -> Watched:
                 for mark, kind in KINDS.items():
                     if mark in line and other.cwd().startswith(place):
                         peaks[kind] = max(peaks[kind], other.memory_full_info().uss)
+                        if kind == CLIENT:
+                            actors.add(other.pid)
         time.sleep(3)
     seconds = time.perf_counter() - start
-    if process.returncode:
-        sys.exit(process.returncode)
+    if process.returncode or start_up is None:
+        sys.exit(process.returncode or "it never said which groups it has")
     rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
     weights = hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
-    return Watched(seconds, rounds, dict(peaks), weights)
+    record = read_json(out / "run.json")
+    return Watched(seconds, start_up, record, rounds, len(actors), dict(peaks), weights)
 
 
 def main() -> None:
     run = watch(sys.argv[1:])
-    plain = [entry["seconds"] for entry in run.rounds if not entry["evaluation"]]
     in_rounds = sum(entry["seconds"] for entry in run.rounds)
-    print(f"{run.seconds:.1f} s in all, {in_rounds:.1f} s in rounds")
+    print(f"{run.seconds:.1f} s in all, {in_rounds:.1f} s in rounds, {run.start_up:.1f} s before")
+    plain = [entry for entry in run.rounds if not entry["evaluation"]]
     if plain:
-        print(f"{sum(plain) / len(plain):.2f} s a round without evaluation")
+        whole = fmean(entry["seconds"] for entry in plain)
+        steps = fmean(
+            sum(own["seconds"] for own in entry["train"]["groups"].values()) for entry in plain
+        )
+        print(
+            f"{whole:.2f} s a round without evaluation, {whole - steps / run.actors:.2f} s of it "
+            f"beside the local steps of {run.actors} client processes"
+        )
     for kind, peak in sorted(run.peaks.items()):
         print(f"{peak / 2**20:7.0f} MiB  {kind}")
     print(f"model.safetensors sha256 {run.weights}")

@@ -186,8 +186,9 @@ def train(message: Message, context: Context) -> Message:
     config = record_of(message.content, CONFIG, ConfigRecord)
     request = TrainRequest.from_record(config)
     content = _score(model, place, settings).to_content() if request.evaluate else RecordDict()
-    start = time.perf_counter()
     moments = Moments(place.memory / request.experiment)
+    kept = moments.load(request.moments_of)
+    start = time.perf_counter()
     statistics, optimizer_state = train_group(
         model,
         place.preferences,
@@ -197,8 +198,9 @@ def train(message: Message, context: Context) -> Message:
         round_number=request.round,
         rounds=settings.federation.rounds,
         proximal_mu=cast(float, config.get(PROXIMAL_MU, 0.0)),
-        optimizer_state=moments.load(request.moments_of),
+        optimizer_state=kept,
     )
+    seconds = time.perf_counter() - start
     if optimizer_state:
         moments.keep(request.round, optimizer_state, request.moments_of)
     update = Update(
@@ -206,7 +208,7 @@ def train(message: Message, context: Context) -> Message:
         questions=len(split_questions(place.preferences, "train", settings.split).train),
         loss=statistics.loss,
         js_divergence=statistics.js_divergence,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
     )
     content.update(update.to_content())
     return Message(content, reply_to=message)

@@ -102,7 +102,7 @@ class Update:
     questions: int  # train questions, the update's weight in the average
     loss: float
     js_divergence: float
-    seconds: float  # that training took at the node
+    seconds: float  # that the local steps took at the node
 
     def to_content(self) -> RecordDict:
         metrics = MetricRecord(

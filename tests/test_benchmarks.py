@@ -5,9 +5,11 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tomli_w
 import torch
@@ -96,6 +98,46 @@ def test_precisions_are_compared_seed_by_seed(
     assert len(differences) == 2
     # Not none, or both would have run in the same precision; and not much.
     assert 0 < max(map(abs, differences)) < 0.01
+
+
+def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "opinions.csv"
+    shares = "defaultdict(<class 'list'>, {'Chad': [0.25, 0.75], 'Peru': [nan, 1.0]})"
+    cells = [("Tea?", "['Yes', 2.0]", "A", shares), ("Bus?", "['Yes', 'No']", "A", shares)]
+    pd.DataFrame(cells, columns=["question", "options", "source", "selections"]).to_csv(file)
+    results = run("preparation", tmp_path, monkeypatch, "--groups", "2", "--file", str(file))
+    assert results["GlobalOpinionQA: questions"] == 2
+    assert results["GlobalOpinionQA: answers"] == 2
+    assert results["2 groups, 4,000 rows: peak MiB"] > 50
+
+
+def test_groups_are_counted_against_time_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = importlib.import_module("scale")
+    surveys = []
+
+    def watch(arguments: list[str]) -> Any:
+        survey = PreparedSurvey.open(arguments[1])
+        surveys.append([group.role for group in survey.groups])
+        rounds = [{"seconds": seconds} for seconds in (2.0, 5.0, 1.0, 3.0, 9.0)]
+        return SimpleNamespace(
+            start_up=20.0,
+            record={"roster_seconds": 7.0},
+            rounds=rounds,
+            peaks=dict.fromkeys(scale.KINDS.values(), 2**20),
+        )
+
+    monkeypatch.setattr(scale, "watch", watch)
+    plot = tmp_path / "plot.png"
+    options = ["--groups", "10", "20", "--dim", "4", "--plot", str(plot)]
+    results = run("scale", tmp_path, monkeypatch, *options)
+    assert surveys == [["train"] * 9 + ["evaluation"], (["train"] * 9 + ["evaluation"]) * 2]
+    assert results["20 groups, a round without evaluation, s"] == 3
+    assert results["20 groups, scoring all groups in round 0, s"] == 2
+    assert results["20 groups, the last round, with evaluation, s"] == 9
+    assert results["20 groups, SuperLink, MiB"] == 1
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_common_way_is_the_published_model(reference_model: GPO) -> None:

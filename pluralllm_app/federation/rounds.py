@@ -81,6 +81,7 @@ class Heard:
             "loss": update.loss,
             "js_divergence": update.js_divergence,
             "questions": update.questions,
+            "seconds": round(update.seconds, 3),
         }
 
     def scoring_share(self) -> float:
@@ -105,7 +106,9 @@ class Rounds:
         self.progress = progress
         self.strategy = make_strategy(settings)
         expected = settings.federation.expected_nodes or len(record.roster)
+        start = time.perf_counter()
         self.roster: Roster = build_roster(grid, settings, expected, progress)
+        record.update(roster_seconds=round(time.perf_counter() - start, 3))
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.model = initial_model(self.roster.survey.dim, settings)

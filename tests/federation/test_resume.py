@@ -59,7 +59,8 @@ def record_of(config: Config) -> list[dict[str, Any]]:
     for entry in rounds:
         del entry["seconds"]
         if entry["train"]:
-            del entry["train"]["seconds"]
+            for timed in (entry["train"], *entry["train"]["groups"].values()):
+                del timed["seconds"]
     return rounds
 
 
