@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pluralllm_app.processor import prepare_processor
 from pluralllm_app.record import describe_machine
 from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
 
@@ -25,7 +26,7 @@ def parse(doc: str, add: Callable[[argparse.ArgumentParser], None]) -> argparse.
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--json", type=Path, help="file to write the results to")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    prepare_processor(arguments.threads)
     return arguments
 
 

@@ -26,6 +26,7 @@ from pluralllm_app.gpo import GPO, flatten_weights, get_weights, set_weights
 from pluralllm_app.metrics import GroupScores
 from pluralllm_app.optimizers import OptimizerState, make_optimizer
 from pluralllm_app.preferences import PreferenceSet, Task, draw_task, split_questions
+from pluralllm_app.processor import prepare_processor
 from pluralllm_app.record import RunRecord, recorded_run
 from pluralllm_app.seeding import generator
 from pluralllm_app.settings import Scalar, Settings
@@ -122,7 +123,7 @@ def train_centralized(
         pool = PooledSurvey.of(survey)
         pool.record(survey, record)
         steps = budget_steps(budget, settings, len(pool.of_role("train")))
-        torch.set_num_threads(settings.training.client_threads)
+        prepare_processor(settings.training.client_threads)
         model, trained = (
             initial_model(survey.dim, settings).to(torch_device(settings.training))
             for _ in range(2)
@@ -227,7 +228,7 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
         start = time.perf_counter()
         pool = PooledSurvey.of(survey)
         pool.record(survey, record)
-        torch.set_num_threads(settings.training.client_threads)
+        prepare_processor(settings.training.client_threads)
         train, rounds = pool.of_role("train"), settings.federation.rounds
         chosen = [chosen_groups(train, settings, number) for number in range(1, rounds + 1)]
         most = max(sum(name in groups for groups in chosen) for name in train)

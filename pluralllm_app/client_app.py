@@ -33,6 +33,7 @@ from pluralllm_app.messages import (
 )
 from pluralllm_app.moments import CLIENTS, Moments
 from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.processor import prepare_processor
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -110,7 +111,7 @@ def locate(context: Context, settings: Settings) -> Place:
 
 def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
     """The process's predictor with the weights of a message."""
-    torch.set_num_threads(settings.training.client_threads)
+    prepare_processor(settings.training.client_threads)
     model = _model(survey.dim, settings.model, torch_device(settings.training))
     arrays = record_of(message.content, ARRAYS, ArrayRecord)
     weights = torch.tensor(record_to_weights(arrays))

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from pluralllm_app.preferences import Task
+from pluralllm_app.products import Linear, attention, linear
 
 
 class EncoderLayer(nn.Module):
@@ -33,8 +33,8 @@ class EncoderLayer(nn.Module):
         self.nhead = nhead
         # MultiheadAttention holds and initialises the parameters under their usual names only.
         self.self_attn = nn.MultiheadAttention(d_model, nhead, batch_first=True)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
 
@@ -54,30 +54,19 @@ class EncoderLayer(nn.Module):
             torch.split(parameter, sizes)
             for parameter in (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
         )
-        queries = F.linear(rows, query_weight, query_bias)
-        keys, values = F.linear(context, rest_weight, rest_bias).chunk(2, dim=-1)
+        queries = linear(rows, query_weight, query_bias)
+        keys, values = linear(context, rest_weight, rest_bias).chunk(2, dim=-1)
         tasks = zip(
             torch.split(queries, counts, dim=-2),
             torch.split(keys, context_counts, dim=-2),
             torch.split(values, context_counts, dim=-2),
             strict=True,
         )
-        attended = _join([self._attend(*task) for task in tasks])
-        rows = self.norm1(self.self_attn.out_proj(attended).add_(rows))
+        attended = _join([attention(*task, self.nhead) for task in tasks])
+        projected = linear(attended, self.self_attn.out_proj.weight, self.self_attn.out_proj.bias)
+        rows = self.norm1(projected.add_(rows))
         rows = self.norm2(self.linear2(self.linear1(rows).relu_()).add_(rows))
         return rows
-
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attention of queries [..., N, d] of one task over its keys and values [..., C, d]."""
-        # [groups, heads, N or C, d / heads]: only with exactly one leading dimension does the
-        # fused attention kernel apply.
-        *_, d_model = queries.shape
-        q, k, v = (
-            part.reshape(-1, part.shape[-2], self.nhead, d_model // self.nhead).transpose(1, 2)
-            for part in (queries, keys, values)
-        )
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return attended.transpose(1, 2).reshape(queries.shape)
 
 
 class GPO(
@@ -119,12 +108,12 @@ class GPO(
         widths = [dim_x + dim_y, *[d_model] * emb_depth]
         embedder: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
-            embedder += [nn.Linear(width_in, width_out), nn.ReLU(inplace=True)]
+            embedder += [Linear(width_in, width_out), nn.ReLU(inplace=True)]
         self.embedder = nn.Sequential(*embedder[:-1])
         layers = (EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers))
         self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.predictor = nn.Sequential(
-            nn.Linear(d_model, dim_feedforward), nn.ReLU(), nn.Linear(dim_feedforward, 2 * dim_y)
+            Linear(d_model, dim_feedforward), nn.ReLU(), Linear(dim_feedforward, 2 * dim_y)
         )
 
     def embed(self, x: Tensor, y: Tensor) -> Tensor:

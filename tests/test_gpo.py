@@ -1,5 +1,6 @@
 """The predictor against numbers of the published model, and the properties of its attention."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ from pluralllm_app.preferences import Task
 
 # Weights, inputs, outputs and gradients of one run of the published model on three groups.
 REFERENCE = np.load(Path(__file__).with_name("gpo_reference.npz"))
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread multiplies by numpy, several by torch: all must hold for both."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
