@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, from_numpy, nn
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -63,6 +63,13 @@ def _heads(x: Tensor, nhead: int) -> Tensor:
     return x.view(*x.shape[:-1], nhead, x.shape[-1] // nhead).transpose(-3, -2)
 
 
+def _product(a: Floats, b: Floats, like: Tensor) -> Tensor:
+    """The matrices a [..., N, K] times b [..., K, M], in memory aligned as torch likes it."""
+    product = like.new_empty(*a.shape[:-1], b.shape[-1])
+    np.matmul(a, b, out=product.numpy())
+    return product
+
+
 def _turned(x: Floats) -> Floats:
     """The matrices of x transposed, a view."""
     return x.swapaxes(-1, -2)
@@ -72,7 +79,7 @@ class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return from_numpy(np.matmul(x.numpy(), weight.numpy().T)).add_(bias)
+        return _product(x.numpy(), weight.numpy().T, x).add_(bias)
 
     @staticmethod
     @once_differentiable
@@ -80,10 +87,10 @@ class _Linear(Function):
         x, weight = ctx.saved_tensors
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = from_numpy(np.matmul(gradient.numpy(), weight.numpy()))
+            dx = _product(gradient.numpy(), weight.numpy(), x)
         rows = gradient.reshape(-1, len(weight))
-        dweight = np.matmul(rows.numpy().T, x.reshape(-1, x.shape[-1]).numpy())
-        return dx, from_numpy(dweight), rows.sum(0)
+        dweight = _product(rows.numpy().T, x.reshape(-1, x.shape[-1]).numpy(), x)
+        return dx, dweight, rows.sum(0)
 
 
 class _Attention(Function):
@@ -93,7 +100,7 @@ class _Attention(Function):
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:
         scaled = queries * (queries.shape[-1] // nhead) ** -0.5
         q, k, v = (_heads(part, nhead).numpy() for part in (scaled, keys, values))
-        weights = from_numpy(np.matmul(q, _turned(k))).softmax(dim=-1)
+        weights = _product(q, _turned(k), scaled).softmax(dim=-1)
         attended = torch.empty_like(scaled)
         np.matmul(weights.numpy(), v, out=_heads(attended, nhead).numpy())
         ctx.save_for_backward(scaled, keys, values, weights)
@@ -107,7 +114,7 @@ class _Attention(Function):
         q, k, v, g = (_heads(part, nhead).numpy() for part in (scaled, keys, values, gradient))
         dq, dk, dv = (part.new_empty(part.shape) for part in (scaled, keys, values))
         np.matmul(_turned(weights.numpy()), g, out=_heads(dv, nhead).numpy())
-        dweights = from_numpy(np.matmul(g, _turned(v)))
+        dweights = _product(g, _turned(v), scaled)
         dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype).numpy()
         np.matmul(dscores, k, out=_heads(dq, nhead).numpy())
         np.matmul(_turned(dscores), q, out=_heads(dk, nhead).numpy())
