@@ -1,7 +1,7 @@
 """A whole `pluralllm run`: seconds from command to final table, and peak memory by kind of process.
 
     python benchmarks/whole_run.py --survey data/demo
-    python benchmarks/whole_run.py --survey data/globalopinionqa --config conf/paper.toml
+    python benchmarks/whole_run.py --survey data/globalopinionqa --config conf/paper.toml --check
 
 Start-up ends when the server knows which node holds which group. What a round takes beside local
 steps is its time less the steps of all clients, shared evenly among the processes that took them.
@@ -9,8 +9,10 @@ Memory is the unique set size (what ending the process would free), sampled ever
 reading it slows a process down.
 """
 
+import argparse
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,8 +27,14 @@ from statistics import fmean
 from typing import Any
 
 import psutil
+from measuring import Results, publish, seconds
 
+from pluralllm_app import client_app
+from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.files import read_json
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 CLIENT = "client actor (largest)"
 KINDS = {
@@ -74,32 +82,65 @@ def watch(arguments: Sequence[str]) -> Watched:
                         if kind == CLIENT:
                             actors.add(other.pid)
         time.sleep(3)
-    seconds = time.perf_counter() - start
+    duration = time.perf_counter() - start
     if process.returncode or start_up is None:
         sys.exit(process.returncode or "it never said which groups it has")
     rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
-    weights = hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
-    record = read_json(out / "run.json")
-    return Watched(seconds, start_up, record, rounds, len(actors), dict(peaks), weights)
+    record, weights = read_json(out / "run.json"), hash_of_weights(out)
+    return Watched(duration, start_up, record, rounds, len(actors), dict(peaks), weights)
+
+
+def in_one_process(config: dict[str, Scalar]) -> tuple[float, str]:
+    """Seconds and SHA-256 of the weights of the same run without Ray, one group after another."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    groups = len(PreparedSurvey.open(Path(str(config["survey"]))).groups)
+    with tempfile.TemporaryDirectory() as directory:
+        config = config | {"out": str(Path(directory, "run"))}
+        grid = InProcessGrid(client_app.app, config, groups)
+        duration = seconds(lambda: run_federation(grid, Settings.from_config(config), config))
+        return duration, hash_of_weights(Path(directory, "run"))
+
+
+def hash_of_weights(run: Path) -> str:
+    """SHA-256 of a run's last weights."""
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def main() -> None:
-    run = watch(sys.argv[1:])
-    in_rounds = sum(entry["seconds"] for entry in run.rounds)
-    print(f"{run.seconds:.1f} s in all, {in_rounds:.1f} s in rounds, {run.start_up:.1f} s before")
+    parser = argparse.ArgumentParser(
+        description="A whole run, measured. All else that is given goes to `pluralllm run`."
+    )
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the same run in one process"
+    )
+    arguments, rest = parser.parse_known_args()
+    run = watch(rest)
+    results: Results = {
+        "s from command to end": run.seconds,
+        "s of it before the groups are known": run.start_up,
+        "s of it in rounds": sum(entry["seconds"] for entry in run.rounds),
+        "client processes": run.actors,
+    }
     plain = [entry for entry in run.rounds if not entry["evaluation"]]
     if plain:
         whole = fmean(entry["seconds"] for entry in plain)
         steps = fmean(
             sum(own["seconds"] for own in entry["train"]["groups"].values()) for entry in plain
         )
-        print(
-            f"{whole:.2f} s a round without evaluation, {whole - steps / run.actors:.2f} s of it "
-            f"beside the local steps of {run.actors} client processes"
-        )
-    for kind, peak in sorted(run.peaks.items()):
-        print(f"{peak / 2**20:7.0f} MiB  {kind}")
-    print(f"model.safetensors sha256 {run.weights}")
+        results |= {
+            "s a round without evaluation": whole,
+            "s of it beside local steps": whole - steps / run.actors,
+        }
+    for role, summary in run.rounds[-1]["evaluation"]["roles"].items():
+        if summary:
+            results[f"alignment of the {role} groups"] = summary["mean"]
+    results |= {f"peak MiB, {kind}": peak / 2**20 for kind, peak in sorted(run.peaks.items())}
+    results["sha256 of model.safetensors"] = run.weights
+    if arguments.check:
+        duration, weights = in_one_process(run.record["settings"])
+        results |= {"s in one process": duration, "sha256 in one process": weights}
+    publish("whole run", results, arguments.json)
 
 
 if __name__ == "__main__":
