@@ -55,7 +55,7 @@ class Beginning:
         self._cache = DynamicCache(config=model.config)
         if tokens:
             ids = torch.tensor([tokens], device=model.device)
-            output = model(input_ids=ids, past_key_values=self._cache)
+            output = model(input_ids=ids, **{cache_argument(model): self._cache})
             self.hidden = output.last_hidden_state[0].float().sum(0)  # [dim]
 
     def cache(self, batch: int) -> Any:
@@ -63,6 +63,11 @@ class Beginning:
         cache = deepcopy(self._cache)
         cache.batch_repeat_interleave(batch)
         return cache
+
+
+def cache_argument(model: Any) -> str:
+    """What a causal model calls its keys and values: transformers 5 renames it, model by model."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 def common_beginning(prompts: Sequence[list[int]]) -> list[int]:
@@ -119,10 +124,10 @@ def padded_tokens(trees: Sequence[PrefixTree], padding: int) -> tuple[torch.Tens
 
 
 def tree_inputs(
-    trees: Sequence[PrefixTree], nodes: int, beginning: Beginning, dtype: torch.dtype
+    trees: Sequence[PrefixTree], nodes: int, beginning: Beginning, model: Any
 ) -> dict[str, Any]:
-    """Return what a model takes, besides the ids [batch, nodes], to continue `beginning`."""
-    device = beginning.hidden.device
+    """Return what `model` takes, besides the ids [batch, nodes], to continue `beginning`."""
+    device, dtype = model.device, model.dtype
     attends, depths = tree_attention(trees, nodes)
     attends = F.pad(attends, (beginning.length, 0), value=True).to(device)
     # A mask to add: not every way of computing attention takes one of truth values.
@@ -131,7 +136,7 @@ def tree_inputs(
     return {
         "attention_mask": mask[:, None],
         "position_ids": depths.to(device) + beginning.length,
-        "past_key_values": beginning.cache(len(trees)),
+        cache_argument(model): beginning.cache(len(trees)),
     }
 
 

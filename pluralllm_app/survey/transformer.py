@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from copy import deepcopy
+from itertools import chain, cycle
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -65,7 +69,8 @@ TEMPLATES = {"plain": _plain, "alpaca": _alpaca}
 class TransformerEmbedder:
     """Embeds prompts with a model from the hub or from a local path.
 
-    On a GPU the model runs in bfloat16, else in float32. Weights are read from safetensors only.
+    On GPUs, all that there are, the model runs in bfloat16, else in float32. Weights are read from
+    safetensors only.
     A causal model computes once what the prompts of a question have in common.
     """
 
@@ -81,9 +86,10 @@ class TransformerEmbedder:
             raise SurveyError(f"embedder {name!r} is not a directory: check --embedder")
         self.name = name
         self.template = template
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+        self._devices = gpus or [torch.device("cpu")]
         _check_available(os.path.expanduser(name))
-        self._tokenizer, self._model = _load(os.path.expanduser(name), self._device)
+        self._tokenizer, self._model = _load(os.path.expanduser(name), self._devices[0])
 
     def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
         """Return float16 [rows, dim], one row per option; the same bits if it was interrupted.
@@ -99,7 +105,7 @@ class TransformerEmbedder:
         common = common_beginning(prompts) if as_trees else []
         prompts = [prompt[len(common) :] for prompt in prompts]
         trees = [PrefixTree.of(prompts[i : i + n]) for i, n in zip(first, sizes, strict=True)]
-        plan = list(batches(trees, BATCH_TOKENS[self._device.type]))
+        plan = list(batches(trees, BATCH_TOKENS[self._devices[0].type]))
         order = np.concatenate([segment_rows(first[batch], sizes[batch]) for batch in plan])
 
         # In the order of the plan, in which any number of finished rows are the first ones.
@@ -115,15 +121,15 @@ class TransformerEmbedder:
             TimeRemainingColumn(),
             console=console,
         )
-        with progress, torch.inference_mode():
+        ends = np.cumsum([sizes[batch].sum() for batch in plan])
+        plan = plan[int(np.searchsorted(ends, finished, side="right")) :]
+        batched = [[trees[index] for index in batch] for batch in plan]
+        with progress:
             task = progress.add_task("embedding options", total=len(rows), completed=finished)
-            beginning = Beginning(self._model, common) if as_trees else None
-            end = 0
-            for batch in plan:
-                start, end = end, end + int(sizes[batch].sum())
-                if start < finished:
-                    continue
-                rows[start:end] = self._means([trees[index] for index in batch], beginning)
+            end = finished
+            for means in self._in_turn(batched, common if as_trees else None):
+                start, end = end, end + len(means)
+                rows[start:end] = means
                 if not rows[start:end].isfinite().all():
                     raise SurveyError(
                         f"embedder {self.name!r} gives numbers that are not finite in float16: "
@@ -159,7 +165,38 @@ class TransformerEmbedder:
         stated: int = self._tokenizer.model_max_length
         return min(stated, positions, MOST_TOKENS)
 
-    def _means(self, trees: Sequence[PrefixTree], beginning: Beginning | None) -> torch.Tensor:
+    def _in_turn(
+        self, batched: Sequence[Sequence[PrefixTree]], common: Sequence[int] | None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the means of each batch; several GPUs compute batches side by side.
+
+        `common` is what all trees continue, None for an encoder.
+        """
+        others = self._devices[1:]
+        models = [self._model, *(deepcopy(self._model).to(device) for device in others)]
+        with torch.inference_mode():
+            places = [
+                (model, None if common is None else Beginning(model, common)) for model in models
+            ]
+        if not others:
+            yield from (self._means(trees, *places[0]) for trees in batched)
+            return
+        # One thread for each: it mostly waits for its GPU.
+        with ExitStack() as stack:
+            pools = [ThreadPoolExecutor(1) for _ in places]
+            for pool in pools:
+                stack.callback(pool.shutdown, cancel_futures=True)
+            waiting = deque(
+                pool.submit(self._means, trees, *place)
+                for trees, pool, place in zip(batched, cycle(pools), cycle(places), strict=False)
+            )
+            while waiting:
+                yield waiting.popleft().result()
+
+    @torch.inference_mode()
+    def _means(
+        self, trees: Sequence[PrefixTree], model: Any, beginning: Beginning | None
+    ) -> torch.Tensor:
         """Return float32 [prompts, dim], the mean hidden state over each prompt's own tokens.
 
         The trees continue `beginning`; for an encoder it is None and each tree is one prompt.
@@ -167,17 +204,17 @@ class TransformerEmbedder:
         # Padding is masked, so any id does where a tokenizer (Llama's) has none for it.
         ids, real = padded_tokens(trees, self._tokenizer.pad_token_id or 0)
         if beginning is None:
-            inputs = {"attention_mask": real.long().to(self._device)}
+            inputs = {"attention_mask": real.long().to(model.device)}
         else:
-            inputs = tree_inputs(trees, ids.shape[1], beginning, self._model.dtype)
-        output = self._model(input_ids=ids.to(self._device), **inputs)
+            inputs = tree_inputs(trees, ids.shape[1], beginning, model)
+        output = model(input_ids=ids.to(model.device), **inputs)
         return path_means(trees, output.last_hidden_state, beginning).cpu()
 
     def _digest(self, common: Sequence[int], trees: Sequence[PrefixTree]) -> str:
         """Return a hash of all that decides the rows and their order, on one machine."""
         description = [
             self._model.config.to_json_string(),
-            [torch.__version__, transformers.__version__, self._device.type, BATCH_TOKENS],
+            [torch.__version__, transformers.__version__, self._devices[0].type, BATCH_TOKENS],
             [common, [(tree.tokens, tree.paths) for tree in trees]],
         ]
         digest = hashlib.sha256(json.dumps(description).encode())

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,23 @@ def test_rows_do_not_depend_on_the_order_of_questions(model, monkeypatch):
     rows = embedder.embed(questions, CONSOLE, NOWHERE).split(questions.counts.tolist())
     again = embedder.embed(backwards, CONSOLE, NOWHERE).split(backwards.counts.tolist())
     assert all(map(torch.equal, rows, again[::-1]))
+
+
+def test_several_devices_give_the_same_bits(model, monkeypatch):
+    monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 6, "cuda": 6})
+    embedder = load_embedder(model)
+    alone = embedder.embed(QUESTIONS, CONSOLE, NOWHERE)
+    threads = set()
+    means = transformer.TransformerEmbedder._means
+
+    def watched(*arguments):
+        threads.add(threading.current_thread())
+        return means(*arguments)
+
+    monkeypatch.setattr(transformer.TransformerEmbedder, "_means", watched)
+    embedder._devices *= 2
+    assert torch.equal(embedder.embed(QUESTIONS, CONSOLE, NOWHERE), alone)
+    assert len(threads) == 2
 
 
 def test_long_prompts_are_cut_at_the_left(tmp_path):

@@ -78,7 +78,7 @@ def test_a_tree_equals_a_pass_over_each_prompt(kind, attention, template):
     beginning = Beginning(model, common)
     trees = [PrefixTree.of([prompt[len(common) :] for prompt in each]) for each in questions]
     ids, _ = padded_tokens(trees, padding=0)
-    inputs = tree_inputs(trees, ids.shape[1], beginning, model.dtype)
+    inputs = tree_inputs(trees, ids.shape[1], beginning, model)
     hidden = model(input_ids=ids, **inputs).last_hidden_state
     means = path_means(trees, hidden, beginning).split([len(question) for question in questions])
     for row, question in enumerate(questions):

@@ -51,11 +51,11 @@ def interrupt(monkeypatch, after: int) -> list[int]:
     batches: list[int] = []
     means = transformer.TransformerEmbedder._means
 
-    def interrupted(self, trees, beginning):
+    def interrupted(self, trees, model, beginning):
         if len(batches) == after:
             raise KeyboardInterrupt
         batches.append(len(trees))
-        return means(self, trees, beginning)
+        return means(self, trees, model, beginning)
 
     monkeypatch.setattr(transformer.TransformerEmbedder, "_means", interrupted)
     return batches
