@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from common_way import average
 from flwr.app import Message, MessageType, MetricRecord, RecordDict
-from measuring import paired, paper_settings, parse, publish
+from measuring import copy_speed, paired, paper_settings, parse, publish
 
 from pluralllm_app.client_app import app
 from pluralllm_app.federation.in_process import InProcessGrid
@@ -64,6 +64,7 @@ def main() -> None:
             "common way, ms": 1e3 * theirs,
             "common way / ours": ratio,
             "GB/s of updates read by ours": bytes_read / mine / 1e9,
+            "GB/s that a copy reads": copy_speed() / 1e9,
             "peak MiB, replies one by one": one_by_one,
             "peak MiB, replies gathered": gathered,
         },

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from common_way import CommonGPO, evaluate
-from measuring import paired, paper_settings, parse, publish, seconds
+from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish, seconds
 
 from pluralllm_app.evaluation import evaluation_draws, score_group
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -36,7 +36,8 @@ def main() -> None:
         return evaluate(common, preferences, context)
 
     difference = float(np.abs(ours() - theirs()).max())
-    mine, common_seconds, ratio = paired(ours, theirs, 5)
+    flop, peak = count_flop(ours), matrix_peak()
+    mine, common_seconds, ratio = paired(ours, theirs, 15)
 
     def everything() -> None:
         for own in survey.groups:
@@ -61,6 +62,10 @@ def main() -> None:
             "ours, ms a question": 1e3 * mine / len(target),
             "common way, ms a question": 1e3 * common_seconds / len(target),
             "common way / ours": ratio,
+            "GFLOP of the group on one context, ours": flop / 1e9,
+            "GFLOP/s": flop / mine / 1e9,
+            "GFLOP/s of a 512 x 512 product": peak / 1e9,
+            "share of that": flop / mine / peak,
             "groups": len(survey.groups),
             "all groups, 3 contexts each, s": min(seconds(everything) for _ in range(3)),
         },

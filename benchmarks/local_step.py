@@ -5,13 +5,9 @@ python benchmarks/local_step.py --dim 4096 --threads 1
 python benchmarks/local_step.py --dim 384 --questions 10 --tasks 8
 """
 
-from collections.abc import Callable
-
 import torch
 from common_way import CommonGPO
-from measuring import matrix_peak, paired, paper_settings, parse, publish
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish
 
 from pluralllm_app import training
 from pluralllm_app.gpo import flatten_weights, get_weights
@@ -29,17 +25,6 @@ def draw(dim: int, questions: int, device: str = "cpu") -> Task:
     context_y, target_y = (shares / shares.sum(-1, keepdim=True)).flatten(1)
     x, target_x = torch.randn(2, rows, dim, device=device)
     return Task(x, context_y, target_x, target_y, torch.full((questions,), OPTIONS))
-
-
-def count_flop(action: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products of `action`."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)  # the products of one thread are numpy's, which nobody counts
-    # The counter knows no fused attention of a CPU; of the plain one it sees the products.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        action()
-    torch.set_num_threads(threads)
-    return counter.get_total_flops()
 
 
 def main() -> None:
