@@ -218,17 +218,16 @@ class GPO(
 
     @classmethod
     def _load_as_safetensor(
-        cls, model: "GPO", model_file: str, map_location: str, strict: bool
-    ) -> "GPO":
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
         # Strictly whatever was asked: by default the mixin leaves random what a file lacks.
         try:
-            loaded: GPO = super()._load_as_safetensor(model, model_file, map_location, True)
+            return super()._load_as_safetensor(model, model_file, map_location, True)
         except RuntimeError as error:
             raise ValueError(
                 f"{model_file} holds other weights than the config.json beside it describes: "
                 f"{shorten(str(error), 300)}"
             ) from error
-        return loaded
 
     @classmethod
     def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:
