@@ -169,6 +169,7 @@ def describe(message: Message, context: Context) -> Message:
         questions=group.questions,
         pool=len(split_questions(place.preferences, group.role, settings.split).train),
         name=survey.name,
+        survey_questions=len(survey.table),
         fingerprint=survey.fingerprint,
         dim=survey.dim,
         metric=survey.metric,

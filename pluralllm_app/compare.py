@@ -107,8 +107,11 @@ def centralized(
     check_run(settings, None)
     rounds = -(-steps // settings.training.local_steps)
     console.print(
-        f"Centralized training on {train_groups} groups: {'at most ' * (budget == 'converged')}"
-        f"{steps} steps of {train_groups * settings.training.tasks_per_step} tasks"
+        f"Centralized training on {train_groups} groups of {prepared.name}: "
+        f"{'at most ' * (budget == 'converged')}{steps} steps of "
+        f"{train_groups * settings.training.tasks_per_step} tasks",
+        soft_wrap=True,
+        markup=False,
     )
     console.print(HEADER, highlight=False, soft_wrap=True)
     with progress_bars(console) as progress:

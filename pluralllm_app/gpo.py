@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain, pairwise
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn, cast
 
 import torch
@@ -79,7 +80,7 @@ class GPO(
 
     The parameter names are those of the published code, so that its weights load strictly.
     ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` use config.json and
-    model.safetensors.
+    model.safetensors. Weights that are not exactly those of the configuration are refused.
 
     Args:
         dim_x: width of the option embeddings.
@@ -203,6 +204,19 @@ class GPO(
             )
         mean, _ = self(context_x, context_y, target_x)
         return segment_softmax(mean, target_options)
+
+    @classmethod
+    def _load_as_safetensor(
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
+        # Strictly whatever was asked: by default the mixin leaves random what a file lacks.
+        try:
+            return super()._load_as_safetensor(model, model_file, map_location, True)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{model_file} holds other weights than the config.json beside it describes: "
+                f"{shorten(str(error), 300)}"
+            ) from error
 
     @classmethod
     def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:

@@ -46,6 +46,7 @@ class NodeDescription:
     questions: int
     pool: int  # questions that contexts come from; a train group trains on them
     name: str  # of the survey
+    survey_questions: int  # that the survey has; its questions are numbered below it
     fingerprint: str
     dim: int
     metric: str
@@ -160,12 +161,15 @@ class Evaluation(GroupEvaluation):
         return RecordDict({EVALUATION: record})
 
     @classmethod
-    def from_content(cls, content: RecordDict, questions: range) -> "Evaluation":
+    def from_content(
+        cls, content: RecordDict, questions: range, survey_questions: int
+    ) -> "Evaluation":
         """Read and check an evaluation; raises ValueError saying what is wrong with it.
 
         Args:
             content: untrusted content of the reply.
             questions: how many questions the group may be scored on.
+            survey_questions: how many the survey has.
         """
         metrics: Mapping[str, Any] = record_of(content, EVALUATION, MetricRecord)
         if set(metrics) != {LOSS, SECONDS, SCORED, SCORES}:
@@ -180,6 +184,8 @@ class Evaluation(GroupEvaluation):
         whole = np.issubdtype(scored.dtype, np.integer)  # an empty list is of floats
         if not (whole and scored[0] >= 0 and (np.diff(scored) > 0).all()):
             raise ValueError("its questions are not ascending whole numbers")
+        if scored[-1] >= survey_questions:
+            raise ValueError(f"it scores question {scored[-1]} of a survey of {survey_questions}")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
         loss, seconds = _finite(metrics[LOSS]), _finite(metrics[SECONDS])

@@ -325,7 +325,11 @@ def _describe(entry: Mapping[str, Any]) -> str:
 
 
 def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Console) -> None:
+    from pluralllm_app.record import read_run
+
     last = rounds[-1]["evaluation"]
+    name = read_run(settings.path("out"))["survey"]["name"]
+    console.print(f"Survey: {name}", soft_wrap=True, highlight=False, markup=False)
     table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
     table.add_column("group")
     table.add_column("role")

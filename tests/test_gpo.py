@@ -1,6 +1,6 @@
 """The predictor against numbers of the published model, and the properties of its attention."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from pluralllm_app.gpo import (
     GPO,
@@ -238,6 +239,23 @@ def test_saved_predictor_loads_equal(tmp_path: Path) -> None:
     loaded = GPO.from_pretrained(tmp_path / "model")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: {f"model.{name}": tensor for name, tensor in weights.items()},
+        lambda weights: weights | {"extra": torch.zeros(1)},
+        lambda weights: dict(list(weights.items())[1:]),
+        lambda weights: {name: tensor[..., :1].clone() for name, tensor in weights.items()},
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, change: Callable) -> None:
+    GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file(change(load_file(file)), file)
+    with pytest.raises(ValueError, match=f"{file} holds other weights than the config.json"):
+        GPO.from_pretrained(tmp_path)
 
 
 def test_pickled_weights_are_refused() -> None:

@@ -21,7 +21,7 @@ from pluralllm_app.metrics import GroupScores
 PARAMETERS = 3
 UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1, 2.5)
 DESCRIPTION = NodeDescription(
-    "Élan 中/..", "train", 30, 27, "tiny", "ab12", 6, "jensen-shannon", "0.1"
+    "Élan 中/..", "train", 30, 27, "tiny", 40, "ab12", 6, "jensen-shannon", "0.1"
 )
 
 
@@ -33,7 +33,7 @@ def test_messages_survive_the_trip() -> None:
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
     sent = Evaluation(scores, -1.5, 0.25).to_content()
     assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), PARAMETERS, 27)
-    evaluation = Evaluation.from_content(sent, range(2, 3))
+    evaluation = Evaluation.from_content(sent, range(2, 3), 8)
     assert (evaluation.loss, evaluation.seconds) == (-1.5, 0.25)
     assert evaluation.scores.questions.tolist() == [3, 7]
     assert evaluation.scores.scores.tolist() == [0.25, 1.0]
@@ -134,6 +134,7 @@ def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -
         ({"loss": 0.1, "questions": [1, 2, 1], "scores": [0.1, 0.2, 0.3]}, "ascending"),
         ({"loss": 0.1, "questions": [-1, 1], "scores": [0.1, 0.2]}, "ascending"),
         ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1, 5], "scores": [0.1, 0.2]}, "question 5 of a survey of 5"),
         ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
         ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "between 0 and 1"),
         ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
@@ -143,13 +144,13 @@ def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -
 def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
     record = MetricRecord({"seconds": 0.1} | metrics)
     with pytest.raises(ValueError, match=message):
-        Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5))
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5), 5)
 
 
 def test_no_scores_of_a_group_that_holds_nothing_out_are_refused() -> None:
     record = MetricRecord({"loss": 0.1, "seconds": 0.1, "questions": [], "scores": []})
     with pytest.raises(ValueError, match="ascending whole numbers"):
-        Evaluation.from_content(RecordDict({EVALUATION: record}), range(0, 1))
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(0, 1), 5)
 
 
 REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2, moments_of=2)

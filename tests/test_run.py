@@ -10,18 +10,19 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from flwr.cli.build import build_fab_from_disk
+from rich.console import Console
 
 from pluralllm_app import client_app
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.record import close_unfinished
-from pluralllm_app.run import read_run_config
+from pluralllm_app.run import _print_results, read_run_config
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY, make_survey
@@ -148,6 +149,15 @@ def left_behind(simulations: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
+
+
+def test_the_results_name_the_survey(config: dict[str, Scalar], tmp_path: Path) -> None:
+    settings = Settings.from_config(config)
+    run_federation(LocalGrid(client_app.app, config, nodes=5), settings, config)
+    rounds = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
+    shown = StringIO()
+    _print_results(settings, list(map(json.loads, rounds)), Console(file=shown))
+    assert shown.getvalue().startswith("Survey: tiny\n")
 
 
 @pytest.mark.engine

@@ -34,7 +34,7 @@ class Roster:
 
     @property
     def survey(self) -> NodeDescription:
-        """Any node's description: survey, fingerprint, dim and metric are the same for all."""
+        """Any node's description: what it says of the survey is the same for all."""
         return next(iter(self.groups.values()))
 
 
@@ -148,7 +148,7 @@ def _check_agreement(described: list[NodeDescription]) -> None:
             f"{majority!r}: give every node the same survey and app version"
         )
 
-    for field in ("fingerprint", "dim", "metric"):
+    for field in ("fingerprint", "survey_questions", "dim", "metric"):
         counts = Counter(getattr(item, field) for item in described)
         majority = counts.most_common(1)[0][0]
         for item in described:

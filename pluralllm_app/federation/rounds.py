@@ -289,7 +289,8 @@ class Rounds:
         return Update.from_content(content, len(self.state.weights), pool)
 
     def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
-        return Evaluation.from_content(content, self._scored(name))
+        total = self.roster.survey.survey_questions
+        return Evaluation.from_content(content, self._scored(name), total)
 
     def _scored(self, name: str) -> range:
         """How many questions a group may be scored on; a train group: those not trained on."""

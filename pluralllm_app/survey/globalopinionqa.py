@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import pandas as pd
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.segments import Doubles, Ints, segment_sums
 from pluralllm_app.survey.frames import read_frames, require_columns
-from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, question_id
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text, question_id
 
 HUB_NAME = "Anthropic/llm_global_opinions"
 COLUMNS = ("question", "selections", "options", "source")
@@ -104,8 +104,8 @@ def _parse(place: str, frame: pd.DataFrame, column: str, parse: Any) -> list[Any
     for row, text in zip(frame["row"], frame[column], strict=True):
         try:
             parsed.append(parse(text))
-        # literal_eval raises the last two on text nested too deeply.
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        # Numbers out of range raise the first two, text nested too deeply the last two.
+        except (OverflowError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise SurveyError(f"{place}: row {row} has a malformed {column!r} cell") from None
     return parsed
 
@@ -128,11 +128,13 @@ def _number(option: int | float) -> str:
     return str(int(option)) if option == int(option) else repr(option)
 
 
-def _shares_by_country(text: str) -> dict[str, list[float]]:
+def _shares_by_country(text: str) -> list[tuple[str, list[float]]]:
     """Parse the text of a defaultdict of lists of numbers; nan and inf both become inf.
 
-    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru': [nan]})")
-    {'Egypt': [0.25, 0.75], 'Peru': [inf]}
+    A list of pairs, for a country that is named twice would be lost in a dictionary.
+
+    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru ': [nan]})")
+    [('Egypt', [0.25, 0.75]), ('Peru', [inf])]
     """
     matched = _SELECTIONS.fullmatch(text.strip())
     if matched is None:
@@ -140,27 +142,37 @@ def _shares_by_country(text: str) -> dict[str, list[float]]:
     literal = matched.group(1)
     if _NON_FINITE.search(literal):
         literal = _NON_FINITE.sub("1e999", literal)
-    shares: dict[str, list[float]] = ast.literal_eval(literal)
-    if {type(country) for country in shares} - {str} or {*map(type, shares.values())} - {list}:
+    parsed = ast.parse(literal, mode="eval").body
+    if not isinstance(parsed, ast.Dict) or None in parsed.keys:
+        raise ValueError("not a dictionary")
+    keys = ast.List(cast(list[ast.expr], parsed.keys), ast.Load())
+    values = ast.List(parsed.values, ast.Load())
+    countries, shares = ast.literal_eval(keys), ast.literal_eval(values)
+    if {*map(type, countries)} - {str} or {*map(type, shares)} - {list}:
         raise ValueError("not a dictionary of lists")
-    if {type(share) for share in chain.from_iterable(shares.values())} - {int, float}:
+    if {type(share) for share in chain.from_iterable(shares)} - {int, float}:
         raise ValueError("not lists of numbers")
-    return shares
+    names = map(clean_text, countries)
+    return [(name, list(map(float, own))) for name, own in zip(names, shares, strict=True)]
 
 
 def _answers(
     place: str,
     rows: Ints,
-    selections: Sequence[dict[str, list[float]]],
+    selections: Sequence[list[tuple[str, list[float]]]],
     questions: Questions,
     dropped: dict[str, int],
 ) -> Answers:
     """Flatten the selections, drop unusable answers, and count those by reason in `dropped`."""
-    cells = list(chain.from_iterable(by_country.values() for by_country in selections))
+    countries = [country for by_country in selections for country, _ in by_country]
+    cells = [shares for by_country in selections for _, shares in by_country]
     lengths = np.fromiter(map(len, cells), np.int64, len(cells))
     flat = np.fromiter(chain.from_iterable(cells), np.float64, int(lengths.sum()))
     question = np.repeat(np.arange(len(selections)), list(map(len, selections)))
-    group, groups = pd.factorize(pd.Series(list(chain.from_iterable(selections)), dtype=str))
+    group, groups = pd.factorize(pd.Series(countries, dtype=str))
+    _refuse(place, rows[question], np.array(countries, object) == "", "no country")
+    repeated = pd.Series(question * len(groups) + group).duplicated().to_numpy()
+    _refuse(place, rows[question], repeated, "a country that their row has named before")
     finite = segment_sums(~np.isfinite(flat), lengths) == 0
     sums = segment_sums(np.where(np.isfinite(flat), flat, 0), lengths)
     _refuse(place, rows[question], segment_sums(flat < 0, lengths) > 0, "negative shares")

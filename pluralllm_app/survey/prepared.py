@@ -195,6 +195,8 @@ def write_survey(
         embeddings: [rows, dim] float16, one row per option in the order of `questions`.
         answers: of every group in `roles`; those of other groups are left out.
         roles: "train" or "evaluation" for each group's name.
+        synthetic: whether the answers are made up; the survey's name, which is all that most
+            places show, then says so as well.
 
     Raises:
         SurveyError: `path` cannot be written, or the content breaks a rule of the format.
@@ -204,7 +206,7 @@ def write_survey(
     _check_content(metric, questions, embeddings, answers, roles)
     groups = _describe_groups(answers, roles)
     description = Description(
-        name=name,
+        name=f"{name} (synthetic)" if synthetic else name,
         metric=metric,
         embedder=embedder,
         template=template,

@@ -27,6 +27,7 @@ from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
 SUM_TOLERANCE = 0.02  # published shares are rounded
+MOST = 1e12  # people; sums of counts stay whole numbers of 64 bits
 _NO_TEXT = object()  # stands for a cell that holds a list or an object
 _PAIR = 2**32  # a pair of numbers below it is one number: first * _PAIR + second
 
@@ -62,7 +63,8 @@ def read_table(file: Path) -> RawSurvey:
         group=group,
         question=question,
         shares=flat,
-        respondents=np.rint(totals).astype(np.int64) if counted else None,
+        # Counts may be weighted, and a few answers weigh less than one person in all.
+        respondents=np.rint(totals).clip(1).astype(np.int64) if counted else None,
     )
     asked = totals > 0
     if not counted:
@@ -202,6 +204,7 @@ class _Rows:
         finite = np.isfinite(amount)
         self.faults.note(f"have no finite number as {column}", ~finite, first_row)
         self.faults.note("have a negative share or count", amount < 0, first_row)
+        self.faults.note(f"have a {column} above {MOST:g}", amount > MOST, first_row)
         return amount
 
     def _values(self, frame: pd.DataFrame, first_row: int) -> Doubles:

@@ -369,6 +369,18 @@ def test_a_bad_update_is_refused_and_recorded(
     assert all(tensor.isfinite().all() for tensor in final.values())
 
 
+def test_scores_of_questions_that_the_survey_lacks_are_refused(config: Config) -> None:
+    def reach(content: RecordDict) -> None:
+        record = content.metric_records[EVALUATION]
+        record["questions"] = [*record["questions"][:-1], 2**40]
+
+    reserving = config | {"reserved-fraction": 0.1}
+    _, rounds = run(reserving, reply=broken(reach, in_round(1, 0)))
+    (failure,) = rounds[0]["failures"]
+    assert (failure["group"], failure["phase"]) == ("Alder", "evaluate")
+    assert "question 1099511627776 of a survey of 30" in failure["reason"]
+
+
 def test_a_missing_train_group_cannot_make_a_round_best(config: Config) -> None:
     hit = in_round(2, 0)  # which scores the weights of round 1 before it trains
 
@@ -462,6 +474,7 @@ def describe_with(**changes: Any) -> Callable[[int, Message], Message]:
     ("changes", "message"),
     [
         ({"fingerprint": "other"}, "group 'Birch' has fingerprint 'other'"),
+        ({"survey_questions": 2**40}, "group 'Birch' has survey_questions 1099511627776"),
         ({"dim": 7}, "group 'Birch' has dim 7"),
         ({"metric": "wasserstein"}, "group 'Birch' has metric 'wasserstein'"),
         ({"version": "9.9"}, "group 'Birch' has version '9.9'"),

@@ -13,7 +13,6 @@ def test_size_and_labels():
     assert len(EVALUATION_GROUPS) >= 6
     assert len(survey.questions) >= 300
     assert survey.synthetic
-    assert "synthetic" in survey.name
     assert "synthetic" in survey.source
     assert {2, 3, 4, 5, 6} == set(survey.questions.counts.tolist())
     survey.questions.check()

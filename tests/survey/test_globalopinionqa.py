@@ -47,6 +47,15 @@ def test_reads_questions_and_shares(read):
     assert not any(survey.dropped.values())
 
 
+def test_a_country_is_one_group_however_it_is_written(read):
+    survey = read(
+        GOOD,
+        ("A?", cell("{'Egypt ': [0.5, 0.5], 'Me\u0301xico': [1.0, 0.0]}"), "['a', 'b']", "GAS"),
+        ("B?", cell("{'M\u00e9xico': [0.5, 0.5]}"), "['a', 'b']", "GAS"),
+    )
+    assert survey.answers.counts() == {"Egypt": 2, "Peru": 1, "M\u00e9xico": 2}
+
+
 def test_shares_are_rescaled(read):
     survey = read(("Q?", cell("{'Peru': [0.5, 0.497]}"), "['a', 'b']", "GAS"))
     np.testing.assert_allclose(survey.answers.shares, [0.5 / 0.997, 0.497 / 0.997])
@@ -88,10 +97,26 @@ def test_unusable_rows_are_dropped_and_counted(read, row, reason):
         (("Q?", cell("{'Peru': 1}"), "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
         (("Q?", cell("{'Peru': ['x']}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
         (("Q?", cell("{'Peru': [True]}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (
+            ("Q?", cell("{'Peru': [1" + "0" * 400 + "]}"), "['a', 'b']", "GAS"),
+            "row 2 .* 'selections'",
+        ),
+        (("Q?", cell("{**{'Peru': [1.0]}}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
+        (("Q?", cell("{' ': [0.5, 0.5]}"), "['a', 'b']", "GAS"), "no country.*row 2"),
+        (
+            ("Q?", cell("{'Peru': [0.2, 0.8], 'Peru': [0.9, 0.1]}"), "['a', 'b']", "GAS"),
+            "a country that their row has named before.*row 2",
+        ),
+        (
+            ("Q?", cell("{'Peru': [0.2, 0.8], ' Peru': [0.9, 0.1]}"), "['a', 'b']", "GAS"),
+            "a country that their row has named before.*row 2",
+        ),
         (("Q?", cell("{1: [1.0]}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
         (("Q?", cell("{'Peru': [0.5, 0.5]"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
         (("Q?", cell("{" + "(" * 5000), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
         (("Q?", GOOD[1], "'ab'", "GAS"), "row 2 has a malformed 'options'"),
+        (("Q?", GOOD[1], "['a', 1e999]", "GAS"), "row 2 has a malformed 'options'"),
+        (("Q?", GOOD[1], "['a', nan]", "GAS"), "row 2 has a malformed 'options'"),
         (("Q?", GOOD[1], "['a', None]", "GAS"), "row 2 has a malformed 'options'"),
         (("Q?", cell("{'Peru': [-0.5, 1.5]}"), "['a', 'b']", "GAS"), "negative shares.*row 2"),
         (("Q?", cell("{'Peru': [0.5, 0.2]}"), "['a', 'b']", "GAS"), "do not sum to 1.*row 2"),

@@ -42,6 +42,7 @@ def test_demo_end_to_end(tmp_path):
     assert "synthetic" in result.output
     survey = PreparedSurvey.open(tmp_path / "demo")
     assert survey.synthetic
+    assert survey.name == "Demo survey (synthetic)"
     assert [group.role for group in survey.groups].count("train") == 24
     assert sum(len(survey.preferences(group.name)) for group in survey.groups) > 3000
 

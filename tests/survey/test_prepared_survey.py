@@ -92,6 +92,11 @@ def test_fingerprint_depends_on_questions_and_embeddings_only(content, tmp_path)
     assert fingerprint(questions=replace(content["questions"], texts=texts)) != original
 
 
+def test_a_synthetic_survey_says_so_in_its_name(write):
+    assert write(synthetic=True).name == "Tiny (synthetic)"
+    assert write(overwrite=True).name == "Tiny"
+
+
 def test_site_needs_no_other_group(tiny):
     (tiny.path / tiny.group("South").file).unlink()
     site = PreparedSurvey.open(tiny.path)

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey import frames
+from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.table import read_table
 
 COUNTED = pd.DataFrame(
@@ -154,6 +156,16 @@ def test_group_that_counts_nobody_is_dropped(read):
     assert survey.answers.counts() == {"North": 1, "South": 2}
 
 
+def test_weighted_counts_below_one_person_make_a_survey_that_reads(tmp_path):
+    file = tmp_path / "mine.csv"
+    COUNTED.assign(count=[0.2, 0.1, 5, 1.4, 1, 4]).to_csv(file, index=False)
+    assert read_table(file).answers.respondents.tolist() == [1, 5, 2, 4]
+    prepared = prepare(
+        "table", tmp_path / "out", file=file, min_questions=1, console=Console(quiet=True)
+    )
+    np.testing.assert_allclose(prepared.preferences("North").shares[:2], [2 / 3, 1 / 3], rtol=1e-6)
+
+
 def test_question_with_one_option_is_dropped(read):
     survey = read(COUNTED[COUNTED.option != "Bad"])
     assert survey.questions.ids == ["007"]
@@ -171,6 +183,7 @@ def test_group_called_na_is_a_name(read):
         (COUNTED.drop(columns="count"), "one column of 'share' and 'count'"),
         (COUNTED.assign(share=1), "one column of 'share' and 'count'"),
         (COUNTED.assign(count=[3, -1, 5, 2, -2, 4]), r"2 row\(s\) .*negative.* row 2"),
+        (COUNTED.assign(count=[3, 1, 5, 1e300, 2, 4]), r"count above 1e\+12, .* row 4"),
         (COUNTED.assign(count=[3, 1, None, 2, 2, 4]), r"1 row\(s\) have no finite.* row 3"),
         (COUNTED.assign(count=["x", 1, 5, 2, 2, 4]), r"1 row\(s\) have no finite.* row 1"),
         (COUNTED.assign(option=["", "No", "Good", "No", "Rarely", "Bad"]), "have no option"),
