@@ -16,8 +16,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from pluralllm_app import __version__
-from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.errors import FederationError, SettingsError, UserError
 from pluralllm_app.evaluation import score_group
 from pluralllm_app.gpo import GPO, get_weights, set_weights
 from pluralllm_app.messages import (
@@ -28,6 +27,7 @@ from pluralllm_app.messages import (
     NodeDescription,
     TrainRequest,
     Update,
+    installed,
     record_of,
     record_to_weights,
 )
@@ -161,6 +161,8 @@ def _score(model: GPO, place: Place, settings: Settings) -> Evaluation:
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(tuple(context.run_config.items()))
+    if settings.training.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
     place = locate(context, settings)
     survey, group = place.survey, place.group
     description = NodeDescription(
@@ -173,7 +175,8 @@ def describe(message: Message, context: Context) -> Message:
         fingerprint=survey.fingerprint,
         dim=survey.dim,
         metric=survey.metric,
-        version=__version__,
+        version=installed(),
+        nodes=int(context.node_config.get("num-partitions", 0)),
     )
     return Message(description.to_content(), reply_to=message)
 

@@ -24,11 +24,11 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.run import (
     HEADER,
     check_run,
-    choose_out,
-    demo_survey,
+    make_out,
     progress_bars,
     read_run_config,
     round_row,
+    settings_with_survey,
 )
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import (
@@ -102,9 +102,9 @@ def centralized(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     train_groups = sum(group.role == "train" for group in prepared.groups)
     steps = budget_steps(budget, settings, train_groups)
-    out = choose_out(run_config, f"-centralized-{budget}")
-    settings = Settings.from_config(run_config)
     check_run(settings, None)
+    make_out(run_config, f"-centralized-{budget}")
+    settings = Settings.from_config(run_config)
     rounds = -(-steps // settings.training.local_steps)
     console.print(
         f"Centralized training on {train_groups} groups of {prepared.name}: "
@@ -124,7 +124,7 @@ def centralized(
 
         train_centralized(prepared, settings, run_config, budget, show)
     for line in (
-        f"Run directory: {out}",
+        f"Run directory: {settings.path('out')}",
         "Next, compare with the federated run: pluralllm compare --survey "
         + shlex.quote(str(prepared.path)),
     ):
@@ -139,9 +139,7 @@ def _prepared(
     console: Console,
 ) -> tuple[dict[str, Scalar], Settings, PreparedSurvey]:
     run_config = read_run_config(survey, config, overrides, out)
-    if not run_config["survey"]:
-        run_config["survey"] = str(demo_survey(console))
-    settings = Settings.from_config(run_config)
+    settings = settings_with_survey(run_config, console)
     return run_config, settings, PreparedSurvey.open(settings.path("survey"))
 
 

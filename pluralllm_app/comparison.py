@@ -52,6 +52,7 @@ from pluralllm_app.record import (
     recorded_run,
 )
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar, Settings
+from pluralllm_app.simulation import usable_cpus
 from pluralllm_app.summary import read_comparison
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -273,7 +274,7 @@ def score_baseline(name: str, survey: PreparedSurvey, settings: Settings, config
 
 def default_jobs(settings: Settings) -> int:
     """How many cells to run side by side: the CPUs over the threads of each, two to a GPU."""
-    jobs = max(1, (os.cpu_count() or 1) // settings.training.client_threads)
+    jobs = max(1, usable_cpus() // settings.training.client_threads)
     gpus = 0 if settings.training.device == "cpu" else torch.cuda.device_count()
     return min(jobs, 2 * gpus) if gpus else jobs
 
@@ -362,8 +363,8 @@ class _Worker:
             error: str = self.connection.recv()
         except EOFError:
             assert self.cell is not None
+            self.kill()  # it has its record locked until it is gone
             close_unfinished(self.cell.path, "failed", "its process was killed")
-            self.kill()
             self._start()
             return "its process was killed, perhaps out of memory: use fewer --jobs"
         return error

@@ -12,6 +12,7 @@ counts, names and scores.
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from io import BytesIO
 from typing import Any, TypeVar, cast
 
@@ -19,6 +20,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.lib.format import read_array_header_1_0, read_magic
 
+from pluralllm_app import __version__
 from pluralllm_app.evaluation import GroupEvaluation
 from pluralllm_app.metrics import GroupScores
 from pluralllm_app.segments import Floats
@@ -50,7 +52,8 @@ class NodeDescription:
     fingerprint: str
     dim: int
     metric: str
-    version: str  # of pluralllm_app
+    version: str  # of the app and of torch, see `installed`
+    nodes: int  # in a simulation, how many it has; else 0
 
     def to_content(self) -> RecordDict:
         return RecordDict({DESCRIPTION: ConfigRecord(asdict(self))})
@@ -65,6 +68,20 @@ class NodeDescription:
             if type(fields.get(name)) is not kind:
                 raise ValueError(f"its description has no valid {name!r}")
         return cls(**{name: fields[name] for name in cls.__annotations__})
+
+
+def installed() -> str:
+    """The versions of the app and of torch that this machine has installed.
+
+    A deployment's node runs the code that the server sends, but with the libraries, and beside the
+    `pluralllm` command, of its own. Where no app is installed, the code that was sent is all.
+    """
+    try:
+        app = metadata.version("pluralllm-app")
+    except metadata.PackageNotFoundError:
+        app = __version__
+    # Builds of one version, as 2.13.0+cpu and 2.13.0+cu130, go together.
+    return f"{app}, torch {metadata.version('torch').partition('+')[0]}"
 
 
 @dataclass(frozen=True)

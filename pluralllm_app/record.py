@@ -57,7 +57,7 @@ class RunRecord:
         self._tracker = tracker
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Write the outcome of the run, which ends it: nothing happens afterwards."""
+        """Write the outcome of the run, which ends it: no more is recorded afterwards."""
         self._tell_tracker(lambda tracker: tracker.finish(completed=status == "completed"))
         self.update(status=status, error=error, finished=_now())
 
@@ -145,9 +145,15 @@ class RunRecord:
         try:
             yield
         except (OSError, SafetensorError) as error:
+            # What a deployment's run lacks is a survey: each node has its own.
+            again = (
+                f"`pluralllm run --resume {self.path}`"
+                if self._run["settings"]["survey"]
+                else f'`flwr run` as before, but with resume-from = "{self.path}" and no out'
+            )
             raise FederationError(
                 f"cannot write {self.path / name}: {error}. What was there before is whole: mend "
-                f"the cause, then `pluralllm run --resume {self.path}`"
+                f"the cause, then {again}"
             ) from error
 
     def keep_best(
@@ -211,8 +217,9 @@ def recorded_run(
             with suppress(FederationError):  # on a full disk; then the first error says it
                 record.finish("failed", describe_error(error))
             raise
-        (path / STATE).unlink(missing_ok=True)
+        # In this order: a run that is cut off here is completed, or can go on.
         record.finish("completed")
+        (path / STATE).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -281,11 +288,16 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, Any]:
-    """If run.json still says `running`, its run was cut off: set how it ended. Returns run.json."""
+    """If run.json still says `running`, its run was cut off: set how it ended. Returns run.json.
+
+    Raises:
+        UserError: another process is writing the run.
+    """
     run = read_run(path)
     if run.get("status") == "running":
-        run |= {"status": status, "error": error, "finished": _now()}
-        write_atomically(path / "run.json", json.dumps(run, indent=2).encode())
+        with locked_run(path):
+            run |= {"status": status, "error": error, "finished": _now()}
+            write_atomically(path / "run.json", json.dumps(run, indent=2).encode())
     return run
 
 

@@ -3,9 +3,12 @@
 import json
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from pluralllm_app.errors import SettingsError, UserError
+from pluralllm_app.files import beside, held
 from pluralllm_app.settings import (
     Scalar,
     Settings,
@@ -31,10 +35,11 @@ from pluralllm_app.settings import (
     read_defaults,
     read_toml,
 )
-from pluralllm_app.simulation import Resources, Simulation, share_out
+from pluralllm_app.simulation import Resources, Simulation, share_out, usable_cpus
 
 APP = Path(__file__).resolve().parent.parent
-DEMO = Path("data", "demo")
+DEMO = APP / "data" / "demo"
+LOG = "flower.log"
 POLL_SECONDS = 0.1
 
 
@@ -60,26 +65,26 @@ def run(
         if survey or config or overrides or out:
             raise UserError("--resume takes the run's own survey and settings: give it alone")
         run_config = read_resumed_config(resume)
-        out = Path(str(run_config["resume-from"]))
+        settings = Settings.from_config(run_config)
     else:
         run_config = read_run_config(survey, config, overrides, out)
-        out = choose_out(run_config)
-        if not run_config["survey"]:
-            run_config["survey"] = str(demo_survey(console))
-    settings = Settings.from_config(run_config)
+        settings = settings_with_survey(run_config, console)
     with console.status("checking settings and survey"):
         resources = check_run(settings, actors)
-        if resume:
-            reopen(out, run_config)
     run_config["expected-nodes"] = resources.supernodes  # they join one after another
-    _make_directory(out)
-    console.print(
-        f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
-        f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
-        f"thread{'s' if resources.threads > 1 else ''}"
-        + (f", {resources.gpu_share:g} GPU each" if resources.gpus else "")
-    )
-    rounds = _run_simulation(settings, run_config, resources, console)
+    if not resume:
+        make_out(run_config)
+        settings = Settings.from_config(run_config)
+    with claimed(settings.path("out")):
+        if resume:
+            reopen(settings.path("out"), run_config)
+        console.print(
+            f"Flower simulation: {resources.supernodes} groups on {resources.actors} "
+            f"process{'es' if resources.actors > 1 else ''} of {resources.threads} "
+            f"thread{'s' if resources.threads > 1 else ''}"
+            + (f", {resources.gpu_share:g} GPU each" if resources.gpus else "")
+        )
+        rounds = _run_simulation(settings, run_config, resources, console)
     _print_results(settings, rounds, console)
 
 
@@ -142,13 +147,25 @@ def read_run_config(
     return merged
 
 
+def settings_with_survey(run_config: dict[str, Scalar], console: Console) -> Settings:
+    """The settings of a new run, checked; without a survey, of the demo, set in the run config."""
+    settings = Settings.from_config(run_config)
+    with console.status("checking settings"):
+        from pluralllm_app.federation.strategies import make_strategy
+
+        make_strategy(settings)
+    if run_config["survey"]:
+        return settings
+    run_config["survey"] = str(demo_survey(console))
+    return Settings.from_config(run_config)
+
+
 def check_run(settings: Settings, actors: int | None) -> Resources:
-    """Check survey, strategy, groups and run directory before anything is started."""
+    """Check survey, groups, tracker and machine before anything is started."""
     # Here and not above, so that `--help` and a mistyped setting answer at once.
     import torch
 
     from pluralllm_app.federation.roster import check_groups
-    from pluralllm_app.federation.strategies import make_strategy
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.survey.prepared import PreparedSurvey
     from pluralllm_app.tracker import check_tracker
@@ -159,7 +176,6 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     for group in survey.groups:
         split = split_questions(survey.preferences(group.name), group.role, settings.split)
         groups.append((group.name, group.role, group.questions, len(split.train)))
-    make_strategy(settings)
     check_tracker(settings.federation.tracker)
     check_groups(groups, settings)
     device = settings.training.device
@@ -172,40 +188,82 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
             f"expected-nodes = {expected}, but a simulation of this survey has {len(groups)} "
             "nodes: leave it 0"
         )
-    return share_out(len(groups), threads, actors, os.cpu_count() or 1, gpus)
+    return share_out(len(groups), threads, actors, usable_cpus(), gpus)
 
 
-def choose_out(run_config: dict[str, Scalar], label: str = "") -> Path:
-    """The run directory to write; sets `out` in the run config where none is given.
+def make_out(run_config: dict[str, Scalar], label: str = "") -> None:
+    """Make the run directory; where the run config gives none, a new one, set there.
 
     Raises:
-        UserError: it is in use.
+        UserError: it holds something, or cannot be made.
     """
-    if not run_config["out"]:
-        name = f"{datetime.now():%Y%m%d-%H%M%S}{label}-seed{run_config['seed']}"
-        run_config["out"] = str(Path("runs", name).resolve())
-    out = Path(str(run_config["out"]))
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: give another --out")
-    return out
-
-
-def _make_directory(out: Path) -> None:
+    given = str(run_config["out"])
+    name = f"{datetime.now():%Y%m%d-%H%M%S}{label}-seed{run_config['seed']}"
+    out = Path(given) if given else Path("runs", name).resolve()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "flower.log").touch()
+        if given:
+            out.mkdir(parents=True, exist_ok=True)
+            if any(out.iterdir()):
+                raise UserError(f"{out} is not empty: give another --out")
+        else:
+            out = _new_directory(out)
     except OSError as error:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
+    run_config["out"] = str(out)
+
+
+def _new_directory(path: Path) -> Path:
+    """Make a directory at `path`, or at path-2, path-3, ..., where there is none yet."""
+    for number in count(1):
+        own = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            own.mkdir(parents=True)
+            break
+    return own
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Keep other commands from running in the directory `out` for the block.
+
+    The app's own process locks the record, but only starts seconds later; this locks the log.
+
+    Raises:
+        UserError: another one runs there, or it cannot be written.
+    """
+    try:
+        log = (out / LOG).open("a")
+    except OSError as error:
+        raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
+    with log, held(log, f"another command runs in {out}: wait for it, or end it"):
+        yield
 
 
 def demo_survey(console: Console) -> Path:
-    """Prepare the demo, also where an older version of the app has: it takes a moment only."""
+    """The demo survey in DEMO, made there if nothing is.
+
+    Raises:
+        UserError: something else is there, for instance the demo of another seed.
+    """
     console.print("No --survey given: taking the demo survey, which is synthetic.")
     with console.status("preparing it"):
         from pluralllm_app.survey.prepare import prepare
+        from pluralllm_app.survey.prepared import PreparedSurvey
 
-        prepare("demo", APP / DEMO, console=Console(quiet=True), overwrite=True)
-    return APP / DEMO
+        fresh = beside(DEMO, "demo")
+        try:
+            demo = prepare("demo", fresh, console=Console(quiet=True))  # takes a moment only
+            try:
+                fresh.rename(DEMO)
+            except OSError:  # something is there, perhaps from a command that starts just now
+                if not PreparedSurvey.open(DEMO).equals(demo):
+                    raise UserError(
+                        f"{DEMO} is not the demo survey as it is built in: give it as --survey "
+                        f"{DEMO}, or move it away"
+                    ) from None
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return DEMO
 
 
 def _run_simulation(
@@ -218,7 +276,7 @@ def _run_simulation(
     from pluralllm_app.record import close_unfinished
 
     out = settings.path("out")
-    log = out / "flower.log"
+    log = out / LOG
     rounds: list[dict[str, Any]] = []
     try:
         with Simulation(APP, run_config, resources, log) as simulation:

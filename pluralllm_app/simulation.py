@@ -87,6 +87,13 @@ class Resources:
     """Share of one GPU of each actor; 0 hides the GPUs from it."""
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may run on: of a job or a container, perhaps not all there are."""
+    if sys.platform == "darwin":
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
+
+
 def share_out(groups: int, threads: int, actors: int | None, cpus: int, gpus: int) -> Resources:
     """Share a machine's CPUs and GPUs out over the actors of `groups` simulated clients.
 

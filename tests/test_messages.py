@@ -21,7 +21,7 @@ from pluralllm_app.metrics import GroupScores
 PARAMETERS = 3
 UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1, 2.5)
 DESCRIPTION = NodeDescription(
-    "Élan 中/..", "train", 30, 27, "tiny", 40, "ab12", 6, "jensen-shannon", "0.1"
+    "Élan 中/..", "train", 30, 27, "tiny", 40, "ab12", 6, "jensen-shannon", "0.1, torch 2.0", 5
 )
 
 

@@ -10,8 +10,10 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,10 +22,20 @@ from flwr.cli.build import build_fab_from_disk
 from rich.console import Console
 
 from pluralllm_app import client_app
+from pluralllm_app import run as module
+from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.record import close_unfinished
-from pluralllm_app.run import _print_results, read_run_config
+from pluralllm_app.run import (
+    _print_results,
+    claimed,
+    demo_survey,
+    make_out,
+    read_run_config,
+    run,
+)
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY, make_survey
 from tests.support.local_grid import LocalGrid
@@ -127,6 +139,74 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["error"] == "interrupted"
     # A run that has ended stays as it is.
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
+
+
+def test_runs_of_one_second_have_a_directory_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls(2026, 1, 1, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "datetime", Clock)
+    configs: list[dict[str, Scalar]] = [{"out": "", "seed": 3} for _ in range(3)]
+    for config in configs:
+        make_out(config)
+    names = [f"20260101-120000-seed3{suffix}" for suffix in ("", "-2", "-3")]
+    assert [config["out"] for config in configs] == [str(tmp_path / "runs" / own) for own in names]
+    assert all(Path(str(config["out"])).is_dir() for config in configs)
+
+
+def test_a_given_directory_is_for_one_command(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config: dict[str, Scalar] = {"out": str(out), "seed": 0}
+    out.mkdir()
+    make_out(config)  # empty, so it may be there
+    make_out(config)  # as a command that was started in the same moment
+    with claimed(out), pytest.raises(UserError, match="another command runs in"), claimed(out):
+        pass
+    with claimed(out), pytest.raises(UserError, match="is not empty: give another --out"):
+        make_out(config)
+    with claimed(out):  # a run is resumed
+        pass
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo belongs; nothing is there."""
+    monkeypatch.setattr(module, "DEMO", tmp_path / "data" / "demo")
+    return tmp_path / "data" / "demo"
+
+
+QUIET = Console(quiet=True)
+
+
+def test_the_demo_is_made_once(demo: Path) -> None:
+    assert demo_survey(QUIET) == demo
+    before = {file: (file.stat().st_ino, file.read_bytes()) for file in demo.glob("**/*.*")}
+    assert len(before) == 33
+    assert demo_survey(QUIET) == demo
+    assert before == {file: (file.stat().st_ino, file.read_bytes()) for file in demo.glob("**/*.*")}
+    assert list(demo.parent.iterdir()) == [demo]
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"evaluation_fraction": 0.5}])
+def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> None:
+    prepare("demo", demo, console=QUIET, **other)
+    before = {file: file.read_bytes() for file in demo.glob("**/*.*")}
+    with pytest.raises(UserError, match="not the demo survey as it is built in: give it as --surv"):
+        demo_survey(QUIET)
+    assert before == {file: file.read_bytes() for file in demo.glob("**/*.*")}
+    assert list(demo.parent.iterdir()) == [demo]
+
+
+@pytest.mark.parametrize("mistake", ["rounds=none", "strategy=fedavgg", "fedprox.mu=-1"])
+def test_settings_are_checked_before_the_demo_is_made(demo: Path, mistake: str) -> None:
+    with pytest.raises(SettingsError):
+        run(None, None, [mistake], None, None, None, QUIET)
+    assert not demo.parent.exists()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.simulation import Resources, Simulation, share_out
+from pluralllm_app.simulation import Resources, Simulation, share_out, usable_cpus
 
 TINY_APP = Path(__file__).parent / "support" / "tiny_app"
 REPOSITORY = Path(__file__).parents[1]
@@ -74,6 +74,12 @@ def test_resources_are_shared_out(
     groups: int, threads: int, actors: int | None, cpus: int, gpus: int, expected: Resources
 ) -> None:
     assert share_out(groups, threads, actors, cpus, gpus) == expected
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no affinity")
+def test_cpus_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6})
+    assert usable_cpus() == 3
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
 
+NOT_CONNECTED = "is not connected"
+
 POLL_SECONDS = 0.02  # between looks for a reply, where Flower's own grids sleep up to 3
 # A look costs nothing in a simulation, but over the network this process and the SuperLink work for
 # it: the pause is so many times as long, though at most half a second.
@@ -35,7 +37,7 @@ def exchange(
     for message_id, node in zip(sent, receivers, strict=True):
         # A message that could not be sent, e.g. to a node that has just left, has the id None.
         if not message_id:
-            yield node, "is not connected"
+            yield node, NOT_CONNECTED
         else:
             yield node, _fetch(grid, message_id, deadline) or f"no reply within {timeout:g} s"
 

@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app.settings import Scalar
 
-_CLIENT_FAILED = 3  # Flower's error code of a ClientApp that raised
+_CLIENT_FAILED = 2  # Flower's error code of a ClientApp that raised
 
 
 class InProcessGrid(Grid):

@@ -5,20 +5,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from pluralllm_app import __version__
 from pluralllm_app.errors import FederationError
 from pluralllm_app.evaluation import check_size
-from pluralllm_app.federation.exchange import exchange
-from pluralllm_app.messages import NodeDescription
+from pluralllm_app.federation.exchange import NOT_CONNECTED, exchange
+from pluralllm_app.messages import NodeDescription, installed
 from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
+NODE_UNAVAILABLE = 5  # Flower's error code for a node that was lost before it replied
+_WHOSE = "in a deployment, `pluralllm deploy status` tells whose it is"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def build_roster(
 ) -> Roster:
     """Wait for the nodes, ask each for its group, and check that they fit together.
 
+    A node that is lost before it answers, as one that was killed lately, is waited for again. The
+    nodes of a simulation say how many there are: all of them take part.
+
     Args:
         expected: how many nodes to wait for; 0: the quorum.
 
@@ -68,23 +72,7 @@ def build_roster(
         FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
             not fit the others (named by group), or groups the settings cannot train or score.
     """
-    node_ids = _wait_for_nodes(grid, settings, expected, progress)
-    messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
-    answers = dict(exchange(grid, messages, settings.federation.round_timeout))
-    absent = [answer for answer in answers.values() if isinstance(answer, str)]
-    if absent:
-        raise FederationError(
-            f"{len(absent)} of {len(node_ids)} nodes did not say which group they hold "
-            f"({', '.join(sorted(set(absent)))}): restart them, or raise round-timeout"
-        )
-    described: dict[int, NodeDescription] = {}
-    for node_id, reply in cast(dict[int, Message], answers).items():
-        if reply.has_error():
-            raise FederationError(f"node {node_id} cannot take part: {error_reason(reply)}")
-        try:
-            described[node_id] = NodeDescription.from_content(reply.content)
-        except ValueError as error:
-            raise FederationError(f"node {node_id} cannot take part: {error}") from error
+    described = _described_nodes(grid, settings, expected, progress)
     _check_agreement(list(described.values()))
     by_name = sorted((item.group, node_id) for node_id, item in described.items())
     roster = Roster(
@@ -100,6 +88,54 @@ def build_roster(
     return roster
 
 
+def _described_nodes(
+    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
+) -> dict[int, NodeDescription]:
+    """What the nodes say of themselves, by their ids, once all that must be there have said it."""
+    federation = settings.federation
+    deadline = time.monotonic() + federation.start_timeout
+    known: dict[int, NodeDescription] = {}
+    while True:
+        node_ids = _wait_for_nodes(grid, settings, expected, deadline, progress)
+        known |= _ask(grid, [own for own in node_ids if own not in known], federation.round_timeout)
+        there = {own: known[own] for own in node_ids if own in known}
+        expected = max([expected, *(node.nodes for node in there.values())])
+        if len(there) == len(node_ids) >= expected:
+            return there
+        if len(there) < len(node_ids) and time.monotonic() > deadline:
+            lost = ", ".join(str(own) for own in node_ids if own not in known)
+            raise FederationError(
+                f"node {lost} was lost before it said which group it holds, and is not back within "
+                f"start-timeout = {federation.start_timeout:g} s: start it again ({_WHOSE})"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescription]:
+    """Ask nodes to describe themselves; those that are lost before they do are left out."""
+    messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
+    described: dict[int, NodeDescription] = {}
+    for node_id, reply in exchange(grid, messages, timeout):
+        if reply == NOT_CONNECTED:
+            continue
+        if isinstance(reply, str):
+            raise FederationError(
+                f"node {node_id} did not say which group it holds, {reply}: restart it, or raise "
+                f"round-timeout ({_WHOSE})"
+            )
+        if reply.has_error():
+            if reply.error.code == NODE_UNAVAILABLE:
+                continue
+            raise FederationError(
+                f"node {node_id} cannot take part: {error_reason(reply)} ({_WHOSE})"
+            )
+        try:
+            described[node_id] = NodeDescription.from_content(reply.content)
+        except ValueError as error:
+            raise FederationError(f"node {node_id} cannot take part: {error} ({_WHOSE})") from error
+    return described
+
+
 def error_reason(reply: Message) -> str:
     """What went wrong at a node, in a line, without the wrapping and tracebacks of Flower and Ray.
 
@@ -113,13 +149,16 @@ def error_reason(reply: Message) -> str:
 
 
 def _wait_for_nodes(
-    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
+    grid: Grid,
+    settings: Settings,
+    expected: int,
+    deadline: float,
+    progress: Callable[[str], None],
 ) -> list[int]:
     """Ids of the nodes, once the expected number is there, or enough and no more are coming."""
     federation = settings.federation
     needed = expected or federation.min_train_groups
     settle = 0.0 if expected else SETTLE_SECONDS
-    start = time.monotonic()
     connected: list[int] | None = None
     while True:
         node_ids = sorted(grid.get_node_ids())
@@ -130,11 +169,12 @@ def _wait_for_nodes(
                 progress(f"{len(node_ids)} of {needed} nodes are connected")
         if len(node_ids) >= needed and now - changed >= settle:
             return node_ids
-        if len(node_ids) < needed and now - start > federation.start_timeout:
+        if len(node_ids) < needed and now > deadline:
+            own = {federation.expected_nodes: "expected-nodes", 0: "min-train-groups"}.get(expected)
             raise FederationError(
                 f"{len(node_ids)} of {needed} nodes connected within start-timeout = "
-                f"{federation.start_timeout:g} s: start the others, raise start-timeout, or lower "
-                f"{'expected-nodes' if expected else 'min-train-groups'}"
+                f"{federation.start_timeout:g} s: start the others, or raise start-timeout"
+                + (f", or lower {own}" if own else "")
             )
         time.sleep(POLL_SECONDS)
 
@@ -142,10 +182,10 @@ def _wait_for_nodes(
 def _check_agreement(described: list[NodeDescription]) -> None:
     """Refuse nodes of differing version, survey, dimension or metric, and groups held twice."""
 
-    def refuse(odd: NodeDescription, field: str, majority: object) -> NoReturn:
+    def refuse(odd: NodeDescription, field: str, others: str, remedy: str) -> NoReturn:
         raise FederationError(
-            f"the node of group {odd.group!r} has {field} {getattr(odd, field)!r}, the others "
-            f"{majority!r}: give every node the same survey and app version"
+            f"the node of group {odd.group!r} has {field} {getattr(odd, field)!r}, {others}: "
+            f"{remedy}"
         )
 
     for field in ("fingerprint", "survey_questions", "dim", "metric"):
@@ -153,10 +193,11 @@ def _check_agreement(described: list[NodeDescription]) -> None:
         majority = counts.most_common(1)[0][0]
         for item in described:
             if getattr(item, field) != majority:
-                refuse(item, field, majority)
+                refuse(item, field, f"the others {majority!r}", "give every node the same survey")
+    here = installed()
     for item in described:
-        if item.version != __version__:
-            refuse(item, "version", __version__)
+        if item.version != here:
+            refuse(item, "version", f"the server {here!r}", "install the same on every machine")
         if item.role not in ("train", "evaluation"):
             raise FederationError(f"group {item.group!r} has unknown role {item.role!r}")
     for group, count in Counter(item.group for item in described).items():

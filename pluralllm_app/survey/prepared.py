@@ -12,7 +12,7 @@ stays clear of pandas and transformers.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -80,6 +80,19 @@ class PreparedSurvey(Description):
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
                 f"from the fingerprint in survey.json: {files.PREPARE_AGAIN}"
             )
+
+    def equals(self, other: "PreparedSurvey") -> bool:
+        """Whether both say the same of themselves and have the same answers."""
+        return all(
+            getattr(self, field.name) == getattr(other, field.name) for field in fields(Description)
+        ) and all(
+            np.array_equal(getattr(own, name), getattr(theirs, name))
+            for own, theirs in (
+                (self.preferences(group.name), other.preferences(group.name))
+                for group in self.groups
+            )
+            for name in ("questions", "shares")
+        )
 
     def questions(self) -> Questions:
         """Return ids, texts, options and ordinal values of all questions, e.g. for a report."""

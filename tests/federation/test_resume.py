@@ -13,7 +13,14 @@ from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.record import STATE, RunRecord, check_resumable, recorded_run
+from pluralllm_app.record import (
+    STATE,
+    RunRecord,
+    check_resumable,
+    close_unfinished,
+    read_run,
+    recorded_run,
+)
 from pluralllm_app.run import read_resumed_config
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from tests.conftest import make_survey
@@ -251,3 +258,48 @@ def test_a_full_disk_leaves_the_last_good_state(
     assert not list(out.glob(".*.new"))
     run(resumed(config))
     assert record_of(config) == record_of(whole)
+
+
+@pytest.mark.parametrize("survey", [True, False])
+def test_a_write_error_says_how_to_go_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch, survey: bool
+) -> None:
+    out = config["out"]
+    with (
+        recorded_run(
+            Path(str(out)), "federated", config | ({} if survey else {"survey": ""})
+        ) as own,
+        monkeypatch.context() as patch,
+        pytest.raises(FederationError) as caught,
+    ):
+        patch.setattr("pluralllm_app.record.write_atomically", full_disk)
+        own.save_state(b"")
+    assert (f"`pluralllm run --resume {out}`" in str(caught.value)) == survey
+    assert (f'with resume-from = "{out}"' in str(caught.value)) != survey
+
+
+def full_disk(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_cut_off_while_it_ends_the_run_goes_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(self: RunRecord, status: str, error: str | None = None) -> None:
+        raise CutOff
+
+    with monkeypatch.context() as patch, pytest.raises(CutOff):
+        patch.setattr(RunRecord, "finish", cut)
+        run(config)
+    assert read(config)[0]["status"] == "running"
+    run(resumed(config))
+    assert read(config)[0]["status"] == "completed"
+    assert not Path(str(config["out"]), STATE).exists()
+
+
+def test_a_run_is_closed_by_none_but_its_own_command(config: Config) -> None:
+    out = Path(str(config["out"]))
+    with recorded_run(out, "federated", config):
+        with pytest.raises(UserError, match="another process writes the run"):
+            close_unfinished(out, "failed", "it is not mine")
+        assert read_run(out)["status"] == "running"

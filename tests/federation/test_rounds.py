@@ -477,7 +477,7 @@ def describe_with(**changes: Any) -> Callable[[int, Message], Message]:
         ({"survey_questions": 2**40}, "group 'Birch' has survey_questions 1099511627776"),
         ({"dim": 7}, "group 'Birch' has dim 7"),
         ({"metric": "wasserstein"}, "group 'Birch' has metric 'wasserstein'"),
-        ({"version": "9.9"}, "group 'Birch' has version '9.9'"),
+        ({"version": "9.9"}, "group 'Birch' has version '9.9', the server '"),
         ({"role": "judge"}, "group 'Birch' has unknown role 'judge'"),
         ({"group": "Alder"}, "2 nodes hold group 'Alder'"),
         ({"questions": "many"}, "no valid 'questions'"),
