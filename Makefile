@@ -11,10 +11,13 @@ test: lint
 	$(BIN)/pytest
 
 # Every fault once; `make faults FAULTS="superlink or disk" FAULT_REPEATS=5` some of them, repeatedly.
+# FAULT_TABLE=faults.md also writes the table to that file.
 FAULTS :=
 FAULT_REPEATS := 1
+FAULT_TABLE :=
 faults: .venv/dev
-	$(BIN)/pytest tests/deploy -m fault -k "$(FAULTS)" --fault-repeats=$(FAULT_REPEATS)
+	$(BIN)/pytest tests/deploy -m fault -k "$(FAULTS)" --fault-repeats=$(FAULT_REPEATS) \
+		$(if $(FAULT_TABLE),--fault-table=$(FAULT_TABLE))
 
 lint: .venv/dev
 	$(BIN)/ruff check .

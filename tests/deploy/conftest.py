@@ -1,7 +1,9 @@
 """What `make faults` adds: repeats, and a table of the faults at the end."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Protocol
 
@@ -10,35 +12,55 @@ import pytest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one fault: rounds of the group, or of the run, that it cost, and seconds."""
+    """What became of a fault, and what it cost."""
 
     fault: str
     outcome: str
-    lost: int | None
-    seconds: (
-        float | None
-    )  # from the fault to the end of the round, or of the run, that has it again
+    lost: int  # rounds of the run that gave no result, or whose work was done again
+    missed: int | None  # rounds in which the group did not count
+    seconds: float | None  # from the fault to the end of the next round that has all it should
 
 
 class Note(Protocol):
-    """Keep an outcome for the table."""
+    """Keep an outcome for the table; no fault may cost the run more than the round in flight."""
 
     def __call__(
-        self, fault: str, outcome: str, lost: int | None = None, seconds: float | None = None
+        self,
+        fault: str,
+        outcome: str,
+        *,
+        lost: int,
+        missed: int | None = None,
+        seconds: float | None = None,
     ) -> None: ...
 
 
 OUTCOMES = pytest.StashKey[list[Outcome]]()
+HEAD = (
+    "fault",
+    "times",
+    "outcome",
+    "rounds the run lost (max)",
+    "rounds the group missed (max)",
+    "seconds to recover (median, max)",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-repeats", type=int, default=1, help="times that each fault is tried")
+    parser.addoption("--fault-table", type=Path, help="file to write the table of faults to")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "repeat" in metafunc.fixturenames:
-        times = metafunc.config.getoption("fault_repeats", 1)
-        metafunc.parametrize("repeat", range(times), scope="session")
+        metafunc.parametrize("repeat", range(metafunc.config.getoption("fault_repeats", 1)))
+
+
+@pytest.fixture
+def repeats(pytestconfig: pytest.Config) -> int:
+    """How many times a test that repeats its faults in one run does so."""
+    times: int = pytestconfig.getoption("fault_repeats")
+    return times
 
 
 @pytest.fixture
@@ -47,9 +69,15 @@ def note(pytestconfig: pytest.Config) -> Note:
     outcomes = pytestconfig.stash.setdefault(OUTCOMES, [])
 
     def keep(
-        fault: str, outcome: str, lost: int | None = None, seconds: float | None = None
+        fault: str,
+        outcome: str,
+        *,
+        lost: int,
+        missed: int | None = None,
+        seconds: float | None = None,
     ) -> None:
-        outcomes.append(Outcome(fault, outcome, lost, seconds))
+        assert lost <= 1, (fault, lost)
+        outcomes.append(Outcome(fault, outcome, lost, missed, seconds))
 
     return keep
 
@@ -60,24 +88,41 @@ def pytest_terminal_summary(
     outcomes = config.stash.get(OUTCOMES, [])
     if not outcomes:
         return
-    head = ("fault", "runs", "outcome", "rounds lost (max)", "seconds to recover (median, max)")
-    rows = [head, *_rows(outcomes)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = list(_table(outcomes))
     terminalreporter.section("faults")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if file := config.getoption("fault_table"):
+        file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _table(outcomes: list[Outcome]) -> Iterator[str]:
+    """The lines of a markdown table with a row for each fault."""
+    rows = [HEAD, *_rows(outcomes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        terminalreporter.write_line("  ".join(cells).rstrip())
+        yield f"| {' | '.join(cells)} |"
 
 
 def _rows(outcomes: list[Outcome]) -> Iterator[tuple[str, ...]]:
-    for fault, outcome in dict.fromkeys((one.fault, one.outcome) for one in outcomes):
-        same = [one for one in outcomes if (one.fault, one.outcome) == (fault, outcome)]
-        lost = [one.lost for one in same if one.lost is not None]
+    for fault in dict.fromkeys(one.fault for one in outcomes):
+        same = [one for one in outcomes if one.fault == fault]
         seconds = [one.seconds for one in same if one.seconds is not None]
         yield (
             fault,
             str(len(same)),
-            outcome,
-            str(max(lost)) if lost else "-",
+            _outcomes(one.outcome for one in same),
+            str(max(one.lost for one in same)),
+            str(max((one.missed for one in same if one.missed is not None), default="-")),
             f"{median(seconds):.0f}, {max(seconds):.0f}" if seconds else "-",
         )
+
+
+def _outcomes(outcomes: Iterable[str]) -> str:
+    """The one outcome, or how often there was which."""
+    counts = Counter(outcomes)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{outcome} ({times})" for outcome, times in counts.items())

@@ -1,27 +1,32 @@
-"""Faults of a federation of real processes, one after the other in the same one: `make faults`."""
+"""Faults of a federation of real processes, one after the other in the same one: `make faults`.
+
+An exchange of messages takes seconds and a run's start some more. So where a run survives a fault,
+or is resumed, it goes through all repeats of that fault.
+"""
 
 import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM
 from typing import Any
 
 import pytest
 
+from pluralllm_app.errors import UserError
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.record import STATE
+from pluralllm_app.record import STATE, locked_run
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN
 from tests.deploy.conftest import Note
 from tests.support import faulty_client
-from tests.support.deployment import Deployment, model_weights, wait_until
+from tests.support.deployment import Deployment, Process, model_weights, wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -31,13 +36,13 @@ SENT = "Sent successfully"  # what a SuperNode prints after each reply
 CONFIG: dict[str, Scalar] = TINY | {
     "evaluate-every": 100,
     "expected-nodes": 3,
-    "start-timeout": 120.0,
+    "start-timeout": 300.0,
     "round-timeout": 300.0,
 }
 
 
 class Federation(Deployment):
-    """A deployment of the train groups whose nodes can misbehave."""
+    """A deployment of the train groups whose nodes can misbehave, and whose disk can be full."""
 
     def __init__(self, path: Path, survey: PreparedSurvey) -> None:
         super().__init__(path, survey, TRAIN)
@@ -45,6 +50,17 @@ class Federation(Deployment):
         project = self.path / "app" / "pyproject.toml"
         text = project.read_text("utf-8")
         project.write_text(text.replace(".client_app:app", ".faulty_client:app"), "utf-8")
+        self.small = self.path / "small"
+        self.small.mkdir()
+        # A file system of its own, which the server's processes alone see.
+        mount = 'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"'
+        alone = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, str(self.small)]
+        possible = shutil.which("unshare") and not subprocess.run([*alone, "true"]).returncode
+        self.alone = alone if possible else []
+
+    def start_server(self) -> None:
+        """Start the SuperLink, with the small file system where one may be mounted."""
+        self.start_superlink(self.alone)
 
     def plan(self, group: str, faults: dict[int, str]) -> None:
         """Say which fault a group's node has in which round."""
@@ -54,6 +70,21 @@ class Federation(Deployment):
         """The file that a node leaves when the fault of a round begins."""
         return self.node_dir(group) / f"fault-{number}"
 
+    def wait_begun(self, group: str, number: int, submitted: Process) -> None:
+        """Wait until the fault of a round of a submitted run begins."""
+        file = self.begun(group, number)
+        wait_until(lambda: file.exists() or submitted.poll() is not None, 300)
+        assert file.exists(), self.logs
+
+    def release(self, group: str, number: int, plan: dict[int, str]) -> None:
+        """Let a group that waits in a round go on, with another plan."""
+        self.plan(group, plan)
+        self.begun(group, number).unlink()
+
+    def sent(self, group: str) -> int:
+        """How many replies a group's node has sent."""
+        return self.log(self.slugs[group]).count(SENT)
+
 
 @pytest.fixture(scope="module")
 def deployment(
@@ -61,13 +92,13 @@ def deployment(
 ) -> Iterator[Federation]:
     path = tmp_path_factory.mktemp("faults") / "there"
     with Federation(path, tiny_survey) as deployment:
-        deployment.start_superlink()
+        deployment.start_server()
         deployment.register()
         yield deployment
 
 
 @pytest.fixture
-def federation(deployment: Federation, repeat: int) -> Federation:
+def federation(deployment: Federation) -> Federation:
     """The federation with all its nodes online and no fault planned."""
     for group in TRAIN:
         deployment.plan(group, {})
@@ -107,14 +138,31 @@ class Run:
         name = f"checkpoints/round-{number:04d}/model.safetensors"
         return (self.path / name).stat().st_mtime
 
+    def is_free(self) -> bool:
+        """Whether no process writes the run."""
+        try:
+            with locked_run(self.path):
+                return True
+        except UserError:
+            return False
+
+    def lost(self) -> int:
+        """How many rounds have no result."""
+        wanted: int = self.fields["settings"]["rounds"]
+        return wanted - sum(one["train"] is not None for one in self.rounds)
+
     def missed(self, group: str) -> list[int]:
         """The rounds in which a group did not count."""
         return [one["round"] for one in self.rounds[1:] if group not in one["train"]["groups"]]
 
-    def reasons(self, group: str) -> dict[int, str]:
-        """Why a group failed, by round."""
-        failures = [(one["round"], failure) for one in self.rounds for failure in one["failures"]]
-        return {number: each["reason"] for number, each in failures if each["group"] == group}
+    def reasons(self, group: str, phase: str = "train") -> dict[int, str]:
+        """Why a group failed to train or to be scored, by round."""
+        return {
+            one["round"]: failure["reason"]
+            for one in self.rounds
+            for failure in one["failures"]
+            if (failure["group"], failure["phase"]) == (group, phase)
+        }
 
     def recovery(self, group: str, number: int, since: float) -> tuple[int, float]:
         """The rounds that a group missed from one on, and the seconds until it counted again."""
@@ -127,179 +175,206 @@ class Run:
         assert self.fields["status"] == "completed", (self.fields["error"], log)
 
 
-def test_started_in_any_order(federation: Federation, tmp_path: Path, note: Note) -> None:
+@pytest.mark.usefixtures("repeat")
+def test_runs_before_nodes(federation: Federation, tmp_path: Path, note: Note) -> None:
     for group in TRAIN:
-        federation.end_node(group, SIGTERM)
-    federation.kill(federation.superlink, SIGTERM)
+        federation.end_node(group, signal.SIGTERM)
+    federation.kill(federation.superlink, signal.SIGTERM)
     federation.start_node(ALDER)
     time.sleep(5)
-    federation.start_superlink()
+    federation.start_server()
     federation.wait_online(1)
-    run, name = Run(tmp_path / "run"), tmp_path.name
-    submitted = federation.submit(CONFIG | {"rounds": 1, "out": str(run.path)}, name)
-    wait_until(lambda: "1 of 3 nodes are connected" in federation.log(name))
+    config = CONFIG | {"rounds": 1}
+    runs = {f"{tmp_path.name}-{name}": Run(tmp_path / name) for name in ("a", "b")}
+    submitted = {
+        name: federation.submit(config | {"out": str(run.path)}, name) for name, run in runs.items()
+    }
+    for name in runs:
+        wait_until(lambda name=name: "1 of 3 nodes are connected" in federation.log(name), 120)
+    first, refused = next(iter(runs.values())), f"{tmp_path.name}-refused"
+    federation.submit(config | {"out": str(first.path)}, refused).wait(200)
+    assert "another process writes the run in" in federation.log(refused)
     start = time.time()
     for group in (BIRCH, CEDAR):
         federation.start_node(group)
-    submitted.wait(200)
-    run.check(federation.log(name))
-    assert not any(map(run.missed, TRAIN))
-    note("node before SuperLink, run before nodes", "waits, completes", 0, run.ended(1) - start)
-
-
-def test_two_runs_at_once(federation: Federation, tmp_path: Path, note: Note) -> None:
-    runs = {name: Run(tmp_path / name) for name in ("a", "b")}
-    config = CONFIG | {"rounds": 1}
-    submitted = {
-        name: federation.submit(config | {"out": str(run.path)}, f"{tmp_path.name}-{name}")
-        for name, run in runs.items()
-    }
-    wait_until(lambda: all((run.path / "run.json").exists() for run in runs.values()), 120)
-    second = f"{tmp_path.name}-second"
-    federation.submit(config | {"out": str(runs["a"].path)}, second).wait(200)
-    assert "another process writes the run in" in federation.log(second)
-    note("a second run into the same directory", "refused, the first goes on")
     for name, run in runs.items():
-        submitted[name].wait(200)
-        run.check(federation.log(f"{tmp_path.name}-{name}"))
+        submitted[name].wait(300)
+        run.check(federation.log(name))
+        assert not any(map(run.missed, TRAIN))
     assert len({model_weights(run.path) for run in runs.values()}) == 1
-    note("two runs at once", "both complete, same weights", 0)
+    lost = max(run.lost() for run in runs.values())
+    title = "a node before the SuperLink, runs before the other nodes"
+    note(title, "waits, completes", lost=lost, missed=0, seconds=first.ended(1) - start)
+    note("two runs at once", "both complete, same weights", lost=lost, missed=0)
+    note("a second run into the same directory", "refused, the first goes on", lost=first.lost())
 
 
 NOT_FINITE = "refused: its weights are not all finite"
-# Who sends what in which round, and what is recorded of it.
+# Who sends what in which of six rounds, and what is recorded of it.
 REPLIES = (
     (ALDER, 1, "other records", "refused: it is not an update"),
-    (BIRCH, 1, "other bytes", "refused: its weights are not in numpy's format 1.0"),
-    (CEDAR, 2, "NaN", NOT_FINITE),
-    (ALDER, 3, "infinite", NOT_FINITE),
+    (CEDAR, 2, "other bytes", "refused: its weights are not in numpy's format 1.0"),
+    (ALDER, 3, "NaN", NOT_FINITE),
     (BIRCH, 3, "too short", "refused: its weights are float32 (1153,), not float32 (1154,)"),
-    (CEDAR, 4, "other count", "refused: it claims 1000000 train questions, the roster has 18"),
+    (CEDAR, 4, "infinite", NOT_FINITE),
     (ALDER, 5, "wait", "no reply within 45 s"),
     (BIRCH, 5, "die", "no reply within 45 s"),
+    (CEDAR, 6, "other count", "refused: it claims 1000000 train questions, the roster has 18"),
 )
+SCORES = (CEDAR, 1, "fewer scores")
 
 
-def test_replies(federation: Federation, tmp_path: Path, note: Note) -> None:
-    scores = (CEDAR, 1, "fewer scores")
+def test_replies(federation: Federation, repeats: int, tmp_path: Path, note: Note) -> None:
+    befores = range(0, 6 * repeats, 6)
     for group in TRAIN:
-        faults = [scores, *(each[:3] for each in REPLIES)]
-        federation.plan(group, {number: fault for own, number, fault in faults if own == group})
+        own = [(n, fault) for name, n, fault, *_ in (SCORES, *REPLIES) if name == group]
+        federation.plan(group, {before + n: fault for before in befores for n, fault in own})
     run, name = Run(tmp_path / "run"), tmp_path.name
-    own = {"rounds": 7, "min-train-groups": 1, "round-timeout": 45.0}
-    submitted = federation.submit(CONFIG | own | {"out": str(run.path)}, name)
-    wait_until(lambda: run.last >= 5 or submitted.poll() is not None, 600)
-    began = [federation.begun(*each[:2]).stat().st_mtime for each in REPLIES]
-    federation.begun(ALDER, 5).unlink()
+    config = CONFIG | {"rounds": 6 * repeats + 1, "evaluate-every": 6, "min-train-groups": 1}
+    config |= {"round-timeout": 45.0, "out": str(run.path)}
+    submitted = federation.submit(config, name)
+    began = {}
+    for before in befores:
+        federation.wait_begun(ALDER, before + 5, submitted)
+        waits = federation.begun(ALDER, before + 5)
+        began[waits] = waits.stat().st_mtime
+        wait_until(lambda last=before + 5: run.last >= last or submitted.poll() is not None, 200)
+        waits.unlink()
     submitted.wait(300)
     run.check(federation.log(name))
 
-    # The scores that come with the first update are of the weights before it.
-    assert run.reasons(CEDAR)[0] == "refused: its scores do not match its questions"
-    note(f"reply: {scores[2]}", "scores refused, update counts", 0)
-    titles = {"wait": "no reply", "die": "app process killed"}
-    for (group, number, fault, reason), start in zip(REPLIES, began, strict=True):
-        assert run.reasons(group)[number].startswith(reason)
-        lost, seconds = run.recovery(group, number, start)
-        # A SuperNode notices after 60 s that its app's process has died, and then goes on.
-        assert lost == 1 or (fault == "die" and lost == 2)
-        title = titles.get(fault, f"reply: {fault}")
-        note(title, reason.split(":")[0].replace("45 s", "round-timeout"), lost, seconds)
-    assert [run.missed(group)[:3] for group in TRAIN] == [[1, 3, 5], [1, 3, 5], [2, 4]]
+    titles = {"wait": "no reply", "die": "an app's process killed"}
+    for before in befores:
+        # The scores that come with an update are of the weights before it.
+        scores = run.reasons(CEDAR, "evaluate")[before]
+        assert scores == "refused: its scores do not match its questions"
+        assert before + 1 not in run.missed(CEDAR)
+        note(f"reply: {SCORES[2]}", "scores refused, update counts", lost=run.lost(), missed=0)
+        for group, each, fault, reason in REPLIES:
+            number = before + each
+            assert run.reasons(group)[number].startswith(reason)
+            begun = federation.begun(group, number)
+            start = began[begun] if begun in began else begun.stat().st_mtime
+            missed, seconds = run.recovery(group, number, start)
+            # A SuperNode notices after 60 s that its app's process has died, and then goes on.
+            assert missed == 1 or (fault == "die" and missed == 2)
+            title = titles.get(fault, f"reply: {fault}")
+            outcome = reason.split(":")[0].replace("45 s", "round-timeout")
+            note(title, outcome, lost=run.lost(), missed=missed, seconds=seconds)
 
 
+@pytest.mark.usefixtures("repeat")
 def test_killed_nodes(federation: Federation, tmp_path: Path, note: Note) -> None:
-    federation.plan(CEDAR, {2: "wait"})
-    federation.plan(ALDER, {3: "wait"})
-    run, name, slug = Run(tmp_path / "run"), tmp_path.name, federation.slugs[BIRCH]
-    earlier = federation.log(slug).count(SENT)
-    config = CONFIG | {"rounds": 7, "min-train-groups": 1, "out": str(run.path)}
-    submitted = federation.submit(config, name)
-    wait_until(federation.begun(CEDAR, 2).exists, 200)
-    # Its group, and the updates of two rounds.
-    wait_until(lambda: federation.log(slug).count(SENT) == earlier + 3, 120)
+    """Two nodes are killed in a run, and another run begins before the loss of one is known."""
+    run, later = Run(tmp_path / "run"), Run(tmp_path / "later")
+    name, second = tmp_path.name, f"{tmp_path.name}-later"
+    config = CONFIG | {"min-train-groups": 1}
+    federation.plan(CEDAR, {1: "wait"})
+    federation.plan(ALDER, {2: "wait"})
+    earlier = federation.sent(BIRCH)
+    submitted = federation.submit(config | {"rounds": 4, "out": str(run.path)}, name)
+    federation.wait_begun(CEDAR, 1, submitted)
+    wait_until(lambda: federation.sent(BIRCH) == earlier + 2, 120)  # its group, its update
     killed = {BIRCH: time.time()}
     federation.end_node(BIRCH)
-    federation.begun(CEDAR, 2).unlink()
-    wait_until(federation.begun(ALDER, 3).exists, 120)
+    waiting = federation.submit(config | {"rounds": 1, "out": str(later.path)}, second)
+    wait_until((later.path / "run.json").exists)
+    assert federation.online() == 3  # so all are asked for their groups
+    federation.release(CEDAR, 1, {3: "wait"})
+    federation.wait_begun(ALDER, 2, submitted)
     killed[ALDER] = time.time()
     federation.end_node(ALDER)
+    federation.plan(ALDER, {})
     early = federation.start_node(ALDER)
     assert early.wait(60) == 1
     assert "Failed to activate" in federation.log(federation.slugs[ALDER])
-    note("killed node started again at once", "refused")
     federation.wait_online(1, timeout=120)
     for group in killed:
         federation.start_node(group)
-    federation.wait_online(3)
-    back = time.time()
-    submitted.wait(400)
-    run.check(federation.log(name))
+    federation.wait_online(3, timeout=120)
+    # CEDAR waited for them: the next round begins with all.
+    federation.wait_begun(CEDAR, 3, submitted)
+    federation.release(CEDAR, 3, {})
+    for process, each, log in ((submitted, run, name), (waiting, later, second)):
+        process.wait(300)
+        each.check(federation.log(log))
+    note("a killed node started again at once", "refused", lost=run.lost())
     assert run.missed(CEDAR) == []
     for group, fault in (
-        (BIRCH, "node killed after a reply, before the next round"),
-        (ALDER, "node killed while it trains"),
+        (BIRCH, "a node killed after its reply, before the next round"),
+        (ALDER, "a node killed while it trains"),
     ):
-        for number in (missed := run.missed(group)):
+        # The round in flight, and the one that begins without the node.
+        assert run.missed(group) in ([2], [2, 3])
+        for number in run.missed(group):
             assert run.reasons(group)[number].startswith("Error: Node Unavailable")
-        # The round in flight, and those that began without the node.
-        assert missed == list(range(3, 3 + len(missed)))
-        assert all(run.ended(number - 1) < back for number in missed)
-        note(fault, "counts again", *run.recovery(group, 3, killed[group]))
+        missed, seconds = run.recovery(group, 2, killed[group])
+        note(fault, "counts again", lost=run.lost(), missed=missed, seconds=seconds)
+    assert later.missed(BIRCH) == []
+    seconds = later.ended(1) - killed[BIRCH]
+    title = "a node killed before a run, while it still counts as online"
+    note(title, "waited for, counts", lost=later.lost(), missed=0, seconds=seconds)
 
 
-def test_killed_superlink(federation: Federation, tmp_path: Path, note: Note) -> None:
-    federation.plan(CEDAR, {3: "wait"})
+def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, note: Note) -> None:
     run, name = Run(tmp_path / "run"), tmp_path.name
-    config = CONFIG | {"rounds": 4, "client-optimizer-state": "keep"}
-    submitted = federation.submit(config | {"out": str(run.path)}, name)
-    wait_until(federation.begun(CEDAR, 3).exists, 200)
-    start = time.time()
-    federation.kill(federation.superlink)
-    federation.plan(CEDAR, {})
-    federation.begun(CEDAR, 3).unlink()
-    submitted.wait(60)
-    federation.start_superlink()
-    federation.wait_online(3, timeout=120)
-    federation.submit(config | {"resume-from": str(run.path)}, f"{name}-again").wait(300)
-    log = federation.log(f"{name}-again")
-    run.check(log)
-    assert "going on after round 2" in log
+    config = CONFIG | {"rounds": repeats + 2, "client-optimizer-state": "keep"}
+    target = {"out": str(run.path)}
+    killed, lost = {}, {}
+    for number in range(2, repeats + 2):
+        federation.plan(CEDAR, {number: "wait"})
+        submitted = federation.submit(config | target, f"{name}-{number}")
+        federation.wait_begun(CEDAR, number, submitted)
+        killed[number] = time.time()
+        federation.kill(federation.superlink)
+        federation.release(CEDAR, number, {})
+        submitted.wait(60)
+        federation.start_server()
+        federation.wait_online(3, timeout=120)
+        # The ServerApp may outlive its SuperLink for some seconds.
+        wait_until(run.is_free, 120)
+        lost[number] = number - run.last
+        target = {"resume-from": str(run.path)}
+    federation.submit(config | target, f"{name}-last").wait(300)
+    run.check(federation.log(f"{name}-last"))
+    assert run.lost() == 0
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")
-    note("SuperLink killed while a round runs", "resumed, same weights", 1, time.time() - start)
+    for number in killed:
+        seconds = run.ended(number) - killed[number]
+        outcome = "resumed, same weights"
+        note("the SuperLink killed while a round runs", outcome, lost=lost[number], seconds=seconds)
 
 
-def test_full_disk(federation: Federation, tmp_path: Path, note: Note) -> None:
-    # A file system of its own, which the server's processes alone see.
-    small = tmp_path / "small"
-    small.mkdir()
-    alone = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    mounted = [*alone, 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"', str(small)]
-    if not shutil.which("unshare") or subprocess.run([*mounted, "true"]).returncode:
+def test_full_disk(federation: Federation, repeats: int, tmp_path: Path, note: Note) -> None:
+    if not federation.alone:
         pytest.skip("no file system of a test's own may be mounted here")
-    federation.kill(federation.superlink, SIGTERM)
-    federation.start_superlink(mounted)
-    federation.wait_online(3, timeout=120)
-    federation.plan(CEDAR, {2: "wait"})
-    there = Path(f"/proc/{federation.superlink.pid}/root{small}")
+    there = Path(f"/proc/{federation.superlink.pid}/root{federation.small}")
     run, name = Run(there / "run"), tmp_path.name
     # Weights that are larger than what is left on the disk.
-    config = CONFIG | {"rounds": 3, "d-model": 32, "dim-feedforward": 64}
-    submitted = federation.submit(config | {"out": str(small / "run")}, name)
-    wait_until(federation.begun(CEDAR, 2).exists, 200)
-    start = time.time()
-    fill(there / "ballast", leave=40_000)
-    federation.plan(CEDAR, {})
-    federation.begun(CEDAR, 2).unlink()
-    submitted.wait(200)
-    assert run.fields["status"] == "failed"
-    assert re.search("cannot write .*No space left on device", run.fields["error"])
-    assert run.last == 1
-    (there / "ballast").unlink()
-    federation.submit(config | {"resume-from": str(small / "run")}, f"{name}-again").wait(300)
-    run.check(federation.log(f"{name}-again"))
+    config = CONFIG | {"rounds": repeats + 1, "d-model": 32, "dim-feedforward": 64}
+    own = str(federation.small / "run")
+    target = {"out": own}
+    filled, lost = {}, {}
+    for number in range(2, repeats + 2):
+        federation.plan(CEDAR, {number: "wait"})
+        submitted = federation.submit(config | target, f"{name}-{number}")
+        federation.wait_begun(CEDAR, number, submitted)
+        filled[number] = time.time()
+        fill(there / "ballast", leave=40_000)
+        federation.release(CEDAR, number, {})
+        submitted.wait(200)
+        assert run.fields["status"] == "failed"
+        assert re.search("cannot write .*No space left on device", run.fields["error"])
+        lost[number] = number - run.last
+        (there / "ballast").unlink()
+        target = {"resume-from": own}
+    federation.submit(config | target, f"{name}-last").wait(300)
+    run.check(federation.log(f"{name}-last"))
+    assert run.lost() == 0
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")
-    note("server's disk full", "says so; resumed, same weights", 1, time.time() - start)
+    for number in filled:
+        outcome, seconds = "says so; resumed, same weights", run.ended(number) - filled[number]
+        note("the server's disk full", outcome, lost=lost[number], seconds=seconds)
 
 
 def fill(ballast: Path, leave: int) -> None:
