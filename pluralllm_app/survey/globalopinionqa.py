@@ -133,7 +133,7 @@ def _shares_by_country(text: str) -> list[tuple[str, list[float]]]:
 
     A list of pairs, for a country that is named twice would be lost in a dictionary.
 
-    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru ': [nan]})")
+    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru': [nan]})")
     [('Egypt', [0.25, 0.75]), ('Peru', [inf])]
     """
     matched = _SELECTIONS.fullmatch(text.strip())
@@ -145,15 +145,15 @@ def _shares_by_country(text: str) -> list[tuple[str, list[float]]]:
     parsed = ast.parse(literal, mode="eval").body
     if not isinstance(parsed, ast.Dict) or None in parsed.keys:
         raise ValueError("not a dictionary")
-    keys = ast.List(cast(list[ast.expr], parsed.keys), ast.Load())
-    values = ast.List(parsed.values, ast.Load())
-    countries, shares = ast.literal_eval(keys), ast.literal_eval(values)
+    parts = [cast(list[ast.expr], parsed.keys), parsed.values]
+    countries, shares = ast.literal_eval(
+        ast.List([ast.List(part, ast.Load()) for part in parts], ast.Load())
+    )
     if {*map(type, countries)} - {str} or {*map(type, shares)} - {list}:
         raise ValueError("not a dictionary of lists")
     if {type(share) for share in chain.from_iterable(shares)} - {int, float}:
         raise ValueError("not lists of numbers")
-    names = map(clean_text, countries)
-    return [(name, list(map(float, own))) for name, own in zip(names, shares, strict=True)]
+    return [(name, list(map(float, own))) for name, own in zip(countries, shares, strict=True)]
 
 
 def _answers(
@@ -165,12 +165,14 @@ def _answers(
 ) -> Answers:
     """Flatten the selections, drop unusable answers, and count those by reason in `dropped`."""
     countries = [country for by_country in selections for country, _ in by_country]
+    written, names = pd.factorize(pd.Series(countries, dtype=str))
+    same, groups = pd.factorize(pd.Series(map(clean_text, names), dtype=str))
+    group = same[written]
     cells = [shares for by_country in selections for _, shares in by_country]
     lengths = np.fromiter(map(len, cells), np.int64, len(cells))
     flat = np.fromiter(chain.from_iterable(cells), np.float64, int(lengths.sum()))
     question = np.repeat(np.arange(len(selections)), list(map(len, selections)))
-    group, groups = pd.factorize(pd.Series(countries, dtype=str))
-    _refuse(place, rows[question], np.array(countries, object) == "", "no country")
+    _refuse(place, rows[question], (groups == "")[group], "no country")
     repeated = pd.Series(question * len(groups) + group).duplicated().to_numpy()
     _refuse(place, rows[question], repeated, "a country that their row has named before")
     finite = segment_sums(~np.isfinite(flat), lengths) == 0
