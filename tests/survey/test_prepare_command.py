@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
 from pluralllm_app.cli import app
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.command import prepare_command
 from pluralllm_app.survey.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
 from pluralllm_app.survey.hashing import HashingEmbedder
 from pluralllm_app.survey.prepare import prepare
@@ -38,9 +36,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_demo_end_to_end(tmp_path):
-    app = typer.Typer()
-    app.command()(prepare_command)
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    result = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo")])
     assert result.exit_code == 0, result.output
     assert "synthetic" in result.output
     survey = PreparedSurvey.open(tmp_path / "demo")
