@@ -3,6 +3,8 @@
 Flower would keep them in a node's context, but loses large ones, and all of them with the process.
 The moments after the last round that counted are kept until a later round counts: a round that is
 lost on its way to the server, or with the server, is trained again from the same moments.
+
+Messages name files without their place: a node's errors reach the server.
 """
 
 from pathlib import Path
@@ -36,8 +38,8 @@ class Moments:
             state: OptimizerState = load_file(self._file(round_number))
         except (OSError, SafetensorError) as error:
             raise FederationError(
-                f"this node has not kept its moments of round {round_number} "
-                f"({self._file(round_number)}): give it back the files it had, or start a new run"
+                f"this node has not kept its moments of round {round_number} in "
+                f"{self._shown}: give it back the files it had, or start a new run"
             ) from error
         return state
 
@@ -56,8 +58,12 @@ class Moments:
                 file.unlink()
         except OSError as error:
             raise FederationError(
-                f"this node cannot keep its moments in {self.path}: {error.strerror}"
+                f"this node cannot keep its moments in {self._shown}: {error.strerror}"
             ) from error
+
+    @property
+    def _shown(self) -> str:
+        return "/".join(self.path.parts[-2:])
 
     def _file(self, round_number: int) -> Path:
         return self.path / f"round-{round_number:04d}.safetensors"

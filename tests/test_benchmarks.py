@@ -108,6 +108,7 @@ def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.Mo
     results = run("preparation", tmp_path, monkeypatch, "--groups", "2", "--file", str(file))
     assert results["GlobalOpinionQA: questions"] == 2
     assert results["GlobalOpinionQA: answers"] == 2
+    assert results["GlobalOpinionQA: all but the embedding, s"] > 0
     assert results["2 groups, 4,000 rows: peak MiB"] > 50
 
 

@@ -1,4 +1,7 @@
-"""survey.json: what a prepared survey is, and the groups it has."""
+"""survey.json: what a prepared survey is, and the groups it has.
+
+Messages name it without its place: a node's errors reach the server.
+"""
 
 import json
 import re
@@ -56,27 +59,27 @@ class Description:
 
         def entry(mapping: Any, key: str, kind: type | tuple[type, ...]) -> Any:
             if not isinstance(mapping, dict) or not isinstance(mapping.get(key), kind):
-                raise SurveyError(f"{file} has no valid {key!r}: {PREPARE_AGAIN}")
+                raise SurveyError(f"{file.name} has no valid {key!r}: {PREPARE_AGAIN}")
             return mapping[key]
 
         def one_of(mapping: Any, key: str, known: tuple[str, ...]) -> str:
             value: str = entry(mapping, key, str)
             if value not in known:
-                raise SurveyError(f"{file} has {key} {value!r}, known are {', '.join(known)}")
+                raise SurveyError(f"{file.name} has {key} {value!r}, known are {', '.join(known)}")
             return value
 
         def group(item: Any) -> Group:
             path = entry(item, "file", str)
             # A path out of survey.json must not lead out of the survey.
             if not _GROUP_FILE.fullmatch(path):
-                raise SurveyError(f"{file} names the odd group file {path!r}: {PREPARE_AGAIN}")
+                raise SurveyError(f"{file.name} names the odd group file {path!r}: {PREPARE_AGAIN}")
             role = one_of(item, "role", ROLES)
             return Group(entry(item, "name", str), role, entry(item, "questions", int), path)
 
         groups = sorted(map(group, entry(content, "groups", list)), key=lambda group: group.name)
         for what in ("name", "file"):
             if len({getattr(group, what) for group in groups}) < len(groups):
-                raise SurveyError(f"{file} has two groups with one {what}: {PREPARE_AGAIN}")
+                raise SurveyError(f"{file.name} has two groups with one {what}: {PREPARE_AGAIN}")
         return cls(
             name=entry(content, "name", str),
             metric=one_of(content, "metric", METRICS),
@@ -96,15 +99,22 @@ def _load(file: Path) -> Any:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise SurveyError(
-            f"{file.parent} is not a prepared survey, it has no survey.json: "
+            f"{file.parent.name} is not a prepared survey, it has no survey.json: "
             "make one with `pluralllm prepare`"
         ) from None
     except (OSError, ValueError) as error:
-        raise SurveyError(f"cannot read {file} ({error}): {PREPARE_AGAIN}") from error
+        fault = f"cannot be read ({type(error).__name__})"
+        raise SurveyError(f"{file.name} {fault}: {PREPARE_AGAIN}") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise SurveyError(
-            f"{file} has format version {version}, this program reads {FORMAT_VERSION}: "
-            f"{PREPARE_AGAIN}"
+            f"{file.name} has format version {version}, this app reads {FORMAT_VERSION}: "
+            + version_remedy(version, FORMAT_VERSION, PREPARE_AGAIN)
         )
     return content
+
+
+def version_remedy(version: object, known: int, older: str) -> str:
+    """What to do about a format version that is not the `known` one; `older`: if it is older."""
+    newer = isinstance(version, int) and version > known
+    return "install a newer pluralllm_app" if newer else older

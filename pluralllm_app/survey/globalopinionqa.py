@@ -128,13 +128,13 @@ def _number(option: int | float) -> str:
     return str(int(option)) if option == int(option) else repr(option)
 
 
-def _shares_by_country(text: str) -> list[tuple[str, list[float]]]:
+def _shares_by_country(text: str) -> tuple[list[str], list[int], list[float]]:
     """Parse the text of a defaultdict of lists of numbers; nan and inf both become inf.
 
-    A list of pairs, for a country that is named twice would be lost in a dictionary.
+    Returns the countries, of which one may occur twice, how many shares each has, and these.
 
-    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru ': [nan]})")
-    [('Egypt', [0.25, 0.75]), ('Peru', [inf])]
+    >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru': [nan]})")
+    (['Egypt', 'Peru'], [2, 1], [0.25, 0.75, inf])
     """
     matched = _SELECTIONS.fullmatch(text.strip())
     if matched is None:
@@ -145,38 +145,40 @@ def _shares_by_country(text: str) -> list[tuple[str, list[float]]]:
     parsed = ast.parse(literal, mode="eval").body
     if not isinstance(parsed, ast.Dict) or None in parsed.keys:
         raise ValueError("not a dictionary")
-    keys = ast.List(cast(list[ast.expr], parsed.keys), ast.Load())
-    values = ast.List(parsed.values, ast.Load())
-    countries, shares = ast.literal_eval(keys), ast.literal_eval(values)
+    parts = [cast(list[ast.expr], parsed.keys), parsed.values]
+    countries, shares = ast.literal_eval(
+        ast.List([ast.List(part, ast.Load()) for part in parts], ast.Load())
+    )
     if {*map(type, countries)} - {str} or {*map(type, shares)} - {list}:
         raise ValueError("not a dictionary of lists")
-    if {type(share) for share in chain.from_iterable(shares)} - {int, float}:
+    flat = list(chain.from_iterable(shares))
+    if {*map(type, flat)} - {int, float}:
         raise ValueError("not lists of numbers")
-    names = map(clean_text, countries)
-    return [(name, list(map(float, own))) for name, own in zip(names, shares, strict=True)]
+    return countries, list(map(len, shares)), list(map(float, flat))
 
 
 def _answers(
     place: str,
     rows: Ints,
-    selections: Sequence[list[tuple[str, list[float]]]],
+    selections: Sequence[tuple[list[str], list[int], list[float]]],
     questions: Questions,
     dropped: dict[str, int],
 ) -> Answers:
     """Flatten the selections, drop unusable answers, and count those by reason in `dropped`."""
-    countries = [country for by_country in selections for country, _ in by_country]
-    cells = [shares for by_country in selections for _, shares in by_country]
-    lengths = np.fromiter(map(len, cells), np.int64, len(cells))
-    flat = np.fromiter(chain.from_iterable(cells), np.float64, int(lengths.sum()))
-    question = np.repeat(np.arange(len(selections)), list(map(len, selections)))
-    group, groups = pd.factorize(pd.Series(countries, dtype=str))
-    _refuse(place, rows[question], np.array(countries, object) == "", "no country")
+    countries = [own for own, _, _ in selections]
+    lengths = np.array([length for _, own, _ in selections for length in own], np.int64)
+    flat = np.array([share for _, _, own in selections for share in own], np.float64)
+    question = np.repeat(np.arange(len(selections)), list(map(len, countries)))
+    written, names = pd.factorize(pd.Series(list(chain.from_iterable(countries)), dtype=str))
+    same, groups = pd.factorize(pd.Series(map(clean_text, names), dtype=str))
+    group = same[written]
+    _refuse(place, rows[question], (groups == "")[group], "no country")
     repeated = pd.Series(question * len(groups) + group).duplicated().to_numpy()
     _refuse(place, rows[question], repeated, "a country that their row has named before")
     finite = segment_sums(~np.isfinite(flat), lengths) == 0
     sums = segment_sums(np.where(np.isfinite(flat), flat, 0), lengths)
     _refuse(place, rows[question], segment_sums(flat < 0, lengths) > 0, "negative shares")
-    kept = np.ones(len(cells), bool)
+    kept = np.ones(len(lengths), bool)
     for reason, wrong in (
         ("answers without shares", lengths == 0),
         ("answers with shares that are not finite", ~finite),

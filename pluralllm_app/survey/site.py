@@ -4,7 +4,10 @@
     site.json     the group, and size and sha256 of each of these files
 
 `pluralllm site` writes one; the machine's node names its directory. A node opens it only if every
-file is as it was written.
+file is as it was written. That questions and embeddings fit the fingerprint in survey.json is
+checked when the site is written: the checksums cover all three, and a node hashes them once only.
+
+Messages name files without their place: a node's errors reach the server.
 """
 
 import hashlib
@@ -16,6 +19,7 @@ from typing import Any
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.files import whole_directory
+from pluralllm_app.survey.description import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 MANIFEST = "site.json"
@@ -43,18 +47,17 @@ class Site:
         manifest = _read_manifest(path)
         files = manifest["files"]
         for name, entry in files.items():
-            _check(path / name, entry)
+            _check(path, name, entry)
         found = {f"groups/{file.name}" for file in (path / "groups").glob("*")}
         for stray in sorted(found - set(files)):
             raise SurveyError(
-                f"site {path} has {stray}, which is not in its {MANIFEST}: a site holds the "
+                f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
                 "answers of one group alone, remove it"
             )
         survey = PreparedSurvey.open(path)
         group = survey.group(manifest["group"])
         if set(files) != {*SHARED, group.file}:
-            raise SurveyError(f"{path / MANIFEST} does not list the files of a site: {_REMEDY}")
-        survey.verify()
+            raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
         survey.preferences(group.name)
         return cls(survey, group.name)
 
@@ -63,13 +66,14 @@ def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
     """Write the site of one group of a survey into the new directory `out`; returns it, checked.
 
     Raises:
-        SurveyError: no such group (with the nearest names), `out` is there already or cannot be
-            written.
+        SurveyError: no such group (with the nearest names), a survey that is not as it was
+            prepared, `out` is there already or cannot be written.
     """
     file = survey.group(group).file
     out = out.expanduser().resolve()
     if out.exists():
         raise SurveyError(f"{out} is there already: give another directory")
+    survey.verify()
     try:
         with whole_directory(out) as fresh:
             (fresh / "groups").mkdir()
@@ -94,7 +98,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         raise SurveyError(
-            f"{path} is no site, it has no {MANIFEST}: make one with `pluralllm site`"
+            f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site`"
         )
     try:
         manifest = json.loads(file.read_text("utf-8"))
@@ -104,19 +108,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             for entry in files.values()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SurveyError(f"{file} is damaged: {_REMEDY}") from error
+        raise SurveyError(f"{MANIFEST} is damaged: {_REMEDY}") from error
     if version != FORMAT_VERSION:
         raise SurveyError(
-            f"{file} has format version {version}, this app reads {FORMAT_VERSION}: install the "
-            "app's version that wrote it"
+            f"{MANIFEST} has format version {version}, this app reads {FORMAT_VERSION}: "
+            + version_remedy(version, FORMAT_VERSION, "write it again with `pluralllm site`")
         )
     if not known or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        raise SurveyError(f"{file} is damaged: {_REMEDY}")
+        raise SurveyError(f"{MANIFEST} is damaged: {_REMEDY}")
     return {"group": group, "files": files}
 
 
-def _check(file: Path, entry: dict[str, Any]) -> None:
+def _check(path: Path, name: str, entry: dict[str, Any]) -> None:
+    file = path / name
     if not file.is_file():
-        raise SurveyError(f"{file} is missing: {_REMEDY}")
+        raise SurveyError(f"{name} is missing: {_REMEDY}")
     if file.stat().st_size != entry["bytes"] or _describe(file) != entry:
-        raise SurveyError(f"{file} is not as it was written: {_REMEDY}")
+        raise SurveyError(f"{name} is not as it was written: {_REMEDY}")

@@ -68,6 +68,18 @@ def test_mean_of_the_last_hidden_layer(model):
     np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "device", "dtype"), [(True, "cuda", torch.bfloat16), (False, "cpu", torch.float32)]
+)
+def test_a_gpu_is_taken_where_there_is_one_and_in_bfloat16(model, monkeypatch, gpu, device, dtype):
+    moved_to = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, to: moved_to.append(to) or self)
+    embedder = load_embedder(model)
+    assert {parameter.dtype for parameter in embedder._model.parameters()} == {dtype}
+    assert moved_to == [embedder._device] == [torch.device(device)]
+
+
 def test_rows_do_not_depend_on_their_batch(model, monkeypatch):
     together = load_embedder(model).embed(QUESTIONS, CONSOLE, NOWHERE)
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 1, "cuda": 1})

@@ -2,14 +2,15 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from pluralllm_app.cli import app
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.command import prepare_command
+from pluralllm_app.survey.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
 from pluralllm_app.survey.hashing import HashingEmbedder
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -35,9 +36,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_demo_end_to_end(tmp_path):
-    app = typer.Typer()
-    app.command()(prepare_command)
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    result = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo")])
     assert result.exit_code == 0, result.output
     assert "synthetic" in result.output
     survey = PreparedSurvey.open(tmp_path / "demo")
@@ -45,6 +44,74 @@ def test_demo_end_to_end(tmp_path):
     assert survey.name == "Demo survey (synthetic)"
     assert [group.role for group in survey.groups].count("train") == 24
     assert sum(len(survey.preferences(group.name)) for group in survey.groups) > 3000
+
+
+def opinions(*, original: bool) -> pd.DataFrame:
+    """32 made-up questions to the paper's countries and one more, as GlobalOpinionQA has them.
+
+    `original`: as published, where shares are rounded, some options are numbers, and some
+    questions and answers lack something; else as in copies that were cleaned.
+    """
+    rows = []
+    for number in range(32):
+        shares = {
+            country: [0.25, 0.752] if original else [0.25, 0.75]
+            for country in (*TRAIN_GROUPS, *EVALUATION_GROUPS, "Peru")
+        }
+        options = [1.0, 2.0] if original and number == 7 else ["Yes", "No"]
+        rows.append((f"Is it {number}?", shares, options, "GAS" if number % 2 else "WVS"))
+    if original:
+        rows[0][1].update({"China": [], "Egypt": [0.0, 0.0]})
+        rows[1][1].update({"Japan": [float("nan"), 1.0], "Spain": [0.2, 0.3, 0.5], "France": []})
+        rows += [("", *rows[0][1:]), rows[2], ("One option?", rows[2][1], ["Yes"], "GAS")]
+        rows.append(("No answers?", None, ["Yes", "No"], "GAS"))
+    frame = pd.DataFrame(rows, columns=["question", "selections", "options", "source"])
+    frame["selections"] = [
+        "" if own is None else f"defaultdict(<class 'list'>, {own})" for own in frame["selections"]
+    ]
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("original", "left_out", "egypt"),
+    [
+        (False, {"other groups, not chosen": 1}, 32),
+        (
+            True,
+            {
+                "questions without text": 1,
+                "questions without answers": 1,
+                "questions with fewer than two options": 1,
+                "questions that repeat an earlier one": 1,
+                "answers without shares": 2,
+                "answers with shares that are not finite": 1,
+                "answers with shares that are all zero": 1,
+                "answers with another number of shares than options": 1,
+                "other groups, not chosen": 1,
+            },
+            31,
+        ),
+    ],
+)
+def test_the_papers_countries_from_a_local_file(tmp_path, original, left_out, egypt):
+    file, out = tmp_path / "opinions.csv", tmp_path / "out"
+    opinions(original=original).to_csv(file, index=False)
+    command = ["prepare", "globalopinionqa", "--file", str(file), "--out", str(out)]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "100"})
+    assert result.exit_code == 0, result.output
+    counted = re.findall(r"left out: (.*?) *│ *(\d+)", result.output)
+    assert {reason: int(count) for reason, count in counted} == left_out
+    survey = PreparedSurvey.open(out)
+    roles = {group.name: group.role for group in survey.groups}
+    assert roles == dict.fromkeys(TRAIN_GROUPS, "train") | dict.fromkeys(
+        EVALUATION_GROUPS, "evaluation"
+    )
+    assert len(survey.questions()) == 32
+    assert (survey.questions().options[7] == ["1", "2"]) == original
+    shares = survey.preferences("Egypt").shares
+    assert len(shares) == 2 * egypt
+    first = 0.25 / 1.002 if original else 0.25
+    np.testing.assert_allclose(shares[:2], [first, 1 - first], rtol=1e-6)
 
 
 def test_demo_is_the_same_twice(tmp_path, quiet):

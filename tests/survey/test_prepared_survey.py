@@ -169,7 +169,9 @@ def test_broken_group_is_refused(tiny, column, values, fault):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"format_version": 2}, "format version 2, this program reads 1.*prepare"),
+        ({"format_version": 2}, "format version 2, this app reads 1: install a newer"),
+        ({"format_version": 0}, "format version 0, this app reads 1: run `pluralllm prepare`"),
+        ({"format_version": None}, "format version None, .*: run `pluralllm prepare`"),
         ({"metric": "cosine"}, "metric 'cosine'"),
         ({"dim": "2"}, "'dim'"),
         ({"dim": 3}, r"not torch.float16 \[rows, 3\]"),

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from pluralllm_app.cli import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.site import Site, write_site
+from pluralllm_app.survey.site import Site, _describe, write_site
+from tests.conftest import make_survey
 
 
 @pytest.fixture
@@ -37,6 +38,17 @@ def edit(site: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def edit_survey(site: Path, **changes: object) -> None:
+    """Change survey.json and the manifest with it, as another version of the app writes them."""
+    file = site / "survey.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    entries = {
+        name: _describe(site / name)
+        for name in json.loads((site / "site.json").read_text())["files"]
+    }
+    edit(site, files=entries)
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -58,15 +70,35 @@ def flip(file: Path) -> None:
         (lambda site: edit(site, files=[]), "is damaged"),
         (lambda site: edit(site, group="Alder"), "does not list the files of a site"),
         (lambda site: edit(site, group="Nobody"), "has no group 'Nobody'"),
-        (lambda site: edit(site, format_version=2), "format version 2, this app reads 1"),
+        (lambda site: edit(site, format_version=2), "version 2, this app reads 1: install a newer"),
+        (lambda site: edit(site, format_version=0), "version 0, this app reads 1: write it again"),
+        (lambda site: edit_survey(site, format_version=2), "version 2, this app reads 1: install"),
+        (lambda site: edit_survey(site, metric="cosine"), r"survey\.json has metric 'cosine'"),
+        (lambda site: edit_survey(site, groups=[]), r"has no group 'Élan 中/\.\.'"),
     ],
 )
 def test_what_was_changed_is_refused(
     site: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     damage(site)
-    with pytest.raises(SurveyError, match=message):
+    with pytest.raises(SurveyError, match=message) as refusal:
         Site.open(site)
+    assert str(site.parent) not in str(refusal.value)  # the server need not know the node's disk
+
+
+def test_the_site_of_a_survey_that_was_changed_is_not_written(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey")
+    content = bytearray((survey.path / "embeddings.safetensors").read_bytes())
+    content[-1] ^= 1
+    (survey.path / "embeddings.safetensors").write_bytes(content)
+    with pytest.raises(SurveyError, match="not as it was prepared"):
+        write_site(PreparedSurvey.open(survey.path), "Alder", tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_site_is_hashed_once(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(PreparedSurvey, "verify")
+    assert Site.open(site).group == "Élan 中/.."
 
 
 def test_a_copy_elsewhere_is_as_good(site: Path, tmp_path: Path) -> None:
