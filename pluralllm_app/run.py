@@ -124,7 +124,8 @@ def read_run_config(
     """Merge defaults, a file of settings, single settings and the paths given as options.
 
     Raises:
-        SettingsError: an unknown name (with the nearest known ones) or an unreadable file.
+        SettingsError: an unknown name (with the nearest known ones), an unreadable file, or a
+            single setting of a strategy that is not chosen.
     """
     pyproject = APP / "pyproject.toml"
     if not pyproject.exists():
@@ -133,9 +134,16 @@ def read_run_config(
             "checkout with `pip install -e .`"
         )
     defaults = read_defaults(pyproject)
-    given = (flatten(read_toml(config)) if config else {}) | parse_overrides(overrides)
-    check_names(defaults | given, defaults)
-    merged = defaults | given
+    single = parse_overrides(overrides)
+    merged = defaults | (flatten(read_toml(config)) if config else {}) | single
+    check_names(merged, defaults)
+    for key in single:
+        # A file may hold options of several strategies; a single one is meant for this run.
+        if "." in key and not key.startswith(f"{merged['strategy']}."):
+            own = key.split(".")[0]
+            raise SettingsError(
+                f"{key} is for strategy = {own!r}, not {merged['strategy']!r}: add strategy={own}"
+            )
     for key, path in (("survey", survey), ("out", out)):
         if path is not None:
             merged[key] = str(path)

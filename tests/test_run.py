@@ -63,6 +63,7 @@ def weights(out: Path) -> bytes:
         (["-c", "roundz=3"], "unknown setting 'roundz': did you mean 'rounds'"),
         (["-c", "rounds=none"], "rounds = 'none' must be a whole number"),
         (["-c", "strategy=fedavgg"], "did you mean 'fedavg'"),
+        (["-c", "fedprox.mu=0.1"], "fedprox.mu is for strategy = 'fedprox', not 'fedavg'"),
         (["-c", "evaluation-context=29"], "or leave the group out"),
         (["-c", "min-train-groups=4"], "too few train groups, 3 of min-train-groups = 4"),
         (["-c", "expected-nodes=6"], "a simulation of this survey has 5 nodes"),
@@ -195,7 +196,9 @@ def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> N
     assert list(demo.parent.iterdir()) == [demo]
 
 
-@pytest.mark.parametrize("mistake", ["rounds=none", "strategy=fedavgg", "fedprox.mu=-1"])
+@pytest.mark.parametrize(
+    "mistake", ["rounds=none", "strategy=fedavgg", "strategy=fedprox fedprox.mu=-1"]
+)
 def test_settings_are_checked_before_the_demo_is_made(demo: Path, mistake: str) -> None:
     with pytest.raises(SettingsError):
         run(None, None, [mistake], None, None, None, QUIET)

@@ -144,6 +144,19 @@ def test_qfedavg_moves_more_towards_the_worse_off(make_settings: Make) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+def test_weights_are_refused_where_they_change_nothing(make_settings: Make, name: str) -> None:
+    values = (0.1, 0.2, 0.4, 0.8, 1.0, 1.1, 9.0)
+
+    def result(*weights: float) -> list[float]:
+        updates = [reply(value, own) for value, own in zip(values, weights, strict=True)]
+        settings = make_settings({"strategy": name, "min-train-groups": 7})
+        return list(aggregate(settings, updates))
+
+    matter = result(1, 1, 1, 1, 1, 1, 1) != result(1, 2, 3, 4, 5, 6, 7)
+    assert matter == STRATEGIES[name].weighs
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str) -> None:
     result = aggregate(
         make_settings({"strategy": name, "min-train-groups": 7}), replies(*[0.5] * 7), start=0.5
@@ -178,6 +191,7 @@ def test_the_readmes_strategy_works(make_settings: Make) -> None:
             {"strategy": "multikrum", "multikrum.selected": 6, "min-train-groups": 6},
             "set min-train-groups = 7 or more",
         ),
+        ({"strategy": "fedmedian", "weighting": "uniform"}, "changes nothing of strategy"),
     ],
 )
 def test_wrong_options_are_named(
