@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -423,11 +424,19 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
     other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
     for line in (
         f"Run directory: {settings.path('out')}",
-        f"See it in a browser: pluralllm report {shlex.quote(str(settings.path('out')))}",
+        f"See it in a browser: {report_command(settings.path('out'))}",
         f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
         f"simpler ways give: pluralllm compare --survey {survey}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def report_command(path: Path) -> str:
+    """How to see a run or a comparison in a browser, where the report's packages lack too."""
+    command = f"pluralllm report {shlex.quote(str(path))}"
+    if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
+        return command
+    return f"pip install -e '.[report]', then {command}"
 
 
 def _by_reservation(summary: Mapping[str, Any]) -> str:

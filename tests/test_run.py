@@ -25,7 +25,7 @@ from pluralllm_app import run as module
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.record import close_unfinished
-from pluralllm_app.run import claimed, demo_survey, make_out, read_run_config, run
+from pluralllm_app.run import claimed, demo_survey, make_out, read_run_config, report_command, run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -139,6 +139,12 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
 
 
+def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report_command(Path("a b")) == "pluralllm report 'a b'"
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "altair" else name)
+    assert report_command(Path("a")) == "pip install -e '.[report]', then pluralllm report a"
+
+
 def test_runs_of_one_second_have_a_directory_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +252,13 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
         assert result.returncode == 0, result.stdout + result.stderr
         assert weights(out) == weights(tmp_path / "local")
         assert "Groups never trained on" in result.stdout
-        assert str(out) in "".join(result.stdout.split())
+        assert result.stdout.splitlines()[-3:] == [
+            f"Run directory: {out}",
+            f"See it in a browser: pluralllm report {out}",
+            f"Next, try a strategy: pluralllm run --survey {tiny_survey.path} -c "
+            "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
+            f"{tiny_survey.path}",
+        ]
         assert json.loads((out / "run.json").read_text())["status"] == "completed"
         assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
     assert left_behind(simulations) == []
