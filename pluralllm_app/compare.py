@@ -27,6 +27,7 @@ from pluralllm_app.run import (
     make_out,
     progress_bars,
     read_run_config,
+    report_command,
     round_row,
     settings_with_survey,
 )
@@ -85,7 +86,7 @@ def compare(
         raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
     for line in (
         f"Comparison: {out}, every score in its scores.csv",
-        f"Next, see it in a browser: pluralllm report {shlex.quote(str(out))}",
+        f"Next, see it in a browser: {report_command(out)}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def read_run_config(
     """Merge defaults, a file of settings, single settings and the paths given as options.
 
     Raises:
-        SettingsError: an unknown name (with the nearest known ones) or an unreadable file.
+        SettingsError: an unknown name (with the nearest known ones), an unreadable file, or a
+            single setting of a strategy that is not chosen.
     """
     pyproject = APP / "pyproject.toml"
     if not pyproject.exists():
@@ -133,9 +135,16 @@ def read_run_config(
             "checkout with `pip install -e .`"
         )
     defaults = read_defaults(pyproject)
-    given = (flatten(read_toml(config)) if config else {}) | parse_overrides(overrides)
-    check_names(defaults | given, defaults)
-    merged = defaults | given
+    single = parse_overrides(overrides)
+    merged = defaults | (flatten(read_toml(config)) if config else {}) | single
+    check_names(merged, defaults)
+    for key in single:
+        # A file may hold options of several strategies; a single one is meant for this run.
+        if "." in key and not key.startswith(f"{merged['strategy']}."):
+            own = key.split(".")[0]
+            raise SettingsError(
+                f"{key} is for strategy = {own!r}, not {merged['strategy']!r}: add strategy={own}"
+            )
     for key, path in (("survey", survey), ("out", out)):
         if path is not None:
             merged[key] = str(path)
@@ -419,11 +428,19 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
     other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
     for line in (
         f"Run directory: {settings.path('out')}",
-        f"See it in a browser: pluralllm report {shlex.quote(str(settings.path('out')))}",
+        f"See it in a browser: {report_command(settings.path('out'))}",
         f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
         f"simpler ways give: pluralllm compare --survey {survey}",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def report_command(path: Path) -> str:
+    """How to see a run or a comparison in a browser, where the report's packages lack too."""
+    command = f"pluralllm report {shlex.quote(str(path))}"
+    if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
+        return command
+    return f"pip install -e '.[report]', then {command}"
 
 
 def _by_reservation(summary: Mapping[str, Any]) -> str:

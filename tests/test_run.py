@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from flwr.cli.build import build_fab_from_disk
@@ -32,12 +31,15 @@ from pluralllm_app.run import (
     demo_survey,
     make_out,
     read_run_config,
+    report_command,
     run,
 )
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import OPTION_TEXT, QUESTION_TEXT, ROOT, TINY, make_survey
+from tests.conftest import ROOT, TINY, make_survey
+from tests.support import faulty_client
+from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid
 
 BIN = Path(sys.executable).parent
@@ -48,7 +50,9 @@ def overrides(values: dict[str, Scalar]) -> str:
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
-def pluralllm(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def pluralllm(
+    *arguments: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     return subprocess.run(
         [BIN / "pluralllm", *map(str, arguments)],
@@ -56,6 +60,7 @@ def pluralllm(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProce
         text=True,
         timeout=300,
         cwd=cwd,
+        env=env,
         check=False,
     )
 
@@ -70,6 +75,7 @@ def weights(out: Path) -> bytes:
         (["-c", "roundz=3"], "unknown setting 'roundz': did you mean 'rounds'"),
         (["-c", "rounds=none"], "rounds = 'none' must be a whole number"),
         (["-c", "strategy=fedavgg"], "did you mean 'fedavg'"),
+        (["-c", "fedprox.mu=0.1"], "fedprox.mu is for strategy = 'fedprox', not 'fedavg'"),
         (["-c", "evaluation-context=29"], "or leave the group out"),
         (["-c", "min-train-groups=4"], "too few train groups, 3 of min-train-groups = 4"),
         (["-c", "expected-nodes=6"], "a simulation of this survey has 5 nodes"),
@@ -141,6 +147,12 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
 
 
+def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report_command(Path("a b")) == "pluralllm report 'a b'"
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "altair" else name)
+    assert report_command(Path("a")) == "pip install -e '.[report]', then pluralllm report a"
+
+
 def test_runs_of_one_second_have_a_directory_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +214,9 @@ def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> N
     assert list(demo.parent.iterdir()) == [demo]
 
 
-@pytest.mark.parametrize("mistake", ["rounds=none", "strategy=fedavgg", "fedprox.mu=-1"])
+@pytest.mark.parametrize(
+    "mistake", ["rounds=none", "strategy=fedavgg", "strategy=fedprox fedprox.mu=-1"]
+)
 def test_settings_are_checked_before_the_demo_is_made(demo: Path, mistake: str) -> None:
     with pytest.raises(SettingsError):
         run(None, None, [mistake], None, None, None, QUIET)
@@ -255,25 +269,64 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
         assert result.returncode == 0, result.stdout + result.stderr
         assert weights(out) == weights(tmp_path / "local")
         assert "Groups never trained on" in result.stdout
-        assert str(out) in "".join(result.stdout.split())
+        assert result.stdout.splitlines()[-3:] == [
+            f"Run directory: {out}",
+            f"See it in a browser: pluralllm report {out}",
+            f"Next, try a strategy: pluralllm run --survey {tiny_survey.path} -c "
+            "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
+            f"{tiny_survey.path}",
+        ]
         assert json.loads((out / "run.json").read_text())["status"] == "completed"
         assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
     assert left_behind(simulations) == []
-    search_for_answers(tiny_survey, tmp_path / "actors2")
+    search_for_answers(tiny_survey, out, result.stdout + result.stderr)
 
 
-def search_for_answers(survey: PreparedSurvey, out: Path) -> None:
-    """No text of the survey and no share of a group is in anything the run wrote."""
+def search_for_answers(survey: PreparedSurvey, out: Path, printed: str) -> None:
+    """Nothing of the groups' answers is in anything the run wrote or printed."""
+    answers = Answers(survey)
     files = [file for file in out.rglob("*") if file.is_file()]
     assert {"flower.log", "run.json", "rounds.jsonl"} <= {file.name for file in files}
-    shares = np.concatenate([survey.preferences(group.name).shares for group in survey.groups])
     for file in files:
-        content = file.read_bytes()
-        assert QUESTION_TEXT.encode() not in content
-        assert OPTION_TEXT.encode() not in content
-        for share in shares:
-            assert f"{share:.6f}".encode() not in content
-            assert share.tobytes() not in content
+        weights = file.suffix == ".safetensors"
+        assert answers.found_in(file.read_bytes(), weights=weights) == [], file
+    assert answers.found_in(printed.encode()) == []
+
+
+@pytest.mark.engine
+def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
+    tmp_path: Path, simulations: Path
+) -> None:
+    survey = make_survey(tmp_path / "survey")
+    for partition, faults in ((0, {4: "raise"}), (1, {3: "raise", 4: "raise"})):
+        plan = tmp_path / f"node-{partition}" / "faults.json"
+        plan.parent.mkdir()
+        plan.write_text(json.dumps(faults))
+    app, out = tmp_path / "app", tmp_path / "run"
+    shutil.copytree(ROOT / "pluralllm_app", app / "pluralllm_app")
+    shutil.copy(faulty_client.__file__, app / "pluralllm_app")
+    project = (ROOT / "pyproject.toml").read_text()
+    (app / "pyproject.toml").write_text(project.replace(".client_app:app", ".faulty_client:app"))
+    result = pluralllm(
+        *("run", "--survey", survey.path, "--out", out, "--actors", 1),
+        *("-c", overrides(TINY_RUN | {"rounds": 6, "evaluate-every": 6})),
+        env=os.environ | {"PYTHONPATH": str(app)},
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    raised = "RuntimeError in faulty_client.py, line "
+    errors = " ".join(result.stderr.split())
+    assert f"round 4: good updates: 1, fewer than min-train-groups = 2: Alder: {raised}" in errors
+    assert "Traceback" not in result.stderr
+    rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    assert [[own["group"] for own in entry["failures"]] for entry in rounds] == [
+        *([], [], [], ["Birch"], ["Alder", "Birch"])
+    ]
+    assert set(rounds[3]["train"]["groups"]) == {"Alder", "Cedar"}
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"] in errors
+    assert left_behind(simulations) == []
+    search_for_answers(survey, out, result.stdout + result.stderr)
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ def _wait_for_nodes(
         if len(node_ids) >= needed and now - changed >= settle:
             return node_ids
         if len(node_ids) < needed and now > deadline:
+            # What a resumed run or a simulation needs is no setting.
             own = {federation.expected_nodes: "expected-nodes", 0: "min-train-groups"}.get(expected)
             raise FederationError(
                 f"{len(node_ids)} of {needed} nodes connected within start-timeout = "

@@ -178,11 +178,15 @@ Common = dict[str, Any]  # arguments every Flower strategy takes
 
 @dataclass(frozen=True)
 class Entry:
-    """How to make one strategy, and the fewest updates a round for which it is defined."""
+    """How to make one strategy, and the fewest updates a round for which it is defined.
+
+    `weighs`: its result depends on the updates' weights.
+    """
 
     options: type[Any]
     make: Callable[[Any, Common], Strategy]
     least_updates: Callable[[Any], int] = lambda options: 1
+    weighs: bool = True
 
 
 def _adaptive(kind: type[FedAdam | FedYogi]) -> Callable[[AdaptiveOptions, Common], Strategy]:
@@ -206,14 +210,17 @@ STRATEGIES: dict[str, Entry] = {
         FedAdagradOptions,
         lambda o, common: FedAdagrad(eta=o.learning_rate, tau=o.tau, **common),
     ),
-    "fedmedian": Entry(NoOptions, lambda o, common: flower.FedMedian(**common)),
+    "fedmedian": Entry(NoOptions, lambda o, common: flower.FedMedian(**common), weighs=False),
     "fedtrimmedavg": Entry(
-        TrimOptions, lambda o, common: flower.FedTrimmedAvg(beta=o.fraction, **common)
+        TrimOptions,
+        lambda o, common: flower.FedTrimmedAvg(beta=o.fraction, **common),
+        weighs=False,
     ),
     "krum": Entry(
         ByzantineOptions,
         lambda o, common: flower.Krum(num_malicious_nodes=o.malicious, **common),
         lambda o: 2 * o.malicious + 3,
+        weighs=False,
     ),
     "multikrum": Entry(
         MultiKrumOptions,
@@ -226,6 +233,7 @@ STRATEGIES: dict[str, Entry] = {
         ByzantineOptions,
         lambda o, common: flower.Bulyan(num_malicious_nodes=o.malicious, **common),
         lambda o: 4 * o.malicious + 3,
+        weighs=False,
     ),
     # It raises the loss to a power, so it gets the divergence, which is never negative. Flower
     # derives L from the rate of plain gradient descent on the clients; ours may run Adam.
@@ -234,6 +242,7 @@ STRATEGIES: dict[str, Entry] = {
         lambda o, common: flower.QFedAvg(
             q=o.q, client_learning_rate=1 / o.lipschitz, train_loss_key=JS_DIVERGENCE, **common
         ),
+        weighs=False,
     ),
 }
 
@@ -242,8 +251,8 @@ def make_strategy(settings: Settings) -> Strategy:
     """Make the strategy the settings name.
 
     Raises:
-        SettingsError: an unknown strategy, an option out of range, or a quorum below the fewest
-            updates the strategy needs.
+        SettingsError: an unknown strategy, an option out of range, a quorum below the fewest
+            updates the strategy needs, or a weighting that it does not use.
     """
     name = settings.federation.strategy
     check_choice("strategy", name, STRATEGIES)
@@ -260,6 +269,11 @@ def make_strategy(settings: Settings) -> Strategy:
         raise SettingsError(
             f"{name} with {_shown(options, name)} needs at least {least} updates a round: set "
             f"min-train-groups = {least} or more"
+        )
+    if settings.federation.weighting == "uniform" and not entry.weighs:
+        raise SettingsError(
+            f"weighting = 'uniform' changes nothing of strategy = {name!r}, which uses no weights: "
+            "leave it out"
         )
     common: Common = {
         "min_train_nodes": 1,

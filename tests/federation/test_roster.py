@@ -76,13 +76,15 @@ def test_a_lost_node_is_asked_again(config: Config) -> None:
 
 
 def test_a_node_that_stays_lost_is_named(config: Config) -> None:
-    with pytest.raises(FederationError, match="node 101 was lost before.*deploy status"):
+    with pytest.raises(FederationError, match=r"node 101 was lost before.*deploy status"):
         roster(config, expected=5, reply=unavailable(10**9))
 
 
 def test_a_lost_node_is_not_needed_for_the_quorum(config: Config) -> None:
+    lost = unavailable(10**9)
+
     def elsewhere(partition: int, message: Message) -> Message:
-        message = unavailable(1)(partition, message)
+        message = lost(partition, message)
         if not message.has_error():
             message.content.config_records["description"]["nodes"] = 0  # as in a deployment
         return message
@@ -99,7 +101,7 @@ def test_an_error_of_the_app_is_told_at_once(config: Config) -> None:
         return message
 
     with pytest.raises(
-        FederationError, match="node 101 cannot take part: no such survey .*deploy status"
+        FederationError, match=r"node 101 cannot take part: no such survey .*deploy status"
     ):
         roster(config | {"start-timeout": 10**6}, expected=5, reply=reply)
 

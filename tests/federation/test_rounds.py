@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Error, Message, MessageType, RecordDict
+from flwr.app import Array, Error, Message, MessageType, RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
@@ -26,12 +26,13 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.preferences import split_questions
+from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from pluralllm_app.training import chosen_groups, initial_model, train_group
-from tests.conftest import OPTION_TEXT, QUESTION_TEXT, make_survey
+from tests.conftest import QUESTION_TEXT, make_survey
+from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid
 
 Config = dict[str, Scalar]
@@ -199,39 +200,64 @@ def test_evaluation_only_in_its_rounds(config: Config) -> None:
     assert [entry["round"] for entry in rounds if entry["evaluation"]] == [0, 2, 4, 5]
 
 
-def test_nothing_of_a_partition_is_in_a_message(config: Config) -> None:
-    grid = LocalGrid(client_app.app, config, nodes=5)
-    answers: list[Message] = []
+class Overheard(LocalGrid):
+    """Keeps the replies as well, those that tell of an error too."""
 
-    def keep(partition: int, message: Message) -> Message:
-        answers.append(message)
-        return message
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.replies: list[Message] = []
 
-    grid.fault = keep
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies = list(super().pull_messages(message_ids))
+        self.replies += replies
+        return replies
+
+
+def test_nothing_of_a_partition_is_in_a_message(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(model: GPO, preferences: PreferenceSet, *args: Any, **kwargs: Any) -> Any:
+        if preferences.group == "Birch" and kwargs["round_number"] == 2:
+            raise ValueError(f"{QUESTION_TEXT}: {preferences.shares.tolist()}")
+        return train_group(model, preferences, *args, **kwargs)
+
+    monkeypatch.setattr(client_app, "train_group", fail_once)
+    grid = Overheard(client_app.app, config, nodes=5)
     run_federation(grid, Settings.from_config(config), config)
-    survey = PreparedSurvey.open(str(config["survey"]))
-    shares = {
-        float(share) for group in survey.groups for share in survey.preferences(group.name).shares
-    }
-    embeddings = survey.embeddings.numpy()
-    assert {message.metadata.message_type for message in answers} == {"query", "train", "evaluate"}
-    for message in [*grid.sent, *answers]:
-        blob = b"".join(
-            value.data if hasattr(value, "data") else repr(value).encode()
-            for record in message.content.values()
-            for value in record.values()
-        )
-        assert QUESTION_TEXT.encode() not in blob
-        assert OPTION_TEXT.encode() not in blob
-        assert embeddings[0].tobytes() not in blob
-        assert embeddings[0].astype(np.float32).tobytes() not in blob
-        for record in message.content.metric_records.values():
-            for value in record.values():
-                values = value if isinstance(value, list) else [value]
-                assert not shares & {float(np.float32(v)) for v in values if isinstance(v, float)}
-        for share in list(shares)[:50]:
-            assert np.float32(share).tobytes() not in blob
-            assert repr(share).encode() not in blob
+    answers = Answers(PreparedSurvey.open(str(config["survey"])))
+    kinds = {message.metadata.message_type for message in grid.replies}
+    assert kinds == {"query", "train", "evaluate"}
+    (failed,) = [message for message in grid.replies if message.has_error()]
+    assert "ValueError in test_rounds.py" in failed.error.reason
+    assert answers.found_in(failed.error.reason.encode()) == []
+    grid.replies.remove(failed)
+    for message in [*grid.sent, *grid.replies]:
+        for record in message.content.values():
+            for key, value in record.items():
+                if isinstance(value, Array):
+                    assert answers.found_in(value.data, weights=True) == []
+                else:
+                    assert answers.found_in(repr((key, value)).encode()) == []
+
+
+def test_the_search_finds_answers(tiny_survey: PreparedSurvey) -> None:
+    answers = Answers(tiny_survey)
+    shares = tiny_survey.preferences("Birch").shares
+    row = tiny_survey.embeddings[7].numpy()
+    for content in (
+        f"{QUESTION_TEXT} 3?".encode(),
+        f"[{shares[3]}]".encode(),
+        f"{shares[4]:.4f} and {shares[5]:.4f}".encode(),
+        f"{shares[4]:.10f}"[:9].encode(),
+        b"..." + shares[2].tobytes(),
+        b"..." + shares[2].astype(np.float64).tobytes(),
+        row.tobytes() + b"...",
+        row.astype(np.float32).tobytes(),
+    ):
+        assert answers.found_in(content) != [], content
+    first = shares[: tiny_survey.preferences("Birch").options[0]]
+    assert answers.found_in(first.tobytes(), weights=True) != []
+    assert answers.found_in(b"0.1234 of 0.5 in 1.25 s, 0.7178, 12.3456789, seed 0") == []
 
 
 def test_the_text_of_an_unexpected_error_stays_on_the_node(

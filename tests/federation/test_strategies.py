@@ -1,6 +1,7 @@
 """Every strategy on mock replies, with numbers a reader can redo."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,21 @@ import pytest
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from pluralllm_app import client_app
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.federation import strategies
+from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
+from pluralllm_app.gpo import GPO, get_weights
 from pluralllm_app.messages import METRICS, Update, record_to_weights, weights_to_record
-from pluralllm_app.settings import Settings
-from tests.conftest import ROOT
+from pluralllm_app.record import read_run
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.training import initial_model
+from tests.conftest import ROOT, TRAIN, make_survey
 
+Config = dict[str, Scalar]
 Make = Callable[..., Settings]
 
 
@@ -144,6 +153,19 @@ def test_qfedavg_moves_more_towards_the_worse_off(make_settings: Make) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+def test_weights_are_refused_where_they_change_nothing(make_settings: Make, name: str) -> None:
+    values = (0.1, 0.2, 0.4, 0.8, 1.0, 1.1, 9.0)
+
+    def result(*weights: float) -> list[float]:
+        updates = [reply(value, own) for value, own in zip(values, weights, strict=True)]
+        settings = make_settings({"strategy": name, "min-train-groups": 7})
+        return list(aggregate(settings, updates))
+
+    matter = result(1, 1, 1, 1, 1, 1, 1) != result(1, 2, 3, 4, 5, 6, 7)
+    assert matter == STRATEGIES[name].weighs
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str) -> None:
     result = aggregate(
         make_settings({"strategy": name, "min-train-groups": 7}), replies(*[0.5] * 7), start=0.5
@@ -151,17 +173,58 @@ def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str)
     assert result == pytest.approx([0.5, 0.5])
 
 
-def test_the_readmes_strategy_works(make_settings: Make) -> None:
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds the README's own strategy, "root", to those there are."""
     readme = (ROOT / "README.md").read_text()
     section = readme[readme.index("### A strategy of your own") :]
     snippet = section[section.index("```python") + len("```python") : section.index("\n```\n")]
     names = dict(vars(strategies)) | {"STRATEGIES": dict(STRATEGIES)}
     exec(snippet, names)
-    (own,) = set(names["STRATEGIES"]) - set(STRATEGIES)
-    entry = names["STRATEGIES"][own]
-    strategy = entry.make(entry.options(), {"weighted_by_key": WEIGHT})
-    result, _ = strategy.aggregate_train(1, [reply(1.0, 9.0), reply(6.0, 1.0)])
-    assert record_to_weights(result) == pytest.approx([2.25, 2.25])  # weights 3 and 1
+    monkeypatch.setattr(strategies, "STRATEGIES", names["STRATEGIES"])
+
+
+@pytest.mark.usefixtures("root")
+def test_the_readmes_strategy_works(make_settings: Make) -> None:
+    settings = make_settings({"strategy": "root"})
+    result = aggregate(settings, [reply(1.0, 9.0), reply(6.0, 1.0)])
+    assert result == pytest.approx([2.25, 2.25])  # weights 3 and 1
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    """A survey with as many train groups as any strategy needs by default."""
+    return make_survey(
+        tmp_path_factory.mktemp("crowd") / "survey", train=[*TRAIN, "Fir", "Gum", "Holly", "Ilex"]
+    )
+
+
+def trained(config: Config, crowd: PreparedSurvey, out: str, **overrides: Scalar) -> np.ndarray:
+    """Weights after a run of two rounds in this process."""
+    config = config | {"survey": str(crowd.path), "out": f"{config['out']}-{out}"}
+    config |= {"min-train-groups": 7, "evaluate-every": 2, **overrides}
+    grid = InProcessGrid(client_app.app, config, nodes=len(crowd.groups))
+    run_federation(grid, Settings.from_config(config), config)
+    assert read_run(Path(str(config["out"])))["status"] == "completed"
+    return get_weights(GPO.from_pretrained(f"{config['out']}/model")).numpy()
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("name", [*STRATEGIES, "root"])
+def test_every_strategy_trains(config: Config, crowd: PreparedSurvey, name: str) -> None:
+    model = initial_model(crowd.dim, Settings.from_config(config))
+    result = trained(config, crowd, name, strategy=name)
+    assert np.isfinite(result).all()
+    assert (result != get_weights(model).numpy()).mean() > 0.5
+    if name != "fedavg":
+        assert (result != trained(config, crowd, "fedavg")).any()
+
+
+def test_fedprox_without_its_term_is_fedavg(config: Config, crowd: PreparedSurvey) -> None:
+    average = trained(config, crowd, "fedavg")
+    for mu in (0.0, 1.0):
+        result = trained(config, crowd, f"mu-{mu:g}", strategy="fedprox", **{"fedprox.mu": mu})
+        assert (result == average).all() == (mu == 0)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +241,7 @@ def test_the_readmes_strategy_works(make_settings: Make) -> None:
             {"strategy": "multikrum", "multikrum.selected": 6, "min-train-groups": 6},
             "set min-train-groups = 7 or more",
         ),
+        ({"strategy": "fedmedian", "weighting": "uniform"}, "changes nothing of strategy"),
     ],
 )
 def test_wrong_options_are_named(

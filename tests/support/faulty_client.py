@@ -1,7 +1,8 @@
 """The app's ClientApp on a node that misbehaves, round by round, as a file on the node says.
 
-`faults.json` in the node's directory names the fault of each round, see `FAULTS` and `train`. The
-node leaves `fault-ROUND` there when one begins. Without the file, or in other rounds, it does what
+`faults.json` in the node's directory names the fault of each round, see `FAULTS` and `train`. That
+directory holds the node's site; in a simulation it is `node-PARTITION` beside the survey. The node
+leaves `fault-ROUND` there when one begins. Without the file, or in other rounds, it does what
 the app does.
 """
 
@@ -28,6 +29,7 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
+from pluralllm_app.settings import Settings
 
 app = ClientApp()
 app.query()(client_app.describe)
@@ -35,9 +37,10 @@ app.evaluate()(client_app.evaluate)
 
 
 @app.train()
+@client_app.without_content
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
-    here = Path(str(context.node_config["site"])).parent
+    here = directory(context)
     number = message.content.config_records[CONFIG]["round"]
     plan = here / "faults.json"
     fault = json.loads(plan.read_text()).get(str(number)) if plan.exists() else None
@@ -49,10 +52,22 @@ def train(message: Message, context: Context) -> Message:
             time.sleep(0.1)
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "raise":
+        own = client_app.locate(context, Settings.from_config(context.run_config))
+        raise RuntimeError(f"{own.survey.questions().texts} {own.preferences.shares.tolist()}")
     reply = client_app.train(message, context)
     if fault in FAULTS:
         FAULTS[fault](reply.content)
     return reply
+
+
+def directory(context: Context) -> Path:
+    """The directory of the node."""
+    node = context.node_config
+    if "site" in node:
+        return Path(str(node["site"])).parent
+    survey = Path(str(context.run_config["survey"]))
+    return survey.with_name(f"node-{node['partition-id']}")
 
 
 def _weights(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[RecordDict], None]:
