@@ -1,6 +1,6 @@
 """A tiny survey and the run config that fits it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,18 @@ QUESTION_TEXT = "Should the sundial face north"
 OPTION_TEXT = "Certainly so"
 
 
-def make_survey(path: Path, *, questions: int = 30, dim: int = 6) -> PreparedSurvey:
+def make_survey(
+    path: Path,
+    *,
+    questions: int = 30,
+    dim: int = 6,
+    groups: Sequence[str] = TRAIN + EVALUATION,
+) -> PreparedSurvey:
     """Write a survey of 5 groups; 2 or 3 options a question. Cedar answers only the first 20."""
     rng = np.random.default_rng(5)
     options = [2 + i % 2 for i in range(questions)]
-    groups = sorted(TRAIN + EVALUATION)
+    groups = sorted(groups)
+    roles = dict.fromkeys(TRAIN, "train") | dict.fromkeys(EVALUATION, "evaluation")
     answered = [20 if group == "Cedar" else questions for group in groups]
     shares = [rng.dirichlet(np.ones(n)) for count in answered for n in options[:count]]
     return write_survey(
@@ -47,7 +54,7 @@ def make_survey(path: Path, *, questions: int = 30, dim: int = 6) -> PreparedSur
             question=np.concatenate([np.arange(count) for count in answered]),
             shares=np.concatenate(shares),
         ),
-        roles=dict.fromkeys(TRAIN, "train") | dict.fromkeys(EVALUATION, "evaluation"),
+        roles={group: roles[group] for group in groups},
     )
 
 
