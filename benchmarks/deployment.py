@@ -1,33 +1,39 @@
-"""A federation of real processes on this machine: seconds and bytes a round, and memory.
+"""A federation of real processes on this machine: seconds and bytes a round, memory and disk.
 
     python benchmarks/deployment.py
+    python benchmarks/deployment.py --config conf/paper.toml
     python benchmarks/deployment.py --survey data/globalopinionqa --config conf/paper.toml
 
 SuperLink with TLS and SuperNodes with keys, as `pluralllm deploy init` sets them up, with one group
 each. A node reaches the SuperLink through a forwarder that counts what passes, with all of TLS and
 HTTP. Of the same rounds in one process nothing is left but training and aggregating.
 
+A second run, on the same nodes, exchanges messages as Flower's own strategies do: it evaluates in
+an exchange of its own and looks for replies every 3 seconds.
+
 Memory is the unique set size (what ending a process would free), the largest process of a kind.
 """
 
+import hashlib
+import inspect
 import json
 import logging
-import socket
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import psutil
 from measuring import ROOT, parse, publish
 from rich.console import Console
+from safetensors.numpy import load
 
 from pluralllm_app import client_app
 from pluralllm_app.federation.in_process import InProcessGrid
@@ -38,6 +44,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 
 sys.path.insert(0, str(ROOT))
 from tests.support.deployment import Deployment
+from tests.support.forwarder import Forwarder
 
 # What marks the command line of a kind of process, the first that fits.
 KINDS = {
@@ -47,33 +54,16 @@ KINDS = {
     "flower-supernode": "SuperNode",
 }
 
-
 WARM_UP = 3  # lines of rounds.jsonl
 
 
-class Forwarder:
-    """A port of its own that forwards to another of this machine, and counts the bytes."""
-
-    def __init__(self, target: int) -> None:
-        self.bytes = 0
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            theirs, _ = self._listener.accept()
-            ours = socket.create_connection(("127.0.0.1", self._target))
-            for ends in ((theirs, ours), (ours, theirs)):
-                threading.Thread(target=self._forward, args=ends, daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):  # either end was closed
-            while content := source.recv(2**16):
-                self.bytes += len(content)
-                sink.sendall(content)
-            sink.shutdown(socket.SHUT_WR)
+def stock_exchange(grid, messages, timeout):  # type: ignore[no-untyped-def]
+    """What replaces `exchange` of the app in the run in Flower's own way."""
+    answers = grid.send_and_receive(messages, timeout=timeout)
+    replies = {reply.metadata.reply_to_message_id: reply for reply in answers}
+    for message in messages:
+        own = message.metadata
+        yield own.dst_node_id, replies.get(own.message_id, f"no reply within {timeout:g} s")
 
 
 @contextmanager
@@ -87,16 +77,22 @@ def federation(
         forwarders = []
         for group in groups:
             forwarders.append(Forwarder(deployment.port))
-            script = deployment.node_dir(group) / "start.sh"
-            direct, counted = (
-                f"--superlink 127.0.0.1:{port} " for port in (deployment.port, forwarders[-1].port)
-            )
-            text = script.read_text()
-            assert direct in text
-            script.write_text(text.replace(direct, counted))
+            deployment.forward(group, forwarders[-1].port)
             deployment.start_node(group)
         deployment.wait_online(len(groups))
         yield deployment, forwarders
+
+
+def use_stock_exchange(deployment: Deployment) -> None:
+    """Let runs submitted from now on exchange messages in Flower's own way."""
+    module = deployment.path / "app" / "pluralllm_app" / "federation" / "exchange.py"
+    stock = inspect.getsource(stock_exchange).replace("stock_exchange", "exchange")
+    module.write_text(f"{module.read_text('utf-8')}\n\n{stock}", "utf-8")
+
+
+def size(files: Iterable[Path]) -> int:
+    """Bytes of files."""
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def read_rounds(run: Path) -> list[dict[str, Any]]:
@@ -114,7 +110,7 @@ def follow(
         The bytes of all nodes so far at each line of rounds.jsonl, and the peak memory in bytes by
         kind of process.
     """
-    submitted = deployment.submit(config | {"out": str(run)})
+    submitted = deployment.submit(config | {"out": str(run)}, run.name)
     passed: list[int] = []
     peaks: dict[str, int] = defaultdict(int)
     while submitted.poll() is None:
@@ -128,6 +124,8 @@ def follow(
                 kind = next((kind for mark, kind in KINDS.items() if mark in line), "others")
                 peaks[kind] = max(peaks[kind], process.memory_full_info().uss)
         time.sleep(0.5)
+    if len(read_rounds(run)) <= int(config["rounds"]):
+        sys.exit(deployment.log(run.name))
     return passed, peaks
 
 
@@ -147,44 +145,63 @@ def main() -> None:
     config |= {
         "survey": "",
         "rounds": arguments.rounds,
-        "evaluate-every": arguments.rounds,
+        "evaluate-every": 2,
         "train-groups-per-round": 0,
         "min-train-groups": len(groups),
         "expected-nodes": len(groups),
     }
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
+        ours, stock, local = (path / name for name in ("run", "stock", "local"))
         with federation(path / "there", survey, groups) as (deployment, forwarders):
-            passed, peaks = follow(deployment, forwarders, config, path / "run")
-            rounds = read_rounds(path / "run")
-            if len(rounds) <= arguments.rounds:
-                sys.exit(deployment.log("run"))
+            passed, peaks = follow(deployment, forwarders, config, ours)
+            database = size(deployment.dir.glob("server/state/superlink.db*"))
+            use_stock_exchange(deployment)
+            follow(deployment, forwarders, config | {"evaluate-every": arguments.rounds}, stock)
             logging.getLogger("flwr").setLevel(logging.WARNING)
             grid = InProcessGrid(client_app.app, config, len(groups))
             for context, group in zip(grid.contexts.values(), groups, strict=True):
                 context.node_config = {"site": str(deployment.node_dir(group) / "site")}
-            local = config | {"out": str(path / "local")}
-            run_federation(grid, Settings.from_config(local), local)
-        same, weights = (
-            [(path / run / "model" / "model.safetensors").read_bytes() for run in ("run", "local")],
-            (path / "run" / "model" / "model.safetensors").stat().st_size,
-        )
-        alone = [entry["train"]["seconds"] for entry in read_rounds(path / "local")[1:]]
+            alone = config | {"out": str(local)}
+            run_federation(grid, Settings.from_config(alone), alone)
+        weights = [(run / "model/model.safetensors").read_bytes() for run in (ours, local)]
+        rounds, stock_rounds, local_rounds = map(read_rounds, (ours, stock, local))
+        disk = size(ours.rglob("*"))
     # The last exchange scores only.
-    trained = [entry["train"]["seconds"] for entry in rounds[WARM_UP + 1 :]]
+    trained, stock_trained, local_trained = (
+        median(entry["train"]["seconds"] for entry in lines[WARM_UP + 1 :])
+        for lines in (rounds, stock_rounds, local_rounds)
+    )
+    scored = median(
+        entry["seconds"] - entry["train"]["seconds"]
+        for entry in rounds[WARM_UP + 1 : -1]
+        if entry["evaluation"]
+    )
+    last, stock_last = (
+        lines[-1]["seconds"] - lines[-1]["train"]["seconds"] for lines in (rounds, stock_rounds)
+    )
     between = [after - before for before, after in pairwise(passed)][WARM_UP:-1]
     publish(
         "deployment",
         {
             "nodes": len(groups),
             "rounds": arguments.rounds,
-            "s a round, without evaluation": median(trained),
-            "s of the same in one process": median(alone),
-            "s of an evaluation in an exchange of its own": rounds[-1]["seconds"] - trained[-1],
-            "weights, bytes": weights,
-            "bytes a round and node, both directions": median(between) / len(groups),
-            "same weights as in one process": same[0] == same[1],
+            "parameters": sum(map(np.size, load(weights[0]).values())),
+            "s a round, without evaluation": trained,
+            "s more in a round that evaluates": scored,
+            "s of an evaluation in an exchange of its own": last,
+            "s of a round in Flower's own way, without evaluation": stock_trained,
+            "s of an evaluation in Flower's own way": stock_last,
+            "Flower's own way / ours, a round that evaluates": (stock_trained + stock_last)
+            / (trained + scored),
+            "s of a round in one process, without evaluation": local_trained,
+            "weights, MB": len(weights[0]) / 1e6,
+            "MB a round and node, both directions": median(between) / len(groups) / 1e6,
+            "same weights as in one process": weights[0] == weights[1],
+            "SHA-256 of the weights": hashlib.sha256(weights[0]).hexdigest()[:12],
             **{f"MiB, {kind}": round(peak / 2**20) for kind, peak in sorted(peaks.items())},
+            "MB of the SuperLink's database after the run": database / 1e6,
+            "MB of the run directory": disk / 1e6,
         },
         arguments.json,
     )
