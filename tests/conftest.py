@@ -25,13 +25,16 @@ def make_survey(
     *,
     questions: int = 30,
     dim: int = 6,
-    groups: Sequence[str] = TRAIN + EVALUATION,
+    train: Sequence[str] = TRAIN,
+    evaluation: Sequence[str] = EVALUATION,
 ) -> PreparedSurvey:
-    """Write a survey of 5 groups; 2 or 3 options a question. Cedar answers only the first 20."""
+    """Write a survey, by default of 5 groups; 2 or 3 options a question.
+
+    Cedar answers only the first 20.
+    """
     rng = np.random.default_rng(5)
     options = [2 + i % 2 for i in range(questions)]
-    groups = sorted(groups)
-    roles = dict.fromkeys(TRAIN, "train") | dict.fromkeys(EVALUATION, "evaluation")
+    groups = sorted([*train, *evaluation])
     answered = [20 if group == "Cedar" else questions for group in groups]
     shares = [rng.dirichlet(np.ones(n)) for count in answered for n in options[:count]]
     return write_survey(
@@ -54,7 +57,7 @@ def make_survey(
             question=np.concatenate([np.arange(count) for count in answered]),
             shares=np.concatenate(shares),
         ),
-        roles={group: roles[group] for group in groups},
+        roles=dict.fromkeys(train, "train") | dict.fromkeys(evaluation, "evaluation"),
     )
 
 

@@ -58,7 +58,8 @@ def command(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
     """One of these groups alone, so that a simulation of it has them as well."""
-    return make_survey(tmp_path_factory.mktemp("survey") / "tiny", groups=GROUPS)
+    path = tmp_path_factory.mktemp("survey") / "tiny"
+    return make_survey(path, train=GROUPS[:2], evaluation=GROUPS[2:])
 
 
 @pytest.fixture(scope="module")
