@@ -18,6 +18,7 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import sys
 import tempfile
 import time
@@ -101,6 +102,19 @@ def read_rounds(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def exchanges(rounds: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Median seconds of an exchange that trains, and of one that also evaluates the weights it
+    sends; seconds of the last one, which evaluates only. Those of the first rounds do not count.
+    """
+    scoring = [
+        entry["seconds"] - (entry["train"]["seconds"] if entry["train"] else 0) for entry in rounds
+    ]
+    by_kind: dict[bool, list[float]] = {True: [], False: []}
+    for before, after, seconds in list(zip(rounds, rounds[1:], scoring, strict=False))[WARM_UP:]:
+        by_kind[before["evaluation"] is not None].append(after["train"]["seconds"] + seconds)
+    return median(by_kind[False]), median(by_kind[True] or [math.nan]), scoring[-1]
+
+
 def follow(
     deployment: Deployment, forwarders: list[Forwarder], config: dict[str, Scalar], run: Path
 ) -> tuple[list[int], dict[str, int]]:
@@ -167,19 +181,9 @@ def main() -> None:
         weights = [(run / "model/model.safetensors").read_bytes() for run in (ours, local)]
         rounds, stock_rounds, local_rounds = map(read_rounds, (ours, stock, local))
         disk = size(ours.rglob("*"))
-    # The last exchange scores only.
-    trained, stock_trained, local_trained = (
-        median(entry["train"]["seconds"] for entry in lines[WARM_UP + 1 :])
-        for lines in (rounds, stock_rounds, local_rounds)
-    )
-    scored = median(
-        entry["seconds"] - entry["train"]["seconds"]
-        for entry in rounds[WARM_UP + 1 : -1]
-        if entry["evaluation"]
-    )
-    last, stock_last = (
-        lines[-1]["seconds"] - lines[-1]["train"]["seconds"] for lines in (rounds, stock_rounds)
-    )
+    plain, evaluating, last = exchanges(rounds)
+    stock_plain, _, stock_last = exchanges(stock_rounds)
+    local_plain, *_ = exchanges(local_rounds)
     between = [after - before for before, after in pairwise(passed)][WARM_UP:-1]
     publish(
         "deployment",
@@ -187,14 +191,14 @@ def main() -> None:
             "nodes": len(groups),
             "rounds": arguments.rounds,
             "parameters": sum(map(np.size, load(weights[0]).values())),
-            "s a round, without evaluation": trained,
-            "s more in a round that evaluates": scored,
+            "s a round": plain,
+            "s a round that also evaluates": evaluating,
             "s of an evaluation in an exchange of its own": last,
-            "s of a round in Flower's own way, without evaluation": stock_trained,
-            "s of an evaluation in Flower's own way": stock_last,
-            "Flower's own way / ours, a round that evaluates": (stock_trained + stock_last)
-            / (trained + scored),
-            "s of a round in one process, without evaluation": local_trained,
+            "s a round, in Flower's own way": stock_plain,
+            "s of an evaluation, in Flower's own way": stock_last,
+            "Flower's own way / ours, trained and evaluated": (stock_plain + stock_last)
+            / evaluating,
+            "s a round, in one process": local_plain,
             "weights, MB": len(weights[0]) / 1e6,
             "MB a round and node, both directions": median(between) / len(groups) / 1e6,
             "same weights as in one process": weights[0] == weights[1],
