@@ -1,33 +1,40 @@
-"""A federation of real processes on this machine: seconds and bytes a round, and memory.
+"""A federation of real processes on this machine: seconds and bytes a round, memory and disk.
 
     python benchmarks/deployment.py
+    python benchmarks/deployment.py --config conf/paper.toml
     python benchmarks/deployment.py --survey data/globalopinionqa --config conf/paper.toml
 
 SuperLink with TLS and SuperNodes with keys, as `pluralllm deploy init` sets them up, with one group
 each. A node reaches the SuperLink through a forwarder that counts what passes, with all of TLS and
 HTTP. Of the same rounds in one process nothing is left but training and aggregating.
 
+A second run, on the same nodes, exchanges messages as Flower's own strategies do: it evaluates in
+an exchange of its own and looks for replies every 3 seconds.
+
 Memory is the unique set size (what ending a process would free), the largest process of a kind.
 """
 
+import hashlib
+import inspect
 import json
 import logging
-import socket
+import math
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import psutil
 from measuring import ROOT, parse, publish
 from rich.console import Console
+from safetensors.numpy import load
 
 from pluralllm_app import client_app
 from pluralllm_app.federation.in_process import InProcessGrid
@@ -38,6 +45,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 
 sys.path.insert(0, str(ROOT))
 from tests.support.deployment import Deployment
+from tests.support.forwarder import Forwarder
 
 # What marks the command line of a kind of process, the first that fits.
 KINDS = {
@@ -47,33 +55,16 @@ KINDS = {
     "flower-supernode": "SuperNode",
 }
 
-
 WARM_UP = 3  # lines of rounds.jsonl
 
 
-class Forwarder:
-    """A port of its own that forwards to another of this machine, and counts the bytes."""
-
-    def __init__(self, target: int) -> None:
-        self.bytes = 0
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            theirs, _ = self._listener.accept()
-            ours = socket.create_connection(("127.0.0.1", self._target))
-            for ends in ((theirs, ours), (ours, theirs)):
-                threading.Thread(target=self._forward, args=ends, daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):  # either end was closed
-            while content := source.recv(2**16):
-                self.bytes += len(content)
-                sink.sendall(content)
-            sink.shutdown(socket.SHUT_WR)
+def stock_exchange(grid, messages, timeout):  # type: ignore[no-untyped-def]
+    """What replaces `exchange` of the app in the run in Flower's own way."""
+    answers = grid.send_and_receive(messages, timeout=timeout)
+    replies = {reply.metadata.reply_to_message_id: reply for reply in answers}
+    for message in messages:
+        own = message.metadata
+        yield own.dst_node_id, replies.get(own.message_id, f"no reply within {timeout:g} s")
 
 
 @contextmanager
@@ -87,22 +78,41 @@ def federation(
         forwarders = []
         for group in groups:
             forwarders.append(Forwarder(deployment.port))
-            script = deployment.node_dir(group) / "start.sh"
-            direct, counted = (
-                f"--superlink 127.0.0.1:{port} " for port in (deployment.port, forwarders[-1].port)
-            )
-            text = script.read_text()
-            assert direct in text
-            script.write_text(text.replace(direct, counted))
+            deployment.forward(group, forwarders[-1].port)
             deployment.start_node(group)
         deployment.wait_online(len(groups))
         yield deployment, forwarders
+
+
+def use_stock_exchange(deployment: Deployment) -> None:
+    """Let runs submitted from now on exchange messages in Flower's own way."""
+    module = deployment.path / "app" / "pluralllm_app" / "federation" / "exchange.py"
+    stock = inspect.getsource(stock_exchange).replace("stock_exchange", "exchange")
+    module.write_text(f"{module.read_text('utf-8')}\n\n{stock}", "utf-8")
+
+
+def size(files: Iterable[Path]) -> int:
+    """Bytes of files."""
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def read_rounds(run: Path) -> list[dict[str, Any]]:
     """Entries of rounds.jsonl so far."""
     file = run / "rounds.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def exchanges(rounds: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Median seconds of an exchange that trains, and of one that also evaluates the weights it
+    sends; seconds of the last one, which evaluates only. Those of the first rounds do not count.
+    """
+    scoring = [
+        entry["seconds"] - (entry["train"]["seconds"] if entry["train"] else 0) for entry in rounds
+    ]
+    by_kind: dict[bool, list[float]] = {True: [], False: []}
+    for before, after, seconds in list(zip(rounds, rounds[1:], scoring, strict=False))[WARM_UP:]:
+        by_kind[before["evaluation"] is not None].append(after["train"]["seconds"] + seconds)
+    return median(by_kind[False]), median(by_kind[True] or [math.nan]), scoring[-1]
 
 
 def follow(
@@ -114,7 +124,7 @@ def follow(
         The bytes of all nodes so far at each line of rounds.jsonl, and the peak memory in bytes by
         kind of process.
     """
-    submitted = deployment.submit(config | {"out": str(run)})
+    submitted = deployment.submit(config | {"out": str(run)}, run.name)
     passed: list[int] = []
     peaks: dict[str, int] = defaultdict(int)
     while submitted.poll() is None:
@@ -128,6 +138,8 @@ def follow(
                 kind = next((kind for mark, kind in KINDS.items() if mark in line), "others")
                 peaks[kind] = max(peaks[kind], process.memory_full_info().uss)
         time.sleep(0.5)
+    if len(read_rounds(run)) <= int(config["rounds"]):
+        sys.exit(deployment.log(run.name))
     return passed, peaks
 
 
@@ -147,44 +159,53 @@ def main() -> None:
     config |= {
         "survey": "",
         "rounds": arguments.rounds,
-        "evaluate-every": arguments.rounds,
+        "evaluate-every": 2,
         "train-groups-per-round": 0,
         "min-train-groups": len(groups),
         "expected-nodes": len(groups),
     }
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
+        ours, stock, local = (path / name for name in ("run", "stock", "local"))
         with federation(path / "there", survey, groups) as (deployment, forwarders):
-            passed, peaks = follow(deployment, forwarders, config, path / "run")
-            rounds = read_rounds(path / "run")
-            if len(rounds) <= arguments.rounds:
-                sys.exit(deployment.log("run"))
+            passed, peaks = follow(deployment, forwarders, config, ours)
+            database = size(deployment.dir.glob("server/state/superlink.db*"))
+            use_stock_exchange(deployment)
+            follow(deployment, forwarders, config | {"evaluate-every": arguments.rounds}, stock)
             logging.getLogger("flwr").setLevel(logging.WARNING)
             grid = InProcessGrid(client_app.app, config, len(groups))
             for context, group in zip(grid.contexts.values(), groups, strict=True):
                 context.node_config = {"site": str(deployment.node_dir(group) / "site")}
-            local = config | {"out": str(path / "local")}
-            run_federation(grid, Settings.from_config(local), local)
-        same, weights = (
-            [(path / run / "model" / "model.safetensors").read_bytes() for run in ("run", "local")],
-            (path / "run" / "model" / "model.safetensors").stat().st_size,
-        )
-        alone = [entry["train"]["seconds"] for entry in read_rounds(path / "local")[1:]]
-    # The last exchange scores only.
-    trained = [entry["train"]["seconds"] for entry in rounds[WARM_UP + 1 :]]
+            alone = config | {"out": str(local)}
+            run_federation(grid, Settings.from_config(alone), alone)
+        weights = [(run / "model/model.safetensors").read_bytes() for run in (ours, local)]
+        rounds, stock_rounds, local_rounds = map(read_rounds, (ours, stock, local))
+        disk = size(ours.rglob("*"))
+    plain, evaluating, last = exchanges(rounds)
+    stock_plain, _, stock_last = exchanges(stock_rounds)
+    local_plain, *_ = exchanges(local_rounds)
     between = [after - before for before, after in pairwise(passed)][WARM_UP:-1]
     publish(
         "deployment",
         {
             "nodes": len(groups),
             "rounds": arguments.rounds,
-            "s a round, without evaluation": median(trained),
-            "s of the same in one process": median(alone),
-            "s of an evaluation in an exchange of its own": rounds[-1]["seconds"] - trained[-1],
-            "weights, bytes": weights,
-            "bytes a round and node, both directions": median(between) / len(groups),
-            "same weights as in one process": same[0] == same[1],
+            "parameters": sum(map(np.size, load(weights[0]).values())),
+            "s a round": plain,
+            "s a round that also evaluates": evaluating,
+            "s of an evaluation in an exchange of its own": last,
+            "s a round, in Flower's own way": stock_plain,
+            "s of an evaluation, in Flower's own way": stock_last,
+            "Flower's own way / ours, trained and evaluated": (stock_plain + stock_last)
+            / evaluating,
+            "s a round, in one process": local_plain,
+            "weights, MB": len(weights[0]) / 1e6,
+            "MB a round and node, both directions": median(between) / len(groups) / 1e6,
+            "same weights as in one process": weights[0] == weights[1],
+            "SHA-256 of the weights": hashlib.sha256(weights[0]).hexdigest()[:12],
             **{f"MiB, {kind}": round(peak / 2**20) for kind, peak in sorted(peaks.items())},
+            "MB of the SuperLink's database after the run": database / 1e6,
+            "MB of the run directory": disk / 1e6,
         },
         arguments.json,
     )

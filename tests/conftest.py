@@ -21,7 +21,12 @@ OPTION_TEXT = "Certainly so"
 
 
 def make_survey(
-    path: Path, *, questions: int = 30, dim: int = 6, train: Sequence[str] = TRAIN
+    path: Path,
+    *,
+    questions: int = 30,
+    dim: int = 6,
+    train: Sequence[str] = TRAIN,
+    evaluation: Sequence[str] = EVALUATION,
 ) -> PreparedSurvey:
     """Write a survey, by default of 5 groups; 2 or 3 options a question.
 
@@ -29,7 +34,7 @@ def make_survey(
     """
     rng = np.random.default_rng(5)
     options = [2 + i % 2 for i in range(questions)]
-    groups = sorted([*train, *EVALUATION])
+    groups = sorted([*train, *evaluation])
     answered = [20 if group == "Cedar" else questions for group in groups]
     shares = [rng.dirichlet(np.ones(n)) for count in answered for n in options[:count]]
     return write_survey(
@@ -52,7 +57,7 @@ def make_survey(
             question=np.concatenate([np.arange(count) for count in answered]),
             shares=np.concatenate(shares),
         ),
-        roles=dict.fromkeys(train, "train") | dict.fromkeys(EVALUATION, "evaluation"),
+        roles=dict.fromkeys(train, "train") | dict.fromkeys(evaluation, "evaluation"),
     )
 
 

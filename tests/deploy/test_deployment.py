@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -17,9 +17,10 @@ from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.errors import UserError
+from pluralllm_app.gpo import GPO, get_weights
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TINY
+from tests.conftest import TINY, make_survey
 from tests.support.deployment import (
     Deployment,
     Process,
@@ -27,6 +28,8 @@ from tests.support.deployment import (
     model_weights,
     wait_until,
 )
+from tests.support.forwarder import Forwarder
+from tests.support.traces import traces
 
 pytestmark = pytest.mark.engine
 
@@ -53,11 +56,18 @@ def command(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    """One of these groups alone, so that a simulation of it has them as well."""
+    path = tmp_path_factory.mktemp("survey") / "tiny"
+    return make_survey(path, train=GROUPS[:2], evaluation=GROUPS[2:])
+
+
+@pytest.fixture(scope="module")
 def deployment(
-    tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
+    survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("deployment") / "there"
-    with Deployment(path, tiny_survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
+    with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
         deployment.start_superlink()
         yield deployment
     assert deployment.processes() == []
@@ -133,8 +143,16 @@ def test_what_keeps_a_command_from_the_superlink(deployment: Deployment, strange
     assert "did you mean 'Alder'" in str(outcome.exception)
 
 
+def search(survey: PreparedSurvey, places: Mapping[str, bytes]) -> None:
+    """Nothing of the survey's questions and shares is in these bytes, by where they are from."""
+    wanted = traces(survey)
+    assert [
+        (place, trace) for place, content in places.items() for trace in wanted if trace in content
+    ] == []
+
+
 def test_from_keys_to_a_finished_run(
-    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, survey: PreparedSurvey, tmp_path: Path
 ) -> None:
     assert "3 groups online" in command("status", deployment.dir).output
     registered = command("register", deployment.dir)
@@ -147,6 +165,11 @@ def test_from_keys_to_a_finished_run(
     assert status.exit_code == 1
     assert "0 of 3 groups online" in status.output
 
+    # What crosses the wire is kept, as it is inside TLS.
+    server = deployment.dir / "server"
+    wires = {group: Forwarder(deployment.port, server) for group in GROUPS}
+    for group, wire in wires.items():
+        deployment.forward(group, wire.port)
     nodes = [deployment.start_node(group) for group in GROUPS]
     deployment.wait_online(3)
     run = deployment.dir / "server" / "runs" / "first"
@@ -160,6 +183,19 @@ def test_from_keys_to_a_finished_run(
     assert status.output.count(f"tiny {record['survey']['fingerprint'][:12]}") == 3
 
     assert model_weights(run) == deployment.weights_without(CONFIG, tmp_path / "run")
+    overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | PATIENT).items())
+    simulated = ["pluralllm", "run", "--survey", survey.path, "--out", tmp_path / "simulated"]
+    assert deployment.start("simulation", [*simulated, "-c", overrides]).wait(120) == 0
+    assert model_weights(run) == model_weights(tmp_path / "simulated")
+
+    crossed = {group: b"\0".join(wire.streams) for group, wire in wires.items()}
+    final = get_weights(GPO.from_pretrained(run / "model")).numpy().tobytes()
+    for group, content in crossed.items():
+        assert group.encode() in content
+        assert final in content
+    written = [file for place in (run, deployment.logs) for file in place.rglob("*")]
+    written += (server / "state").glob("superlink.db*")
+    search(survey, crossed | {str(file): file.read_bytes() for file in written if file.is_file()})
 
     for group, node in zip(GROUPS, nodes, strict=True):
         assert deployment.processes(group) != []

@@ -126,6 +126,13 @@ class Deployment:
         """Start a group's SuperNode, without waiting for it."""
         return self.start(self.slugs[group], [self.node_dir(group) / "start.sh"])
 
+    def forward(self, group: str, port: int) -> None:
+        """Let a group's node call this port instead of the SuperLink's, once it is started."""
+        script = self.node_dir(group) / "start.sh"
+        direct, text = f"--superlink 127.0.0.1:{self.port} ", script.read_text("utf-8")
+        assert direct in text
+        script.write_text(text.replace(direct, f"--superlink 127.0.0.1:{port} "), "utf-8")
+
     def end_node(self, group: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a group's SuperNode and all its children; wait until they are gone."""
         for process in self.processes(group):
