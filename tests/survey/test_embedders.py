@@ -69,15 +69,15 @@ def test_mean_of_the_last_hidden_layer(model):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "device", "dtype"), [(True, "cuda", torch.bfloat16), (False, "cpu", torch.float32)]
+    ("gpus", "device", "dtype"), [(1, "cuda:0", torch.bfloat16), (0, "cpu", torch.float32)]
 )
-def test_a_gpu_is_taken_where_there_is_one_and_in_bfloat16(model, monkeypatch, gpu, device, dtype):
+def test_a_gpu_is_taken_where_there_is_one_and_in_bfloat16(model, monkeypatch, gpus, device, dtype):
     moved_to = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, to: moved_to.append(to) or self)
     embedder = load_embedder(model)
     assert {parameter.dtype for parameter in embedder._model.parameters()} == {dtype}
-    assert moved_to == [embedder._device] == [torch.device(device)]
+    assert moved_to == embedder._devices == [torch.device(device)]
 
 
 def test_rows_do_not_depend_on_their_batch(model, monkeypatch):
