@@ -145,12 +145,12 @@ class RunRecord:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            # What a deployment's run lacks is a survey: each node has its own.
-            again = (
-                f"`pluralllm run --resume {self.path}`"
-                if self._run["settings"]["survey"]
-                else f'`flwr run` as before, but with resume-from = "{self.path}" and no out'
-            )
+            if self._run["method"] != "federated":
+                again = "run it again in another directory"
+            elif self._run["settings"]["survey"]:
+                again = f"`pluralllm run --resume {self.path}`"
+            else:  # of a deployment, where each node has its own
+                again = f'`flwr run` as before, but with resume-from = "{self.path}" and no out'
             raise FederationError(
                 f"cannot write {self.path / name}: {error}. What was there before is whole: mend "
                 f"the cause, then {again}"

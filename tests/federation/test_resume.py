@@ -262,12 +262,18 @@ def test_a_full_disk_leaves_the_last_good_state(
 
 
 @pytest.mark.parametrize(
-    ("changes", "remedy"),
-    [({}, "`pluralllm run --resume {out}`"), ({"survey": ""}, 'with resume-from = "{out}" and no')],
+    ("method", "changes", "remedy"),
+    [
+        ("federated", {}, "`pluralllm run --resume {out}`"),
+        ("federated", {"survey": ""}, 'with resume-from = "{out}" and no'),
+        ("centralized-paper", {}, "run it again in another directory"),
+    ],
 )
-def test_a_write_error_says_how_to_go_on(config: Config, changes: Config, remedy: str) -> None:
+def test_a_write_error_says_how_to_go_on(
+    config: Config, method: str, changes: Config, remedy: str
+) -> None:
     out = Path(str(config["out"]))
-    with recorded_run(out, "federated", config | changes) as record:
+    with recorded_run(out, method, config | changes) as record:
         (out / STATE).mkdir()
         with pytest.raises(FederationError) as caught:
             record.save_state(b"")
