@@ -44,7 +44,7 @@ def init_command(
     """
     from pluralllm_app.deploy.layout import initialise
 
-    _describe(initialise(directory, server, groups, port), Console())
+    _describe(initialise(directory, server, groups, port))
 
 
 @deploy_app.command("register")
@@ -57,30 +57,55 @@ def register_command(
 ) -> None:
     """Make the nodes' public keys known to the running SuperLink, which refuses all others.
 
-    Run it on the server. Nodes that are registered are left as they are.
+    Run it on the server. Nodes that are registered are left as they are. Exit status 1 if one could
+    not be registered; the others are.
     """
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups
     from pluralllm_app.errors import UserError
-    from pluralllm_app.nearest import did_you_mean
 
     groups = read_groups(directory)
-    for name in group or []:
-        if name not in groups.values():
-            raise UserError(
-                f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}"
-            )
-    console = Console()
+    chosen = {_slug(name, groups, directory) for name in group or groups.values()}
+    failures = []
     with connect(directory) as control:
-        registered = control.nodes()
-        for slug, name in groups.items():
-            if group and name not in group:
-                continue
-            if slug in registered:
-                outcome = f"is registered already, as node {registered[slug].id}"
+        registered = control.nodes_by_key()
+        for slug in (slug for slug in groups if slug in chosen):
+            try:
+                node = registered.get(control.key(slug))
+                outcome = (
+                    f"is registered already, as node {node.id}"
+                    if node
+                    else f"registered as node {control.register(slug)}"
+                )
+            except UserError as error:
+                failures.append(f"{groups[slug]}: {error}")
             else:
-                outcome = f"registered as node {control.register(slug)}"
-            console.print(f"{name}: {outcome}", markup=False, highlight=False, soft_wrap=True)
+                _say(f"{groups[slug]}: {outcome}")
+    if failures:
+        raise UserError("\n".join(["not registered:", *failures]))
+
+
+@deploy_app.command("remove")
+def remove_command(
+    directory: DirectoryArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of a group.")],
+) -> None:
+    """Shut a group's node out: unregister its key, and forget the group.
+
+    Run it on the server. The SuperLink never takes the key again. Later runs need a lower
+    `expected-nodes`.
+    """
+    from pluralllm_app.deploy.control import connect
+    from pluralllm_app.deploy.layout import read_groups, remove_group
+
+    slug = _slug(group, read_groups(directory), directory)
+    outcome = "was not registered"
+    with connect(directory) as control:
+        if node := control.nodes().get(slug):
+            control.unregister(node)
+            outcome = f"node {node.id} is unregistered"
+    remove_group(directory, slug)
+    _say(f"{group}: {outcome}, the group is removed from {directory}")
 
 
 @deploy_app.command("status")
@@ -104,27 +129,38 @@ def status_command(directory: DirectoryArgument) -> None:
         raise typer.Exit(1)
 
 
-def _describe(deployment: "Deployment", console: Console) -> None:
+def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
+    from pluralllm_app.errors import UserError
+    from pluralllm_app.nearest import did_you_mean
+
+    for slug, known in groups.items():
+        if known == name:
+            return slug
+    raise UserError(f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}")
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(deployment: "Deployment") -> None:
     from cryptography import x509
 
     from pluralllm_app.deploy.keys import fingerprint
 
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     path = deployment.path
-    say(f"{path}: keys of a federation of {len(deployment.groups)} groups\n")
+    _say(f"{path}: keys of a federation of {len(deployment.groups)} groups\n")
     names = deployment.server.certificate.extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
     for what, made in (("authority", deployment.authority), ("server", deployment.server)):
         begin, end = made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc
         subject = made.certificate.subject.rfc4514_string()
-        say(f"{what}: {subject}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
-    say(f"server is known as: {', '.join(str(name.value) for name in names.value)}\n")
+        _say(f"{what}: {subject}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
+    _say(f"server is known as: {', '.join(str(name.value) for name in names.value)}\n")
     for slug, name in deployment.groups.items():
-        say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
-    say(
+        _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
+    _say(
         f"""
 Next:
   start the SuperLink       {path}/server/start.sh

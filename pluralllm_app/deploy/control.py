@@ -15,7 +15,7 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
@@ -46,18 +46,43 @@ class Control:
 
     def nodes(self) -> dict[str, Node]:
         """The registered nodes by the slug of their group; other nodes are left out."""
+        by_key = self.nodes_by_key()
+        keys = {file.stem: self.key(file.stem) for file in sorted(self._keys.glob("*.pub"))}
+        return {slug: by_key[key] for slug, key in keys.items() if key in by_key}
+
+    def nodes_by_key(self) -> dict[bytes, Node]:
+        """All registered nodes by their public keys."""
         listed = self._client.ListNodes(ListNodesRequest()).nodes_info
-        by_key = {node.public_key: node for node in listed if node.status != "unregistered"}
-        slugs = {self._key(file): file.stem for file in sorted(self._keys.glob("*.pub"))}
-        return {slug: _node(by_key[key]) for key, slug in slugs.items() if key in by_key}
+        return {info.public_key: _node(info) for info in listed if info.status != "unregistered"}
 
     def register(self, slug: str) -> int:
-        """Register the key of a group's node under its slug; returns the node's id."""
-        request = RegisterNodeRequest(public_key=self._key(self._keys / f"{slug}.pub"), name=slug)
-        node_id: int = self._client.RegisterNode(request).node_id
+        """Register the key of a group's node under its slug; returns the node's id.
+
+        Raises:
+            UserError: the key cannot be read, or was registered and unregistered before.
+        """
+        request = RegisterNodeRequest(public_key=self.key(slug), name=slug)
+        try:
+            node_id: int = self._client.RegisterNode(request).node_id
+        except httpx.HTTPStatusError as error:
+            known = FlowerError.from_json(error.response.text)
+            if not known or known.code != ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+                raise
+            raise UserError(
+                "the node's key was registered once and unregistered: the SuperLink takes no key "
+                "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its "
+                f"public half into server/nodes as {slug}.pub, or take the group out with "
+                "`pluralllm deploy remove`"
+            ) from error
         return node_id
 
-    def _key(self, file: Path) -> bytes:
+    def unregister(self, node: Node) -> None:
+        """Unregister a node: the SuperLink refuses its key from now on."""
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node.id))
+
+    def key(self, slug: str) -> bytes:
+        """The public key of a group's node, as the SuperLink knows it."""
+        file = self._keys / f"{slug}.pub"
         try:
             key = load_ssh_public_key(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -111,13 +136,6 @@ def _refusal(address: str, response: httpx.Response) -> str:
         return (
             f"the SuperLink at {address} answers such requests on its own machine alone: run the "
             "command there, or through an SSH tunnel to it"
-        )
-    error = FlowerError.from_json(response.text)
-    if error and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
-        return (
-            "the node's key was registered once and unregistered: the SuperLink takes no key "
-            "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its public "
-            "half into server/nodes"
         )
     return f"the SuperLink at {address} refuses: {response.text}"
 

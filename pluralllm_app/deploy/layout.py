@@ -27,7 +27,7 @@ from pluralllm_app.deploy.keys import (
     make_server_certificate,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.files import read_json, whole_directory
+from pluralllm_app.files import read_json, whole_directory, write_atomically
 from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
@@ -90,15 +90,34 @@ def read_groups(path: Path) -> dict[str, str]:
         UserError: it is no deployment, or damaged.
     """
     file = path / "server" / "groups.json"
-    groups = read_json(file)
-    if not groups:
+    if not file.exists():
         raise UserError(
             f"{path} is no deployment, it has no server/groups.json: "
             "make one with `pluralllm deploy init`"
         )
+    groups = read_json(file)
     if not all(isinstance(name, str) for name in groups.values()):
         raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
     return groups
+
+
+def remove_group(path: Path, slug: str) -> None:
+    """Take a group and its node's public key out of the deployment at `path`.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    groups = read_groups(path)
+    groups.pop(slug)
+    try:
+        write_atomically(path / "server" / "groups.json", _groups_file(groups))
+        (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _groups_file(groups: dict[str, str]) -> bytes:
+    return (json.dumps(groups, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _server_name(name: str) -> str:
@@ -134,8 +153,7 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
     _write(root / "server" / "server.key", server.key_pem, secret=True)
     _write_script(root / "server" / "start.sh", scripts.superlink_script(servers, port))
     _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
-    groups = json.dumps(deployment.groups, indent=2, ensure_ascii=False) + "\n"
-    _write(root / "server" / "groups.json", groups.encode())
+    _write(root / "server" / "groups.json", _groups_file(deployment.groups))
     superlink = scripts.address(servers[0], port)
     for number, (slug, key) in enumerate(deployment.keys.items(), start=1):
         node = root / "nodes" / slug
