@@ -46,22 +46,28 @@ exec python3 -m pluralllm_app.deploy.superlink \\
 _SUPERNODE = """\
 #!/bin/sh
 # Starts the SuperNode of one group. The group's site, written by `pluralllm site`, is the directory
-# site/ beside this script, or the one that PLURALLLM_SITE names.
+# site/ beside this script, or the one that PLURALLLM_SITE names. PLURALLLM_DEVICE (cpu, cuda,
+# cuda:1 and so on) is where this node computes, whatever the run's settings say.
 {head}site=$(CDPATH= cd -- "${{PLURALLLM_SITE:-$here/site}}" && pwd -P)
-case $site in
-    *[\\"\\\\]*) echo "a site's path may hold no quotation mark or backslash: $site" >&2; exit 1 ;;
+device=${{PLURALLLM_DEVICE-}}
+case $site$device in
+    *[\\"\\\\]*)
+        echo "no quotation mark or backslash may be in a site's path or a device: $site $device" >&2
+        exit 1 ;;
 esac
 if ! [ -f "$site/site.json" ]; then
     echo "$site is no site: copy there what \\`pluralllm site\\` wrote" >&2
     exit 1
 fi
+config="site=\\"$site\\""
+if [ -n "$device" ]; then config="$config device=\\"$device\\""; fi
 cd "$here/state/empty"
 exec flower-supernode \\
     --root-certificates "$here/ca.crt" \\
     --superlink {superlink} \\
     --auth-supernode-private-key "$here/node.key" \\
     --host 127.0.0.1 --port {port} \\
-    --node-config "site=\\"$site\\""
+    --node-config "$config"
 """
 
 _UNIT = """\

@@ -215,6 +215,21 @@ def test_the_node_is_told_its_site(
     assert parse_config_args([told.stdout]) == {"site": str(site)}
 
 
+def test_the_node_is_told_its_device(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
+    (path / "site").mkdir()
+    (path / "site/site.json").touch()
+
+    def told(device: str) -> dict[str, str]:
+        environment = fake_supernode | {"PLURALLLM_DEVICE": device}
+        run = subprocess.run([path / "start.sh"], env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return parse_config_args([run.stdout])
+
+    assert told("cuda:1") == {"site": str(path / "site"), "device": "cuda:1"}
+    assert told("") == {"site": str(path / "site")}
+
+
 def test_a_node_without_a_site_says_so(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
     path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
 
