@@ -98,6 +98,12 @@ def locate(context: Context, settings: Settings) -> Place:
                 "--node-config 'site=\"/path\"'"
             )
         site = open_site(str(node["site"]))
+        if node.get("group", site.group) != site.group:
+            raise FederationError(
+                f"the node is of group {node['group']!r}, its site of group {site.group!r}: give "
+                "the node its own group's site, or correct a name that was mistyped at `pluralllm "
+                "deploy init` in start.sh and in server/groups.json"
+            )
         return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)

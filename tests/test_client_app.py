@@ -1,15 +1,18 @@
 """What a node takes from its own config."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from flwr.app import Context, RecordDict
 
 from pluralllm_app import client_app
-from pluralllm_app.errors import SettingsError
+from pluralllm_app.errors import FederationError, SettingsError
 from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import write_site
 from tests.support.local_grid import LocalGrid
 
 
@@ -72,3 +75,14 @@ def test_a_node_without_a_gpu_takes_part_in_a_run_on_gpus(config: dict[str, Scal
         context.node_config["device"] = "cpu"
     built = build_roster(grid, Settings.from_config(config), 0, lambda line: None)
     assert len(built.groups) == 5
+
+
+def test_a_site_of_another_group_is_refused_by_name(
+    tiny_survey: PreparedSurvey, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    group, settings = "Élan 中/..", make_settings()
+    site = str(write_site(tiny_survey, group, tmp_path / "site").survey.path)
+    for fitting in (node(site=site), node(site=site, group=group)):
+        assert client_app.locate(fitting, settings).group.name == group
+    with pytest.raises(FederationError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
+        client_app.locate(node(site=site, group="Alder"), settings)

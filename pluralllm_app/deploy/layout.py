@@ -160,7 +160,8 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
         _write(node / "ca.crt", ca.pem)
         _write(node / "node.key", key.private, secret=True)
         _write(node / "node.key.pub", key.public)
-        _write_script(node / "start.sh", scripts.supernode_script(superlink, port + number))
+        script = scripts.supernode_script(superlink, port + number, deployment.groups[slug])
+        _write_script(node / "start.sh", script)
         _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
         _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
     # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.

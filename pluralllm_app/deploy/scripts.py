@@ -1,8 +1,10 @@
 """Start scripts and systemd units of a deployment.
 
-Nothing of a group's name goes into them, only its slug of a-z, 0-9 and "-".
+Files and units have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
+for the node's config, with whatever a shell might read in another way written as an escape of TOML.
 """
 
+import re
 from ipaddress import ip_address
 
 _HEAD = """\
@@ -59,7 +61,7 @@ if ! [ -f "$site/site.json" ]; then
     echo "$site is no site: copy there what \\`pluralllm site\\` wrote" >&2
     exit 1
 fi
-config="site=\\"$site\\""
+config='group={group}'" site=\\"$site\\""
 if [ -n "$device" ]; then config="$config device=\\"$device\\""; fi
 cd "$here/state/empty"
 exec flower-supernode \\
@@ -105,10 +107,10 @@ def superlink_script(servers: list[str], port: int) -> str:
     return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
 
 
-def supernode_script(superlink: str, port: int) -> str:
-    """The script that starts a SuperNode of the SuperLink at `superlink` (host:port)."""
+def supernode_script(superlink: str, port: int, group: str) -> str:
+    """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
     head = _HEAD.format(files="ca.crt node.key")
-    return _SUPERNODE.format(head=head, superlink=superlink, port=port)
+    return _SUPERNODE.format(head=head, superlink=superlink, port=port, group=_toml(group))
 
 
 def superlink_unit() -> str:
@@ -124,6 +126,11 @@ def supernode_unit(slug: str) -> str:
 def address(host: str, port: int) -> str:
     """Write host and port as one address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _toml(text: str) -> str:
+    """A text of TOML that a shell and Flower's reader of node configs leave as it is."""
+    return '"' + re.sub(r"[^A-Za-z0-9 ._-]", lambda odd: rf"\U{ord(odd[0]):08x}", text) + '"'
 
 
 def _bind_address(servers: list[str]) -> str:

@@ -212,7 +212,24 @@ def test_the_node_is_told_its_site(
     told = subprocess.run(
         [path / "start.sh"], env=fake_supernode | given, capture_output=True, text=True, check=True
     )
-    assert parse_config_args([told.stdout]) == {"site": str(site)}
+    assert parse_config_args([told.stdout]) == {"group": "A", "site": str(site)}
+
+
+@pytest.mark.parametrize(
+    "group", [ODD, "中文", "a=1 b='2'", 'x" site="/etc', "🌲 \\u0041 {group}", "$'"]
+)
+def test_the_node_is_told_its_group(
+    tmp_path: Path, fake_supernode: dict[str, str], group: str
+) -> None:
+    deployment = initialise(tmp_path / "there", ["a"], [group], 9443)
+    [slug] = deployment.groups
+    path = deployment.path / "nodes" / slug
+    (path / "site").mkdir()
+    (path / "site/site.json").touch()
+    told = subprocess.run(
+        [path / "start.sh"], env=fake_supernode, capture_output=True, text=True, check=True
+    )
+    assert parse_config_args([told.stdout]) == {"group": group, "site": str(path / "site")}
 
 
 def test_the_node_is_told_its_device(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
@@ -226,8 +243,9 @@ def test_the_node_is_told_its_device(tmp_path: Path, fake_supernode: dict[str, s
         assert run.returncode == 0, run.stderr
         return parse_config_args([run.stdout])
 
-    assert told("cuda:1") == {"site": str(path / "site"), "device": "cuda:1"}
-    assert told("") == {"site": str(path / "site")}
+    site = {"group": "A", "site": str(path / "site")}
+    assert told("cuda:1") == site | {"device": "cuda:1"}
+    assert told("") == site
 
 
 def test_a_node_without_a_site_says_so(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
