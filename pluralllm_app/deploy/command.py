@@ -112,17 +112,24 @@ def remove_command(
 def status_command(directory: DirectoryArgument) -> None:
     """Show which groups are connected; exit status 1 unless all of them are.
 
-    Run it on the server. A node is online while it reports to the SuperLink; one that was killed
-    counts as online for up to a minute more.
+    Run it on the server. A node is online while it reports to the SuperLink, every 20 seconds or
+    so; one that was killed counts as online for up to a minute more.
     """
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups
-    from pluralllm_app.deploy.status import status_table
+    from pluralllm_app.deploy.status import certificate_notice, status_table
 
     groups = read_groups(directory)
+    if notice := certificate_notice(directory / "server" / "server.crt"):
+        _say(notice)
     with connect(directory) as control:
         nodes = control.nodes()
-    Console().print(status_table(directory / "server" / "runs", groups, nodes))
+        registered = control.nodes_by_key().values()
+    ids = {node.id for node in nodes.values()}
+    others = [node for node in registered if node.id not in ids]
+    Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
+    if others:
+        _say("shut out a node of no group with: flwr supernode unregister NODE_ID pluralllm")
     online = sum(node.status == "online" for node in nodes.values())
     Console().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):

@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.common.constant import HEARTBEAT_PATIENCE
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
@@ -22,7 +24,7 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from pluralllm_app.deploy.layout import CONNECTION
+from pluralllm_app.deploy.layout import CONNECTION, read_groups
 from pluralllm_app.errors import UserError
 
 
@@ -33,21 +35,25 @@ class Node:
     id: int
     status: str
     """registered (never connected), online or offline."""
-    since: str
-    """When it last became so, ISO 8601."""
+    name: str
+    """What it was registered as: the slug of its group, or what `flwr supernode register` gave."""
+    seen: datetime | None
+    """When it last reported to the SuperLink; offline, when it was given up, at most a minute after
+    that; None if it never connected."""
 
 
 class Control:
     """The Control API of a deployment's SuperLink; see `connect`."""
 
     def __init__(self, path: Path, client: ControlHttpClient) -> None:
-        self._keys = path / "server" / "nodes"
+        self._path = path
         self._client = client
 
     def nodes(self) -> dict[str, Node]:
         """The registered nodes by the slug of their group; other nodes are left out."""
         by_key = self.nodes_by_key()
-        keys = {file.stem: self.key(file.stem) for file in sorted(self._keys.glob("*.pub"))}
+        slugs = [slug for slug in read_groups(self._path) if self._key_file(slug).exists()]
+        keys = {slug: self.key(slug) for slug in slugs}
         return {slug: by_key[key] for slug, key in keys.items() if key in by_key}
 
     def nodes_by_key(self) -> dict[bytes, Node]:
@@ -82,7 +88,7 @@ class Control:
 
     def key(self, slug: str) -> bytes:
         """The public key of a group's node, as the SuperLink knows it."""
-        file = self._keys / f"{slug}.pub"
+        file = self._key_file(slug)
         try:
             key = load_ssh_public_key(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -90,6 +96,9 @@ class Control:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
         return public_key_to_bytes(key)
+
+    def _key_file(self, slug: str) -> Path:
+        return self._path / "server" / "nodes" / f"{slug}.pub"
 
 
 @contextmanager
@@ -154,8 +163,10 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
 
 
 def _node(info: NodeInfo) -> Node:
-    since = {
-        "online": info.last_activated_at,
-        "offline": info.last_deactivated_at,
-    }.get(info.status, info.registered_at)
-    return Node(info.node_id, info.status, since)
+    seen = None
+    if info.status == "online":
+        patience = HEARTBEAT_PATIENCE * info.heartbeat_interval
+        seen = datetime.fromtimestamp(info.online_until - patience, UTC)
+    elif info.status == "offline":
+        seen = datetime.fromisoformat(info.last_deactivated_at)
+    return Node(info.node_id, info.status, info.name, seen)

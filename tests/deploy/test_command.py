@@ -1,8 +1,11 @@
 """The commands that need a SuperLink, against one that only keeps nodes."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -20,7 +23,7 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from typer.testing import CliRunner, Result
 
 from pluralllm_app.cli import app
-from pluralllm_app.deploy import control
+from pluralllm_app.deploy import control, keys
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise, read_groups
 from pluralllm_app.errors import UserError
@@ -117,13 +120,45 @@ def test_a_removed_group_is_forgotten(superlink: SuperLink, path: Path) -> None:
     assert not (path / "server/nodes/elan.pub").exists()
     assert deploy("register", path).exit_code == 0
     for info in superlink.infos[:2]:
-        info.status, info.last_activated_at = "online", info.registered_at
+        info.status = "online"
     status = deploy("status", path)
     assert (status.exit_code, "2 of 2 groups online" in status.output) == (0, True), status.output
 
     again = deploy("remove", path, "Elan")
     assert isinstance(again.exception, UserError)
     assert "no group 'Elan'" in str(again.exception)
+
+
+def test_the_status_says_when_nodes_were_last_seen(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path)
+    online, offline, _ = superlink.infos
+    day = datetime(2026, 1, 2, 12, tzinfo=UTC).timestamp()
+    # Flower counts a node as online until two heartbeats are missed.
+    online.status, online.heartbeat_interval, online.online_until = "online", 30, day + 60
+    online.last_activated_at = "2026-01-01T00:00:00+00:00"
+    offline.status, offline.last_deactivated_at = "offline", "2026-01-02T13:00:00+00:00"
+    (path / "server/groups.json").write_text('{"alder": "Alder", "birch": "Birch"}')
+
+    done = deploy("status", path)
+    assert done.exit_code == 1
+    for row in (
+        r"Alder .* 1 .* online .* 01-02 12:00:00 ",
+        r"Birch .* 2 .* offline .* 01-02 13:00:00 ",
+        r"no group \(elan\) .* 3 .* registered .* never ",
+        r"flwr supernode unregister NODE_ID pluralllm$",
+        r"^1 of 2 groups online$",
+    ):
+        assert re.search(row, done.output, re.MULTILINE), (row, done.output)
+
+
+def test_the_status_warns_of_the_certificate(
+    superlink: SuperLink, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "expire" not in deploy("status", path).output
+    monkeypatch.setattr(keys, "SERVER_DAYS", 20)
+    other = initialise(path.parent / "other", ["127.0.0.1"], GROUPS, 9443).path
+    shutil.copy(other / "server/server.crt", path / "server")
+    assert re.match(r"\S+/server\.crt expires on \d{4}-", deploy("status", path).output)
 
 
 def test_a_group_is_removed_that_was_unregistered_before(superlink: SuperLink, path: Path) -> None:
