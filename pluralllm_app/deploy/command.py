@@ -98,14 +98,15 @@ def remove_command(
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups, remove_group
 
-    slug = _slug(group, read_groups(directory), directory)
+    groups = read_groups(directory)
+    slug = _slug(group, groups, directory)
     outcome = "was not registered"
     with connect(directory) as control:
         if node := control.nodes().get(slug):
             control.unregister(node)
             outcome = f"node {node.id} is unregistered"
     remove_group(directory, slug)
-    _say(f"{group}: {outcome}, the group is removed from {directory}")
+    _say(f"{groups[slug]}: {outcome}, the group is removed from {directory}")
 
 
 @deploy_app.command("status")
@@ -139,9 +140,10 @@ def status_command(directory: DirectoryArgument) -> None:
 def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
     from pluralllm_app.errors import UserError
     from pluralllm_app.nearest import did_you_mean
+    from pluralllm_app.survey.raw import clean_text
 
     for slug, known in groups.items():
-        if known == name:
+        if known == clean_text(name):
             return slug
     raise UserError(f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}")
 

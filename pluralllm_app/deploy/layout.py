@@ -28,6 +28,7 @@ from pluralllm_app.deploy.keys import (
 )
 from pluralllm_app.errors import UserError
 from pluralllm_app.files import read_json, whole_directory, write_atomically
+from pluralllm_app.survey.raw import clean_text
 from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
@@ -63,6 +64,7 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
     """
     path = path.expanduser().resolve()
     servers = [_server_name(name) for name in servers]
+    groups = [clean_text(name) for name in groups]  # as surveys have them
     _check(servers, groups, port)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} is not empty: give a new directory, keys are never overwritten")
@@ -134,7 +136,7 @@ def _check(servers: list[str], groups: list[str], port: int) -> None:
     if not servers or not groups:
         raise UserError("a deployment needs at least one --server and one --groups")
     for group in groups:
-        if not group.strip():
+        if not group:
             raise UserError("a group has no name: give one with --groups")
         if groups.count(group) > 1:
             raise UserError(f"group {group!r} is given twice: each has one node")

@@ -106,6 +106,12 @@ def test_keys_are_for_their_owner_alone(made: Path) -> None:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
+def test_groups_are_called_as_surveys_call_them(tmp_path: Path) -> None:
+    deployment = initialise(tmp_path / "there", SERVERS, [" North ", "E\u0301lan"], 9443)
+    expected = {"north": "North", "elan": "\u00c9lan"}
+    assert deployment.groups == read_groups(deployment.path) == expected
+
+
 def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
     before = (made / "ca/ca.key").read_bytes()
     with pytest.raises(UserError, match="never overwritten"):
@@ -131,6 +137,8 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
         ([], ["A"], 9443, "at least one --server"),
         (["a"], [], 9443, "at least one --server"),
         (["a"], ["A", "B", "A"], 9443, "group 'A' is given twice"),
+        (["a"], ["North", " North "], 9443, "group 'North' is given twice"),
+        (["a"], ["\u00c9lan", "E\u0301lan"], 9443, "group '\u00c9lan' is given twice"),
         (["a"], [" "], 9443, "has no name"),
         (["a"], ["A"], 65535, "port 65535"),
         (["a"], ["A"], 0, "port 0"),
