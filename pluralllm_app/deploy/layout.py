@@ -60,7 +60,8 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
 
     Raises:
         UserError: `path` holds something or cannot be written, a name is no DNS name or address,
-            a group is given twice or has no name, or the ports do not suffice.
+            addresses are of both IPv4 and IPv6, a group is given twice or has no name, or the
+            ports do not suffice.
     """
     path = path.expanduser().resolve()
     servers = [_server_name(name) for name in servers]
@@ -135,6 +136,12 @@ def _server_name(name: str) -> str:
 def _check(servers: list[str], groups: list[str], port: int) -> None:
     if not servers or not groups:
         raise UserError("a deployment needs at least one --server and one --groups")
+    families = {scripts.is_ipv6(name) for name in servers if scripts.is_ip(name)}
+    if len(families) > 1:
+        raise UserError(
+            f"--server {', '.join(servers)}: the SuperLink listens on IPv4 or on IPv6, not on "
+            "both, give addresses of one kind"
+        )
     for group in groups:
         if not group:
             raise UserError("a group has no name: give one with --groups")
@@ -167,7 +174,7 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
         _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
         _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
     # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.
-    loopback = "::1" if ":" in servers[0] else "127.0.0.1"
+    loopback = "::1" if any(map(scripts.is_ipv6, servers)) else "127.0.0.1"
     connection = {
         "address": scripts.address(loopback, port),
         "root-certificates": str(deployment.path / "server" / "ca.crt"),

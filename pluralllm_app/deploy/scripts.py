@@ -101,7 +101,10 @@ WantedBy=multi-user.target
 
 
 def superlink_script(servers: list[str], port: int) -> str:
-    """The script that starts the SuperLink; it binds to loopback if all `servers` are loopback."""
+    """The script that starts the SuperLink.
+
+    It binds to loopback if all `servers` are loopback, and to IPv6 if one is an IPv6 address.
+    """
     host = _bind_address(servers)
     head = _HEAD.format(files="ca.crt server.crt server.key")
     return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
@@ -125,7 +128,7 @@ def supernode_unit(slug: str) -> str:
 
 def address(host: str, port: int) -> str:
     """Write host and port as one address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
 
 
 def _toml(text: str) -> str:
@@ -134,13 +137,19 @@ def _toml(text: str) -> str:
 
 
 def _bind_address(servers: list[str]) -> str:
-    if ":" in servers[0]:
-        return "::1" if all(map(_is_loopback, servers)) else "::"
-    return "127.0.0.1" if all(map(_is_loopback, servers)) else "0.0.0.0"
+    alone = all(map(_is_loopback, servers))
+    if any(map(is_ipv6, servers)):
+        return "::1" if alone else "::"
+    return "127.0.0.1" if alone else "0.0.0.0"
 
 
 def _is_loopback(name: str) -> bool:
     return ip_address(name).is_loopback if is_ip(name) else name == "localhost"
+
+
+def is_ipv6(name: str) -> bool:
+    """Whether a DNS name or IP address is an IPv6 address."""
+    return ":" in name
 
 
 def is_ip(name: str) -> bool:
