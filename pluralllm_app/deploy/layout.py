@@ -82,7 +82,10 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
         with whole_directory(path, mode=0o700) as fresh:
             _write_all(deployment, fresh, servers, port)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; it is made whole in {path.parent}, which must "
+            "be writable even if the directory is there already"
+        ) from error
     return deployment
 
 
