@@ -125,7 +125,7 @@ def train_centralized(
         steps = budget_steps(budget, settings, len(pool.of_role("train")))
         prepare_processor(settings.training.client_threads)
         model, trained = (
-            initial_model(survey.dim, settings).to(torch_device(settings.training))
+            initial_model(survey.dim, settings).to(torch_device(settings.training.device))
             for _ in range(2)
         )
         train = _Trainer(trained, pool, settings, steps, constant=budget == "converged")
@@ -238,7 +238,7 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
         seconds = 0.0
         for name in train:
             begun = time.perf_counter()
-            model = initial_model(survey.dim, settings).to(torch_device(settings.training))
+            model = initial_model(survey.dim, settings).to(torch_device(settings.training.device))
             state: OptimizerState | None = None
             for number in (n for n, groups in enumerate(chosen, start=1) if name in groups):
                 statistics, state = train_group(

@@ -4,6 +4,7 @@ In simulation a node's partition id picks the group of the survey the run config
 machine of its own the node config names the site, see `survey.site`.
 """
 
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -97,6 +98,12 @@ def locate(context: Context, settings: Settings) -> Place:
                 "--node-config 'site=\"/path\"'"
             )
         site = open_site(str(node["site"]))
+        if node.get("group", site.group) != site.group:
+            raise FederationError(
+                f"the node is of group {node['group']!r}, its site of group {site.group!r}: give "
+                "the node its own group's site, or correct a name that was mistyped at `pluralllm "
+                "deploy init` in start.sh and in server/groups.json"
+            )
         return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
@@ -109,10 +116,31 @@ def locate(context: Context, settings: Settings) -> Place:
     return Place(survey, group, settings.path("out") / CLIENTS / Path(group.file).stem)
 
 
-def _load(message: Message, survey: PreparedSurvey, settings: Settings) -> GPO:
+def device_of(context: Context, settings: Settings) -> str:
+    """Where this node computes: what its node config says wins over the run's settings.
+
+    Raises:
+        SettingsError: that is no device, or one that torch does not see here.
+    """
+    device = str(context.node_config.get("device", settings.training.device))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise SettingsError(
+            f"the node config's device = {device!r} is none: give auto, cpu, cuda or, where there "
+            "are more GPUs, cuda:1 and so on"
+        )
+    _, _, number = device.partition(":")
+    if device.startswith("cuda") and int(number or 0) >= torch.cuda.device_count():
+        raise SettingsError(
+            f"device = {device!r}, but torch sees no such GPU here: set device = 'auto', or "
+            "PLURALLLM_DEVICE where the node's start.sh runs"
+        )
+    return torch_device(device)
+
+
+def _load(message: Message, context: Context, survey: PreparedSurvey, settings: Settings) -> GPO:
     """The process's predictor with the weights of a message."""
     prepare_processor(settings.training.client_threads)
-    model = _model(survey.dim, settings.model, torch_device(settings.training))
+    model = _model(survey.dim, settings.model, device_of(context, settings))
     arrays = record_of(message.content, ARRAYS, ArrayRecord)
     weights = torch.tensor(record_to_weights(arrays))
     set_weights(model, weights)
@@ -161,8 +189,7 @@ def _score(model: GPO, place: Place, settings: Settings) -> Evaluation:
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(tuple(context.run_config.items()))
-    if settings.training.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
+    device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
     survey, group = place.survey, place.group
     description = NodeDescription(
@@ -187,7 +214,7 @@ def train(message: Message, context: Context) -> Message:
     """Train the received weights on this group's tasks; score them before, where asked to."""
     settings = _settings(tuple(context.run_config.items()))
     place = locate(context, settings)
-    model = _load(message, place.survey, settings)
+    model = _load(message, context, place.survey, settings)
     config = record_of(message.content, CONFIG, ConfigRecord)
     request = TrainRequest.from_record(config)
     content = _score(model, place, settings).to_content() if request.evaluate else RecordDict()
@@ -225,5 +252,5 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the received weights on this group."""
     settings = _settings(tuple(context.run_config.items()))
     place = locate(context, settings)
-    model = _load(message, place.survey, settings)
+    model = _load(message, context, place.survey, settings)
     return Message(_score(model, place, settings).to_content(), reply_to=message)

@@ -47,10 +47,10 @@ def tasks_per_round(settings: TrainingSettings) -> int:
     return settings.local_steps * settings.tasks_per_step
 
 
-def torch_device(settings: TrainingSettings) -> str:
-    """The device to train on: the one asked for, or CUDA where there is a GPU."""
-    if settings.device != "auto":
-        return settings.device
+def torch_device(device: str) -> str:
+    """The device to train on: the one asked for, or for ``auto`` CUDA where there is a GPU."""
+    if device != "auto":
+        return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -44,7 +44,7 @@ def init_command(
     """
     from pluralllm_app.deploy.layout import initialise
 
-    _describe(initialise(directory, server, groups, port), Console())
+    _describe(initialise(directory, server, groups, port))
 
 
 @deploy_app.command("register")
@@ -57,74 +57,119 @@ def register_command(
 ) -> None:
     """Make the nodes' public keys known to the running SuperLink, which refuses all others.
 
-    Run it on the server. Nodes that are registered are left as they are.
+    Run it on the server. Nodes that are registered are left as they are. Exit status 1 if one could
+    not be registered; the others are.
     """
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups
     from pluralllm_app.errors import UserError
-    from pluralllm_app.nearest import did_you_mean
 
     groups = read_groups(directory)
-    for name in group or []:
-        if name not in groups.values():
-            raise UserError(
-                f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}"
-            )
-    console = Console()
+    chosen = {_slug(name, groups, directory) for name in group or groups.values()}
+    failures = []
     with connect(directory) as control:
-        registered = control.nodes()
-        for slug, name in groups.items():
-            if group and name not in group:
-                continue
-            if slug in registered:
-                outcome = f"is registered already, as node {registered[slug].id}"
+        registered = control.nodes_by_key()
+        for slug in (slug for slug in groups if slug in chosen):
+            try:
+                node = registered.get(control.key(slug))
+                outcome = (
+                    f"is registered already, as node {node.id}"
+                    if node
+                    else f"registered as node {control.register(slug)}"
+                )
+            except UserError as error:
+                failures.append(f"{groups[slug]}: {error}")
             else:
-                outcome = f"registered as node {control.register(slug)}"
-            console.print(f"{name}: {outcome}", markup=False, highlight=False, soft_wrap=True)
+                _say(f"{groups[slug]}: {outcome}")
+    if failures:
+        raise UserError("\n".join(["not registered:", *failures]))
+
+
+@deploy_app.command("remove")
+def remove_command(
+    directory: DirectoryArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of a group.")],
+) -> None:
+    """Shut a group's node out: unregister its key, and forget the group.
+
+    Run it on the server. The SuperLink never takes the key again. Later runs need a lower
+    `expected-nodes`.
+    """
+    from pluralllm_app.deploy.control import connect
+    from pluralllm_app.deploy.layout import read_groups, remove_group
+
+    groups = read_groups(directory)
+    slug = _slug(group, groups, directory)
+    outcome = "was not registered"
+    with connect(directory) as control:
+        if node := control.nodes().get(slug):
+            control.unregister(node)
+            outcome = f"node {node.id} is unregistered"
+    remove_group(directory, slug)
+    _say(f"{groups[slug]}: {outcome}, the group is removed from {directory}")
 
 
 @deploy_app.command("status")
 def status_command(directory: DirectoryArgument) -> None:
     """Show which groups are connected; exit status 1 unless all of them are.
 
-    Run it on the server. A node is online while it reports to the SuperLink; one that was killed
-    counts as online for up to a minute more.
+    Run it on the server. A node is online while it reports to the SuperLink, every 20 seconds or
+    so; one that was killed counts as online for up to a minute more.
     """
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups
-    from pluralllm_app.deploy.status import status_table
+    from pluralllm_app.deploy.status import certificate_notice, status_table
 
     groups = read_groups(directory)
+    if notice := certificate_notice(directory / "server" / "server.crt"):
+        _say(notice)
     with connect(directory) as control:
         nodes = control.nodes()
-    Console().print(status_table(directory / "server" / "runs", groups, nodes))
+        registered = control.nodes_by_key().values()
+    ids = {node.id for node in nodes.values()}
+    others = [node for node in registered if node.id not in ids]
+    Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
+    if others:
+        _say("shut out a node of no group with: flwr supernode unregister NODE_ID pluralllm")
     online = sum(node.status == "online" for node in nodes.values())
     Console().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):
         raise typer.Exit(1)
 
 
-def _describe(deployment: "Deployment", console: Console) -> None:
+def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
+    from pluralllm_app.errors import UserError
+    from pluralllm_app.nearest import did_you_mean
+    from pluralllm_app.survey.raw import clean_text
+
+    for slug, known in groups.items():
+        if known == clean_text(name):
+            return slug
+    raise UserError(f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}")
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(deployment: "Deployment") -> None:
     from cryptography import x509
 
     from pluralllm_app.deploy.keys import fingerprint
 
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     path = deployment.path
-    say(f"{path}: keys of a federation of {len(deployment.groups)} groups\n")
+    _say(f"{path}: keys of a federation of {len(deployment.groups)} groups\n")
     names = deployment.server.certificate.extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
     for what, made in (("authority", deployment.authority), ("server", deployment.server)):
         begin, end = made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc
         subject = made.certificate.subject.rfc4514_string()
-        say(f"{what}: {subject}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
-    say(f"server is known as: {', '.join(str(name.value) for name in names.value)}\n")
+        _say(f"{what}: {subject}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
+    _say(f"server is known as: {', '.join(str(name.value) for name in names.value)}\n")
     for slug, name in deployment.groups.items():
-        say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
-    say(
+        _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
+    _say(
         f"""
 Next:
   start the SuperLink       {path}/server/start.sh

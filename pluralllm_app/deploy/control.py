@@ -9,20 +9,22 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
+from flwr.common.constant import HEARTBEAT_PATIENCE
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from pluralllm_app.deploy.layout import CONNECTION
+from pluralllm_app.deploy.layout import CONNECTION, read_groups
 from pluralllm_app.errors import UserError
 
 
@@ -33,31 +35,60 @@ class Node:
     id: int
     status: str
     """registered (never connected), online or offline."""
-    since: str
-    """When it last became so, ISO 8601."""
+    name: str
+    """What it was registered as: the slug of its group, or what `flwr supernode register` gave."""
+    seen: datetime | None
+    """When it last reported to the SuperLink; offline, when it was given up, at most a minute after
+    that; None if it never connected."""
 
 
 class Control:
     """The Control API of a deployment's SuperLink; see `connect`."""
 
     def __init__(self, path: Path, client: ControlHttpClient) -> None:
-        self._keys = path / "server" / "nodes"
+        self._path = path
         self._client = client
 
     def nodes(self) -> dict[str, Node]:
         """The registered nodes by the slug of their group; other nodes are left out."""
+        by_key = self.nodes_by_key()
+        slugs = [slug for slug in read_groups(self._path) if self._key_file(slug).exists()]
+        keys = {slug: self.key(slug) for slug in slugs}
+        return {slug: by_key[key] for slug, key in keys.items() if key in by_key}
+
+    def nodes_by_key(self) -> dict[bytes, Node]:
+        """All registered nodes by their public keys."""
         listed = self._client.ListNodes(ListNodesRequest()).nodes_info
-        by_key = {node.public_key: node for node in listed if node.status != "unregistered"}
-        slugs = {self._key(file): file.stem for file in sorted(self._keys.glob("*.pub"))}
-        return {slug: _node(by_key[key]) for key, slug in slugs.items() if key in by_key}
+        return {info.public_key: _node(info) for info in listed if info.status != "unregistered"}
 
     def register(self, slug: str) -> int:
-        """Register the key of a group's node under its slug; returns the node's id."""
-        request = RegisterNodeRequest(public_key=self._key(self._keys / f"{slug}.pub"), name=slug)
-        node_id: int = self._client.RegisterNode(request).node_id
+        """Register the key of a group's node under its slug; returns the node's id.
+
+        Raises:
+            UserError: the key cannot be read, or was registered and unregistered before.
+        """
+        request = RegisterNodeRequest(public_key=self.key(slug), name=slug)
+        try:
+            node_id: int = self._client.RegisterNode(request).node_id
+        except httpx.HTTPStatusError as error:
+            known = FlowerError.from_json(error.response.text)
+            if not known or known.code != ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+                raise
+            raise UserError(
+                "the node's key was registered once and unregistered: the SuperLink takes no key "
+                "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its "
+                f"public half into server/nodes as {slug}.pub, or take the group out with "
+                "`pluralllm deploy remove`"
+            ) from error
         return node_id
 
-    def _key(self, file: Path) -> bytes:
+    def unregister(self, node: Node) -> None:
+        """Unregister a node: the SuperLink refuses its key from now on."""
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node.id))
+
+    def key(self, slug: str) -> bytes:
+        """The public key of a group's node, as the SuperLink knows it."""
+        file = self._key_file(slug)
         try:
             key = load_ssh_public_key(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -65,6 +96,9 @@ class Control:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
         return public_key_to_bytes(key)
+
+    def _key_file(self, slug: str) -> Path:
+        return self._path / "server" / "nodes" / f"{slug}.pub"
 
 
 @contextmanager
@@ -112,13 +146,6 @@ def _refusal(address: str, response: httpx.Response) -> str:
             f"the SuperLink at {address} answers such requests on its own machine alone: run the "
             "command there, or through an SSH tunnel to it"
         )
-    error = FlowerError.from_json(response.text)
-    if error and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
-        return (
-            "the node's key was registered once and unregistered: the SuperLink takes no key "
-            "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its public "
-            "half into server/nodes"
-        )
     return f"the SuperLink at {address} refuses: {response.text}"
 
 
@@ -136,8 +163,10 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
 
 
 def _node(info: NodeInfo) -> Node:
-    since = {
-        "online": info.last_activated_at,
-        "offline": info.last_deactivated_at,
-    }.get(info.status, info.registered_at)
-    return Node(info.node_id, info.status, since)
+    seen = None
+    if info.status == "online":
+        patience = HEARTBEAT_PATIENCE * info.heartbeat_interval
+        seen = datetime.fromtimestamp(info.online_until - patience, UTC)
+    elif info.status == "offline":
+        seen = datetime.fromisoformat(info.last_deactivated_at)
+    return Node(info.node_id, info.status, info.name, seen)

@@ -27,7 +27,8 @@ from pluralllm_app.deploy.keys import (
     make_server_certificate,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.files import read_json, whole_directory
+from pluralllm_app.files import read_json, whole_directory, write_atomically
+from pluralllm_app.survey.raw import clean_text
 from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
@@ -59,10 +60,12 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
 
     Raises:
         UserError: `path` holds something or cannot be written, a name is no DNS name or address,
-            a group is given twice or has no name, or the ports do not suffice.
+            addresses are of both IPv4 and IPv6, a group is given twice or has no name, or the
+            ports do not suffice.
     """
     path = path.expanduser().resolve()
     servers = [_server_name(name) for name in servers]
+    groups = [clean_text(name) for name in groups]  # as surveys have them
     _check(servers, groups, port)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} is not empty: give a new directory, keys are never overwritten")
@@ -79,7 +82,10 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
         with whole_directory(path, mode=0o700) as fresh:
             _write_all(deployment, fresh, servers, port)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; it is made whole in {path.parent}, which must "
+            "be writable even if the directory is there already"
+        ) from error
     return deployment
 
 
@@ -90,15 +96,34 @@ def read_groups(path: Path) -> dict[str, str]:
         UserError: it is no deployment, or damaged.
     """
     file = path / "server" / "groups.json"
-    groups = read_json(file)
-    if not groups:
+    if not file.exists():
         raise UserError(
             f"{path} is no deployment, it has no server/groups.json: "
             "make one with `pluralllm deploy init`"
         )
+    groups = read_json(file)
     if not all(isinstance(name, str) for name in groups.values()):
         raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
     return groups
+
+
+def remove_group(path: Path, slug: str) -> None:
+    """Take a group and its node's public key out of the deployment at `path`.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    groups = read_groups(path)
+    groups.pop(slug)
+    try:
+        write_atomically(path / "server" / "groups.json", _groups_file(groups))
+        (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _groups_file(groups: dict[str, str]) -> bytes:
+    return (json.dumps(groups, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _server_name(name: str) -> str:
@@ -114,8 +139,14 @@ def _server_name(name: str) -> str:
 def _check(servers: list[str], groups: list[str], port: int) -> None:
     if not servers or not groups:
         raise UserError("a deployment needs at least one --server and one --groups")
+    families = {scripts.is_ipv6(name) for name in servers if scripts.is_ip(name)}
+    if len(families) > 1:
+        raise UserError(
+            f"--server {', '.join(servers)}: the SuperLink listens on IPv4 or on IPv6, not on "
+            "both, give addresses of one kind"
+        )
     for group in groups:
-        if not group.strip():
+        if not group:
             raise UserError("a group has no name: give one with --groups")
         if groups.count(group) > 1:
             raise UserError(f"group {group!r} is given twice: each has one node")
@@ -134,19 +165,19 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
     _write(root / "server" / "server.key", server.key_pem, secret=True)
     _write_script(root / "server" / "start.sh", scripts.superlink_script(servers, port))
     _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
-    groups = json.dumps(deployment.groups, indent=2, ensure_ascii=False) + "\n"
-    _write(root / "server" / "groups.json", groups.encode())
+    _write(root / "server" / "groups.json", _groups_file(deployment.groups))
     superlink = scripts.address(servers[0], port)
     for number, (slug, key) in enumerate(deployment.keys.items(), start=1):
         node = root / "nodes" / slug
         _write(node / "ca.crt", ca.pem)
         _write(node / "node.key", key.private, secret=True)
         _write(node / "node.key.pub", key.public)
-        _write_script(node / "start.sh", scripts.supernode_script(superlink, port + number))
+        script = scripts.supernode_script(superlink, port + number, deployment.groups[slug])
+        _write_script(node / "start.sh", script)
         _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
         _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
     # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.
-    loopback = "::1" if ":" in servers[0] else "127.0.0.1"
+    loopback = "::1" if any(map(scripts.is_ipv6, servers)) else "127.0.0.1"
     connection = {
         "address": scripts.address(loopback, port),
         "root-certificates": str(deployment.path / "server" / "ca.crt"),

@@ -1,8 +1,10 @@
 """Start scripts and systemd units of a deployment.
 
-Nothing of a group's name goes into them, only its slug of a-z, 0-9 and "-".
+Files and units have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
+for the node's config, with whatever a shell might read in another way written as an escape of TOML.
 """
 
+import re
 from ipaddress import ip_address
 
 _HEAD = """\
@@ -46,22 +48,28 @@ exec python3 -m pluralllm_app.deploy.superlink \\
 _SUPERNODE = """\
 #!/bin/sh
 # Starts the SuperNode of one group. The group's site, written by `pluralllm site`, is the directory
-# site/ beside this script, or the one that PLURALLLM_SITE names.
+# site/ beside this script, or the one that PLURALLLM_SITE names. PLURALLLM_DEVICE (cpu, cuda,
+# cuda:1 and so on) is where this node computes, whatever the run's settings say.
 {head}site=$(CDPATH= cd -- "${{PLURALLLM_SITE:-$here/site}}" && pwd -P)
-case $site in
-    *[\\"\\\\]*) echo "a site's path may hold no quotation mark or backslash: $site" >&2; exit 1 ;;
+device=${{PLURALLLM_DEVICE-}}
+case $site$device in
+    *[\\"\\\\]*)
+        echo "no quotation mark or backslash may be in a site's path or a device: $site $device" >&2
+        exit 1 ;;
 esac
 if ! [ -f "$site/site.json" ]; then
     echo "$site is no site: copy there what \\`pluralllm site\\` wrote" >&2
     exit 1
 fi
+config='group={group}'" site=\\"$site\\""
+if [ -n "$device" ]; then config="$config device=\\"$device\\""; fi
 cd "$here/state/empty"
 exec flower-supernode \\
     --root-certificates "$here/ca.crt" \\
     --superlink {superlink} \\
     --auth-supernode-private-key "$here/node.key" \\
     --host 127.0.0.1 --port {port} \\
-    --node-config "site=\\"$site\\""
+    --node-config "$config"
 """
 
 _UNIT = """\
@@ -93,16 +101,19 @@ WantedBy=multi-user.target
 
 
 def superlink_script(servers: list[str], port: int) -> str:
-    """The script that starts the SuperLink; it binds to loopback if all `servers` are loopback."""
+    """The script that starts the SuperLink.
+
+    It binds to loopback if all `servers` are loopback, and to IPv6 if one is an IPv6 address.
+    """
     host = _bind_address(servers)
     head = _HEAD.format(files="ca.crt server.crt server.key")
     return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
 
 
-def supernode_script(superlink: str, port: int) -> str:
-    """The script that starts a SuperNode of the SuperLink at `superlink` (host:port)."""
+def supernode_script(superlink: str, port: int, group: str) -> str:
+    """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
     head = _HEAD.format(files="ca.crt node.key")
-    return _SUPERNODE.format(head=head, superlink=superlink, port=port)
+    return _SUPERNODE.format(head=head, superlink=superlink, port=port, group=_toml(group))
 
 
 def superlink_unit() -> str:
@@ -117,17 +128,28 @@ def supernode_unit(slug: str) -> str:
 
 def address(host: str, port: int) -> str:
     """Write host and port as one address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
+
+
+def _toml(text: str) -> str:
+    """A text of TOML that a shell and Flower's reader of node configs leave as it is."""
+    return '"' + re.sub(r"[^A-Za-z0-9 ._-]", lambda odd: rf"\U{ord(odd[0]):08x}", text) + '"'
 
 
 def _bind_address(servers: list[str]) -> str:
-    if ":" in servers[0]:
-        return "::1" if all(map(_is_loopback, servers)) else "::"
-    return "127.0.0.1" if all(map(_is_loopback, servers)) else "0.0.0.0"
+    alone = all(map(_is_loopback, servers))
+    if any(map(is_ipv6, servers)):
+        return "::1" if alone else "::"
+    return "127.0.0.1" if alone else "0.0.0.0"
 
 
 def _is_loopback(name: str) -> bool:
     return ip_address(name).is_loopback if is_ip(name) else name == "localhost"
+
+
+def is_ipv6(name: str) -> bool:
+    """Whether a DNS name or IP address is an IPv6 address."""
+    return ":" in name
 
 
 def is_ip(name: str) -> bool:

@@ -9,6 +9,7 @@ answer this machine. So who may log in on the server may submit runs, and nobody
 import os
 from ipaddress import ip_address
 
+from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API
 from flwr.superlink import extensions
 from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
@@ -16,6 +17,12 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _FLEET = "/v1/fleet/"
+# Environment variables that would let others pass the fence.
+_WAYS_AROUND = (
+    "FORWARDED_ALLOW_IPS",  # uvicorn takes these proxies' word for where a request comes from
+    FLWR_INTERNAL_GRPC_CONTROL_API,  # Flower serves these APIs on ports of their own as well
+    FLWR_INTERNAL_GRPC_FLEET_API,
+)
 
 
 class LocalControl:
@@ -39,8 +46,8 @@ def _is_local(scope: Scope) -> bool:
 
 def main() -> None:
     """Run flower-superlink, with its arguments."""
-    # uvicorn would take the word of these proxies for where a request comes from.
-    os.environ.pop("FORWARDED_ALLOW_IPS", None)
+    for way_around in _WAYS_AROUND:
+        os.environ.pop(way_around, None)
     extensions.get_middleware = lambda: (Middleware(LocalControl),)
     flower_superlink()
 

@@ -210,3 +210,8 @@ def test_from_keys_to_a_finished_run(
     assert "takes no key twice" in str(command("register", deployment.dir).exception)
     (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
     assert "Alder: registered as node " in command("register", deployment.dir).output
+
+    removed = command("remove", deployment.dir, "Birch")
+    assert "is unregistered, the group is removed" in removed.output
+    assert "Birch" not in command("register", deployment.dir).output
+    assert "of 2 groups online" in command("status", deployment.dir).output

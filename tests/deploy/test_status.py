@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.control import Node, connect
 from pluralllm_app.deploy.layout import initialise
-from pluralllm_app.deploy.status import status_table
+from pluralllm_app.deploy.status import certificate_notice, status_table
 from pluralllm_app.errors import UserError
 
 
@@ -28,9 +29,10 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
 
     groups = {"a": "[red]A", "b": "B", "c": "C"}
     nodes = {
-        "a": Node(2**64 - 1, "online", "2026-01-02T03:04:05+00:00"),
-        "b": Node(7, "offline", "2026-01-02T03:04:06+00:00"),
+        "a": Node(2**64 - 1, "online", "a", datetime(2026, 1, 2, 3, 4, 5)),
+        "b": Node(7, "offline", "b", datetime(2026, 1, 2, 3, 4, 6)),
     }
+    others = [Node(8, "registered", "[red]x", None)]
     roster = [{"group": "[red]A"}, {"group": "C"}]
     write_run(tmp_path, "old", started="2026-01-01", roster=roster, survey=survey("1" * 64))
     write_run(tmp_path, "an", started="2026-01-02", roster=roster, survey=survey("2" * 64))
@@ -38,7 +40,7 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
     (tmp_path / "no-run").mkdir()
 
     console = Console(width=100, record=True)
-    console.print(status_table(tmp_path, groups, nodes))
+    console.print(status_table(tmp_path, groups, nodes, others))
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]]
         for line in console.export_text().splitlines()
@@ -48,6 +50,7 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
         ["[red]A", str(2**64 - 1), "online", "01-02 03:04:05", f"mine {'2' * 12}"],
         ["B", "7", "offline", "01-02 03:04:06", "-"],
         ["C", "-", "not registered", "-", f"mine {'2' * 12}"],
+        ["no group ([red]x)", "8", "registered", "never", "-"],
     ]
 
 
@@ -82,3 +85,22 @@ def test_an_expired_certificate_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(UserError, match="certificate has expired"), connect(path) as control:
             control.nodes()
         server.join()
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(825, None), (32, None), (30, "expires on 20"), (0, "expired on 20")]
+)
+def test_a_certificate_that_ends_soon_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, said: str | None
+) -> None:
+    monkeypatch.setattr(keys, "SERVER_DAYS", days)  # from yesterday
+    path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], 9443).path
+    notice = certificate_notice(path / "server/server.crt")
+    if said is None:
+        assert notice is None
+    else:
+        assert said in str(notice)
+        assert "`pluralllm deploy init`" in str(notice)
+    (path / "server/server.crt").write_text("damaged")
+    with pytest.raises(UserError, match="cannot read the certificate"):
+        certificate_notice(path / "server/server.crt")

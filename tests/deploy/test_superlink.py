@@ -1,12 +1,14 @@
 """The fence around the SuperLink: other machines reach the Fleet API alone."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
+from pluralllm_app.deploy import superlink
 from pluralllm_app.deploy.superlink import LocalControl
 
 
@@ -45,3 +47,19 @@ def test_other_machines_are_refused(path: str) -> None:
 
 def test_nodes_are_served_from_anywhere() -> None:
     assert status("/v1/fleet/pull-messages", "192.0.2.9") == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"],
+)
+def test_the_environment_opens_no_way_around(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started = []
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(superlink.extensions, "get_middleware", tuple)
+    monkeypatch.setattr(superlink, "flower_superlink", lambda: started.append(dict(os.environ)))
+    superlink.main()
+    [environment] = started
+    assert name not in environment
+    [middleware] = superlink.extensions.get_middleware()
+    assert middleware.cls is LocalControl

@@ -139,5 +139,5 @@ def test_an_app_that_is_only_sent_has_the_version_that_was_sent(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_told_before_training(config: Config) -> None:
-    with pytest.raises(FederationError, match="sees no GPU here: set device = 'auto'"):
+    with pytest.raises(FederationError, match="sees no such GPU here: set device = 'auto'"):
         roster(config | {"device": "cuda"})

@@ -1,0 +1,183 @@
+"""The commands that need a SuperLink, against one that only keeps nodes."""
+
+import json
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListNodesResponse,
+    RegisterNodeRequest,
+    RegisterNodeResponse,
+    UnregisterNodeRequest,
+    UnregisterNodeResponse,
+)
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from typer.testing import CliRunner, Result
+
+from pluralllm_app.cli import app
+from pluralllm_app.deploy import control, keys
+from pluralllm_app.deploy.keys import make_node_key
+from pluralllm_app.deploy.layout import initialise, read_groups
+from pluralllm_app.errors import UserError
+
+GROUPS = ["Alder", "Birch", "Élan 中/.."]
+
+
+class SuperLink:
+    """Keeps nodes as the SuperLink's Control API does."""
+
+    def __init__(self) -> None:
+        self.infos: list[NodeInfo] = []
+
+    def ListNodes(self, _: ListNodesRequest) -> ListNodesResponse:
+        return ListNodesResponse(nodes_info=self.infos)
+
+    def RegisterNode(self, request: RegisterNodeRequest) -> RegisterNodeResponse:
+        if any(info.public_key == request.public_key for info in self.infos):
+            error = FlowerError(ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE, "in use")
+            response = httpx.Response(409, json=error.to_json("in use"))
+            raise httpx.HTTPStatusError("", request=httpx.Request("POST", "/"), response=response)
+        info = NodeInfo(
+            node_id=len(self.infos) + 1,
+            status="registered",
+            registered_at="2026-01-02T03:04:05+00:00",
+            public_key=request.public_key,
+            name=request.name,
+        )
+        self.infos.append(info)
+        return RegisterNodeResponse(node_id=info.node_id)
+
+    def UnregisterNode(self, request: UnregisterNodeRequest) -> UnregisterNodeResponse:
+        self.infos[request.node_id - 1].status = "unregistered"
+        return UnregisterNodeResponse()
+
+
+@pytest.fixture
+def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
+    """A SuperLink, which the commands reach."""
+    superlink = SuperLink()
+
+    @contextmanager
+    def connect(path: Path) -> Iterator[control.Control]:
+        yield control.Control(path, superlink)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(control, "connect", connect)
+    return superlink
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return initialise(tmp_path / "there", ["127.0.0.1"], GROUPS, 9443).path
+
+
+def deploy(*arguments: str | Path) -> Result:
+    runner = CliRunner(env={"COLUMNS": "200"})
+    return runner.invoke(app, ["deploy", *map(str, arguments)])
+
+
+def test_nodes_are_registered_once(superlink: SuperLink, path: Path) -> None:
+    one = deploy("register", path, "--group", "Birch", "--group", "Birch")
+    assert (one.exit_code, one.output) == (0, "Birch: registered as node 1\n")
+    rest = deploy("register", path)
+    assert rest.output.splitlines() == [
+        "Alder: registered as node 2",
+        "Birch: is registered already, as node 1",
+        "Élan 中/..: registered as node 3",
+    ]
+    assert [info.name for info in superlink.infos] == ["birch", "alder", "elan"]
+
+
+def test_a_node_that_cannot_be_registered_keeps_no_other(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path, "--group", "Alder")
+    superlink.infos[0].status = "unregistered"
+    (path / "server/nodes/birch.pub").write_text("damaged\n")
+    done = deploy("register", path)
+    assert done.output == "Élan 中/..: registered as node 2\n"
+    assert isinstance(done.exception, UserError)
+    first, alder, birch = str(done.exception).splitlines()
+    assert first == "not registered:"
+    assert alder.startswith("Alder: the node's key was registered once and unregistered")
+    assert "takes no key twice" in alder
+    assert birch.startswith("Birch: cannot read the public key")
+
+
+def test_a_removed_group_is_forgotten(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path)
+    done = deploy("remove", path, unicodedata.normalize("NFD", " Élan 中/.."))
+    assert done.output == (
+        f"Élan 中/..: node 3 is unregistered, the group is removed from {path}\n"
+    )
+    assert superlink.infos[2].status == "unregistered"
+    assert read_groups(path) == {"alder": "Alder", "birch": "Birch"}
+    assert not (path / "server/nodes/elan.pub").exists()
+    assert deploy("register", path).exit_code == 0
+    for info in superlink.infos[:2]:
+        info.status = "online"
+    status = deploy("status", path)
+    assert (status.exit_code, "2 of 2 groups online" in status.output) == (0, True), status.output
+
+    again = deploy("remove", path, "Elan")
+    assert isinstance(again.exception, UserError)
+    assert "no group 'Elan'" in str(again.exception)
+
+
+def test_the_status_says_when_nodes_were_last_seen(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path)
+    online, offline, _ = superlink.infos
+    day = datetime(2026, 1, 2, 12, tzinfo=UTC).timestamp()
+    # Flower counts a node as online until two heartbeats are missed.
+    online.status, online.heartbeat_interval, online.online_until = "online", 30, day + 60
+    online.last_activated_at = "2026-01-01T00:00:00+00:00"
+    offline.status, offline.last_deactivated_at = "offline", "2026-01-02T13:00:00+00:00"
+    (path / "server/groups.json").write_text('{"alder": "Alder", "birch": "Birch"}')
+
+    done = deploy("status", path)
+    assert done.exit_code == 1
+    for row in (
+        r"Alder .* 1 .* online .* 01-02 12:00:00 ",
+        r"Birch .* 2 .* offline .* 01-02 13:00:00 ",
+        r"no group \(elan\) .* 3 .* registered .* never ",
+        r"flwr supernode unregister NODE_ID pluralllm$",
+        r"^1 of 2 groups online$",
+    ):
+        assert re.search(row, done.output, re.MULTILINE), (row, done.output)
+
+
+def test_the_status_warns_of_the_certificate(
+    superlink: SuperLink, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "expire" not in deploy("status", path).output
+    monkeypatch.setattr(keys, "SERVER_DAYS", 20)
+    other = initialise(path.parent / "other", ["127.0.0.1"], GROUPS, 9443).path
+    shutil.copy(other / "server/server.crt", path / "server")
+    assert re.match(r"\S+/server\.crt expires on \d{4}-", deploy("status", path).output)
+
+
+def test_a_group_is_removed_that_was_unregistered_before(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path)
+    superlink.infos[0].status = "unregistered"
+    (path / "server/nodes/alder.pub").unlink()
+    for group in GROUPS:
+        assert deploy("remove", path, group).exit_code == 0
+    assert read_groups(path) == {}
+    assert deploy("register", path).exit_code == 0
+
+
+def test_a_removed_group_is_let_in_again_with_a_new_key(superlink: SuperLink, path: Path) -> None:
+    groups, old = read_groups(path), (path / "server/nodes/alder.pub").read_bytes()
+    deploy("register", path)
+    deploy("remove", path, "Alder")
+    (path / "server/groups.json").write_text(json.dumps(groups))
+    (path / "server/nodes/alder.pub").write_bytes(old)
+    assert "takes no key twice" in str(deploy("register", path).exception)
+    (path / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
+    assert "Alder: registered as node 4\n" in deploy("register", path).output
