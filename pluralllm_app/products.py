@@ -66,8 +66,13 @@ def _heads(x: Tensor, nhead: int) -> Tensor:
 def _product(a: Floats, b: Floats, like: Tensor) -> Tensor:
     """The matrices a [..., N, K] times b [..., K, M], in memory aligned as torch likes it."""
     product = like.new_empty(*a.shape[:-1], b.shape[-1])
-    np.matmul(a, b, out=product.numpy())
+    _multiply(a, b, product.numpy())
     return product
+
+
+@np.errstate(all="ignore")  # weights that diverge are noticed by their values, as torch's are
+def _multiply(a: Floats, b: Floats, into: Floats) -> None:
+    np.matmul(a, b, out=into)
 
 
 def _turned(x: Floats) -> Floats:
@@ -102,7 +107,7 @@ class _Attention(Function):
         q, k, v = (_heads(part, nhead).numpy() for part in (scaled, keys, values))
         weights = _product(q, _turned(k), scaled).softmax(dim=-1)
         attended = torch.empty_like(scaled)
-        np.matmul(weights.numpy(), v, out=_heads(attended, nhead).numpy())
+        _multiply(weights.numpy(), v, _heads(attended, nhead).numpy())
         ctx.save_for_backward(scaled, keys, values, weights)
         return attended
 
@@ -113,9 +118,9 @@ class _Attention(Function):
         nhead = weights.shape[-3]
         q, k, v, g = (_heads(part, nhead).numpy() for part in (scaled, keys, values, gradient))
         dq, dk, dv = (part.new_empty(part.shape) for part in (scaled, keys, values))
-        np.matmul(_turned(weights.numpy()), g, out=_heads(dv, nhead).numpy())
+        _multiply(_turned(weights.numpy()), g, _heads(dv, nhead).numpy())
         dweights = _product(g, _turned(v), scaled)
         dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype).numpy()
-        np.matmul(dscores, k, out=_heads(dq, nhead).numpy())
-        np.matmul(_turned(dscores), q, out=_heads(dk, nhead).numpy())
+        _multiply(dscores, k, _heads(dq, nhead).numpy())
+        _multiply(_turned(dscores), q, _heads(dk, nhead).numpy())
         return dq.mul_((scaled.shape[-1] // nhead) ** -0.5), dk, dv, None
