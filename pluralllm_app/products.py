@@ -1,8 +1,9 @@
-"""The predictor's matrix products: by numpy on one thread of a CPU in float32, else by torch.
+"""The predictor's matrix products: on one thread of a CPU by numpy, else by torch.
 
 Torch multiplies by MKL, which uses AVX-512 on processors of its own maker only; numpy by OpenBLAS,
-which uses it wherever it is. Torch's fused attention splits the few rows of a task into products
-too small for either. On several threads, those of OpenBLAS and torch would wait for one another.
+which uses it wherever it is. On several threads, those of OpenBLAS and torch would wait for one
+another. Attention on a CPU is a few large products: torch's fused kernel splits the few rows of a
+task into products that are too small.
 """
 
 from typing import Any
@@ -13,8 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-from pluralllm_app.segments import Floats
 
 # Attention weights of a block of queries, of all heads: 64 MiB.
 _BLOCK_WEIGHTS = 2**24
@@ -30,15 +29,15 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [..., N, in] times weight [out, in] transposed, plus bias [out]."""
-    if _by_torch(x):
-        return F.linear(x, weight, bias)
-    product: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return product
+    if _exact(x) and torch.get_num_threads() == 1:
+        product: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return product
+    return F.linear(x, weight, bias)
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:
     """Multi-head attention of queries [..., N, d] over keys and values [..., C, d]: [..., N, d]."""
-    if _by_torch(queries):
+    if not _exact(queries):
         # Only with exactly one leading dimension besides the heads does the fused kernel apply.
         q, k, v = (
             _heads(part.reshape(-1, *part.shape[-2:]), nhead) for part in (queries, keys, values)
@@ -53,9 +52,9 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tens
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
-def _by_torch(x: Tensor) -> bool:
-    alone = x.device.type == "cpu" and torch.get_num_threads() == 1
-    return not alone or torch.is_autocast_enabled("cpu")
+def _exact(x: Tensor) -> bool:
+    """Whether products of x are computed on a CPU in its own precision."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _heads(x: Tensor, nhead: int) -> Tensor:
@@ -63,39 +62,33 @@ def _heads(x: Tensor, nhead: int) -> Tensor:
     return x.view(*x.shape[:-1], nhead, x.shape[-1] // nhead).transpose(-3, -2)
 
 
-def _product(a: Floats, b: Floats, like: Tensor) -> Tensor:
-    """The matrices a [..., N, K] times b [..., K, M], in memory aligned as torch likes it."""
-    product = like.new_empty(*a.shape[:-1], b.shape[-1])
-    _multiply(a, b, product.numpy())
-    return product
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrices a [..., N, K] times b [..., K, M]."""
+    # In memory of torch's, which its vector loops read faster than numpy's.
+    return _multiply(a, b, a.new_empty(*a.shape[:-1], b.shape[-1]))
 
 
 @np.errstate(all="ignore")  # weights that diverge are noticed by their values, as torch's are
-def _multiply(a: Floats, b: Floats, into: Floats) -> None:
-    np.matmul(a, b, out=into)
-
-
-def _turned(x: Floats) -> Floats:
-    """The matrices of x transposed, a view."""
-    return x.swapaxes(-1, -2)
+def _multiply(a: Tensor, b: Tensor, into: Tensor) -> Tensor:
+    if torch.get_num_threads() == 1:
+        np.matmul(a.numpy(), b.numpy(), out=into.numpy())
+        return into
+    return into.copy_(a @ b)
 
 
 class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x.numpy(), weight.numpy().T, x).add_(bias)
+        return _product(x, weight.T).add_(bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = _product(gradient.numpy(), weight.numpy(), x)
+        dx = _product(gradient, weight) if ctx.needs_input_grad[0] else None
         rows = gradient.reshape(-1, len(weight))
-        dweight = _product(rows.numpy().T, x.reshape(-1, x.shape[-1]).numpy(), x)
-        return dx, dweight, rows.sum(0)
+        return dx, _product(rows.T, x.reshape(-1, x.shape[-1])), rows.sum(0)
 
 
 class _Attention(Function):
@@ -104,10 +97,10 @@ class _Attention(Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:
         scaled = queries * (queries.shape[-1] // nhead) ** -0.5
-        q, k, v = (_heads(part, nhead).numpy() for part in (scaled, keys, values))
-        weights = _product(q, _turned(k), scaled).softmax(dim=-1)
+        q, k, v = (_heads(part, nhead) for part in (scaled, keys, values))
+        weights = _product(q, k.mT).softmax(dim=-1)
         attended = torch.empty_like(scaled)
-        _multiply(weights.numpy(), v, _heads(attended, nhead).numpy())
+        _multiply(weights, v, _heads(attended, nhead))
         ctx.save_for_backward(scaled, keys, values, weights)
         return attended
 
@@ -116,11 +109,11 @@ class _Attention(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         scaled, keys, values, weights = ctx.saved_tensors
         nhead = weights.shape[-3]
-        q, k, v, g = (_heads(part, nhead).numpy() for part in (scaled, keys, values, gradient))
+        q, k, v, g = (_heads(part, nhead) for part in (scaled, keys, values, gradient))
         dq, dk, dv = (part.new_empty(part.shape) for part in (scaled, keys, values))
-        _multiply(_turned(weights.numpy()), g, _heads(dv, nhead).numpy())
-        dweights = _product(g, _turned(v), scaled)
-        dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype).numpy()
-        _multiply(dscores, k, _heads(dq, nhead).numpy())
-        _multiply(_turned(dscores), q, _heads(dk, nhead).numpy())
+        _multiply(weights.mT, g, _heads(dv, nhead))
+        dweights = _product(g, v.mT)
+        dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
+        _multiply(dscores, k, _heads(dq, nhead))
+        _multiply(dscores.mT, q, _heads(dk, nhead))
         return dq.mul_((scaled.shape[-1] // nhead) ** -0.5), dk, dv, None
