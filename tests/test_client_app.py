@@ -1,6 +1,6 @@
-"""What a node holds, by its own config: site, group and device."""
+"""What a node takes from its own config."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,83 +8,81 @@ import torch
 from flwr.app import Context, RecordDict
 
 from pluralllm_app import client_app
-from pluralllm_app.errors import FederationError, SettingsError, UserError
-from pluralllm_app.federation.in_process import InProcessGrid
-from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.errors import FederationError, SettingsError
+from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
-
-GROUP = "Élan 中/.."
-Locate = Callable[..., client_app.Place]
+from tests.support.local_grid import LocalGrid
 
 
-@pytest.fixture
-def site(tiny_survey: PreparedSurvey, tmp_path: Path) -> Path:
-    return write_site(tiny_survey, GROUP, tmp_path / "site").survey.path
-
-
-@pytest.fixture
-def locate(site: Path, make_settings: Callable[..., Settings]) -> Locate:
-    """What a node with this site holds, by what else its config and the run's settings say."""
-
-    def located(node: Mapping[str, Scalar], run: Mapping[str, Scalar] | None = None) -> object:
-        context = Context(1, 1, {"site": str(site), **node}, RecordDict(), {})
-        return client_app.locate(context, make_settings(dict(run or {})))
-
-    return located  # type: ignore[return-value]
-
-
-def test_a_site_of_another_group_is_refused(locate: Locate) -> None:
-    assert locate({}).group.name == GROUP
-    for same in (GROUP, "E\u0301lan 中/.. "):
-        assert locate({"group": same}).group.name == GROUP
-    with pytest.raises(
-        FederationError, match=r"node of group 'Birch' has the site of 'Élan 中/\.\."
-    ):
-        locate({"group": "Birch"})
-
-
-def test_a_node_chooses_its_device(locate: Locate, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert locate({"device": "cpu"}, {"device": "cuda"}).device == "cpu"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for device in ("cpu", "cuda", "cuda:1"):
-        assert locate({"device": device}).device == device
-    assert locate({}).device == "cuda"
-    assert locate({}, {"device": "cpu"}).device == "cpu"
-
-
-@pytest.mark.parametrize("device", ["cuda:1", "gpu", "", "cuda:-1", 1])
-def test_a_device_that_is_not_there_is_refused(
-    locate: Locate, monkeypatch: pytest.MonkeyPatch, device: Scalar
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(SettingsError, match=f"device of group '.*' = '{device}' is not one of"):
-        locate({"device": device})
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SettingsError, match="= 'cuda' is not one of those there are: known"):
-        locate({}, {"device": "cuda"})
+def node(**config: Scalar) -> Context:
+    """The context of a node with this config."""
+    return Context(run_id=1, node_id=1, node_config=config, state=RecordDict(), run_config={})
 
 
 @pytest.mark.parametrize(
-    ("node", "message"),
+    ("gpus", "run", "own", "device"),
     [
-        ({"group": "Birch"}, "the node of group 'Birch' has the site of"),
-        ({"device": "cuda:7"}, "device of group 'Élan 中/..' = 'cuda:7' is not one of"),
-        ({"tampered": True}, "embeddings.safetensors is not as it was written"),
+        (0, "auto", None, "cpu"),
+        (2, "auto", None, "cuda"),
+        (2, "cpu", None, "cpu"),
+        (2, "auto", "cuda:1", "cuda:1"),
+        (2, "cuda", "cpu", "cpu"),
+        (0, "cuda", "cpu", "cpu"),
+        (2, "cpu", "auto", "cuda"),
     ],
 )
-def test_the_run_does_not_start_with_such_a_node(
-    config: dict[str, Scalar], site: Path, node: dict[str, Scalar], message: str
+def test_the_nodes_own_device_wins(
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    run: str,
+    own: str | None,
+    device: str,
 ) -> None:
-    if node.pop("tampered", False):
-        file = site / "embeddings.safetensors"
-        file.write_bytes(file.read_bytes()[:-1] + b"?")
-    config |= {"survey": ""}
-    grid = InProcessGrid(client_app.app, config, nodes=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    config: dict[str, Scalar] = {"device": own} if own else {}
+    assert client_app.device_of(node(**config), make_settings({"device": run})) == device
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ("cuda:2", "'cuda:2', but torch sees no such GPU here"),
+        ("gpu", "the node config's device = 'gpu' is none: give auto, cpu, cuda or"),
+        ("cuda:-1", "'cuda:-1' is none"),
+        ("", "'' is none"),
+        (1, "'1' is none"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    own: Scalar,
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SettingsError, match=message):
+        client_app.device_of(node(device=own), make_settings())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_node_without_a_gpu_takes_part_in_a_run_on_gpus(config: dict[str, Scalar]) -> None:
+    grid = LocalGrid(client_app.app, config | {"device": "cuda"}, nodes=5)
     for context in grid.contexts.values():
-        context.node_config = {"site": str(site), **node}
-    with pytest.raises(UserError, match=r"node \d+ cannot take part") as caught:
-        run_federation(grid, Settings.from_config(config), config)
-    assert message in str(caught.value)
+        context.node_config["device"] = "cpu"
+    built = build_roster(grid, Settings.from_config(config), 0, lambda line: None)
+    assert len(built.groups) == 5
+
+
+def test_a_site_of_another_group_is_refused_by_name(
+    tiny_survey: PreparedSurvey, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    group, settings = "Élan 中/..", make_settings()
+    site = str(write_site(tiny_survey, group, tmp_path / "site").survey.path)
+    for fitting in (node(site=site), node(site=site, group=group)):
+        assert client_app.locate(fitting, settings).group.name == group
+    with pytest.raises(FederationError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
+        client_app.locate(node(site=site, group="Alder"), settings)
