@@ -86,3 +86,15 @@ def test_a_site_of_another_group_is_refused_by_name(
         assert client_app.locate(fitting, settings).group.name == group
     with pytest.raises(FederationError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
         client_app.locate(node(site=site, group="Alder"), settings)
+
+
+def test_a_node_whose_site_was_changed_does_not_take_part(
+    config: dict[str, Scalar], tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    site = write_site(tiny_survey, "Alder", tmp_path / "site").survey.path
+    (site / "questions.parquet").write_bytes(b"other")
+    grid = LocalGrid(client_app.app, config | {"survey": ""}, nodes=5)
+    for context in grid.contexts.values():
+        context.node_config = {"site": str(site)}
+    with pytest.raises(FederationError, match=r"100 cannot take part: questions\.parquet is not as"):
+        build_roster(grid, Settings.from_config(config), 0, lambda line: None)

@@ -122,5 +122,9 @@ def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:
     assert written.exit_code == 0, written.output
     checked = CliRunner().invoke(app, ["site", "--check", str(out)])
     assert "the site of group 'Alder', 30 questions of tiny" in " ".join(checked.output.split())
+    (out / "questions.parquet").write_bytes(b"other")
+    changed = CliRunner().invoke(app, ["site", "--check", str(out)])
+    assert changed.exit_code == 1
+    assert "questions.parquet is not as it was written" in str(changed.exception)
     for arguments in (["site"], ["site", str(out)], ["site", str(out), "--check", str(out)]):
         assert CliRunner().invoke(app, arguments).exit_code == 2
