@@ -96,5 +96,5 @@ def test_a_node_whose_site_was_changed_does_not_take_part(
     grid = LocalGrid(client_app.app, config | {"survey": ""}, nodes=5)
     for context in grid.contexts.values():
         context.node_config = {"site": str(site)}
-    with pytest.raises(FederationError, match=r"100 cannot take part: questions\.parquet is not as"):
+    with pytest.raises(FederationError, match=r"100 cannot take part: questions\.parquet is"):
         build_roster(grid, Settings.from_config(config), 0, lambda line: None)
