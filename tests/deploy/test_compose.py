@@ -1,9 +1,11 @@
 """deploy/: the container files say what the rest of the repository says."""
 
+import inspect
 import re
 
 import yaml
 
+from pluralllm_app.deploy.command import init_command
 from pluralllm_app.settings import read_toml
 from tests.conftest import ROOT
 
@@ -20,10 +22,24 @@ def test_compose_starts_the_scripts() -> None:
     assert "ports" not in services["supernode"]
 
 
-def test_the_image_has_the_torch_of_the_app() -> None:
+def test_the_port_is_that_of_init() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    default = inspect.signature(init_command).parameters["port"].default
+    port = f"${{PLURALLLM_PORT:-{default}}}"
+    assert compose["services"]["superlink"]["ports"] == [f"{port}:{port}"]
+
+
+def test_the_user_of_the_image_is_the_one_that_owns_the_directories() -> None:
+    [user] = re.findall(r"^USER (\d+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert f"--uid {user} " in (DEPLOY / "Dockerfile").read_text()
+    assert f"uid {user}," in (DEPLOY / "compose.yaml").read_text()
+
+
+def test_image_and_page_have_the_torch_of_the_app() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     dependencies = read_toml(ROOT / "pyproject.toml")["project"]["dependencies"]
     [torch] = [name for name in dependencies if name.startswith("torch==")]
-    assert f" {torch} " in dockerfile
+    for text in (dockerfile, (ROOT / "docs" / "deployment.md").read_text()):
+        assert f" {torch} " in text
     for copied in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split())

@@ -1,6 +1,7 @@
 """Whole federations in this process: the record, the determinism, and every kind of fault."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -517,21 +518,47 @@ def test_a_node_that_does_not_fit_is_refused_by_name(
     assert message in str(caught.value)
 
 
-def test_a_site_is_named_by_the_nodes_own_config(
-    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
+def run_at_sites(
+    config: Config,
+    survey: PreparedSurvey,
+    sites: Path,
+    damage: Callable[[Path], object] = lambda site: None,
 ) -> None:
+    """Run on a site for each group; the first one is damaged before."""
     bare = config | {"survey": ""}
     grid = LocalGrid(client_app.app, bare, nodes=5)
     for number, (context, group) in enumerate(zip(grid.contexts.values(), GROUPS, strict=True)):
-        site = write_site(tiny_survey, group, tmp_path / f"site-{number}")
+        site = write_site(survey, group, sites / f"site-{number}")
         context.node_config = {"site": str(site.survey.path)}
+    damage(sites / "site-0")
     run_federation(grid, Settings.from_config(bare), bare)
+
+
+def test_a_site_is_named_by_the_nodes_own_config(
+    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    run_at_sites(config, tiny_survey, tmp_path)
     record, _ = read(config)
     assert record["status"] == "completed"
     run(config | {"out": f"{config['out']}-simulated"})
     simulated = weights(Path(f"{config['out']}-simulated") / "model")
     final = weights(Path(str(config["out"])) / "model")
     assert all(torch.equal(final[name], simulated[name]) for name in final)
+
+
+def test_a_site_that_was_tampered_with_is_refused(
+    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    def swap_answers(site: Path) -> None:
+        shutil.copy(tmp_path / "site-1/groups/birch.parquet", site / "groups/alder.parquet")
+
+    with pytest.raises(FederationError) as caught:
+        run_at_sites(config, tiny_survey, tmp_path, swap_answers)
+    message = str(caught.value)
+    assert "node 100 cannot take part: groups/alder.parquet is not as it was written" in message
+    assert str(tmp_path) not in message
+    record = json.loads((Path(str(config["out"])) / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", message)
 
 
 def test_q_fedavg_trains(config: Config, make_settings: Callable[..., Settings]) -> None:

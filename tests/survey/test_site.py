@@ -116,6 +116,14 @@ def test_wrong_wishes_are_refused(tiny_survey: PreparedSurvey, site: Path, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+def test_the_check_of_a_site_that_was_tampered_with_fails(site: Path) -> None:
+    flip(site / "embeddings.safetensors")
+    checked = CliRunner().invoke(app, ["site", "--check", str(site)])
+    assert checked.exit_code == 1
+    assert isinstance(checked.exception, SurveyError)
+    assert "embeddings.safetensors is not as it was written" in str(checked.exception)
+
+
 def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:
     out = tmp_path / "alder"
     written = CliRunner().invoke(app, ["site", str(tiny_survey.path), "Alder", str(out)])
