@@ -257,16 +257,31 @@ def end_processes(root: Path) -> None:
     """Kill all processes of the simulation whose files lie in `root`, and remove these.
 
     Processes are found also where their parents are gone already. The calling one is spared.
+    Returns once they have let go of their files and locks.
     """
     # Not asked to end first: that takes seconds, and nothing of theirs is kept. Until a pass finds
     # none: what was starting meanwhile is found by the next one.
+    killed: set[psutil.Process] = set()
     deadline = time.monotonic() + _GRACE_SECONDS
-    while (processes := list(_processes(str(root)))) and time.monotonic() < deadline:
-        for process in processes:
+    while (found := set(_processes(str(root)))) or any(map(_holds_files, killed)):
+        if time.monotonic() > deadline:
+            break
+        for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        killed |= found
         time.sleep(0.02)
     shutil.rmtree(root, ignore_errors=True)
+
+
+def _holds_files(killed: psutil.Process) -> bool:
+    """Whether the end of a killed process is still under way."""
+    # Its environment goes first, its files with the last thread; what is left then, a zombie, may
+    # wait for its parent for ever.
+    try:
+        return killed.status() != psutil.STATUS_ZOMBIE or killed.num_threads() > 1
+    except psutil.Error:
+        return False
 
 
 def _processes(root: str) -> Iterator[psutil.Process]:

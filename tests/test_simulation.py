@@ -14,7 +14,14 @@ import psutil
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.simulation import Resources, Simulation, share_out, usable_cpus
+from pluralllm_app.files import held
+from pluralllm_app.simulation import (
+    Resources,
+    Simulation,
+    end_processes,
+    share_out,
+    usable_cpus,
+)
 
 TINY_APP = Path(__file__).parent / "support" / "tiny_app"
 REPOSITORY = Path(__file__).parents[1]
@@ -96,6 +103,37 @@ def test_impossible_resources_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         share_out(groups, threads, actors, 2, 0)
+
+
+def test_ended_processes_hold_no_locks(tmp_path: Path) -> None:
+    # Many threads and much memory make its end slow; the lock goes after its environment.
+    slow = (
+        "import fcntl, sys, threading, time\n"
+        f"lock = open({str(tmp_path / 'lock')!r}, 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "memory = bytearray(b'1' * (500 << 20))\n"
+        "for _ in range(100):\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "print('locked', flush=True)\n"
+        "time.sleep(60)"
+    )
+    root = tmp_path / "root"
+    root.mkdir()
+    parent = subprocess.Popen(  # so that the process is no child of this one
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {slow!r}])",
+        ],
+        env=os.environ | {"PLURALLLM_SIMULATION": str(root)},
+        stdout=subprocess.PIPE,
+    )
+    with parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"locked\n"
+        end_processes(root)
+        with (tmp_path / "lock").open("w") as lock, held(lock, "still locked"):
+            pass
 
 
 @pytest.mark.engine
