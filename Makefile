@@ -26,6 +26,7 @@ lint: .venv/dev
 
 # torch first and alone: later requirements then find it there instead of choosing another build.
 .venv/app: pyproject.toml
+	@echo "Installing into .venv, which takes a minute or more and says nothing."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)"
 	$(BIN)/pip install --quiet --editable .

@@ -56,7 +56,9 @@ def run_command(
 ) -> None:
     """Train a predictor over the groups of a survey in Flower's Ray simulation.
 
-    Every setting and its default is in the table tool.flwr.app.config of pyproject.toml.
+    Every setting and its default is in the table tool.flwr.app.config of pyproject.toml; strategy
+    is one of fedavg, fedprox, fedavgm, fedadam, fedyogi, fedadagrad, fedmedian, fedtrimmedavg,
+    krum, multikrum, bulyan, qfedavg.
 
     Examples:
 
@@ -242,7 +244,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        said = "\n".join((str(error), *getattr(error, "__notes__", ())))
         Console(stderr=True).print(
-            f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+            f"[bold red]Error:[/] {escape(said)}", highlight=False, soft_wrap=True
         )
         sys.exit(1)

@@ -1,5 +1,9 @@
 """The errors a user can mend: each message names the thing and the remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something the user gave is wrong; the command prints it without a traceback and exits 1."""
@@ -15,3 +19,17 @@ class SettingsError(UserError):
 
 class FederationError(UserError):
     """The federation cannot start or go on: roster mismatch, lost quorum, diverged weights."""
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Note on a SurveyError of the block which directory it is about.
+
+    The command prints notes; the server is told of a node's error without them.
+    """
+    try:
+        yield
+    except SurveyError as error:
+        if not hasattr(error, "__notes__"):  # else a part of the block has said it
+            error.add_note(f"The directory is {path}.")
+        raise

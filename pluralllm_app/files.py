@@ -24,6 +24,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+@contextmanager
+def usual_rights(file: Path) -> Iterator[None]:
+    """Let the block write `file` anew, with the rights of any file that this process makes.
+
+    safetensors makes its files for their owner alone.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    yield
+    file.chmod(mode)
+
+
 def sync(file: Path) -> None:
     """Wait until the content of a file is on disk."""
     with file.open("rb") as opened:

@@ -19,9 +19,10 @@ from textwrap import shorten
 from typing import Any, NoReturn, cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, constants
 from torch import Tensor, nn
 
+from pluralllm_app.files import usual_rights
 from pluralllm_app.preferences import Task
 from pluralllm_app.products import Linear, attention, linear
 
@@ -70,11 +71,37 @@ class EncoderLayer(nn.Module):
         return rows
 
 
+_CARD = """---
+{{ card_data }}
+---
+
+# Group preference predictor
+
+From some questions that a group has answered, this transformer predicts how the group's answers
+to other questions are distributed. It is the predictor of PluralLLM
+([arXiv:2503.09925](https://arxiv.org/abs/2503.09925)), trained with `pluralllm_app`.
+
+```python
+from pluralllm_app.gpo import GPO
+
+model = GPO.from_pretrained("the directory or repository that holds this file")
+shares = model.predict(context_x, context_y, target_x, target_options)
+```
+
+`context_x` and `target_x` are embeddings of a question with one of its options each, as wide as
+`dim_x` in config.json and from the embedder that the survey was prepared with; `context_y` the
+shares of the group that picked the context's options, `target_options` how many options each
+question to predict has. Which survey and groups it was trained on, and how well it predicts them,
+stands in run.json and rounds.jsonl of its run.
+"""
+
+
 class GPO(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="pluralllm_app",
     tags=["pluralllm", "group-preference-optimization", "preference-prediction"],
+    model_card_template=_CARD,
 ):
     """Predicts a group's option shares from context questions.
 
@@ -204,6 +231,10 @@ class GPO(
             )
         mean, _ = self(context_x, context_y, target_x)
         return segment_softmax(mean, target_options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with usual_rights(save_directory / constants.SAFETENSORS_SINGLE_FILE):
+            super()._save_pretrained(save_directory)
 
     @classmethod
     def _load_as_safetensor(

@@ -211,6 +211,8 @@ def make_out(run_config: dict[str, Scalar], label: str = "") -> None:
     out = Path(given) if given else Path("runs", name).resolve()
     try:
         if given:
+            if out.is_file():
+                raise UserError(f"{out} is a file: give another --out")
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()):
                 raise UserError(f"{out} is not empty: give another --out")
@@ -282,7 +284,7 @@ def _run_simulation(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
-    from pluralllm_app.record import close_unfinished
+    from pluralllm_app.record import STATE, close_unfinished
 
     out = settings.path("out")
     log = out / LOG
@@ -293,7 +295,12 @@ def _run_simulation(
                 rounds.append(entry)
     except KeyboardInterrupt:
         close_unfinished(out, "stopped", "interrupted")
-        console.print(f"Stopped; what was done is in {out}", markup=False)
+        if (out / STATE).exists():
+            then = f"To go on: pluralllm run --resume {shlex.quote(str(out))}"
+        else:
+            shutil.rmtree(out, ignore_errors=True)
+            then = "Nothing was done yet, and nothing is kept."
+        console.print(f"Stopped. {then}", markup=False, highlight=False, soft_wrap=True)
         raise
     record = close_unfinished(out, "failed", simulation.error)
     if record.get("status") != "completed":

@@ -39,6 +39,7 @@ NO_RESULT = (
 )
 # Settings that came after the first runs were recorded, and what those runs did.
 ADDED_LATER: dict[str, Scalar] = {"precision": "auto"}
+_LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
@@ -55,9 +56,10 @@ class Range:
             return False
         return self.low <= value < self.high if self.below else self.low <= value <= self.high
 
-    def __str__(self) -> str:
+    def demand(self, value: float) -> str:
+        """What a `value` outside of it must be."""
         low = "above 0" if 0 < self.low < 1e-300 else f"at least {self.low:g}"
-        if math.isinf(self.high):
+        if math.isinf(self.high) or (self.high == _LARGEST and value < self.low):
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
 
@@ -69,9 +71,8 @@ Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1, below=True)]
 PositiveFraction = Annotated[float, Range(math.nextafter(0, 1), 1, below=True)]
-# Flower carries whole numbers of 64 bits.
-Count = Annotated[int, Range(1, 2**63 - 1)]
-CountOrZero = Annotated[int, Range(0, 2**63 - 1)]
+Count = Annotated[int, Range(1, _LARGEST)]
+CountOrZero = Annotated[int, Range(0, _LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def _checked(key: str, value: Scalar, hint: Any) -> Scalar:
         raise SettingsError(f"{key} = {value!r} must be {kind}")
     if bounds and isinstance(value, int | float) and value not in bounds:
         finite = "" if math.isfinite(value) else "finite, "
-        raise SettingsError(f"{key} = {value} must be {finite}{bounds}")
+        raise SettingsError(f"{key} = {value} must be {finite}{bounds.demand(value)}")
     return float(value) if hint is float else value
 
 
@@ -340,7 +341,7 @@ def parse_overrides(texts: list[str]) -> dict[str, Scalar]:
     for text in texts:
         rest = _PAIR.sub("", text).strip()
         if rest:
-            raise SettingsError(f"cannot read {rest!r} in {text!r}: write key=value")
+            raise SettingsError(f"cannot read the setting {rest!r}: write key=value")
         for key, value in _PAIR.findall(text):
             try:
                 parsed = tomllib.loads(f"value = {value}")["value"]

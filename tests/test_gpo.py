@@ -1,5 +1,6 @@
 """The predictor against numbers of the published model, and the properties of its attention."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -235,10 +236,20 @@ def test_saved_predictor_loads_equal(tmp_path: Path) -> None:
     model = GPO(3, d_model=8, num_layers=1)
     model.save_pretrained(tmp_path / "model")
     names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert {"config.json", "model.safetensors"} <= names
+    assert names == {"config.json", "model.safetensors", "README.md"}
+    assert "[More Information Needed]" not in (tmp_path / "model" / "README.md").read_text()
     loaded = GPO.from_pretrained(tmp_path / "model")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
+
+
+def test_a_saved_predictor_has_the_rights_of_other_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize(

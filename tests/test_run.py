@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,6 +25,8 @@ from pluralllm_app import client_app
 from pluralllm_app import run as module
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.federation.strategies import STRATEGIES
+from pluralllm_app.gpo import GPO
 from pluralllm_app.record import close_unfinished
 from pluralllm_app.run import (
     _print_results,
@@ -82,7 +85,10 @@ def weights(out: Path) -> bytes:
         (["-c", "device=cuda"], "sees no GPU"),
         (["--config", "none.toml"], "cannot read none.toml"),
         (["--actors", "9"], "9 actors cannot serve 5 groups"),
+        (["-c", "rounds=0"], "rounds = 0 must be at least 1 "),
+        (["-c", "rounds"], "cannot read the setting 'rounds': write key=value"),
         (["--out", "/proc/none"], "cannot write the run directory /proc/none"),
+        (["--out", "README.md"], "README.md is a file: give another --out"),
         (["--survey", "/none"], "does not exist"),
         (["--resume", "/none"], "--resume takes the run's own survey and settings"),
     ],
@@ -95,7 +101,7 @@ def test_mistakes_are_named_before_anything_starts(
     given = ["--survey", tiny_survey.path, "-c", overrides(TINY), "--out", tmp_path / "run"]
     result = pluralllm("run", *given, *arguments)
     assert result.returncode == 1
-    assert message in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split()) + " "
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 
@@ -116,6 +122,7 @@ def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
     result = pluralllm("run", "--survey", survey.path, "--out", tmp_path / "run")
     assert result.returncode == 1
     assert "birch.parquet cannot be read" in " ".join(result.stderr.split())
+    assert f"The directory is {survey.path}." in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -136,6 +143,25 @@ def test_help_teaches() -> None:
     assert result.returncode == 0
     assert "pluralllm run -c 'strategy=fedprox" in result.stdout
     assert "tool.flwr.app.config" in result.stdout
+    assert set(STRATEGIES) <= set(re.findall(r"\w+", result.stdout))
+
+
+def test_the_readmes_prediction_works(
+    config: dict[str, Scalar],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    survey = prepare("demo", tmp_path / "data" / "demo", console=Console(quiet=True))
+    GPO(survey.dim, d_model=8, num_layers=1).save_pretrained(tmp_path / "runs" / "mine" / "best")
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index("The predictor in use") :]
+    snippet = section[section.index("```python") + len("```python") : section.index("\n```\n\n")]
+    monkeypatch.chdir(tmp_path)
+    exec(snippet.replace("20260101-120000-seed0", "mine"), {})
+    lines = [own for own in capsys.readouterr().out.splitlines() if "predicted" in own]
+    predicted, true = (sum(float(line.split()[place]) for line in lines) for place in (0, 2))
+    assert (predicted, true) == pytest.approx((1, 1), abs=0.03)
 
 
 def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
@@ -145,6 +171,29 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["error"] == "interrupted"
     # A run that has ended stays as it is.
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
+
+
+def test_a_run_stopped_before_its_first_round_leaves_nothing(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Starting:
+        def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
+            log.write_text("Flower starts")
+
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(module, "Simulation", Starting)
+    output = StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            *(tiny_survey.path, None, [overrides(TINY)], tmp_path / "run", None, None),
+            Console(file=output),
+        )
+    assert "nothing is kept" in output.getvalue()
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +461,7 @@ def test_ctrl_c_stops_the_run_which_then_goes_on(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
-    assert "Stopped" in output
+    assert f"Stopped. To go on: pluralllm run --resume {out}\n" in output
     assert left_behind(simulations) == []
     assert not (out / "model").exists() or weights(out) != weights(tmp_path / "local")
     refused = pluralllm("run", "--resume", out, "-c", "rounds=3")

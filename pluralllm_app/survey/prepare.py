@@ -133,12 +133,13 @@ def read_source(source: str, file: Path | None, seed: int) -> RawSurvey:
 def _left_out(
     counts: Mapping[str, int], roles: Mapping[str, str], min_questions: int
 ) -> dict[str, int]:
-    """How many groups take no part, by reason."""
+    """How many groups take no part, by reason, and how many answers of theirs."""
     others = [count for name, count in counts.items() if name not in roles]
     few = sum(count < min_questions for count in others)
     return {
         f"groups that answer fewer than {min_questions} questions": few,
         "other groups, not chosen": len(others) - few,
+        "answers of these groups": sum(others),
     }
 
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from pluralllm_app.errors import SurveyError
-from pluralllm_app.files import beside, try_directory, whole_directory
+from pluralllm_app.errors import SurveyError, located
+from pluralllm_app.files import beside, try_directory, usual_rights, whole_directory
 from pluralllm_app.metrics import METRICS
 from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import PreferenceSet
@@ -62,11 +62,12 @@ class PreparedSurvey(Description):
         if not path.is_dir():
             what = "is not a directory" if path.exists() else "does not exist"
             raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
-        description = Description.read(path / "survey.json")
-        embeddings = files.map_embeddings(path / "embeddings.safetensors", description.dim)
-        table = files.read_questions(
-            path / "questions.parquet", len(embeddings), description.metric
-        )
+        with located(path):
+            description = Description.read(path / "survey.json")
+            embeddings = files.map_embeddings(path / "embeddings.safetensors", description.dim)
+            table = files.read_questions(
+                path / "questions.parquet", len(embeddings), description.metric
+            )
         return cls(**vars(description), path=path, embeddings=embeddings, table=table)
 
     def verify(self) -> None:
@@ -122,9 +123,10 @@ class PreparedSurvey(Description):
             SurveyError: unknown group, or its file is missing, damaged or inconsistent.
         """
         group = self.group(name)
-        questions, shares = files.read_answers(
-            self.path / group.file, group.questions, self._ids, self._counts
-        )
+        with located(self.path):
+            questions, shares = files.read_answers(
+                self.path / group.file, group.questions, self._ids, self._counts
+            )
         first_rows, counts = self._first_rows[questions], self._counts[questions]
         values = self._values
         return PreferenceSet(
@@ -234,7 +236,9 @@ def write_survey(
         with whole_directory(path) as fresh:
             (fresh / "groups").mkdir()
             pq.write_table(_questions_table(questions), fresh / "questions.parquet")
-            save_file({"embeddings": embeddings.contiguous()}, fresh / "embeddings.safetensors")
+            file = fresh / "embeddings.safetensors"
+            with usual_rights(file):
+                save_file({"embeddings": embeddings.contiguous()}, file)
             file_of = {group.name: fresh / group.file for group in groups}
             for group_name, table in _group_tables(questions, answers):
                 if group_name in file_of:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.files import whole_directory
 from pluralllm_app.survey.description import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -44,21 +44,22 @@ class Site:
                 a survey of another format version.
         """
         path = Path(path).resolve()
-        manifest = _read_manifest(path)
-        files = manifest["files"]
-        for name, entry in files.items():
-            _check(path, name, entry)
-        found = {f"groups/{file.name}" for file in (path / "groups").glob("*")}
-        for stray in sorted(found - set(files)):
-            raise SurveyError(
-                f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
-                "answers of one group alone, remove it"
-            )
-        survey = PreparedSurvey.open(path)
-        group = survey.group(manifest["group"])
-        if set(files) != {*SHARED, group.file}:
-            raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
-        survey.preferences(group.name)
+        with located(path):
+            manifest = _read_manifest(path)
+            files = manifest["files"]
+            for name, entry in files.items():
+                _check(path, name, entry)
+            found = {f"groups/{file.name}" for file in (path / "groups").glob("*")}
+            for stray in sorted(found - set(files)):
+                raise SurveyError(
+                    f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
+                    "answers of one group alone, remove it"
+                )
+            survey = PreparedSurvey.open(path)
+            group = survey.group(manifest["group"])
+            if set(files) != {*SHARED, group.file}:
+                raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
+            survey.preferences(group.name)
         return cls(survey, group.name)
 
 

@@ -75,7 +75,7 @@ def opinions(*, original: bool) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("original", "left_out", "egypt"),
     [
-        (False, {"other groups, not chosen": 1}, 32),
+        (False, {"other groups, not chosen": 1, "answers of these groups": 32}, 32),
         (
             True,
             {
@@ -88,6 +88,7 @@ def opinions(*, original: bool) -> pd.DataFrame:
                 "answers with shares that are all zero": 1,
                 "answers with another number of shares than options": 1,
                 "other groups, not chosen": 1,
+                "answers of these groups": 32,
             },
             31,
         ),
@@ -153,6 +154,7 @@ def test_groups_left_out_are_counted(tmp_path, table):
     assert "not chosen" not in one
     assert re.search(r"left out: groups that answer fewer than 4 questions *│ *1", two)
     assert re.search(r"left out: other groups, not chosen *│ *2", two)
+    assert re.search(r"left out: answers of these groups *│ *13", two)
 
 
 def test_advice_fits_the_fault(tmp_path, table, quiet):

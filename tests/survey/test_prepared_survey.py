@@ -254,6 +254,14 @@ def test_wrong_embeddings_are_refused(tiny, tensors):
         PreparedSurvey.open(tiny.path)
 
 
+def test_where_a_damaged_file_lies_is_a_note(tiny):
+    (tiny.path / tiny.group("North").file).write_bytes(b"")
+    with pytest.raises(SurveyError) as raised:
+        tiny.preferences("North")
+    assert str(tiny.path) not in str(raised.value)  # which a node's server is told
+    assert raised.value.__notes__ == [f"The directory is {tiny.path}."]
+
+
 def test_no_survey_at_the_path(tmp_path):
     with pytest.raises(SurveyError, match="does not exist"):
         PreparedSurvey.open(tmp_path / "none")
