@@ -21,6 +21,12 @@ for file in {files}; do
         exit 1
     fi
 done
+# With a damaged one the SuperLink would start all the same, and leave every run pending.
+check='import ssl, sys; ssl.create_default_context(cafile=sys.argv[1])'
+if ! python3 -c "$check" "$here/ca.crt" 2>/dev/null; then
+    echo "$here/ca.crt is no certificate: copy it from where it was first written" >&2
+    exit 1
+fi
 export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.2  # seconds a message waits for its process, at most
 unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode
@@ -85,7 +91,8 @@ StartLimitIntervalSec=0
 User=pluralllm
 Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
 ExecStart={directory}/start.sh
-Restart=on-failure
+# A SuperNode that is refused for its clock ends with status 0.
+Restart=always
 # Sooner, the SuperLink refuses a killed node that comes back: it still counts as connected.
 RestartSec=60
 UMask=0077

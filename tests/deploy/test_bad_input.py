@@ -55,6 +55,7 @@ def what_ends(deployment: Deployment, name: str, directory: Path) -> str:
     [
         ("server.key", None, "cannot read {}/server.key: copy it from"),
         ("server.crt", None, "cannot read {}/server.crt: copy it from"),
+        ("ca.crt", b"damaged", "{}/ca.crt is no certificate: copy it from"),
         ("server.key", b"damaged", "[SSL] PEM lib"),
         ("server.crt", b"damaged", "[SSL] PEM lib"),
         ("server.key", keys.make_authority().key_pem, "key values mismatch"),

@@ -286,7 +286,7 @@ def test_units_wait_before_a_restart(made: Path) -> None:
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(file.read_text())
         service = unit["Service"]
-        assert service["Restart"] == "on-failure"
+        assert service["Restart"] == "always"
         assert int(service["RestartSec"]) >= 60
         assert service["ProtectSystem"] == "strict"
         assert service["ExecStart"] == f"{service['ReadWritePaths']}/start.sh"
