@@ -237,11 +237,21 @@ def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _check_encoding(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            # Neither TOML nor Parquet can hold it.
+            raise UserError(f"{argument!r} is not in UTF-8: give another name") from error
+
+
 def main() -> None:
     """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) on Ctrl-C."""
     # A supervisor's or a shell's SIGTERM ends a run as tidily as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        _check_encoding(sys.argv)
         app()
     except UserError as error:
         said = "\n".join((str(error), *getattr(error, "__notes__", ())))

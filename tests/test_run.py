@@ -115,6 +115,16 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     assert config["local-steps"] == 6
 
 
+def test_a_name_that_is_not_in_utf_8_is_refused() -> None:
+    result = subprocess.run(
+        [BIN / "pluralllm", "deploy", "init", "there", "--server", "a", "--groups", b"\xff"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "Error: '\\udcff' is not in UTF-8: give another name\n"
+
+
 def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey")
     file = survey.path / survey.group("Birch").file
