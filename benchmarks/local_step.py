@@ -1,9 +1,18 @@
 """One local step on questions of 4 options, ours against the common way of writing it.
 
-python benchmarks/local_step.py --dim 384
-python benchmarks/local_step.py --dim 4096 --threads 1
-python benchmarks/local_step.py --dim 384 --questions 10 --tasks 8
+    python benchmarks/local_step.py --dim 384
+    python benchmarks/local_step.py --dim 4096 --threads 1
+    python benchmarks/local_step.py --dim 384 --processes 2
+    python benchmarks/local_step.py --dim 384 --questions 10 --tasks 8
+
+With --processes, clients of one thread each also take steps side by side, as in a run, against the
+common way on --threads.
 """
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 
 import torch
 from common_way import CommonGPO
@@ -13,6 +22,7 @@ from pluralllm_app import training
 from pluralllm_app.gpo import flatten_weights, get_weights
 from pluralllm_app.optimizers import make_optimizer
 from pluralllm_app.preferences import Task
+from pluralllm_app.processor import prepare_processor
 from pluralllm_app.training import initial_model, run_steps
 
 OPTIONS = 4
@@ -27,6 +37,53 @@ def draw(dim: int, questions: int, device: str = "cpu") -> Task:
     return Task(x, context_y, target_x, target_y, torch.full((questions,), OPTIONS))
 
 
+class OurSteps:
+    """Steps of ours on the same random tasks, with the paper's optimiser."""
+
+    def __init__(self, dim: int, questions: int, tasks: int) -> None:
+        torch.manual_seed(0)
+        settings = paper_settings()
+        self.tasks = [draw(dim, questions) for _ in range(tasks)]
+        self.model = initial_model(dim, settings)
+        self.weights = flatten_weights(self.model, get_weights(self.model))
+        self.optimizer = make_optimizer(self.weights, settings.training)
+
+    def __call__(self) -> float:
+        """Take one step; returns its loss."""
+        return run_steps(self.model, self.weights, self.optimizer, [self.tasks], [3e-4]).loss
+
+
+@contextmanager
+def clients(count: int, *sizes: int) -> Iterator[Callable[[], None]]:
+    """Yield what makes each of `count` processes take a step of `OurSteps(*sizes)`."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(count)]
+    processes = [context.Process(target=serve, args=(there, *sizes)) for _, there in pipes]
+    for process in processes:
+        process.start()
+
+    def step_each() -> None:
+        for here, _ in pipes:
+            here.send(True)
+        for here, _ in pipes:
+            here.recv()
+
+    yield step_each
+    for here, _ in pipes:
+        here.send(False)
+    for process in processes:
+        process.join()
+
+
+def serve(calls: Connection, *sizes: int) -> None:
+    """Take a step of one thread for each call."""
+    prepare_processor(1)
+    step = OurSteps(*sizes)
+    while calls.recv():
+        step()
+        calls.send(None)
+
+
 def main() -> None:
     arguments = parse(
         __doc__,
@@ -37,22 +94,19 @@ def main() -> None:
             parser.add_argument(
                 "--pack-rows", type=int, default=training.PACK_ROWS["cpu"], help="at once, at most"
             ),
+            parser.add_argument(
+                "--processes", type=int, default=0, help="of one thread, that step side by side"
+            ),
             parser.add_argument("--repeats", type=int, default=40),
         ),
     )
-    torch.manual_seed(0)
-    settings = paper_settings()
-    tasks = [draw(arguments.dim, arguments.questions) for _ in range(arguments.tasks)]
-    ours = initial_model(arguments.dim, settings)
-    common = CommonGPO(ours)
-    weights = flatten_weights(ours, get_weights(ours))
-    optimizer = make_optimizer(weights, settings.training)
+    sizes = arguments.dim, arguments.questions, arguments.tasks
+    our_step = OurSteps(*sizes)
+    tasks = our_step.tasks
+    common = CommonGPO(our_step.model)
     common_optimizer = torch.optim.Adam(common.parameters(), lr=3e-4)
 
     training.PACK_ROWS["cpu"] = arguments.pack_rows
-
-    def our_step() -> float:
-        return run_steps(ours, weights, optimizer, [tasks], [3e-4]).loss
 
     def one_by_one() -> float:
         training.PACK_ROWS["cpu"] = 0
@@ -77,6 +131,14 @@ def main() -> None:
     if arguments.tasks > 1:
         _, alone, gain = paired(our_step, one_by_one, arguments.repeats)
         by_itself = {"ours task by task, ms": 1e3 * alone, "task by task / ours": gain}
+    side_by_side = {}
+    if count := arguments.processes:
+        with clients(count, *sizes) as step_each:
+            together, _, gain = paired(step_each, common_step, arguments.repeats)
+        side_by_side = {
+            f"{count} processes of ours, ms a step": 1e3 * together / count,
+            f"common way / {count} processes of ours": gain * count,
+        }
     publish(
         "local step",
         {
@@ -89,6 +151,7 @@ def main() -> None:
             "common way, ms": 1e3 * theirs,
             "common way / ours": ratio,
             **by_itself,
+            **side_by_side,
             "GFLOP of a step of ours": flop / 1e9,
             "GFLOP/s of a step of ours": flop / mine / 1e9,
             "GFLOP/s of a 512 x 512 product": peak / 1e9,

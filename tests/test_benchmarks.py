@@ -73,6 +73,13 @@ def test_operations_of_a_step_are_those_by_hand(
     assert ("task by task / ours" in results) == (tasks > 1)
 
 
+def test_clients_step_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--dim", "24", "--questions", "5", "--repeats", "2", "--processes", "2"]
+    results = run("local_step", tmp_path, monkeypatch, *options)
+    assert results["2 processes of ours, ms a step"] > 0
+    assert results["common way / 2 processes of ours"] > 0
+
+
 def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--device", "cpu", "--dims", "8", "16", "--task-questions", "2", "--repeats", "1"]
     options += ["--questions", "30", "--groups", "5", "--rounds", "2"]
