@@ -30,6 +30,5 @@ def located(path: Path) -> Iterator[None]:
     try:
         yield
     except SurveyError as error:
-        if not hasattr(error, "__notes__"):  # else a part of the block has said it
-            error.add_note(f"The directory is {path}.")
+        error.add_note(f"The directory is {path}.")
         raise

@@ -167,10 +167,12 @@ class GPO(
             mean [..., T] and std [..., T] of all targets, see `forward`.
 
         Raises:
-            ValueError: a task without a context row.
+            ValueError: a task without a context row or without a target row.
         """
         if not all(context):
             raise ValueError("a prediction needs at least one context question")
+        if not all(target):
+            raise ValueError("there is no question to predict: give at least one target row")
         *layers, last = cast(nn.ModuleList, self.encoder["layers"])
         in_turn = list(chain.from_iterable(zip(context, target, strict=True)))
         both = [sum(counts) for counts in zip(context, target, strict=True)]
@@ -200,7 +202,7 @@ class GPO(
             std [..., T], both raw outputs of the head with std = exp(second output).
 
         Raises:
-            ValueError: shapes that do not fit, or no context row.
+            ValueError: shapes that do not fit, no context row, or no target row.
         """
         if context_x.shape[-1] != target_x.shape[-1]:
             raise ValueError(

@@ -6,6 +6,7 @@ another. Attention on a CPU is a few large products: torch's fused kernel splits
 task into products that are too small.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [..., N, in] times weight [out, in] transposed, plus bias [out]."""
-    if _exact(x) and torch.get_num_threads() == 1:
+    if _plain(x) and torch.get_num_threads() == 1:
         product: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return product
     return F.linear(x, weight, bias)
@@ -37,24 +38,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:
     """Multi-head attention of queries [..., N, d] over keys and values [..., C, d]: [..., N, d]."""
-    if not _exact(queries):
+    if not _plain(queries):
         # Only with exactly one leading dimension besides the heads does the fused kernel apply.
         q, k, v = (
             _heads(part.reshape(-1, *part.shape[-2:]), nhead) for part in (queries, keys, values)
         )
         attended = F.scaled_dot_product_attention(q, k, v)
         return attended.transpose(-3, -2).reshape(queries.shape)
-    others = queries[..., 0, 0].numel() * nhead * keys.shape[-2]
+    # Attention weights of one query.
+    each = max(1, math.prod(queries.shape[:-2]) * nhead * keys.shape[-2])
     blocks: list[Tensor] = [
         _Attention.apply(block, keys, values, nhead)  # type: ignore[no-untyped-call]
-        for block in torch.split(queries, max(1, _BLOCK_WEIGHTS // others), dim=-2)
+        for block in torch.split(queries, max(1, _BLOCK_WEIGHTS // each), dim=-2)
     ]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
-def _exact(x: Tensor) -> bool:
-    """Whether products of x are computed on a CPU in its own precision."""
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+def _plain(x: Tensor) -> bool:
+    """Whether x is on a CPU, and of a type of numpy's in which its products are computed."""
+    known = x.dtype in (torch.float32, torch.float64)
+    return known and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _heads(x: Tensor, nhead: int) -> Tensor:

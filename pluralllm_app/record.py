@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ from pluralllm_app.tracker import Tracker, open_tracker, round_values
 
 SCHEMA_VERSION = 1
 STATE = "resume.safetensors"
+LOCK = ".lock"
 _RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
 
 
@@ -145,10 +147,10 @@ class RunRecord:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            if self._run["method"] != "federated":
+            if not (self.path / STATE).exists():  # not federated, or before its first round
                 again = "run it again in another directory"
             elif self._run["settings"]["survey"]:
-                again = f"`pluralllm run --resume {self.path}`"
+                again = f"`pluralllm run --resume {shlex.quote(str(self.path))}`"
             else:  # of a deployment, where each node has its own
                 again = f'`flwr run` as before, but with resume-from = "{self.path}" and no out'
             raise FederationError(
@@ -231,7 +233,7 @@ def locked_run(path: Path) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = (path / LOCK).open("w")
     except OSError as error:
         raise FederationError(f"cannot write the run directory {path}: {error}") from error
     with lock, held(lock, f"another process writes the run in {path}: wait for it, or end it"):
@@ -293,9 +295,11 @@ def close_unfinished(path: Path, status: str, error: str | None) -> dict[str, An
     Raises:
         UserError: another process is writing the run.
     """
-    run = read_run(path)
-    if run.get("status") == "running":
-        with locked_run(path):
+    if not (path / "run.json").exists():
+        return {}
+    with locked_run(path):
+        run = read_run(path)
+        if run.get("status") == "running":
             run |= {"status": status, "error": error, "finished": _now()}
             write_atomically(path / "run.json", json.dumps(run, indent=2).encode())
     return run

@@ -284,7 +284,7 @@ def _run_simulation(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
-    from pluralllm_app.record import STATE, close_unfinished
+    from pluralllm_app.record import close_unfinished
 
     out = settings.path("out")
     log = out / LOG
@@ -294,19 +294,30 @@ def _run_simulation(
             for entry in _follow(simulation, settings, console):
                 rounds.append(entry)
     except KeyboardInterrupt:
-        close_unfinished(out, "stopped", "interrupted")
-        if (out / STATE).exists():
-            then = f"To go on: pluralllm run --resume {shlex.quote(str(out))}"
-        else:
-            shutil.rmtree(out, ignore_errors=True)
-            then = "Nothing was done yet, and nothing is kept."
-        console.print(f"Stopped. {then}", markup=False, highlight=False, soft_wrap=True)
+        status = close_unfinished(out, "stopped", "interrupted").get("status", "stopped")
+        said = _stopped(out, status)
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
         raise
     record = close_unfinished(out, "failed", simulation.error)
     if record.get("status") != "completed":
         cause = record.get("error") or simulation.error
         raise UserError(f"the run failed: {cause}\nSee {out} and its flower.log.")
     return rounds
+
+
+def _stopped(out: Path, status: str) -> str:
+    """What to say of the interrupted run in `out`; one that had not begun is removed."""
+    from pluralllm_app.record import LOCK, STATE
+
+    if (out / STATE).exists():
+        return f"Stopped. To go on: pluralllm run --resume {shlex.quote(str(out))}"
+    if status != "stopped":
+        return f"Interrupted, but the run had {status} before: see {out}"
+    for name in (LOG, LOCK, "run.json"):
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):  # a link to a directory, or not empty after all
+        out.rmdir()
+    return "Stopped. Nothing was done yet, and nothing is kept."
 
 
 def _follow(
@@ -443,7 +454,7 @@ def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Co
 
 
 def report_command(path: Path) -> str:
-    """How to see a run or a comparison in a browser, where the report's packages lack too."""
+    """How to see a run or a comparison in a browser, and before that how to install what lacks."""
     command = f"pluralllm report {shlex.quote(str(path))}"
     if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
         return command

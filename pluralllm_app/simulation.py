@@ -88,7 +88,7 @@ class Resources:
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may run on: of a job or a container, perhaps not all there are."""
+    """How many CPUs this process may run on: of a job, perhaps not all there are."""
     if sys.platform == "darwin":
         return os.cpu_count() or 1
     return len(os.sched_getaffinity(0))

@@ -214,6 +214,7 @@ def test_size_is_the_published_one() -> None:
     ("context_x", "context_y", "target_x", "message"),
     [
         ((0, 3), (0,), (2, 3), "at least one context"),
+        ((4, 3), (4,), (0, 3), "at least one target row"),
         ((4, 2), (4,), (2, 3), "context has 2 dimensions, targets 3"),
         ((4, 2), (4,), (2, 2), "dim_x=3"),
         ((4, 3), (5,), (2, 3), "do not fit"),

@@ -50,6 +50,17 @@ def test_products_of_one_thread_and_of_several_are_the_same(
         torch.testing.assert_close(ours, torchs)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_any_batch_and_type_is_taken(threads: int) -> None:
+    torch.set_num_threads(threads)
+    x, context = torch.randn(0, 7, 8), torch.randn(0, 4, 8)
+    assert attention(x, context, context, 2).shape == x.shape
+    half, keys = torch.randn(7, 8).bfloat16(), torch.randn(4, 8).bfloat16()
+    exact = attention(half.float(), keys.float(), keys.float(), 2)
+    torch.testing.assert_close(attention(half, keys, keys, 2).float(), exact, atol=0.02, rtol=0.02)
+    linear(half, keys, torch.zeros(4).bfloat16())
+
+
 def test_products_differentiate() -> None:
     torch.set_num_threads(1)
     assert torch.autograd.gradcheck(linear, (drawn(3, 4), drawn(2, 4), drawn(2)))

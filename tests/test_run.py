@@ -191,27 +191,44 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
     assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (None, "nothing is kept"),
+        ("running", "nothing is kept"),
+        ("failed", "the run had failed before"),
+        ("completed", "the run had completed before"),
+    ],
+)
 def test_a_run_stopped_before_its_first_round_leaves_nothing(
-    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_survey: PreparedSurvey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str | None,
+    said: str,
 ) -> None:
-    class Starting:
+    class Interrupted:
         def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
             log.write_text("Flower starts")
+            if status:
+                (log.parent / "run.json").write_text(json.dumps({"status": status}))
 
         def __enter__(self) -> None:
             raise KeyboardInterrupt
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(module, "Simulation", Starting)
+    monkeypatch.setattr(module, "Simulation", Interrupted)
     output = StringIO()
     with pytest.raises(KeyboardInterrupt):
         run(
             *(tiny_survey.path, None, [overrides(TINY)], tmp_path / "run", None, None),
             Console(file=output),
         )
-    assert "nothing is kept" in output.getvalue()
-    assert not (tmp_path / "run").exists()
+    assert said in output.getvalue()
+    kept = status in ("failed", "completed")
+    assert (tmp_path / "run").exists() == kept
+    assert (tmp_path / "run" / "run.json").exists() == kept
 
 
 def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,13 +100,19 @@ def remove_command(
 
     groups = read_groups(directory)
     slug = _slug(group, groups, directory)
-    outcome = "was not registered"
     with connect(directory) as control:
-        if node := control.nodes().get(slug):
+        registered = control.nodes_by_key()
+        own = control.by_group(registered).get(slug)
+        # Also those of keys that the group had before.
+        nodes = [node for node in registered.values() if node == own or node.name == slug]
+        for node in nodes:
             control.unregister(node)
-            outcome = f"node {node.id} is unregistered"
+            _say(f"{groups[slug]}: node {node.id} is unregistered")
     remove_group(directory, slug)
-    _say(f"{groups[slug]}: {outcome}, the group is removed from {directory}")
+    _say(
+        f"{groups[slug]}: the group is removed from {directory}"
+        + ("" if nodes else ", no node is registered by its key or name")
+    )
 
 
 @deploy_app.command("status")
@@ -124,10 +130,10 @@ def status_command(directory: DirectoryArgument) -> None:
     if notice := certificate_notice(directory / "server" / "server.crt"):
         _say(notice)
     with connect(directory) as control:
-        nodes = control.nodes()
-        registered = control.nodes_by_key().values()
+        registered = control.nodes_by_key()
+        nodes = control.by_group(registered)
     ids = {node.id for node in nodes.values()}
-    others = [node for node in registered if node.id not in ids]
+    others = [node for node in registered.values() if node.id not in ids]
     Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
     if others:
         _say("shut out a node of no group with: flwr supernode unregister NODE_ID pluralllm")

@@ -6,7 +6,7 @@ uses as well, tells which group a node is of. The key tells: it is what the Supe
 
 import ssl
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,12 +49,21 @@ class Control:
         self._path = path
         self._client = client
 
-    def nodes(self) -> dict[str, Node]:
-        """The registered nodes by the slug of their group; other nodes are left out."""
-        by_key = self.nodes_by_key()
-        slugs = [slug for slug in read_groups(self._path) if self._key_file(slug).exists()]
-        keys = {slug: self.key(slug) for slug in slugs}
-        return {slug: by_key[key] for slug, key in keys.items() if key in by_key}
+    def by_group(self, registered: Mapping[bytes, Node]) -> dict[str, Node]:
+        """Of the nodes of `nodes_by_key`, those that are of a group, by its slug.
+
+        Its key tells; where that cannot be read, the slug it was registered under.
+        """
+        named = {node.name: node for node in registered.values()}
+        found = {}
+        for slug in read_groups(self._path):
+            try:
+                node = registered.get(self.key(slug))
+            except UserError:
+                node = named.get(slug)
+            if node:
+                found[slug] = node
+        return found
 
     def nodes_by_key(self) -> dict[bytes, Node]:
         """All registered nodes by their public keys."""
@@ -88,7 +97,7 @@ class Control:
 
     def key(self, slug: str) -> bytes:
         """The public key of a group's node, as the SuperLink knows it."""
-        file = self._key_file(slug)
+        file = self._path / "server" / "nodes" / f"{slug}.pub"
         try:
             key = load_ssh_public_key(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
@@ -96,9 +105,6 @@ class Control:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
         return public_key_to_bytes(key)
-
-    def _key_file(self, slug: str) -> Path:
-        return self._path / "server" / "nodes" / f"{slug}.pub"
 
 
 @contextmanager

@@ -22,11 +22,13 @@ for file in {files}; do
     fi
 done
 # With a damaged one the SuperLink would start all the same, and leave every run pending.
-check='import ssl, sys; ssl.create_default_context(cafile=sys.argv[1])'
-if ! python3 -c "$check" "$here/ca.crt" 2>/dev/null; then
-    echo "$here/ca.crt is no certificate: copy it from where it was first written" >&2
-    exit 1
-fi
+python3 -I -c '
+import ssl, sys
+try:
+    ssl.create_default_context(cafile=sys.argv[1])
+except OSError as error:
+    sys.exit(f"{{sys.argv[1]}} is no certificate ({{error}}): copy it from where it was made")
+' "$here/ca.crt"
 export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.2  # seconds a message waits for its process, at most
 unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode

@@ -6,12 +6,11 @@ from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app.settings import Scalar
-
-_CLIENT_FAILED = 2  # Flower's error code of a ClientApp that raised
 
 
 class InProcessGrid(Grid):
@@ -64,7 +63,9 @@ class InProcessGrid(Grid):
             return self.ask(message)
         except Exception as error:
             text = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
-            return Message(Error(code=_CLIENT_FAILED, reason=text), reply_to=message)
+            return Message(
+                Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=text), reply_to=message
+            )
 
     # What the rounds never use.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from flwr.app import Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
@@ -18,7 +19,6 @@ from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
-NODE_UNAVAILABLE = 5  # Flower's error code for a node that was lost before it replied
 _WHOSE = "in a deployment, `pluralllm deploy status` tells whose it is"
 
 
@@ -99,11 +99,13 @@ def _described_nodes(
         node_ids = _wait_for_nodes(grid, settings, expected, deadline, progress)
         known |= _ask(grid, [own for own in node_ids if own not in known], federation.round_timeout)
         there = {own: known[own] for own in node_ids if own in known}
-        expected = max([expected, *(node.nodes for node in there.values())])
+        said = {node.nodes for node in there.values()}
+        if len(said) == 1:  # all of a simulation say the same; one alone is not believed
+            expected = max(expected, *said)
         if len(there) == len(node_ids) >= expected:
             return there
         if len(there) < len(node_ids) and time.monotonic() > deadline:
-            lost = ", ".join(str(own) for own in node_ids if own not in known)
+            lost = " and ".join(str(own) for own in node_ids if own not in known)
             raise FederationError(
                 f"node {lost} was lost before it said which group it holds, and is not back within "
                 f"start-timeout = {federation.start_timeout:g} s: start it again ({_WHOSE})"
@@ -124,7 +126,7 @@ def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescr
                 f"round-timeout ({_WHOSE})"
             )
         if reply.has_error():
-            if reply.error.code == NODE_UNAVAILABLE:
+            if reply.error.code == ErrorCode.NODE_UNAVAILABLE:
                 continue
             raise FederationError(
                 f"node {node_id} cannot take part: {error_reason(reply)} ({_WHOSE})"

@@ -55,11 +55,12 @@ class Site:
                     f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
                     "answers of one group alone, remove it"
                 )
-            survey = PreparedSurvey.open(path)
+        survey = PreparedSurvey.open(path)
+        with located(path):
             group = survey.group(manifest["group"])
             if set(files) != {*SHARED, group.file}:
                 raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
-            survey.preferences(group.name)
+        survey.preferences(group.name)
         return cls(survey, group.name)
 
 
@@ -122,7 +123,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _check(path: Path, name: str, entry: dict[str, Any]) -> None:
     file = path / name
-    if not file.is_file():
-        raise SurveyError(f"{name} is missing: {_REMEDY}")
-    if file.stat().st_size != entry["bytes"] or _describe(file) != entry:
+    try:
+        if not file.is_file():
+            raise SurveyError(f"{name} is missing: {_REMEDY}")
+        same = file.stat().st_size == entry["bytes"] and _describe(file) == entry
+    except OSError as error:
+        kind = type(error).__name__
+        raise SurveyError(f"{name} cannot be read ({kind}): give it to the node's user") from error
+    if not same:
         raise SurveyError(f"{name} is not as it was written: {_REMEDY}")

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from copy import deepcopy
 from itertools import chain, cycle
 from pathlib import Path
 from string import ascii_uppercase
@@ -70,8 +69,7 @@ class TransformerEmbedder:
     """Embeds prompts with a model from the hub or from a local path.
 
     On GPUs, all that there are, the model runs in bfloat16, else in float32. Weights are read from
-    safetensors only.
-    A causal model computes once what the prompts of a question have in common.
+    safetensors only. A causal model computes once what the prompts of a question have in common.
     """
 
     def __init__(self, name: str, template: str) -> None:
@@ -88,8 +86,9 @@ class TransformerEmbedder:
         self.template = template
         gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
         self._devices = gpus or [torch.device("cpu")]
-        _check_available(os.path.expanduser(name))
-        self._tokenizer, self._model = _load(os.path.expanduser(name), self._devices[0])
+        self._path = os.path.expanduser(name)
+        _check_available(self._path)
+        self._tokenizer, self._model = _load(self._path, self._devices[0])
 
     def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
         """Return float16 [rows, dim], one row per option; the same bits if it was interrupted.
@@ -173,7 +172,7 @@ class TransformerEmbedder:
         `common` is what all trees continue, None for an encoder.
         """
         others = self._devices[1:]
-        models = [self._model, *(deepcopy(self._model).to(device) for device in others)]
+        models = [self._model, *(_load(self._path, device)[1] for device in others)]
         with torch.inference_mode():
             places = [
                 (model, None if common is None else Beginning(model, common)) for model in models

@@ -55,7 +55,7 @@ def what_ends(deployment: Deployment, name: str, directory: Path) -> str:
     [
         ("server.key", None, "cannot read {}/server.key: copy it from"),
         ("server.crt", None, "cannot read {}/server.crt: copy it from"),
-        ("ca.crt", b"damaged", "{}/ca.crt is no certificate: copy it from"),
+        ("ca.crt", b"damaged", "{}/ca.crt is no certificate ("),
         ("server.key", b"damaged", "[SSL] PEM lib"),
         ("server.crt", b"damaged", "[SSL] PEM lib"),
         ("server.key", keys.make_authority().key_pem, "key values mismatch"),
@@ -157,7 +157,7 @@ def test_a_signature_is_of_the_present(
 
 def test_an_unregistered_nodes_key_is_of_no_more_use(deployment: Deployment) -> None:
     with connect(deployment.dir) as control:
-        node = str(control.nodes()["dogwood"].id)
+        node = str(control.by_group(control.nodes_by_key())["dogwood"].id)
     home = {"FLWR_HOME": str(deployment.dir / "flwr-home")}
     unregister = ["flwr", "supernode", "unregister", node, "pluralllm"]
     assert deployment.start("unregister", unregister, home).wait(60) == 0

@@ -110,11 +110,35 @@ def test_a_node_that_cannot_be_registered_keeps_no_other(superlink: SuperLink, p
     assert birch.startswith("Birch: cannot read the public key")
 
 
+@pytest.mark.parametrize("key", [None, b"damaged"])
+def test_a_group_is_shut_out_without_its_key(
+    superlink: SuperLink, path: Path, key: bytes | None
+) -> None:
+    deploy("register", path)
+    file = path / "server/nodes/birch.pub"
+    file.unlink()
+    if key:
+        file.write_bytes(key)
+    assert "0 of 3 groups online" in deploy("status", path).output
+    done = deploy("remove", path, "Birch")
+    assert "node 2 is unregistered" in done.output
+    assert superlink.infos[1].status == "unregistered"
+    assert "birch" not in read_groups(path)
+
+
+def test_a_group_is_shut_out_with_all_its_keys(superlink: SuperLink, path: Path) -> None:
+    deploy("register", path)
+    shutil.copy(path / "nodes/alder/node.key.pub", path / "server/nodes/birch.pub")
+    superlink.infos[0].name = "birch"
+    deploy("remove", path, "Birch")
+    assert [info.status for info in superlink.infos[:2]] == ["unregistered"] * 2
+
+
 def test_a_removed_group_is_forgotten(superlink: SuperLink, path: Path) -> None:
     deploy("register", path)
     done = deploy("remove", path, unicodedata.normalize("NFD", " Élan 中/.."))
     assert done.output == (
-        f"Élan 中/..: node 3 is unregistered, the group is removed from {path}\n"
+        f"Élan 中/..: node 3 is unregistered\nÉlan 中/..: the group is removed from {path}\n"
     )
     assert superlink.infos[2].status == "unregistered"
     assert read_groups(path) == {"alder": "Alder", "birch": "Birch"}

@@ -83,7 +83,7 @@ def test_an_expired_certificate_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         server = threading.Thread(target=serve)
         server.start()
         with pytest.raises(UserError, match="certificate has expired"), connect(path) as control:
-            control.nodes()
+            control.by_group(control.nodes_by_key())
         server.join()
 
 

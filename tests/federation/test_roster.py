@@ -6,10 +6,11 @@ from itertools import chain, repeat
 import pytest
 import torch
 from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 
 from pluralllm_app import client_app, messages
 from pluralllm_app.errors import FederationError
-from pluralllm_app.federation.roster import NODE_UNAVAILABLE, Roster, build_roster
+from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid
 
@@ -62,7 +63,7 @@ def unavailable(times: int) -> Callable[[int, Message], Message]:
         nonlocal left
         if partition == 1 and left:
             left -= 1
-            error = Error(NODE_UNAVAILABLE, "Node Unavailable")
+            error = Error(ErrorCode.NODE_UNAVAILABLE, "Node Unavailable")
             return Message(error, reply_to=message)
         return message
 

@@ -213,7 +213,10 @@ class Deployment:
         """How many nodes count as online; None where no SuperLink answers."""
         try:
             with connect(self.dir) as control:
-                return sum(node.status == "online" for node in control.nodes().values())
+                return sum(
+                    node.status == "online"
+                    for node in control.by_group(control.nodes_by_key()).values()
+                )
         except UserError:
             return None
 

@@ -86,6 +86,15 @@ def test_what_was_changed_is_refused(
     assert str(site.parent) not in str(refusal.value)  # the server need not know the node's disk
 
 
+def test_a_file_of_another_user_is_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # as opening does; root may open anything
+        raise PermissionError
+
+    monkeypatch.setattr("hashlib.file_digest", refuse)
+    with pytest.raises(SurveyError, match=r"cannot be read \(PermissionError\)"):
+        Site.open(site)
+
+
 def test_the_site_of_a_survey_that_was_changed_is_not_written(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey")
     content = bytearray((survey.path / "embeddings.safetensors").read_bytes())
