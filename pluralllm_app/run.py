@@ -309,7 +309,7 @@ def _stopped(out: Path, status: str) -> str:
     """What to say of the interrupted run in `out`; one that had not begun is removed."""
     from pluralllm_app.record import LOCK, STATE
 
-    if (out / STATE).exists():
+    if status != "completed" and (out / STATE).exists():
         return f"Stopped. To go on: pluralllm run --resume {shlex.quote(str(out))}"
     if status != "stopped":
         return f"Interrupted, but the run had {status} before: see {out}"

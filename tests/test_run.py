@@ -29,7 +29,7 @@ from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES
 from pluralllm_app.gpo import GPO
-from pluralllm_app.record import close_unfinished
+from pluralllm_app.record import STATE, close_unfinished
 from pluralllm_app.run import (
     _print_results,
     claimed,
@@ -198,6 +198,7 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
         ("running", "nothing is kept"),
         ("failed", "the run had failed before"),
         ("completed", "the run had completed before"),
+        ("completed with its state", "the run had completed before"),
     ],
 )
 def test_a_run_stopped_before_its_first_round_leaves_nothing(
@@ -211,7 +212,10 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
         def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
             log.write_text("Flower starts")
             if status:
-                (log.parent / "run.json").write_text(json.dumps({"status": status}))
+                fields = {"status": status.split()[0]}
+                (log.parent / "run.json").write_text(json.dumps(fields))
+            if status == "completed with its state":
+                (log.parent / STATE).touch()
 
         def __enter__(self) -> None:
             raise KeyboardInterrupt
@@ -226,7 +230,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
             Console(file=output),
         )
     assert said in output.getvalue()
-    kept = status in ("failed", "completed")
+    kept = status not in (None, "running")
     assert (tmp_path / "run").exists() == kept
     assert (tmp_path / "run" / "run.json").exists() == kept
 
