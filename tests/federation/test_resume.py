@@ -262,22 +262,24 @@ def test_a_full_disk_leaves_the_last_good_state(
 
 
 @pytest.mark.parametrize(
-    ("method", "changes", "remedy"),
+    ("method", "changes", "state", "remedy"),
     [
-        ("federated", {}, "`pluralllm run --resume {out}`"),
-        ("federated", {"survey": ""}, 'with resume-from = "{out}" and no'),
-        ("centralized-paper", {}, "run it again in another directory"),
+        ("federated", {}, True, "`pluralllm run --resume {out}`"),
+        ("federated", {"survey": ""}, True, 'with resume-from = "{out}" and no'),
+        ("federated", {}, False, "run it again in another directory"),
+        ("centralized-paper", {}, False, "run it again in another directory"),
     ],
 )
 def test_a_write_error_says_how_to_go_on(
-    config: Config, method: str, changes: Config, remedy: str
+    config: Config, method: str, changes: Config, state: bool, remedy: str
 ) -> None:
     out = Path(str(config["out"]))
     with recorded_run(out, method, config | changes) as record:
-        (out / STATE).mkdir()
-        with pytest.raises(FederationError) as caught:
+        if state:
             record.save_state(b"")
-        (out / STATE).rmdir()
+        (out / "rounds.jsonl").mkdir()
+        with pytest.raises(FederationError) as caught:
+            record.append_round({})
     assert remedy.format(out=out) in str(caught.value)
 
 
