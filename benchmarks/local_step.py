@@ -58,7 +58,9 @@ def clients(count: int, *sizes: int) -> Iterator[Callable[[], None]]:
     """Yield what makes each of `count` processes take a step of `OurSteps(*sizes)`."""
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(count)]
-    processes = [context.Process(target=serve, args=(there, *sizes)) for _, there in pipes]
+    processes = [  # daemons: none is left should the benchmark fail
+        context.Process(target=serve, args=(there, *sizes), daemon=True) for _, there in pipes
+    ]
     for process in processes:
         process.start()
 

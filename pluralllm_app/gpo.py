@@ -92,7 +92,7 @@ shares = model.predict(context_x, context_y, target_x, target_options)
 `dim_x` in config.json and from the embedder that the survey was prepared with; `context_y` the
 shares of the group that picked the context's options, `target_options` how many options each
 question to predict has. Which survey and groups it was trained on, and how well it predicts them,
-stands in run.json and rounds.jsonl of its run.
+stand in run.json and rounds.jsonl of its run.
 """
 
 

@@ -35,7 +35,6 @@ from pluralllm_app.tracker import Tracker, open_tracker, round_values
 
 SCHEMA_VERSION = 1
 STATE = "resume.safetensors"
-LOCK = ".lock"
 _RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
 
 
@@ -233,7 +232,7 @@ def locked_run(path: Path) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK).open("w")
+        lock = (path / ".lock").open("w")
     except OSError as error:
         raise FederationError(f"cannot write the run directory {path}: {error}") from error
     with lock, held(lock, f"another process writes the run in {path}: wait for it, or end it"):

@@ -307,16 +307,13 @@ def _run_simulation(
 
 def _stopped(out: Path, status: str) -> str:
     """What to say of the interrupted run in `out`; one that had not begun is removed."""
-    from pluralllm_app.record import LOCK, STATE
+    from pluralllm_app.record import STATE
 
     if status != "completed" and (out / STATE).exists():
         return f"Stopped. To go on: pluralllm run --resume {shlex.quote(str(out))}"
     if status != "stopped":
         return f"Interrupted, but the run had {status} before: see {out}"
-    for name in (LOG, LOCK, "run.json"):
-        (out / name).unlink(missing_ok=True)
-    with suppress(OSError):  # a link to a directory, or not empty after all
-        out.rmdir()
+    shutil.rmtree(out)  # it was empty before this command; a tracker may have begun there as well
     return "Stopped. Nothing was done yet, and nothing is kept."
 
 

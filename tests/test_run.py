@@ -211,6 +211,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
     class Interrupted:
         def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
             log.write_text("Flower starts")
+            (log.parent / "tensorboard").mkdir()
             if status:
                 fields = {"status": status.split()[0]}
                 (log.parent / "run.json").write_text(json.dumps(fields))

@@ -21,7 +21,7 @@ for file in {files}; do
         exit 1
     fi
 done
-# With a damaged one the SuperLink would start all the same, and leave every run pending.
+# A SuperLink with a damaged one starts all the same, and leaves every run pending.
 python3 -I -c '
 import ssl, sys
 try:

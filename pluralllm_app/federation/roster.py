@@ -100,7 +100,7 @@ def _described_nodes(
         known |= _ask(grid, [own for own in node_ids if own not in known], federation.round_timeout)
         there = {own: known[own] for own in node_ids if own in known}
         said = {node.nodes for node in there.values()}
-        if len(said) == 1:  # all of a simulation say the same; one alone is not believed
+        if len(said) == 1:  # the nodes of a simulation agree; one among others is not believed
             expected = max(expected, *said)
         if len(there) == len(node_ids) >= expected:
             return there

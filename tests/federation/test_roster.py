@@ -95,6 +95,16 @@ def test_a_lost_node_is_not_needed_for_the_quorum(config: Config) -> None:
     assert len(built.groups) == 4
 
 
+def test_one_node_alone_cannot_raise_how_many_are_waited_for(config: Config) -> None:
+    def boast(partition: int, message: Message) -> Message:
+        description = message.content.config_records["description"]
+        description["nodes"] = 10**6 if partition == 1 else 0
+        return message
+
+    built, _ = roster(config, expected=5, reply=boast)
+    assert len(built.groups) == 5
+
+
 def test_an_error_of_the_app_is_told_at_once(config: Config) -> None:
     def reply(partition: int, message: Message) -> Message:
         if partition == 1:
