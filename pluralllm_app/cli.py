@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pluralllm_app.deploy.command import deploy_app
+from pluralllm_app.deploy.command import ConfigOption, SettingOption, deploy_app
 from pluralllm_app.errors import UserError
 from pluralllm_app.survey.command import prepare_command
 
@@ -25,14 +25,6 @@ app = typer.Typer(
 SurveyOption = Annotated[
     Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
 ]
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
-]
-SettingOption = Annotated[
-    list[str] | None,
-    typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
-]
-
 app.command("prepare")(prepare_command)
 app.add_typer(deploy_app, name="deploy")
 

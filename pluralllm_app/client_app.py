@@ -54,9 +54,9 @@ def open_survey(path: str) -> PreparedSurvey:
 
 
 @lru_cache(maxsize=1)
-def open_site(path: str) -> Site:
-    """Open and check the site at `path`, once in a process."""
-    return Site.open(path)
+def open_site(path: str, group: str | None) -> Site:
+    """Open and check the site of a group at `path`, once in a process."""
+    return Site.open(path, group)
 
 
 @lru_cache(maxsize=1024)
@@ -97,13 +97,7 @@ def locate(context: Context, settings: Settings) -> Place:
                 "the node config must name the site: start flower-supernode with "
                 "--node-config 'site=\"/path\"'"
             )
-        site = open_site(str(node["site"]))
-        if node.get("group", site.group) != site.group:
-            raise FederationError(
-                f"the node is of group {node['group']!r}, its site of group {site.group!r}: give "
-                "the node its own group's site, or correct a name that was mistyped at `pluralllm "
-                "deploy init` in start.sh and in server/groups.json"
-            )
+        site = open_site(str(node["site"]), cast(str | None, node.get("group")))
         return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)

@@ -21,16 +21,8 @@ from pluralllm_app.comparison import (
     run_cells,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.run import (
-    HEADER,
-    check_run,
-    make_out,
-    progress_bars,
-    read_run_config,
-    report_command,
-    round_row,
-    settings_with_survey,
-)
+from pluralllm_app.follow import HEADER, progress_bars, report_command, round_row
+from pluralllm_app.run import check_run, make_out, read_run_config, settings_with_survey
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.summary import (
     ROLES,

@@ -151,7 +151,7 @@ class RunRecord:
             elif self._run["settings"]["survey"]:
                 again = f"`pluralllm run --resume {shlex.quote(str(self.path))}`"
             else:  # of a deployment, where each node has its own
-                again = f'`flwr run` as before, but with resume-from = "{self.path}" and no out'
+                again = f"`pluralllm deploy run DIR --resume {shlex.quote(str(self.path))}`"
             raise FederationError(
                 f"cannot write {self.path / name}: {error}. What was there before is whole: mend "
                 f"the cause, then {again}"

@@ -1,32 +1,20 @@
 """`pluralllm run`: check everything that can be checked, run the simulation, show what happens."""
 
-import json
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
 
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.files import beside, held
+from pluralllm_app.follow import follow, print_results
 from pluralllm_app.settings import (
     Scalar,
     Settings,
@@ -41,7 +29,6 @@ from pluralllm_app.simulation import Resources, Simulation, share_out, usable_cp
 APP = Path(__file__).resolve().parent.parent
 DEMO = APP / "data" / "demo"
 LOG = "flower.log"
-POLL_SECONDS = 0.1
 
 
 def run(
@@ -86,7 +73,7 @@ def run(
             + (f", {resources.gpu_share:g} GPU each" if resources.gpus else "")
         )
         rounds = _run_simulation(settings, run_config, resources, console)
-    _print_results(settings, rounds, console)
+    print_results(settings, rounds, console, _hint(settings))
 
 
 def read_resumed_config(path: Path) -> dict[str, Scalar]:
@@ -200,15 +187,15 @@ def check_run(settings: Settings, actors: int | None) -> Resources:
     return share_out(len(groups), threads, actors, usable_cpus(), gpus)
 
 
-def make_out(run_config: dict[str, Scalar], label: str = "") -> None:
-    """Make the run directory; where the run config gives none, a new one, set there.
+def make_out(run_config: dict[str, Scalar], label: str = "", runs: Path = Path("runs")) -> None:
+    """Make the run directory; where the run config gives none, a new one in `runs`, set there.
 
     Raises:
         UserError: it holds something, or cannot be made.
     """
     given = str(run_config["out"])
     name = f"{datetime.now():%Y%m%d-%H%M%S}{label}-seed{run_config['seed']}"
-    out = Path(given) if given else Path("runs", name).resolve()
+    out = Path(given) if given else (runs / name).resolve()
     try:
         if given:
             if out.is_file():
@@ -291,7 +278,7 @@ def _run_simulation(
     rounds: list[dict[str, Any]] = []
     try:
         with Simulation(APP, run_config, resources, log) as simulation:
-            for entry in _follow(simulation, settings, console):
+            for entry in follow(simulation, settings, console, "starting Flower and Ray"):
                 rounds.append(entry)
     except KeyboardInterrupt:
         status = close_unfinished(out, "stopped", "interrupted").get("status", "stopped")
@@ -305,6 +292,15 @@ def _run_simulation(
     return rounds
 
 
+def _hint(settings: Settings) -> str:
+    survey = shlex.quote(str(settings.path("survey")))
+    other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
+    return (
+        f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
+        f"simpler ways give: pluralllm compare --survey {survey}"
+    )
+
+
 def _stopped(out: Path, status: str) -> str:
     """What to say of the interrupted run in `out`; one that had not begun is removed."""
     from pluralllm_app.record import STATE
@@ -315,155 +311,3 @@ def _stopped(out: Path, status: str) -> str:
         return f"Interrupted, but the run had {status} before: see {out}"
     shutil.rmtree(out)  # it was empty before this command; a tracker may have begun there as well
     return "Stopped. Nothing was done yet, and nothing is kept."
-
-
-def _follow(
-    simulation: Simulation, settings: Settings, console: Console
-) -> Iterator[dict[str, Any]]:
-    """Yield each round as it is recorded, showing it; ends when the run does."""
-    from pluralllm_app.record import read_run
-
-    out = settings.path("out")
-    tail = _Tail(out / "rounds.jsonl")
-    with progress_bars(console) as progress:
-        rounds = settings.federation.rounds
-        bar = progress.add_task("starting Flower and Ray", total=rounds)
-        console.print(HEADER, highlight=False, soft_wrap=True)
-        ended = False
-        while not ended:
-            # The order matters: what was written before the end is still read after it. A run
-            # that has recorded its outcome need not wait for Flower to take itself down.
-            status = read_run(out).get("status", "running")
-            ended = status != "running" or simulation.poll() is not None
-            for entry in tail.read():
-                for failure in entry["failures"]:
-                    console.print(
-                        f"  round {entry['round']}: {failure['group']} failed to "
-                        f"{failure['phase']}: {failure['reason']}",
-                        markup=False,
-                        style="yellow",
-                    )
-                if entry.get("evaluation"):
-                    console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
-                progress.update(bar, completed=entry["round"], description=_describe(entry))
-                yield entry
-            time.sleep(POLL_SECONDS)
-
-
-def progress_bars(console: Console) -> Progress:
-    """Bars that vanish at the end: what is done, of how much, for how long."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
-
-
-class _Tail:
-    """Reads the new whole lines of a JSON-lines file that another process writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._position += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
-
-
-HEADER = (
-    "            train      train groups   groups never trained on\n"
-    "round        loss     mean    worst      mean    worst      FI   seconds"
-)
-
-
-def round_row(entry: Mapping[str, Any]) -> str:
-    """A round with an evaluation as a line under HEADER."""
-
-    def scores(role: str, *keys: str) -> list[str]:
-        summary = entry["evaluation"]["roles"][role]
-        return [f"{summary[key]:.4f}" if summary else "-" for key in keys]
-
-    loss = f"{entry['train']['loss']:.4f}" if entry["train"] else "-"
-    mean, worst = scores("train", "mean", "worst")
-    unseen_mean, unseen_worst, fairness = scores("evaluation", "mean", "worst", "fi")
-    return (
-        f"{entry['round']:>5}  {loss:>10}   {mean:>6}   {worst:>6}    {unseen_mean:>6}   "
-        f"{unseen_worst:>6}  {fairness:>6}   {entry['seconds']:>7.1f}"
-    )
-
-
-def _describe(entry: Mapping[str, Any]) -> str:
-    return f"training, loss {entry['train']['loss']:.4f}" if entry.get("train") else "training"
-
-
-def _print_results(settings: Settings, rounds: list[dict[str, Any]], console: Console) -> None:
-    from pluralllm_app.record import read_run
-
-    last = rounds[-1]["evaluation"]
-    name = read_run(settings.path("out"))["survey"]["name"]
-    console.print(f"Survey: {name}", soft_wrap=True, highlight=False, markup=False)
-    table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
-    table.add_column("group")
-    table.add_column("role")
-    table.add_column("questions", justify="right")
-    table.add_column("untrained", justify="right")
-    table.add_column("trained", justify="right", style="bold")
-    for name, group in sorted(last["groups"].items(), key=lambda item: (item[1]["role"], item[0])):
-        before = rounds[0]["evaluation"]["groups"].get(name)
-        table.add_row(
-            escape(name),
-            group["role"],
-            str(group["questions"]),
-            f"{before['alignment']:.4f}" if before else "-",
-            f"{group['alignment']:.4f}",
-        )
-    console.print(table)
-    for role, title in (("evaluation", "Groups never trained on"), ("train", "Train groups")):
-        if summary := last["roles"][role]:
-            console.print(
-                f"{title}: mean {summary['mean']:.4f}, pooled {summary['pooled']:.4f}, worst "
-                f"{summary['worst']:.4f} ({summary['worst_group']}), gap {summary['gap']:.4f}, "
-                f"FI {summary['fi']:.4f} over groups, {_number(summary['fi_per_question'])} per "
-                "question" + _by_reservation(summary),
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
-    survey = shlex.quote(str(settings.path("survey")))
-    other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
-    for line in (
-        f"Run directory: {settings.path('out')}",
-        f"See it in a browser: {report_command(settings.path('out'))}",
-        f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
-        f"simpler ways give: pluralllm compare --survey {survey}",
-    ):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def report_command(path: Path) -> str:
-    """How to see a run or a comparison in a browser, and before that how to install what lacks."""
-    command = f"pluralllm report {shlex.quote(str(path))}"
-    if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
-        return command
-    return f"pip install -e '.[report]', then {command}"
-
-
-def _by_reservation(summary: Mapping[str, Any]) -> str:
-    if "mean_reserved" not in summary:
-        return ""
-    seen, reserved = (_number(summary[key]) for key in ("mean_seen", "mean_reserved"))
-    return f"; seen questions {seen}, reserved ones {reserved}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

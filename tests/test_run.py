@@ -22,23 +22,16 @@ from flwr.cli.build import build_fab_from_disk
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pluralllm_app import client_app
+from pluralllm_app import client_app, follow
 from pluralllm_app import run as module
 from pluralllm_app.cli import app
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES
+from pluralllm_app.follow import print_results, report_command
 from pluralllm_app.gpo import GPO
 from pluralllm_app.record import STATE, close_unfinished
-from pluralllm_app.run import (
-    _print_results,
-    claimed,
-    demo_survey,
-    make_out,
-    read_run_config,
-    report_command,
-    run,
-)
+from pluralllm_app.run import claimed, demo_survey, make_out, read_run_config, run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -238,7 +231,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
 
 def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report_command(Path("a b")) == "pluralllm report 'a b'"
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "altair" else name)
+    monkeypatch.setattr(follow, "find_spec", lambda name: None if name == "altair" else name)
     assert report_command(Path("a")) == "pip install -e '.[report]', then pluralllm report a"
 
 
@@ -339,7 +332,7 @@ def test_the_results_name_the_survey(config: dict[str, Scalar], tmp_path: Path) 
     run_federation(LocalGrid(client_app.app, config, nodes=5), settings, config)
     rounds = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
     shown = StringIO()
-    _print_results(settings, list(map(json.loads, rounds)), Console(file=shown))
+    print_results(settings, list(map(json.loads, rounds)), Console(file=shown), "a hint")
     assert shown.getvalue().startswith("Survey: tiny\n")
 
 

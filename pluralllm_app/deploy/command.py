@@ -1,5 +1,8 @@
 """The `pluralllm deploy` commands."""
 
+import os
+import shlex
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +10,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from pluralllm_app.deploy.layout import Deployment
 
 deploy_app = typer.Typer(
@@ -14,6 +19,13 @@ deploy_app = typer.Typer(
     no_args_is_help=True,
 )
 
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
+]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
+]
 DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of `init`.")]
 
 
@@ -85,6 +97,40 @@ def register_command(
         raise UserError("\n".join(["not registered:", *failures]))
 
 
+@deploy_app.command("run")
+def run_command(
+    directory: DirectoryArgument,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to write; default: DIR/server/runs/<time>-seed<seed>."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to go on with, with its own settings."),
+    ] = None,
+) -> None:
+    """Train a predictor over the groups' nodes; exit status 1 unless the run is completed.
+
+    Run it on the server, as the user who started the SuperLink. Settings are those of `pluralllm
+    run`; the run waits for every group's node. Ctrl-C ends this command, not the run.
+
+    Examples:
+
+      pluralllm deploy run trial -c 'rounds=2'
+
+      pluralllm deploy run /opt/pluralllm --config conf/paper.toml
+
+      pluralllm deploy run /opt/pluralllm --resume /opt/pluralllm/server/runs/first
+    """
+    console = Console()
+    with console.status("starting"):  # torch takes seconds to import
+        from pluralllm_app.deploy.submit import submit
+
+    submit(directory, config, setting or [], out, resume, console)
+
+
 @deploy_app.command("remove")
 def remove_command(
     directory: DirectoryArgument,
@@ -115,15 +161,59 @@ def remove_command(
     )
 
 
+@deploy_app.command("add")
+def add_command(
+    directory: DirectoryArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")],
+) -> None:
+    """Add a group: make a key, a start script and a systemd unit for its node.
+
+    Run it on the server. To give the node of a group a new key, `remove` the group and add it
+    again.
+    """
+    from pluralllm_app.deploy.keys import fingerprint
+    from pluralllm_app.deploy.layout import add_group
+
+    slug, key = add_group(directory, group)
+    node = directory.resolve() / "nodes" / slug
+    _say(f"node {slug}: {fingerprint(key.public)}  {group}")
+    _say(
+        f"""
+Next:
+  register the node         pluralllm deploy register {directory}
+  to the group's machine    {node}, by a safe channel, then remove it here
+  there                     pluralllm site --check site && ./start.sh, in that directory"""
+    )
+
+
+@deploy_app.command("renew")
+def renew_command(directory: DirectoryArgument) -> None:
+    """Make the server a new certificate, for the names and addresses of the old one.
+
+    Run it on the server. Signed with DIR/ca/ca.key, the nodes trust it as they are. If that key is
+    not there, a new authority is made, whose ca.crt each node needs.
+    """
+    from pluralllm_app.deploy.layout import renew
+
+    made, unknown = renew(directory)
+    _say(f"server: {_validity(made.certificate)}")
+    _say("Next: start the SuperLink again.")
+    if unknown:
+        _say(
+            f"The authority is new: copy {directory.resolve()}/server/ca.crt over ca.crt of each "
+            "node, and start the nodes again."
+        )
+
+
 @deploy_app.command("status")
 def status_command(directory: DirectoryArgument) -> None:
     """Show which groups are connected; exit status 1 unless all of them are.
 
     Run it on the server. A node is online while it reports to the SuperLink, every 20 seconds or
-    so; one that was killed counts as online for up to a minute more.
+    so; one that was killed counts as online for up to a minute more, and then as offline.
     """
     from pluralllm_app.deploy.control import connect
-    from pluralllm_app.deploy.layout import read_groups
+    from pluralllm_app.deploy.layout import CONNECTION, read_groups
     from pluralllm_app.deploy.status import certificate_notice, status_table
 
     groups = read_groups(directory)
@@ -136,11 +226,30 @@ def status_command(directory: DirectoryArgument) -> None:
     others = [node for node in registered.values() if node.id not in ids]
     Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
     if others:
-        _say("shut out a node of no group with: flwr supernode unregister NODE_ID pluralllm")
+        home = shlex.quote(str(directory.resolve() / "flwr-home"))
+        unregister = f"FLWR_HOME={home} flwr supernode unregister NODE_ID {CONNECTION}"
+        _say(f"shut out a node of no group with: {unregister}")
     online = sum(node.status == "online" for node in nodes.values())
     Console().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):
         raise typer.Exit(1)
+
+
+@deploy_app.command("node-config", hidden=True)
+def node_config_command(
+    group: Annotated[str, typer.Argument(help="Name of the group, as a text of TOML.")],
+    site: Annotated[Path, typer.Argument(help="Directory of its site.")],
+) -> None:
+    """Check the site of a group's node, and print its node config; start.sh calls this."""
+    from pluralllm_app.deploy.scripts import toml_text
+    from pluralllm_app.survey.site import Site
+
+    name = tomllib.loads(f"group = {group}")["group"]
+    path = Site.open(site, group=name).survey.path
+    config = {"group": name, "site": str(path)}
+    if device := os.environ.get("PLURALLLM_DEVICE"):
+        config["device"] = device
+    print(" ".join(f"{key}={toml_text(text)}" for key, text in config.items()))
 
 
 def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
@@ -159,20 +268,14 @@ def _say(line: str) -> None:
 
 
 def _describe(deployment: "Deployment") -> None:
-    from cryptography import x509
-
-    from pluralllm_app.deploy.keys import fingerprint
+    from pluralllm_app.deploy.keys import fingerprint, server_names
 
     path = deployment.path
-    _say(f"{path}: keys of a federation of {len(deployment.groups)} groups\n")
-    names = deployment.server.certificate.extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
+    groups = len(deployment.groups)
+    _say(f"{path}: keys of a federation of {groups} group{'s' if groups > 1 else ''}\n")
     for what, made in (("authority", deployment.authority), ("server", deployment.server)):
-        begin, end = made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc
-        subject = made.certificate.subject.rfc4514_string()
-        _say(f"{what}: {subject}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
-    _say(f"server is known as: {', '.join(str(name.value) for name in names.value)}\n")
+        _say(f"{what}: {_validity(made.certificate)}")
+    _say(f"server is known as: {', '.join(server_names(deployment.server.certificate))}\n")
     for slug, name in deployment.groups.items():
         _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
     _say(
@@ -185,5 +288,11 @@ Next:
 
 Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
 to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
-code for all nodes. {path}/ca/ca.key is not needed any more: move it to a safe place."""
+code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
+renew` alone needs it."""
     )
+
+
+def _validity(certificate: "x509.Certificate") -> str:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return f"{certificate.subject.rfc4514_string()}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}"

@@ -4,6 +4,7 @@
 uses as well, tells which group a node is of. The key tells: it is what the SuperLink checks.
 """
 
+import hashlib
 import ssl
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,16 +17,26 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import HEARTBEAT_PATIENCE
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
 from pluralllm_app.errors import UserError
+from pluralllm_app.settings import Scalar
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,9 @@ class Node:
     """registered (never connected), online or offline."""
     name: str
     """What it was registered as: the slug of its group, or what `flwr supernode register` gave."""
-    seen: datetime | None
-    """When it last reported to the SuperLink; offline, when it was given up, at most a minute after
-    that; None if it never connected."""
+    time: datetime | None
+    """Online: when it last reported to the SuperLink. Offline: since when it counts as that, from
+    its good-bye or a minute after it last reported. None if it never connected."""
 
 
 class Control:
@@ -84,16 +95,31 @@ class Control:
             if not known or known.code != ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
                 raise
             raise UserError(
-                "the node's key was registered once and unregistered: the SuperLink takes no key "
-                "twice, make the node a new one with ssh-keygen -t ecdsa -b 384 and put its "
-                f"public half into server/nodes as {slug}.pub, or take the group out with "
-                "`pluralllm deploy remove`"
+                "the node's key was registered once and unregistered, and the SuperLink takes no "
+                "key twice: for a new key, take the group out with `pluralllm deploy remove`, and "
+                "in with `pluralllm deploy add`"
             ) from error
         return node_id
 
     def unregister(self, node: Node) -> None:
         """Unregister a node: the SuperLink refuses its key from now on."""
         self._client.UnregisterNode(UnregisterNodeRequest(node_id=node.id))
+
+    def start_run(self, app: Path, run_config: Mapping[str, Scalar]) -> int:
+        """Submit a run of the Flower app in the directory `app`; returns the run's id."""
+        content = build_fab_from_disk(app)
+        fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
+        request = StartRunRequest(
+            fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(run_config))
+        )
+        run_id: int = self._client.StartRun(request).run_id
+        return run_id
+
+    def outcome(self, run_id: int) -> tuple[str | None, str]:
+        """How a run ended (completed, failed, stopped; None before that), and of what it failed."""
+        run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
+        error = run.status.details.removeprefix("ServerApp failed with exception: ")
+        return run.status.sub_status or None, error
 
     def key(self, slug: str) -> bytes:
         """The public key of a group's node, as the SuperLink knows it."""
@@ -169,10 +195,10 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
 
 
 def _node(info: NodeInfo) -> Node:
-    seen = None
+    time = None
     if info.status == "online":
         patience = HEARTBEAT_PATIENCE * info.heartbeat_interval
-        seen = datetime.fromtimestamp(info.online_until - patience, UTC)
+        time = datetime.fromtimestamp(info.online_until - patience, UTC)
     elif info.status == "offline":
-        seen = datetime.fromisoformat(info.last_deactivated_at)
-    return Node(info.node_id, info.status, info.name, seen)
+        time = datetime.fromisoformat(info.last_deactivated_at)
+    return Node(info.node_id, info.status, info.name, time)

@@ -5,8 +5,10 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -14,8 +16,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pluralllm_app.errors import UserError
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825  # the longest that TLS clients of some systems accept
@@ -80,6 +85,41 @@ def make_server_certificate(authority: Certificate, names: list[str]) -> Certifi
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
     )
     return Certificate(builder.sign(authority.key, hashes.SHA384()), key)
+
+
+def read_certificate(file: Path) -> x509.Certificate:
+    """The certificate in a file.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the certificate {file}: {error}") from error
+
+
+def read_authority(file: Path, key: Path) -> Certificate:
+    """The certificate authority of two files.
+
+    Raises:
+        UserError: they cannot be read, or do not belong together.
+    """
+    certificate = read_certificate(file)
+    try:
+        private = load_pem_private_key(key.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UserError(f"cannot read the private key {key}: {error}") from error
+    if private.public_key() != certificate.public_key():
+        raise UserError(f"{key} is not the key of {file}: bring that one, or move it away")
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    return Certificate(certificate, private)
+
+
+def server_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and IP addresses that a certificate is for, in the order it was made with."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
 
 
 def make_node_key(comment: str) -> NodeKey:

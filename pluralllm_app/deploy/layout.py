@@ -1,6 +1,6 @@
 """The directory of a deployment, and how it is made.
 
-ca/ca.key                  signs server certificates; keep it away from the network
+ca/ca.key                  signs server certificates, by `renew`; keep it away from the network
 server/                    what the SuperLink's machine needs; runs/ and state/ grow there
     ca.crt server.crt server.key start.sh pluralllm-superlink.service
     groups.json            {slug: name of the group}
@@ -13,6 +13,7 @@ flwr-home/config.toml      FLWR_HOME of who submits runs
 import json
 import os
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from pluralllm_app.deploy.keys import (
     make_authority,
     make_node_key,
     make_server_certificate,
+    read_authority,
+    read_certificate,
+    server_names,
 )
 from pluralllm_app.errors import UserError
 from pluralllm_app.files import read_json, whole_directory, write_atomically
@@ -56,12 +60,12 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
         path: a directory that is empty or not there; made readable to its owner alone.
         servers: DNS names and IP addresses of the SuperLink's machine; nodes take the first.
         groups: names of the groups.
-        port: of the SuperLink; nodes serve their own processes on the ports after it, on loopback.
+        port: of the SuperLink.
 
     Raises:
         UserError: `path` holds something or cannot be written, a name is no DNS name or address,
-            addresses are of both IPv4 and IPv6, a group is given twice or has no name, or the
-            ports do not suffice.
+            addresses are of both IPv4 and IPv6, a group is given twice or has no name, or the port
+            is none.
     """
     path = path.expanduser().resolve()
     servers = [_server_name(name) for name in servers]
@@ -107,6 +111,81 @@ def read_groups(path: Path) -> dict[str, str]:
     return groups
 
 
+def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
+    """Add a group to the deployment at `path`, with a node; returns the node's slug and key.
+
+    Raises:
+        UserError: the group has no name or is there already, the directory of its node is, or
+            something cannot be read or written.
+    """
+    groups = read_groups(path)
+    name = clean_text(group)
+    if not name:
+        raise UserError("the group has no name")
+    if name in groups.values():
+        raise UserError(
+            f"group {name!r} is in {path} already: to give its node a new key, take it out with "
+            "`pluralllm deploy remove` first"
+        )
+    slug = file_slugs([*groups.values(), name])[name]
+    node = path / "nodes" / slug
+    if node.exists():
+        raise UserError(f"{node} is of a node that there was before: move it away")
+    superlink, key = _superlink(path), make_node_key(slug)
+    try:
+        authority = (path / "server" / "ca.crt").read_bytes()
+        with whole_directory(node, mode=0o700) as fresh:
+            _write_node(fresh, slug, name, key, authority, superlink)
+        write_atomically(path / "server" / "nodes" / f"{slug}.pub", key.public)
+        write_atomically(path / "server" / "groups.json", _groups_file(groups | {slug: name}))
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    return slug, key
+
+
+def renew(path: Path) -> tuple[Certificate, bool]:
+    """Make the server of the deployment at `path` a new certificate, for the names of the old one.
+
+    Without ca/ca.key, a new authority is made as well.
+
+    Returns:
+        The server's certificate, and whether the authority is new, which nodes then do not know.
+
+    Raises:
+        UserError: something cannot be read or written, or ca.key is not of ca.crt.
+    """
+    read_groups(path)  # it is a deployment
+    server, key = path / "server", path / "ca" / "ca.key"
+    names = read_certificate(server / "server.crt")
+    known = key.exists()
+    authority = read_authority(server / "ca.crt", key) if known else make_authority()
+    made = make_server_certificate(authority, server_names(names))
+    files = {server / "server.key": made.key_pem, server / "server.crt": made.pem}
+    if not known:
+        files |= {key: authority.key_pem, server / "ca.crt": authority.pem}
+    try:
+        for file, content in files.items():
+            fresh = file.with_name(f".{file.name}.new")
+            fresh.unlink(missing_ok=True)
+            _write(fresh, content, secret=file.suffix == ".key")
+            fresh.replace(file)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    return made, not known
+
+
+def _superlink(path: Path) -> str:
+    """What the nodes of the deployment at `path` call."""
+    file = path / "flwr-home" / "config.toml"
+    try:
+        address = tomllib.loads(file.read_text("utf-8"))["superlink"][CONNECTION]["address"]
+        port = int(address.rpartition(":")[2])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} does not name the SuperLink's address ({error!r})") from error
+    first = server_names(read_certificate(path / "server" / "server.crt"))[0]
+    return scripts.address(first, port)
+
+
 def remove_group(path: Path, slug: str) -> None:
     """Take a group and its node's public key out of the deployment at `path`.
 
@@ -150,11 +229,8 @@ def _check(servers: list[str], groups: list[str], port: int) -> None:
             raise UserError("a group has no name: give one with --groups")
         if groups.count(group) > 1:
             raise UserError(f"group {group!r} is given twice: each has one node")
-    if not 1 <= port <= 65535 - len(groups):
-        raise UserError(
-            f"port {port} and one port after it for each of {len(groups)} groups must lie "
-            "between 1 and 65535"
-        )
+    if not 1 <= port <= 65535:
+        raise UserError(f"port {port} must lie between 1 and 65535")
 
 
 def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int) -> None:
@@ -167,14 +243,9 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
     _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
     _write(root / "server" / "groups.json", _groups_file(deployment.groups))
     superlink = scripts.address(servers[0], port)
-    for number, (slug, key) in enumerate(deployment.keys.items(), start=1):
+    for slug, key in deployment.keys.items():
         node = root / "nodes" / slug
-        _write(node / "ca.crt", ca.pem)
-        _write(node / "node.key", key.private, secret=True)
-        _write(node / "node.key.pub", key.public)
-        script = scripts.supernode_script(superlink, port + number, deployment.groups[slug])
-        _write_script(node / "start.sh", script)
-        _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
+        _write_node(node, slug, deployment.groups[slug], key, ca.pem, superlink)
         _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
     # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.
     loopback = "::1" if any(map(scripts.is_ipv6, servers)) else "127.0.0.1"
@@ -184,6 +255,17 @@ def _write_all(deployment: Deployment, root: Path, servers: list[str], port: int
     }
     config = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
     _write(root / "flwr-home" / "config.toml", tomli_w.dumps(config).encode())
+
+
+def _write_node(
+    node: Path, slug: str, group: str, key: NodeKey, authority: bytes, superlink: str
+) -> None:
+    """Write what a group's machine needs: the directory `node`."""
+    _write(node / "ca.crt", authority)
+    _write(node / "node.key", key.private, secret=True)
+    _write(node / "node.key.pub", key.public)
+    _write_script(node / "start.sh", scripts.supernode_script(superlink, group))
+    _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
 
 
 def _write_script(file: Path, text: str) -> None:

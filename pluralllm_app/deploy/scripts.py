@@ -11,8 +11,8 @@ _HEAD = """\
 set -eu
 umask 077
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
-if ! command -v flower-supernode >/dev/null; then
-    echo "flower-supernode is not on the PATH: activate the app's virtual environment" >&2
+if ! command -v pluralllm >/dev/null; then
+    echo "pluralllm is not on the PATH: activate the app's virtual environment" >&2
     exit 1
 fi
 for file in {files}; do
@@ -55,28 +55,17 @@ exec python3 -m pluralllm_app.deploy.superlink \\
 
 _SUPERNODE = """\
 #!/bin/sh
-# Starts the SuperNode of one group. The group's site, written by `pluralllm site`, is the directory
-# site/ beside this script, or the one that PLURALLLM_SITE names. PLURALLLM_DEVICE (cpu, cuda,
-# cuda:1 and so on) is where this node computes, whatever the run's settings say.
-{head}site=$(CDPATH= cd -- "${{PLURALLLM_SITE:-$here/site}}" && pwd -P)
-device=${{PLURALLLM_DEVICE-}}
-case $site$device in
-    *[\\"\\\\]*)
-        echo "no quotation mark or backslash may be in a site's path or a device: $site $device" >&2
-        exit 1 ;;
-esac
-if ! [ -f "$site/site.json" ]; then
-    echo "$site is no site: copy there what \\`pluralllm site\\` wrote" >&2
-    exit 1
-fi
-config='group={group}'" site=\\"$site\\""
-if [ -n "$device" ]; then config="$config device=\\"$device\\""; fi
+# Starts the SuperNode of one group, once its site is checked. The site, written by `pluralllm
+# site`, is the directory site/ beside this script, or the one that PLURALLLM_SITE names.
+# PLURALLLM_DEVICE (cpu, cuda, cuda:1 and so on) is where this node computes, whatever the run's
+# settings say.
+{head}config=$(pluralllm deploy node-config '{group}' "${{PLURALLLM_SITE:-$here/site}}")
+echo "calling the SuperLink at {superlink}"
 cd "$here/state/empty"
-exec flower-supernode \\
+exec python3 -m pluralllm_app.deploy.supernode \\
     --root-certificates "$here/ca.crt" \\
     --superlink {superlink} \\
     --auth-supernode-private-key "$here/node.key" \\
-    --host 127.0.0.1 --port {port} \\
     --node-config "$config"
 """
 
@@ -95,7 +84,7 @@ Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
 ExecStart={directory}/start.sh
 # A SuperNode that is refused for its clock ends with status 0.
 Restart=always
-# Sooner, the SuperLink refuses a killed node that comes back: it still counts as connected.
+# It takes the SuperLink up to a minute to notice that a node was killed.
 RestartSec=60
 UMask=0077
 NoNewPrivileges=yes
@@ -119,10 +108,10 @@ def superlink_script(servers: list[str], port: int) -> str:
     return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
 
 
-def supernode_script(superlink: str, port: int, group: str) -> str:
+def supernode_script(superlink: str, group: str) -> str:
     """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
     head = _HEAD.format(files="ca.crt node.key")
-    return _SUPERNODE.format(head=head, superlink=superlink, port=port, group=_toml(group))
+    return _SUPERNODE.format(head=head, superlink=superlink, group=toml_text(group))
 
 
 def superlink_unit() -> str:
@@ -140,7 +129,7 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
 
 
-def _toml(text: str) -> str:
+def toml_text(text: str) -> str:
     """A text of TOML that a shell and Flower's reader of node configs leave as it is."""
     return '"' + re.sub(r"[^A-Za-z0-9 ._-]", lambda odd: rf"\U{ord(odd[0]):08x}", text) + '"'
 

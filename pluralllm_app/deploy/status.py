@@ -5,22 +5,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.deploy.control import Node
-from pluralllm_app.errors import UserError
+from pluralllm_app.deploy.keys import read_certificate
 from pluralllm_app.record import read_run
 
-_COLOURS = {"online": "green", "offline": "yellow", "registered": "blue"}
 _NOTICE = timedelta(days=30)
 
 
 def status_table(
     runs: Path, groups: Mapping[str, str], nodes: Mapping[str, Node], others: Sequence[Node]
 ) -> Table:
-    """One row per group: its node, its state, and the survey it had in the last run.
+    """One row per group: its node, when that was there, and the survey it had in the last run.
 
     Nodes that are of no group follow.
 
@@ -35,12 +33,14 @@ def status_table(
     survey = run.get("survey") or {}
     table = Table()
     table.add_column("group", overflow="fold")
-    for column in ("node id", "state", "last seen (UTC)"):
+    for column in ("node id", "state (UTC)", "survey"):
         table.add_column(column, no_wrap=True)
-    table.add_column("survey, last run")
     for slug, name in groups.items():
-        used = f"{survey['name']} {survey['fingerprint'][:12]}" if name in roster else "-"
-        table.add_row(escape(name), *_cells(nodes.get(slug)), escape(used))
+        used = survey["fingerprint"][:12] if name in roster else "-"
+        table.add_row(escape(name), *_cells(nodes.get(slug)), used)
+    if roster:
+        table.caption = escape(f"survey: fingerprint in the last run, of {survey['name']}")
+        table.caption_justify = "left"
     for node in others:
         table.add_row(f"[red]no group[/] ({escape(node.name)})", *_cells(node), "-")
     return table
@@ -52,24 +52,24 @@ def certificate_notice(file: Path) -> str | None:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        end = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the certificate {file}: {error}") from error
+    end = read_certificate(file).not_valid_after_utc
     now = datetime.now(UTC)
     if end > now + _NOTICE:
         return None
     return (
         f"{file} {'expires' if end > now else 'expired'} on {end:%Y-%m-%d}: make a new one with "
-        '`pluralllm deploy init` in another directory, see "Changing keys" in docs/deployment.md'
+        "`pluralllm deploy renew`"
     )
 
 
-def _cells(node: Node | None) -> tuple[str, str, str]:
+def _cells(node: Node | None) -> tuple[str, str]:
     if node is None:
-        return "-", "[red]not registered[/]", "-"
-    seen = f"{node.seen:%m-%d %H:%M:%S}" if node.seen else "never"
-    return str(node.id), f"[{_COLOURS[node.status]}]{node.status}[/]", seen
+        return "-", "[red]not registered[/]"
+    if node.time is None:
+        return str(node.id), "[blue]never connected[/]"
+    if node.status == "online":
+        return str(node.id), f"[green]online[/], seen {node.time:%H:%M:%S}"
+    return str(node.id), f"[yellow]offline[/] since {node.time:%m-%d %H:%M:%S}"
 
 
 def _last_run(runs: Path) -> dict[str, Any]:

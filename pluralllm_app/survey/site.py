@@ -36,12 +36,16 @@ class Site:
     group: str
 
     @classmethod
-    def open(cls, path: str | Path) -> "Site":
+    def open(cls, path: str | Path, group: str | None = None) -> "Site":
         """Open the site at `path`, reading every file of it to check it.
 
+        Args:
+            path: its directory.
+            group: whose it must be; None: any group's.
+
         Raises:
-            SurveyError: no site, a file that is missing, was changed or does not belong there, or
-                a survey of another format version.
+            SurveyError: no site, a file that is missing, was changed or does not belong there, a
+                survey of another format version, or the site of another group.
         """
         path = Path(path).resolve()
         with located(path):
@@ -55,13 +59,19 @@ class Site:
                     f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
                     "answers of one group alone, remove it"
                 )
+            if group not in (None, manifest["group"]):
+                raise SurveyError(
+                    f"the node is of group {group!r}, its site of group {manifest['group']!r}: "
+                    "give the node its own group's site, or correct a name that was mistyped at "
+                    "`pluralllm deploy init` in start.sh and in server/groups.json"
+                )
         survey = PreparedSurvey.open(path)
         with located(path):
-            group = survey.group(manifest["group"])
-            if set(files) != {*SHARED, group.file}:
+            own = survey.group(manifest["group"])
+            if set(files) != {*SHARED, own.file}:
                 raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
-        survey.preferences(group.name)
-        return cls(survey, group.name)
+        survey.preferences(own.name)
+        return cls(survey, own.name)
 
 
 def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:

@@ -1,42 +1,57 @@
 """The commands that need a SuperLink, against one that only keeps nodes."""
 
-import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from flwr.app import Message
+from flwr.common.serde import user_config_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListNodesResponse,
+    ListRunsRequest,
+    ListRunsResponse,
     RegisterNodeRequest,
     RegisterNodeResponse,
+    StartRunRequest,
+    StartRunResponse,
     UnregisterNodeRequest,
     UnregisterNodeResponse,
 )
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from typer.testing import CliRunner, Result
 
+from pluralllm_app import client_app
 from pluralllm_app.cli import app
 from pluralllm_app.deploy import control, keys
-from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise, read_groups
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.record import read_run
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import TINY
 
 GROUPS = ["Alder", "Birch", "Élan 中/.."]
 
 
 class SuperLink:
-    """Keeps nodes as the SuperLink's Control API does."""
+    """Keeps nodes as the SuperLink's Control API does; `start` runs what is submitted."""
 
     def __init__(self) -> None:
         self.infos: list[NodeInfo] = []
+        self.start: Callable[[dict[str, Scalar]], None]
+        self.submitted: dict[str, Scalar]
+        self.status: RunStatus | KeyboardInterrupt | None = None
 
     def ListNodes(self, _: ListNodesRequest) -> ListNodesResponse:
         return ListNodesResponse(nodes_info=self.infos)
@@ -56,6 +71,21 @@ class SuperLink:
         self.infos.append(info)
         return RegisterNodeResponse(node_id=info.node_id)
 
+    def StartRun(self, request: StartRunRequest) -> StartRunResponse:
+        self.status = RunStatus(status="running")
+        self.start(user_config_from_proto(request.override_config))
+        return StartRunResponse(run_id=7)
+
+    def ListRuns(self, request: ListRunsRequest) -> ListRunsResponse:
+        if self.status is None:
+            raise httpx.ConnectError("refused")
+        if isinstance(self.status, KeyboardInterrupt):
+            raise self.status
+        return ListRunsResponse(run_dict={request.run_id: Run(status=self.status)})
+
+    def close(self) -> None:
+        pass
+
     def UnregisterNode(self, request: UnregisterNodeRequest) -> UnregisterNodeResponse:
         self.infos[request.node_id - 1].status = "unregistered"
         return UnregisterNodeResponse()
@@ -66,11 +96,8 @@ def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     """A SuperLink, which the commands reach."""
     superlink = SuperLink()
 
-    @contextmanager
-    def connect(path: Path) -> Iterator[control.Control]:
-        yield control.Control(path, superlink)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(control, "connect", connect)
+    client = SimpleNamespace(from_server_address=lambda *_, **__: superlink)
+    monkeypatch.setattr(control, "ControlHttpClient", client)
     return superlink
 
 
@@ -167,10 +194,10 @@ def test_the_status_says_when_nodes_were_last_seen(superlink: SuperLink, path: P
     done = deploy("status", path)
     assert done.exit_code == 1
     for row in (
-        r"Alder .* 1 .* online .* 01-02 12:00:00 ",
-        r"Birch .* 2 .* offline .* 01-02 13:00:00 ",
-        r"no group \(elan\) .* 3 .* registered .* never ",
-        r"flwr supernode unregister NODE_ID pluralllm$",
+        r"Alder .* 1 .* online, seen 12:00:00 ",
+        r"Birch .* 2 .* offline since 01-02 13:00:00 ",
+        r"no group \(elan\) .* 3 .* never connected ",
+        r"FLWR_HOME=\S+/there/flwr-home flwr supernode unregister NODE_ID pluralllm$",
         r"^1 of 2 groups online$",
     ):
         assert re.search(row, done.output, re.MULTILINE), (row, done.output)
@@ -196,12 +223,156 @@ def test_a_group_is_removed_that_was_unregistered_before(superlink: SuperLink, p
     assert deploy("register", path).exit_code == 0
 
 
-def test_a_removed_group_is_let_in_again_with_a_new_key(superlink: SuperLink, path: Path) -> None:
-    groups, old = read_groups(path), (path / "server/nodes/alder.pub").read_bytes()
+def test_a_group_gets_a_new_key(superlink: SuperLink, path: Path) -> None:
+    old = (path / "server/nodes/alder.pub").read_bytes()
     deploy("register", path)
     deploy("remove", path, "Alder")
-    (path / "server/groups.json").write_text(json.dumps(groups))
-    (path / "server/nodes/alder.pub").write_bytes(old)
-    assert "takes no key twice" in str(deploy("register", path).exception)
-    (path / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
+    shutil.rmtree(path / "nodes/alder")  # it is on its machine
+    added = deploy("add", path, "Alder")
+    assert added.exit_code == 0, added.output
+    public = (path / "nodes/alder/node.key.pub").read_bytes()
+    assert f"node alder: {keys.fingerprint(public)}  Alder\n" in added.output
     assert "Alder: registered as node 4\n" in deploy("register", path).output
+    superlink.infos[3].status = "unregistered"
+    assert "takes no key twice" in str(deploy("register", path).exception)
+    assert public != old
+
+
+Serve = Callable[[SuperLink, dict[str, Scalar]], None]
+
+
+def completes(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    """Run the app in this process, as if each partition of a survey were a node."""
+    grid = InProcessGrid(client_app.app, config, nodes=5)
+    run_federation(grid, Settings.from_config(config), config)
+    superlink.status = RunStatus(status="finished", sub_status="completed")
+
+
+def fails(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    details = "ServerApp failed with exception: [no] node ever came"
+    superlink.status = RunStatus(status="finished", sub_status="failed", details=details)
+
+
+def dies(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    superlink.status = None
+
+
+def is_cut_off(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    """The SuperLink dies with the second round's reply."""
+
+    class Dying(InProcessGrid):
+        def ask(self, message: Message) -> Message | None:
+            if message.content.config_records.get("config", {}).get("round") == 2:
+                raise SystemExit
+            return super().ask(message)
+
+    with pytest.raises(SystemExit):
+        run_federation(Dying(client_app.app, config, nodes=5), Settings.from_config(config), config)
+    superlink.status = None
+
+
+@pytest.fixture
+def run(superlink: SuperLink, path: Path, tiny_survey: PreparedSurvey) -> Callable[..., Result]:
+    """`deploy run` of a tiny run; the argument says what becomes of it."""
+
+    def submit(serve: Serve, *arguments: str | Path) -> Result:
+        def start(config: dict[str, Scalar]) -> None:
+            superlink.submitted = config
+            serve(superlink, config | {"survey": str(tiny_survey.path)})
+
+        superlink.start = start
+        return deploy("run", path, *arguments)
+
+    return submit
+
+
+OVERRIDES = " ".join(f"{key}={value}" for key, value in TINY.items())
+
+
+def test_a_run_is_submitted_and_shown(
+    superlink: SuperLink, path: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    deploy("register", path, "--group", "Alder", "--group", "Birch")
+    superlink.infos[0].status = "online"
+    done = run(completes, "-c", OVERRIDES)
+    assert done.exit_code == 0, (done.output, done.exception)
+    [out] = (path / "server/runs").iterdir()
+    for line in (
+        "Birch: its node is not connected",
+        "Élan 中/..: its node is not registered",
+        "1 of 3 nodes are online",
+        f"Run 7 in {out}",
+        "Groups never trained on: mean ",
+        f"The trained predictor: {out}/model",
+    ):
+        assert line in done.output
+    assert superlink.submitted["expected-nodes"] == 3
+    assert superlink.submitted["survey"] == ""
+    assert {key: superlink.submitted[key] for key in TINY} == TINY
+    assert read_run(out)["status"] == "completed"
+
+
+def test_a_run_that_failed_has_an_exit_status(
+    superlink: SuperLink, path: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = run(fails, "--out", out, "-c", OVERRIDES + " expected-nodes=1")
+    assert "0 of 1 nodes are online" in done.output
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith("the run failed: [no] node ever came\n")
+    done = run(dies, "--out", out, "-c", OVERRIDES)  # nothing is in it
+    assert "no SuperLink answers" in str(done.exception)
+    assert "before its first round: begin it again" in done.exception.__notes__[0]
+    (out / "file").touch()
+    done = run(completes, "--out", out, "-c", OVERRIDES)
+    assert "is not empty" in str(done.exception)
+
+
+def test_a_run_that_was_cut_off_goes_on(
+    superlink: SuperLink, path: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    out, whole = tmp_path / "a run", tmp_path / "whole"
+    done = run(is_cut_off, "--out", out, "-c", OVERRIDES)
+    assert "no SuperLink answers" in str(done.exception)
+    assert f"pluralllm deploy run {path} --resume '{out}'" in done.exception.__notes__[0]
+    for wrong in (["--out", out], ["-c", "rounds=3"], ["--config", out]):
+        done = run(completes, "--resume", out, *wrong)
+        assert "give it alone" in str(done.exception)
+    superlink.status = RunStatus()
+    done = run(completes, "--resume", out)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert run(completes, "--out", whole, "-c", OVERRIDES).exit_code == 0
+    weights = "model/model.safetensors"
+    assert (out / weights).read_bytes() == (whole / weights).read_bytes()
+    done = run(completes, "--resume", out)
+    assert "is completed: there is nothing to resume" in str(done.exception)
+
+
+def test_an_interrupted_command_leaves_the_run(
+    superlink: SuperLink, path: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    def interrupt(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+        superlink.status = KeyboardInterrupt()
+
+    done = run(interrupt, "--out", tmp_path / "run", "-c", OVERRIDES)
+    assert done.exit_code == 130
+    home = path / "flwr-home"
+    assert f"The run goes on. To end it: FLWR_HOME={home} flwr stop 7 pluralllm" in done.output
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("strategi=fedavg", "did you mean 'strategy'"),
+        ("rounds=0", "rounds"),
+        ("strategy=fedprox fedprox.mu=-1", "fedprox.mu"),
+        ("survey='/x'", "each node has its own site"),
+    ],
+)
+def test_wrong_settings_are_not_submitted(
+    path: Path, run: Callable[..., Result], setting: str, message: str
+) -> None:
+    done = run(completes, "-c", setting)
+    assert isinstance(done.exception, UserError), done.output
+    assert message in str(done.exception)
+    assert not (path / "server/runs").exists()

@@ -5,10 +5,12 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tomllib
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,9 +20,13 @@ from flwr.common.config import parse_config_args
 from typer.testing import CliRunner
 
 from pluralllm_app.cli import app
-from pluralllm_app.deploy.keys import fingerprint
-from pluralllm_app.deploy.layout import initialise, read_groups
+from pluralllm_app.deploy import keys
+from pluralllm_app.deploy.keys import fingerprint, server_names
+from pluralllm_app.deploy.layout import add_group, initialise, read_groups, remove_group, renew
 from pluralllm_app.errors import UserError
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import write_site
+from tests.conftest import make_survey
 
 ODD = "Élan 中/.. $(touch /tmp/x); `id` %h\n\"quoted\" 'twice' \\"
 GROUPS = ["Alder", "Birch", ODD]
@@ -142,7 +148,7 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
         (["a"], ["North", " North "], 9443, "group 'North' is given twice"),
         (["a"], ["\u00c9lan", "E\u0301lan"], 9443, "group '\u00c9lan' is given twice"),
         (["a"], [" "], 9443, "has no name"),
-        (["a"], ["A"], 65535, "port 65535"),
+        (["a"], ["A"], 65536, "port 65536"),
         (["a"], ["A"], 0, "port 0"),
     ],
 )
@@ -165,13 +171,10 @@ def test_odd_names_are_in_no_script_or_unit(made: Path) -> None:
 def test_scripts_are_valid_and_name_what_they_need(made: Path) -> None:
     found = sorted(made.rglob("start.sh"))
     assert len(found) == 4
-    ports = set()
     for script in found:
         subprocess.run(["bash", "-n", script], check=True)
         subprocess.run(["sh", "-n", script], check=True)
         assert script.stat().st_mode & stat.S_IXUSR
-        ports.add(re.findall(r"--port (\d+)", script.read_text())[0])
-    assert ports == {"9443", "9444", "9445", "9446"}
     node = (made / "nodes/alder/start.sh").read_text()
     assert "--superlink flower.example.org:9443 " in node
     connection = tomllib.loads((made / "flwr-home/config.toml").read_text())["superlink"]
@@ -203,79 +206,174 @@ def test_addresses(
 
 
 @pytest.fixture
-def fake_supernode(tmp_path: Path) -> dict[str, str]:
-    """An environment whose flower-supernode prints its last argument, the node config."""
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment whose python3 prints a SuperNode's last argument, the node config."""
     (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / "flower-supernode"
-    fake.write_text('#!/bin/sh\nfor last; do :; done\nprintf %s "$last"\n')
-    fake.chmod(0o755)
-    return {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
-
-
-@pytest.mark.parametrize("name", ["site", "a b'c $(id) é=1 # x"])
-def test_the_node_is_told_its_site(
-    tmp_path: Path, fake_supernode: dict[str, str], name: str
-) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
-    site = path / name
-    site.mkdir()
-    (site / "site.json").touch()
-    given = {} if name == "site" else {"PLURALLLM_SITE": str(site)}
-    told = subprocess.run(
-        [path / "start.sh"], env=fake_supernode | given, capture_output=True, text=True, check=True
+    fake = tmp_path / "bin" / "python3"
+    fake.write_text(
+        f"""#!/bin/sh
+case "$*" in
+    *deploy.supernode*) for last; do :; done; printf %s "$last" ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
     )
-    assert parse_config_args([told.stdout]) == {"group": "A", "site": str(site)}
+    fake.chmod(0o755)
+    return {"PATH": f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
+
+
+def node_config(script: Path, environment: dict[str, str], cwd: Path | None = None) -> Any:
+    """What a start script tells the SuperNode, as Flower reads it."""
+    run = subprocess.run([script], env=environment, cwd=cwd, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    calling, config = run.stdout.splitlines()
+    assert calling.startswith("calling the SuperLink at a:9443")
+    return parse_config_args([config])
+
+
+@pytest.mark.parametrize("name", ["site", "a b'c $(id) é=1 # x", 'a"b\\c'])
+def test_the_node_is_told_its_site(
+    tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str], name: str
+) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
+    write_site(tiny_survey, "Alder", path / name)
+    given = {} if name == "site" else {"PLURALLLM_SITE": name}  # from the caller's directory
+    told = node_config(path / "start.sh", environment | given, path)
+    assert told == {"group": "Alder", "site": str(path / name)}
 
 
 @pytest.mark.parametrize(
     "group", [ODD, "中文", "a=1 b='2'", 'x" site="/etc', "🌲 \\u0041 {group}", "$'"]
 )
 def test_the_node_is_told_its_group(
-    tmp_path: Path, fake_supernode: dict[str, str], group: str
+    tmp_path: Path, environment: dict[str, str], group: str
 ) -> None:
+    survey = make_survey(tmp_path / "survey", train=["Alder", group], evaluation=["Birch"])
     deployment = initialise(tmp_path / "there", ["a"], [group], 9443)
     [slug] = deployment.groups
     path = deployment.path / "nodes" / slug
-    (path / "site").mkdir()
-    (path / "site/site.json").touch()
-    told = subprocess.run(
-        [path / "start.sh"], env=fake_supernode, capture_output=True, text=True, check=True
-    )
-    assert parse_config_args([told.stdout]) == {"group": group, "site": str(path / "site")}
+    write_site(survey, deployment.groups[slug], path / "site")
+    told = node_config(path / "start.sh", environment)
+    assert told == {"group": deployment.groups[slug], "site": str(path / "site")}
 
 
-def test_the_node_is_told_its_device(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
-    (path / "site").mkdir()
-    (path / "site/site.json").touch()
-
-    def told(device: str) -> dict[str, str]:
-        environment = fake_supernode | {"PLURALLLM_DEVICE": device}
-        run = subprocess.run([path / "start.sh"], env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        return parse_config_args([run.stdout])
-
-    site = {"group": "A", "site": str(path / "site")}
-    assert told("cuda:1") == site | {"device": "cuda:1"}
-    assert told("") == site
+def test_the_node_is_told_its_device(
+    tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
+) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
+    write_site(tiny_survey, "Alder", path / "site")
+    site = {"group": "Alder", "site": str(path / "site")}
+    for device, config in (("cuda:1", {"device": "cuda:1"}), ("", {})):
+        given = environment | {"PLURALLLM_DEVICE": device}
+        assert node_config(path / "start.sh", given) == site | config
 
 
-def test_a_node_without_a_site_says_so(tmp_path: Path, fake_supernode: dict[str, str]) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["A"], 9443).path / "nodes/a"
+def test_a_node_without_its_site_says_so(
+    tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
+) -> None:
+    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
+    site = path / "site"
 
     def fails(environment: dict[str, str]) -> str:
         run = subprocess.run([path / "start.sh"], env=environment, capture_output=True, text=True)
-        assert run.returncode not in (0, None)
-        return run.stderr
+        assert run.returncode == 1
+        assert "Traceback" not in run.stderr
+        return " ".join(run.stderr.split())
 
-    assert "site" in fails(fake_supernode)
-    (path / "site").mkdir()
-    assert "is no site" in fails(fake_supernode)
-    (path / 'a"b').mkdir()
-    assert "quotation mark" in fails(fake_supernode | {"PLURALLLM_SITE": str(path / 'a"b')})
+    assert "site is no site, it has no site.json" in fails(environment)
+    write_site(tiny_survey, "Birch", site)
+    assert "the node is of group 'Alder', its site of group 'Birch'" in fails(environment)
+    shutil.rmtree(site)
+    write_site(tiny_survey, "Alder", site)
+    with (site / "questions.parquet").open("ab") as file:
+        file.write(b"x")
+    told = fails(environment)
+    assert "questions.parquet is not as it was written" in told
+    assert f"The directory is {site}" in told
     assert "virtual environment" in fails({"PATH": "/usr/bin:/bin"})
     (path / "node.key").unlink()
-    assert "node.key: copy it from" in fails(fake_supernode)
+    assert "node.key: copy it from" in fails(environment)
+
+
+def test_a_group_is_added_as_if_it_had_been_there(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    shutil.copytree(made, path)
+    shutil.rmtree(path / "nodes")  # they are on their machines
+    slug, key = add_group(path, " \u00c9lan ")
+    assert (slug, read_groups(path)[slug]) == ("elan", "\u00c9lan")
+    assert list(read_groups(path)) == [*read_groups(made), "elan"]
+    added = path / "nodes" / "elan"
+    for file in (made / "nodes" / "alder").iterdir():
+        own = added / file.name
+        assert stat.S_IMODE(own.stat().st_mode) == stat.S_IMODE(file.stat().st_mode)
+    assert stat.S_IMODE(added.stat().st_mode) == 0o700
+    same = {"alder": "elan", "Alder": r"\U000000c9lan"}
+    for name in ("ca.crt", "start.sh", "pluralllm-supernode.service"):
+        text = (made / "nodes/alder" / name).read_text()
+        assert re.sub("[Aa]lder", lambda own: same[own[0]], text) == (added / name).read_text()
+    assert (path / "server/nodes/elan.pub").read_bytes() == key.public
+    assert (added / "node.key").read_bytes() == key.private
+
+
+def test_a_group_is_not_added_twice(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    shutil.copytree(made, path)
+    before = sorted(path.rglob("*"))
+    with pytest.raises(UserError, match=r"group 'Alder' is in .* `pluralllm deploy remove` first"):
+        add_group(path, "Alder ")
+    with pytest.raises(UserError, match="has no name"):
+        add_group(path, " ")
+    remove_group(path, "alder")
+    with pytest.raises(UserError, match=r"nodes/alder is of a node .* move it away"):
+        add_group(path, "Alder")
+    assert sorted(path.rglob("*")) == [
+        file for file in before if file != path / "server/nodes/alder.pub"
+    ]
+    (path / "flwr-home/config.toml").write_text("[superlink]")
+    with pytest.raises(UserError, match=r"config\.toml does not name the SuperLink's address"):
+        add_group(path, "Cedar")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_servers_certificate_is_renewed(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    path = tmp_path / "there"
+    shutil.copytree(made, path)
+    key = path / "ca/ca.key"
+    if not keep:
+        key.unlink()
+    monkeypatch.setattr(keys, "SERVER_DAYS", 100)
+    done = CliRunner().invoke(app, ["deploy", "renew", str(path)])
+    assert done.exit_code == 0, done.output
+    assert ("The authority is new" in done.output) is not keep
+    server = certificate(path / "server/server.crt")
+    assert server.not_valid_after_utc - server.not_valid_before_utc == timedelta(days=100)
+    assert server_names(server) == server_names(certificate(made / "server/server.crt"))
+    same = (path / "server/ca.crt").read_bytes() == (made / "server/ca.crt").read_bytes()
+    assert same is keep
+    verifier = PolicyBuilder().store(Store([certificate(path / "server/ca.crt")]))
+    verifier.build_server_verifier(x509.DNSName("localhost")).verify(server, [])
+    private = load_pem_private_key((path / "server/server.key").read_bytes(), None)
+    assert private.public_key() == server.public_key()
+    for file in (key, path / "server/server.key"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_certificate_needs_its_own_authority(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    shutil.copytree(made, path)
+    before = (path / "server/server.crt").read_bytes()
+    (path / "ca/ca.key").write_bytes((path / "server/server.key").read_bytes())
+    with pytest.raises(UserError, match=r"ca\.key is not the key of .*ca\.crt"):
+        renew(path)
+    (path / "ca/ca.key").write_text("damaged")
+    with pytest.raises(UserError, match="cannot read the private key"):
+        renew(path)
+    assert (path / "server/server.crt").read_bytes() == before
+    (path / "server/server.crt").write_text("damaged")
+    with pytest.raises(UserError, match="cannot read the certificate"):
+        renew(path)
 
 
 def test_units_wait_before_a_restart(made: Path) -> None:

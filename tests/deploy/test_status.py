@@ -39,19 +39,21 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
     write_run(tmp_path, "failed-early", started="2026-01-03", roster=None)
     (tmp_path / "no-run").mkdir()
 
-    console = Console(width=100, record=True)
+    console = Console(width=90, record=True)
     console.print(status_table(tmp_path, groups, nodes, others))
+    text = console.export_text()
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in console.export_text().splitlines()
+        for line in text.splitlines()
         if line.startswith("│")
     ]
     assert rows == [
-        ["[red]A", str(2**64 - 1), "online", "01-02 03:04:05", f"mine {'2' * 12}"],
-        ["B", "7", "offline", "01-02 03:04:06", "-"],
-        ["C", "-", "not registered", "-", f"mine {'2' * 12}"],
-        ["no group ([red]x)", "8", "registered", "never", "-"],
+        ["[red]A", str(2**64 - 1), "online, seen 03:04:05", "2" * 12],
+        ["B", "7", "offline since 01-02 03:04:06", "-"],
+        ["C", "-", "not registered", "2" * 12],
+        ["no group ([red]x)", "8", "never connected", "-"],
     ]
+    assert "in the last run, of mine" in text
 
 
 def test_a_damaged_deployment_is_named(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_certificate_that_ends_soon_is_told(
         assert notice is None
     else:
         assert said in str(notice)
-        assert "`pluralllm deploy init`" in str(notice)
+        assert "`pluralllm deploy renew`" in str(notice)
     (path / "server/server.crt").write_text("damaged")
     with pytest.raises(UserError, match="cannot read the certificate"):
         certificate_notice(path / "server/server.crt")

@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_the_last_good_state(
     ("method", "changes", "state", "remedy"),
     [
         ("federated", {}, True, "`pluralllm run --resume {out}`"),
-        ("federated", {"survey": ""}, True, 'with resume-from = "{out}" and no'),
+        ("federated", {"survey": ""}, True, "`pluralllm deploy run DIR --resume {out}`"),
         ("federated", {}, False, "run it again in another directory"),
         ("centralized-paper", {}, False, "run it again in another directory"),
     ],

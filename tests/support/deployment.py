@@ -76,7 +76,7 @@ class Deployment:
         self.groups = list(groups)
         self.logs = self.path / "logs"
         self.logs.mkdir(parents=True)
-        self.port = free_ports(1 + len(groups))
+        self.port = free_port()
         self.slugs = {
             group: slug
             for slug, group in initialise(
@@ -145,9 +145,9 @@ class Deployment:
         wait_until(lambda: self.online() == nodes, timeout)
 
     def submit(self, run_config: Mapping[str, Scalar], name: str = "run") -> Process:
-        """Submit a run of the app and follow it: the process ends with the run.
+        """Submit a run of the deployment's own app by Flower's command; it ends with the run.
 
-        Flower exits 0 where a run failed: `run.json` in the config's `out` tells.
+        It prints what the ServerApp does, and exits 0 also where the run failed.
         """
         file = self.path / f"{name}.toml"
         file.write_text(tomli_w.dumps(run_config), encoding="utf-8")
@@ -221,13 +221,8 @@ class Deployment:
             return None
 
 
-def free_ports(count: int) -> int:
-    """The first of `count` successive ports that nothing listens on."""
-    while True:
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-            sockets[0].bind(("127.0.0.1", 0))
-            first: int = sockets[0].getsockname()[1]
-            for number, listener in enumerate(sockets[1:], start=1):
-                listener.bind(("127.0.0.1", first + number))
-            return first
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
