@@ -9,11 +9,13 @@ from flwr.serverapp import Grid
 from pluralllm_app.errors import FederationError
 
 NOT_CONNECTED = "is not connected"
+WENT_AWAY = "went away before it replied"
 
 POLL_SECONDS = 0.02  # between looks for a reply, where Flower's own grids sleep up to 3
 # A look costs nothing in a simulation, but over the network this process and the SuperLink work for
 # it: the pause is so many times as long, though at most half a second.
 POLL_TIMES, POLL_MOST = 9, 0.5
+LOOK_SECONDS = 1.0  # between looks for nodes that are away
 
 
 def exchange(
@@ -32,26 +34,44 @@ def exchange(
         raise FederationError(
             f"the SuperLink took {len(sent)} of {len(messages)} messages: is a message too large?"
         )
-    deadline = time.monotonic() + timeout
     receivers = [message.metadata.dst_node_id for message in messages]
+    waiting = _Waiting(grid, receivers, timeout)
     for message_id, node in zip(sent, receivers, strict=True):
         # A message that could not be sent, e.g. to a node that has just left, has the id None.
-        if not message_id:
-            yield node, NOT_CONNECTED
-        else:
-            yield node, _fetch(grid, message_id, deadline) or f"no reply within {timeout:g} s"
+        yield node, waiting.fetch(message_id, node) if message_id else NOT_CONNECTED
 
 
-def _fetch(grid: Grid, message_id: str, deadline: float) -> Message | None:
-    """The reply to a message; None if there is none by `deadline`, of the monotonic clock."""
-    while True:
-        start = time.monotonic()
-        for reply in grid.pull_messages([message_id]):
-            return reply
-        end = time.monotonic()
-        if end >= deadline:
-            return None
-        time.sleep(min(max(POLL_SECONDS, POLL_TIMES * (end - start)), POLL_MOST))
+class _Waiting:
+    """Waits for the replies of nodes, `timeout` seconds for all of them together.
+
+    The SuperLink says that a node is lost only while it is away, and of the message asked for. So
+    that the loss of a node that is back by the time it is its turn is not waited out, the nodes
+    that go away are noted meanwhile.
+    """
+
+    def __init__(self, grid: Grid, nodes: Sequence[int], timeout: float) -> None:
+        self._grid = grid
+        self._nodes = set(nodes)
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._away: set[int] = set()
+
+    def fetch(self, message_id: str, node: int) -> Message | str:
+        """The reply to a message that a node got, or why there is none."""
+        while True:
+            start = time.monotonic()
+            for reply in self._grid.pull_messages([message_id]):
+                return reply
+            if node in self._away:
+                return WENT_AWAY
+            end = time.monotonic()
+            if end >= self._deadline:
+                return f"no reply within {self._timeout:g} s"
+            if end >= self._next_look:
+                self._away |= self._nodes - set(self._grid.get_node_ids())
+                self._next_look = end + LOOK_SECONDS
+            time.sleep(min(max(POLL_SECONDS, POLL_TIMES * (end - start)), POLL_MOST))
 
 
 class ChosenNodes:

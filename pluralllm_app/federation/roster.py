@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.evaluation import check_size
-from pluralllm_app.federation.exchange import NOT_CONNECTED, exchange
+from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
 from pluralllm_app.messages import NodeDescription, installed
 from pluralllm_app.settings import Settings
 
@@ -118,7 +118,7 @@ def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescr
     messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
     described: dict[int, NodeDescription] = {}
     for node_id, reply in exchange(grid, messages, timeout):
-        if reply == NOT_CONNECTED:
+        if reply in (NOT_CONNECTED, WENT_AWAY):
             continue
         if isinstance(reply, str):
             raise FederationError(

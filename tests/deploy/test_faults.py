@@ -313,10 +313,12 @@ def test_killed_nodes(federation: Federation, tmp_path: Path, note: Note) -> Non
         (BIRCH, "a node killed after its reply, before the next round"),
         (ALDER, "a node killed while it trains"),
     ):
-        # The round in flight, and the one that begins without the node.
-        assert run.missed(group) in ([2], [2, 3])
+        # The round in flight, and the one that begins without the node. Who had not yet got its
+        # message may be back in time.
+        assert run.missed(group) in ([2], [2, 3], *([[]] if group == BIRCH else []))
         for number in run.missed(group):
-            assert run.reasons(group)[number].startswith("Error: Node Unavailable")
+            # Flower's word for a node that is away, ours for one that has been.
+            assert re.match("Error: Node Unavailable|went away", run.reasons(group)[number])
         missed, seconds = run.recovery(group, 2, killed[group])
         note(fault, "counts again", lost=run.lost(), missed=missed, seconds=seconds)
     assert later.missed(BIRCH) == []

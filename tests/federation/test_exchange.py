@@ -57,6 +57,9 @@ class Arrivals:
         self.sent = {str(message.metadata.dst_node_id): message for message in messages}
         return list(self.sent)
 
+    def get_node_ids(self) -> list[int]:
+        return list(range(NODES))
+
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         self.arrived |= {str(node) for node in [next(self.order, None)] if node is not None}
         for own in message_ids:
@@ -103,6 +106,28 @@ def test_each_node_has_its_reply_or_why_there_is_none() -> None:
         reply = answers[node]
         assert isinstance(reply, Message)
         assert reply.metadata.src_node_id == node
+
+
+def test_a_node_that_went_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+
+    class Restarted(Arrivals):
+        """Nodes 2 and 3 are away for 3 seconds, while node 0 still computes, then back."""
+
+        def get_node_ids(self) -> list[int]:
+            away = {2, 3} if 4 <= clock.now < 7 else set()
+            return sorted(set(range(NODES)) - away)
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+            if clock.now < 10:  # all but node 2 have replied by then, node 3 before it left
+                return iter(())
+            return super().pull_messages(message_ids)
+
+    answers = dict(exchange(cast(Grid, Restarted([0, 1, 3, 4, 5])), asked(), timeout=1000))
+    assert answers[2] == "went away before it replied"
+    assert all(isinstance(answers[node], Message) for node in (0, 1, 3, 4, 5))
+    assert clock.now < 20
 
 
 def test_a_superlink_that_takes_nothing_is_told() -> None:
