@@ -52,7 +52,7 @@ KINDS = {
     "flwr-serverapp": "ServerApp",
     "flwr-clientapp": "ClientApp, for a message",
     "pluralllm_app.deploy.superlink": "SuperLink",
-    "flower-supernode": "SuperNode",
+    "pluralllm_app.deploy.supernode": "SuperNode",
 }
 
 WARM_UP = 3  # lines of rounds.jsonl
@@ -140,6 +140,8 @@ def follow(
         time.sleep(0.5)
     if len(read_rounds(run)) <= int(config["rounds"]):
         sys.exit(deployment.log(run.name))
+    if unseen := set(KINDS.values()) - set(peaks):
+        sys.exit(f"no process was seen of {', '.join(sorted(unseen))}: mend KINDS")
     return passed, peaks
 
 

@@ -12,10 +12,15 @@ from typing import IO, Any
 from pluralllm_app.errors import UserError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either the old or the new content."""
+def write_atomically(path: Path, content: bytes, secret: bool = False) -> None:
+    """Write a file so that a crash leaves either the old or the new content.
+
+    Only its owner can read a `secret` one.
+    """
     fresh = path.with_name(f".{path.name}.new")
     try:
+        fresh.unlink(missing_ok=True)
+        fresh.touch(0o600 if secret else 0o666)
         fresh.write_bytes(content)
         sync(fresh)
         fresh.replace(path)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -342,7 +343,19 @@ def _hardware() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # AVX2, AVX512, ...
         "cpus": os.cpu_count(),
         "gpus": gpus,
     }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it; else its kind."""
+    with suppress(OSError):
+        names = re.findall(
+            r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
+        if names:
+            return str(names[0])
+    return platform.processor() or platform.machine()

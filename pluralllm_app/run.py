@@ -309,5 +309,6 @@ def _stopped(out: Path, status: str) -> str:
         return f"Stopped. To go on: pluralllm run --resume {shlex.quote(str(out))}"
     if status != "stopped":
         return f"Interrupted, but the run had {status} before: see {out}"
-    shutil.rmtree(out)  # it was empty before this command; a tracker may have begun there as well
+    # It was empty before this command; a tracker may have begun there as well.
+    shutil.rmtree(out, ignore_errors=True)
     return "Stopped. Nothing was done yet, and nothing is kept."

@@ -348,17 +348,20 @@ def _federation_config(resources: Resources) -> dict[str, bool | int | float]:
     return config
 
 
-def _copy_app(app: Path, to: Path) -> None:
-    """Copy what the app ships, its pyproject.toml and `fab-include`: no more for Flower to search.
+def app_files(app: Path) -> dict[str, Path]:
+    """What the app in a directory ships, its pyproject.toml and `fab-include`, by name in it.
 
-    In a checkout with a virtual environment, Flower looks at every file of it.
+    Flower itself looks at every file there, also at those of a virtual environment.
     """
     patterns = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"]["fab-include"]
-    for pattern in ["pyproject.toml", *patterns]:
-        for file in app.glob(pattern):
-            copy = to / file.relative_to(app)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    files = [file for pattern in ["pyproject.toml", *patterns] for file in app.glob(pattern)]
+    return {file.relative_to(app).as_posix(): file for file in files}
+
+
+def _copy_app(app: Path, to: Path) -> None:
+    for name, file in app_files(app).items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to / name)
 
 
 def _write_toml(path: Path, values: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ from pluralllm_app.gpo import GPO
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.training import initial_model
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, make_survey
 from tests.test_gpo import REFERENCE, reference_model, reference_task
 
 __all__ = ["reference_model"]
@@ -91,6 +91,39 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Mon
         assert f"local step, 8 dimensions, {precision}: common way / ours" in results
         key = f"2 rounds in one process, 16 dimensions, {precision}: s a round without evaluation"
         assert key in results
+
+
+def test_averaging_holds_one_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run("aggregation", tmp_path, monkeypatch, "--dim", "24", "--groups", "20")
+    together = results["peak MiB, replies gathered"]
+    assert together > 2 * results["peak MiB, replies one by one"] > 0
+
+
+@pytest.mark.parametrize("name", ["client", "evaluation"])
+def test_a_survey_is_trained_and_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    many = [f"Group {number}" for number in range(4)]
+    survey = make_survey(tmp_path / "survey", train=many[:2], evaluation=many[2:], questions=60)
+    measuring = importlib.import_module("measuring")
+    tiny = measuring.paper_config() | TINY | {"rounds": 100}
+    monkeypatch.setattr(measuring, "paper_config", lambda: tiny)
+    results = run(name, tmp_path, monkeypatch, str(survey.path))
+    assert all(value > 0 for key, value in results.items() if " s" in key or "ms" in key)
+    if name == "evaluation":
+        assert results["largest difference of a score"] < 1e-5
+
+
+def test_embedding_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "opinions.csv"
+    shares = "defaultdict(<class 'list'>, {'Chad': [0.25, 0.75]})"
+    cells = [("Tea?", "['Yes', 'No']", "A", shares), ("Bus?", "['Yes', 'No']", "A", shares)]
+    pd.DataFrame(cells, columns=["question", "options", "source", "selections"]).to_csv(file)
+    options = ["--file", str(file), "--hidden", "64", "--layers", "1", "--repeats", "1"]
+    results = run("embedding", tmp_path, monkeypatch, *options)
+    assert results["prompts"] == 4
+    assert results["largest difference"] < 1e-3
+    assert results["tokens run, ours"] < results["tokens run, common"]
 
 
 def test_precisions_are_compared_seed_by_seed(

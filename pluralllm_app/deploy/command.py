@@ -138,8 +138,7 @@ def remove_command(
 ) -> None:
     """Shut a group's node out: unregister its key, and forget the group.
 
-    Run it on the server. The SuperLink never takes the key again. Later runs need a lower
-    `expected-nodes`.
+    Run it on the server. The SuperLink never takes the key again.
     """
     from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.layout import read_groups, remove_group
@@ -172,33 +171,42 @@ def add_command(
     again.
     """
     from pluralllm_app.deploy.keys import fingerprint
-    from pluralllm_app.deploy.layout import add_group
+    from pluralllm_app.deploy.layout import add_group, read_groups
 
     slug, key = add_group(directory, group)
     node = directory.resolve() / "nodes" / slug
-    _say(f"node {slug}: {fingerprint(key.public)}  {group}")
+    _say(f"node {slug}: {fingerprint(key.public)}  {read_groups(directory)[slug]}")
     _say(
         f"""
 Next:
-  register the node         pluralllm deploy register {directory}
+  register the node         pluralllm deploy register {shlex.quote(str(directory))}
   to the group's machine    {node}, by a safe channel, then remove it here
   there                     pluralllm site --check site && ./start.sh, in that directory"""
     )
 
 
 @deploy_app.command("renew")
-def renew_command(directory: DirectoryArgument) -> None:
+def renew_command(
+    directory: DirectoryArgument,
+    new_authority: Annotated[
+        bool,
+        typer.Option(
+            "--new-authority",
+            help="Make a new authority as well, where its key is lost: each node needs its ca.crt.",
+        ),
+    ] = False,
+) -> None:
     """Make the server a new certificate, for the names and addresses of the old one.
 
-    Run it on the server. Signed with DIR/ca/ca.key, the nodes trust it as they are. If that key is
-    not there, a new authority is made, whose ca.crt each node needs.
+    Run it on the server, with the authority's key in DIR/ca/ca.key: then the nodes trust it as they
+    are.
     """
     from pluralllm_app.deploy.layout import renew
 
-    made, unknown = renew(directory)
+    made = renew(directory, new_authority)
     _say(f"server: {_validity(made.certificate)}")
     _say("Next: start the SuperLink again.")
-    if unknown:
+    if new_authority:
         _say(
             f"The authority is new: copy {directory.resolve()}/server/ca.crt over ca.crt of each "
             "node, and start the nodes again."
@@ -242,9 +250,13 @@ def node_config_command(
 ) -> None:
     """Check the site of a group's node, and print its node config; start.sh calls this."""
     from pluralllm_app.deploy.scripts import toml_text
+    from pluralllm_app.errors import UserError
     from pluralllm_app.survey.site import Site
 
-    name = tomllib.loads(f"group = {group}")["group"]
+    try:
+        name = tomllib.loads(f"group = {group}")["group"]
+    except ValueError as error:
+        raise UserError(f"the group's name in start.sh is no text of TOML: {error}") from error
     path = Site.open(site, group=name).survey.path
     config = {"group": name, "site": str(path)}
     if device := os.environ.get("PLURALLLM_DEVICE"):
@@ -275,14 +287,14 @@ def _describe(deployment: "Deployment") -> None:
     _say(f"{path}: keys of a federation of {groups} group{'s' if groups > 1 else ''}\n")
     for what, made in (("authority", deployment.authority), ("server", deployment.server)):
         _say(f"{what}: {_validity(made.certificate)}")
-    _say(f"server is known as: {', '.join(server_names(deployment.server.certificate))}\n")
+    _say(f"server is known as: {', '.join(server_names(path / 'server' / 'server.crt'))}\n")
     for slug, name in deployment.groups.items():
         _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
     _say(
         f"""
 Next:
   start the SuperLink       {path}/server/start.sh
-  register the nodes        pluralllm deploy register {path}
+  register the nodes        pluralllm deploy register {shlex.quote(str(path))}
   to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
   on each of them           pluralllm site --check site && ./start.sh, in that directory
 

@@ -17,7 +17,7 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.cli.build import build_fab_from_disk
+from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import HEARTBEAT_PATIENCE
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
@@ -105,14 +105,26 @@ class Control:
         """Unregister a node: the SuperLink refuses its key from now on."""
         self._client.UnregisterNode(UnregisterNodeRequest(node_id=node.id))
 
-    def start_run(self, app: Path, run_config: Mapping[str, Scalar]) -> int:
-        """Submit a run of the Flower app in the directory `app`; returns the run's id."""
-        content = build_fab_from_disk(app)
+    def start_run(self, files: Mapping[str, Path], run_config: Mapping[str, Scalar]) -> int:
+        """Submit a run of a Flower app, given as its files by name; returns the run's id.
+
+        Raises:
+            UserError: the files are no app that Flower takes, or the SuperLink refuses it.
+        """
+        try:
+            content, _ = build_fab_from_files(files)
+        except ValueError as error:
+            raise UserError(f"Flower does not take the app: {error}") from error
         fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
         request = StartRunRequest(
             fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(run_config))
         )
-        run_id: int = self._client.StartRun(request).run_id
+        response = self._client.StartRun(request)
+        if not response.HasField("run_id"):
+            raise UserError(
+                f"the SuperLink did not start the run: {response.note or 'see what it prints'}"
+            )
+        run_id: int = response.run_id
         return run_id
 
     def outcome(self, run_id: int) -> tuple[str | None, str]:

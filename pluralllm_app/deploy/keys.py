@@ -109,16 +109,27 @@ def read_authority(file: Path, key: Path) -> Certificate:
     try:
         private = load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UserError(f"cannot read the private key {key}: {error}") from error
-    if private.public_key() != certificate.public_key():
-        raise UserError(f"{key} is not the key of {file}: bring that one, or move it away")
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
+        raise UserError(
+            f"cannot read the private key {key}: {error}; bring it back, or make a new authority "
+            "with --new-authority"
+        ) from error
+    own = private.public_key() == certificate.public_key()
+    if not (own and isinstance(private, ec.EllipticCurvePrivateKey)):
+        raise UserError(f"{key} is not the key that {file} was made with: bring that one")
     return Certificate(certificate, private)
 
 
-def server_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names and IP addresses that a certificate is for, in the order it was made with."""
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+def server_names(file: Path) -> list[str]:
+    """The DNS names and IP addresses of the certificate in a file, in the order it was made with.
+
+    Raises:
+        UserError: there is none, or it names nothing.
+    """
+    extensions = read_certificate(file).extensions
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise UserError(f"the certificate {file} names no server: {error}") from error
     return [str(name.value) for name in names]
 
 

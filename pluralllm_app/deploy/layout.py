@@ -27,7 +27,6 @@ from pluralllm_app.deploy.keys import (
     make_node_key,
     make_server_certificate,
     read_authority,
-    read_certificate,
     server_names,
 )
 from pluralllm_app.errors import UserError
@@ -100,11 +99,16 @@ def read_groups(path: Path) -> dict[str, str]:
         UserError: it is no deployment, or damaged.
     """
     file = path / "server" / "groups.json"
-    if not file.exists():
+    try:
+        if not file.exists():
+            raise UserError(
+                f"{path} is no deployment, it has no server/groups.json: "
+                "make one with `pluralllm deploy init`"
+            )
+    except OSError as error:
         raise UserError(
-            f"{path} is no deployment, it has no server/groups.json: "
-            "make one with `pluralllm deploy init`"
-        )
+            f"cannot read {file}: {error.strerror}; run the command as the user who owns {path}"
+        ) from error
     groups = read_json(file)
     if not all(isinstance(name, str) for name in groups.values()):
         raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
@@ -143,35 +147,30 @@ def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
     return slug, key
 
 
-def renew(path: Path) -> tuple[Certificate, bool]:
+def renew(path: Path, new_authority: bool) -> Certificate:
     """Make the server of the deployment at `path` a new certificate, for the names of the old one.
 
-    Without ca/ca.key, a new authority is made as well.
-
-    Returns:
-        The server's certificate, and whether the authority is new, which nodes then do not know.
+    Args:
+        path: directory of the deployment.
+        new_authority: make a new authority as well, which the nodes do not know.
 
     Raises:
         UserError: something cannot be read or written, or ca.key is not of ca.crt.
     """
     read_groups(path)  # it is a deployment
     server, key = path / "server", path / "ca" / "ca.key"
-    names = read_certificate(server / "server.crt")
-    known = key.exists()
-    authority = read_authority(server / "ca.crt", key) if known else make_authority()
-    made = make_server_certificate(authority, server_names(names))
+    names = server_names(server / "server.crt")
+    authority = make_authority() if new_authority else read_authority(server / "ca.crt", key)
+    made = make_server_certificate(authority, names)
     files = {server / "server.key": made.key_pem, server / "server.crt": made.pem}
-    if not known:
+    if new_authority:
         files |= {key: authority.key_pem, server / "ca.crt": authority.pem}
     try:
         for file, content in files.items():
-            fresh = file.with_name(f".{file.name}.new")
-            fresh.unlink(missing_ok=True)
-            _write(fresh, content, secret=file.suffix == ".key")
-            fresh.replace(file)
+            write_atomically(file, content, secret=file.suffix == ".key")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
-    return made, not known
+    return made
 
 
 def _superlink(path: Path) -> str:
@@ -182,8 +181,8 @@ def _superlink(path: Path) -> str:
         port = int(address.rpartition(":")[2])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} does not name the SuperLink's address ({error!r})") from error
-    first = server_names(read_certificate(path / "server" / "server.crt"))[0]
-    return scripts.address(first, port)
+    first = server_names(path / "server" / "server.crt")[0]
+    return scripts.address(_server_name(first), port)
 
 
 def remove_group(path: Path, slug: str) -> None:
@@ -207,7 +206,9 @@ def _groups_file(groups: dict[str, str]) -> bytes:
 
 def _server_name(name: str) -> str:
     name = name.lower().removeprefix("[").removesuffix("]")
-    if not scripts.is_ip(name) and not (len(name) <= 253 and _DNS_NAME.fullmatch(name)):
+    # An IPv6 address may end with the name of an interface, which can hold anything.
+    address = scripts.is_ip(name) and "%" not in name
+    if not address and not (len(name) <= 253 and _DNS_NAME.fullmatch(name)):
         raise UserError(
             f"--server {name!r} is no DNS name or IP address: give one without port or scheme, "
             "such as flower.example.org"

@@ -59,7 +59,7 @@ _SUPERNODE = """\
 # site`, is the directory site/ beside this script, or the one that PLURALLLM_SITE names.
 # PLURALLLM_DEVICE (cpu, cuda, cuda:1 and so on) is where this node computes, whatever the run's
 # settings say.
-{head}config=$(pluralllm deploy node-config '{group}' "${{PLURALLLM_SITE:-$here/site}}")
+{head}config=$(pluralllm deploy node-config -- '{group}' "${{PLURALLLM_SITE:-$here/site}}")
 echo "calling the SuperLink at {superlink}"
 cd "$here/state/empty"
 exec python3 -m pluralllm_app.deploy.supernode \\

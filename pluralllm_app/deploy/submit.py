@@ -6,22 +6,27 @@ submitted, and shows the record that the app writes on the server, as `pluralllm
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
 
-from pluralllm_app.deploy.control import Control, connect
+from pluralllm_app.deploy.control import Control, Node, connect
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.follow import follow, print_results
-from pluralllm_app.record import STATE, close_unfinished
+from pluralllm_app.record import STATE, close_unfinished, read_run
 from pluralllm_app.run import APP, make_out, read_resumed_config, read_run_config, reopen
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.simulation import app_files
+from pluralllm_app.tracker import check_tracker
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at all
+PATIENCE_SECONDS = 20.0  # without an answer of the SuperLink
 
 
 class Submitted:
@@ -30,22 +35,33 @@ class Submitted:
     def __init__(self, control: Control, run_id: int) -> None:
         self._control = control
         self._run_id = run_id
-        self._asked = 0.0
-        self.error: str | None = None
+        self._asked = self._answered = time.monotonic()
+        self._outcome: str | None = None
+        self.error = ""
         """Why the run failed, once `poll` says so."""
 
     def poll(self) -> str | None:
-        """How the run ended: completed, failed or stopped; None while it goes on."""
-        if time.monotonic() < self._asked + POLL_SECONDS:
-            return None
-        self._asked = time.monotonic()
-        outcome, self.error = self._control.outcome(self._run_id)
-        return outcome
+        """How the run ended: completed, failed or stopped; None while it goes on.
+
+        Raises:
+            httpx.TransportError: the SuperLink has not answered for `PATIENCE_SECONDS`.
+        """
+        now = time.monotonic()
+        if self._outcome or now < self._asked + POLL_SECONDS:
+            return self._outcome
+        self._asked = now
+        try:
+            self._outcome, self.error = self._control.outcome(self._run_id)
+            self._answered = now
+        except httpx.TransportError:
+            if now >= self._answered + PATIENCE_SECONDS:
+                raise
+        return self._outcome
 
     def wait(self) -> str:
-        """Wait until the run has ended; how it did."""
+        """Wait until the run has ended; how it did. Raises what `poll` does."""
         while (outcome := self.poll()) is None:
-            time.sleep(POLL_SECONDS)
+            time.sleep(0.1)
         return outcome
 
 
@@ -71,17 +87,22 @@ def submit(
         UserError: anything the user can mend: settings, the SuperLink, what the run failed of.
     """
     groups = read_groups(path)
+    wanted = list(groups.values())
     if resume:
         if config or overrides or out:
             raise UserError("--resume takes the run's own settings: give it alone")
-        run_config = read_resumed_config(resume) | {"expected-nodes": len(groups)}
+        run_config = read_resumed_config(resume)  # it waits for the groups that it began with
+        roster = read_run(resume).get("roster") or []
+        wanted = [entry["group"] for entry in roster]
     else:
         run_config = _new_config(config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
-    with console.status("submitting the run"):
-        make_strategy(settings)  # a wrong option of a strategy is told before anything is begun
+    with console.status("checking settings and nodes"):
+        make_strategy(settings)  # checks its options
+        check_tracker(settings.federation.tracker)
         with connect(path) as control:
-            _check_nodes(control, groups, settings, console)
+            nodes = control.by_group(control.nodes_by_key())
+    _say_who_is_missing(groups, wanted, nodes, settings, console)
     if resume:
         reopen(settings.path("out"), run_config)
     else:
@@ -89,18 +110,17 @@ def submit(
         settings = Settings.from_config(run_config)
     try:
         with connect(path) as control:
-            _follow(control, path, settings, run_config, console)
+            record, rounds = _follow(control, path, settings, run_config, console)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
             error.add_note(_remedy(path, settings.path("out")))
         raise
-
-
-def _remedy(path: Path, out: Path) -> str:
-    if not (out / STATE).exists():
-        return f"The run is cut off before its first round: begin it again, but not in {out}."
-    again = f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
-    return f"The run is cut off. Once the SuperLink is there again: {again}"
+    out = settings.path("out")
+    if (status := record["status"]) != "completed":
+        said = "was stopped" if status == "stopped" else "failed"
+        cause = f": {record['error']}" if record["error"] else ""
+        raise UserError(f"the run {said}{cause}\nSee {out}.")
+    print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
 
 
 def _new_config(
@@ -112,22 +132,31 @@ def _new_config(
             f"survey = {run_config['survey']!r}, but here each node has its own site: leave it and "
             "PLURALLLM_SURVEY empty"
         )
-    run_config["expected-nodes"] = run_config["expected-nodes"] or groups
+    run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups
+    if isinstance(expected, int) and expected > groups:
+        raise SettingsError(
+            f"expected-nodes = {expected}, but there are {groups} groups: leave it 0 to wait for "
+            "all of them"
+        )
     return run_config
 
 
-def _check_nodes(
-    control: Control, groups: Mapping[str, str], settings: Settings, console: Console
+def _say_who_is_missing(
+    groups: Mapping[str, str],
+    wanted: Collection[str],
+    nodes: Mapping[str, Node],
+    settings: Settings,
+    console: Console,
 ) -> None:
-    """Say which groups the run will wait for."""
-    nodes = control.by_group(control.nodes_by_key())
+    """Say which groups' nodes the run will wait for."""
+    online = 0
     for slug, group in groups.items():
-        if slug not in nodes:
-            _say(console, f"{group}: its node is not registered, see `pluralllm deploy register`")
-        elif nodes[slug].status != "online":
-            _say(console, f"{group}: its node is not connected")
-    online = sum(node.status == "online" for node in nodes.values())
-    if online < (expected := settings.federation.expected_nodes):
+        if slug in nodes and nodes[slug].status == "online":
+            online += group in wanted
+        elif group in wanted:
+            why = "connected" if slug in nodes else "registered, see `pluralllm deploy register`"
+            _say(console, f"{group}: its node is not {why}")
+    if online < (expected := settings.federation.expected_nodes or len(wanted)):
         seconds = settings.federation.start_timeout
         _say(console, f"{online} of {expected} nodes are online, waiting for {seconds:g} s at most")
 
@@ -138,25 +167,33 @@ def _follow(
     settings: Settings,
     run_config: Mapping[str, Scalar],
     console: Console,
-) -> None:
-    """Submit the run, show it until it ends, and print its results."""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Submit the run, show it until it ends; returns status and error, and its rounds."""
     out = settings.path("out")
-    run_id = control.start_run(APP, run_config)
+    with console.status("submitting the run"):
+        run_id = control.start_run(app_files(APP), run_config)
     _say(console, f"Run {run_id} in {out}")
     run = Submitted(control, run_id)
     try:
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
-        outcome = run.wait()
+        if (record := read_run(out)).get("status", "running") == "running":
+            # The app's process did not get as far as to say so, or still ends.
+            record = {"status": run.wait(), "error": run.error}
+            with suppress(UserError):
+                record = close_unfinished(out, record["status"], run.error) or record
     except KeyboardInterrupt:
         home = shlex.quote(str(path.resolve() / "flwr-home"))
-        _say(
-            console, f"The run goes on. To end it: FLWR_HOME={home} flwr stop {run_id} {CONNECTION}"
-        )
+        stop = f"FLWR_HOME={home} flwr stop {run_id} {CONNECTION}"
+        _say(console, f"The run goes on. To end it: {stop}")
         raise
-    record = close_unfinished(out, outcome, run.error)
-    if outcome != "completed":
-        raise UserError(f"the run {outcome}: {record.get('error') or run.error}\nSee {out}.")
-    print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
+    return record, rounds
+
+
+def _remedy(path: Path, out: Path) -> str:
+    if not (out / STATE).exists():
+        return "If the run was cut off, it had done nothing: begin it again, with another --out."
+    again = f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
+    return f"If the run was cut off: {again}"
 
 
 def _say(console: Console, line: str) -> None:

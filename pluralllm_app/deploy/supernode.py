@@ -2,12 +2,14 @@
 
 Flower's own ends at once where the SuperLink does not know its key, or still counts the node as
 connected: for up to a minute after it was killed, or ended together with the SuperLink. It also
-needs a port of its own for its app's processes; here the system picks one on loopback.
+needs a port of its own for its app's processes, and takes no 0; here the system picks one on
+loopback.
 """
 
 import socket
 import sys
 import time
+from contextlib import suppress
 
 import httpx
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
@@ -46,7 +48,8 @@ class PatientClient(FleetHttpClient):
                 if not refused:
                     return response
                 # A run learns that the node has lost what it was doing only while it is away.
-                self.DeactivateNode(DeactivateNodeRequest(node_id=response.node_id))
+                with suppress(httpx.HTTPStatusError):  # removed meanwhile, as the next try tells
+                    self.DeactivateNode(DeactivateNodeRequest(node_id=response.node_id))
                 refused = False
             time.sleep(RETRY_SECONDS)
 

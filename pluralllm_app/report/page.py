@@ -254,8 +254,11 @@ def _facts(source: Source) -> dict[str, str]:
 def _machine(record: Mapping[str, Any]) -> str:
     hardware = record.get("hardware") or {}
     gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
+    processor = ", ".join(
+        hardware[key] for key in ("processor", "instructions") if hardware.get(key)
+    )
     return (
-        f"{hardware.get('processor', '?')}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
+        f"{processor or '?'}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
         f"{hardware.get('platform', '?')}"
     )
 

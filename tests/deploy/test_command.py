@@ -31,12 +31,12 @@ from typer.testing import CliRunner, Result
 
 from pluralllm_app import client_app
 from pluralllm_app.cli import app
-from pluralllm_app.deploy import control, keys
+from pluralllm_app.deploy import control, keys, submit
 from pluralllm_app.deploy.layout import initialise, read_groups
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.record import read_run
+from pluralllm_app.record import read_run, reopen_record
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY
@@ -96,6 +96,8 @@ def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     """A SuperLink, which the commands reach."""
     superlink = SuperLink()
 
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(submit, "PATIENCE_SECONDS", 0.3)
     client = SimpleNamespace(from_server_address=lambda *_, **__: superlink)
     monkeypatch.setattr(control, "ControlHttpClient", client)
     return superlink
@@ -253,7 +255,16 @@ def fails(superlink: SuperLink, config: dict[str, Scalar]) -> None:
     superlink.status = RunStatus(status="finished", sub_status="failed", details=details)
 
 
+def stops(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    superlink.status = RunStatus(status="finished", sub_status="stopped")
+
+
 def dies(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    superlink.status = None
+
+
+def completes_and_dies(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    completes(superlink, config)
     superlink.status = None
 
 
@@ -268,6 +279,7 @@ def is_cut_off(superlink: SuperLink, config: dict[str, Scalar]) -> None:
 
     with pytest.raises(SystemExit):
         run_federation(Dying(client_app.app, config, nodes=5), Settings.from_config(config), config)
+    reopen_record(Path(str(config["out"])))  # kill -9 leaves no word there
     superlink.status = None
 
 
@@ -275,7 +287,7 @@ def is_cut_off(superlink: SuperLink, config: dict[str, Scalar]) -> None:
 def run(superlink: SuperLink, path: Path, tiny_survey: PreparedSurvey) -> Callable[..., Result]:
     """`deploy run` of a tiny run; the argument says what becomes of it."""
 
-    def submit(serve: Serve, *arguments: str | Path) -> Result:
+    def run(serve: Serve, *arguments: str | Path) -> Result:
         def start(config: dict[str, Scalar]) -> None:
             superlink.submitted = config
             serve(superlink, config | {"survey": str(tiny_survey.path)})
@@ -283,7 +295,7 @@ def run(superlink: SuperLink, path: Path, tiny_survey: PreparedSurvey) -> Callab
         superlink.start = start
         return deploy("run", path, *arguments)
 
-    return submit
+    return run
 
 
 OVERRIDES = " ".join(f"{key}={value}" for key, value in TINY.items())
@@ -322,10 +334,39 @@ def test_a_run_that_failed_has_an_exit_status(
     assert str(done.exception).startswith("the run failed: [no] node ever came\n")
     done = run(dies, "--out", out, "-c", OVERRIDES)  # nothing is in it
     assert "no SuperLink answers" in str(done.exception)
-    assert "before its first round: begin it again" in done.exception.__notes__[0]
+    assert "begin it again, with another --out" in done.exception.__notes__[0]
+    assert str(run(stops, "--out", out, "-c", OVERRIDES).exception).startswith(
+        "the run was stopped\n"
+    )
     (out / "file").touch()
     done = run(completes, "--out", out, "-c", OVERRIDES)
     assert "is not empty" in str(done.exception)
+
+
+def test_the_record_tells_where_the_superlink_does_not(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = run(completes_and_dies, "--out", tmp_path / "run", "-c", OVERRIDES)
+    assert done.exit_code == 0, (done.output, done.exception)
+
+
+def test_one_lost_answer_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(submit, "time", clock)
+    answers: list[str | None] = ["", None, "", None, None, None, None, "completed"]
+
+    def outcome(run_id: int) -> tuple[str | None, str]:
+        if (answer := answers.pop(0)) is None:
+            raise httpx.ReadTimeout("lost")
+        return answer or None, ""
+
+    submitted = submit.Submitted(SimpleNamespace(outcome=outcome), 7)  # type: ignore[arg-type]
+    for _ in range(6):
+        clock.now += submit.POLL_SECONDS
+        assert submitted.poll() is None
+    clock.now += submit.POLL_SECONDS
+    with pytest.raises(httpx.ReadTimeout):  # 20 seconds after the last answer
+        submitted.poll()
 
 
 def test_a_run_that_was_cut_off_goes_on(
@@ -338,9 +379,13 @@ def test_a_run_that_was_cut_off_goes_on(
     for wrong in (["--out", out], ["-c", "rounds=3"], ["--config", out]):
         done = run(completes, "--resume", out, *wrong)
         assert "give it alone" in str(done.exception)
-    superlink.status = RunStatus()
+    deploy("add", path, "Later")  # it waits for those that it began with
     done = run(completes, "--resume", out)
     assert done.exit_code == 0, (done.output, done.exception)
+    assert superlink.submitted["expected-nodes"] == 0
+    assert "Alder: its node is not registered" in done.output
+    assert "Later" not in done.output
+    assert "0 of 5 nodes are online" in done.output
     assert run(completes, "--out", whole, "-c", OVERRIDES).exit_code == 0
     weights = "model/model.safetensors"
     assert (out / weights).read_bytes() == (whole / weights).read_bytes()
@@ -367,6 +412,7 @@ def test_an_interrupted_command_leaves_the_run(
         ("rounds=0", "rounds"),
         ("strategy=fedprox fedprox.mu=-1", "fedprox.mu"),
         ("survey='/x'", "each node has its own site"),
+        ("expected-nodes=4", "there are 3 groups"),
     ],
 )
 def test_wrong_settings_are_not_submitted(

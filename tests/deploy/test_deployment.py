@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 
 from pluralllm_app.cli import app
 from pluralllm_app.deploy.control import connect
-from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
@@ -218,22 +217,34 @@ def test_from_keys_to_a_finished_run(
     assert deployment.start("refused", refused).wait(300) == 1
     assert "min-train-groups" in deployment.log("refused")
 
-    for group, node in zip(GROUPS, nodes, strict=True):
-        assert deployment.processes(group) != []
-        deployment.kill(node)
-    wait_until(lambda: not any(map(deployment.processes, GROUPS)), seconds=20)
-
-    with connect(deployment.dir) as control:
-        node_id = str(control.by_group(control.nodes_by_key())["alder"].id)
-    unregister = ["flwr", "supernode", "unregister", node_id, "pluralllm"]
-    home = {"FLWR_HOME": str(deployment.dir / "flwr-home")}
-    assert deployment.start("unregister", unregister, home).wait(60) == 0
-    assert "takes no key twice" in str(command("register", deployment.dir).exception)
-    (deployment.dir / "server/nodes/alder.pub").write_bytes(make_node_key("alder").public)
-    assert "Alder: registered as node " in command("register", deployment.dir).output
-
     removed = command("remove", deployment.dir, "Birch")
     assert "is unregistered" in removed.output
     assert "the group is removed" in removed.output
-    assert "Birch" not in command("register", deployment.dir).output
     assert "of 2 groups online" in command("status", deployment.dir).output
+    assert nodes[1].wait(60) is not None  # by itself
+
+    for group, node in zip(GROUPS, nodes, strict=True):
+        if group != "Birch":
+            assert deployment.processes(group) != []
+            deployment.kill(node)
+    wait_until(lambda: not any(map(deployment.processes, GROUPS)), seconds=20)
+
+    # The group comes back with another key, to a SuperLink with another certificate.
+    site = deployment.node_dir("Birch") / "site"
+    shutil.move(site, tmp_path)
+    shutil.rmtree(deployment.node_dir("Birch"))
+    assert command("add", deployment.dir, "Birch").exit_code == 0
+    shutil.move(tmp_path / "site", site)
+    assert "Birch: registered as node " in command("register", deployment.dir).output
+    before = (server / "server.crt").read_bytes()
+    assert command("renew", deployment.dir).exit_code == 0
+    assert (server / "server.crt").read_bytes() != before
+    deployment.kill(deployment.superlink, signal.SIGTERM)
+    deployment.start_superlink()
+    deployment.start_node("Birch")
+
+    def back() -> bool:
+        with connect(deployment.dir) as control:
+            return control.by_group(control.nodes_by_key())["birch"].status == "online"
+
+    wait_until(back)

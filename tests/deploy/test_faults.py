@@ -346,7 +346,8 @@ def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, 
         wait_until(run.is_free, 120)
         lost[number] = number - run.last
         target = {"resume-from": str(run.path)}
-    federation.submit(config | target, f"{name}-last").wait(300)
+    command = ["pluralllm", "deploy", "run", federation.dir, "--resume", run.path]
+    assert federation.start(f"{name}-last", command).wait(300) == 0, federation.log(f"{name}-last")
     run.check(federation.log(f"{name}-last"))
     assert run.lost() == 0
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")

@@ -139,6 +139,7 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
         (["https://flower.example.org"], ["A"], 9443, "no DNS name or IP address"),
         (["flower.example.org:9443"], ["A"], 9443, "no DNS name or IP address"),
         (["$(id)"], ["A"], 9443, "no DNS name or IP address"),
+        (["fe80::1%$(id)"], ["A"], 9443, "no DNS name or IP address"),
         (["-x"], ["A"], 9443, "no DNS name or IP address"),
         (["a", "192.0.2.7", "2001:db8::1"], ["A"], 9443, "IPv4 or on IPv6, not on both"),
         (["::1", "127.0.0.1"], ["A"], 9443, "IPv4 or on IPv6, not on both"),
@@ -175,6 +176,9 @@ def test_scripts_are_valid_and_name_what_they_need(made: Path) -> None:
         subprocess.run(["bash", "-n", script], check=True)
         subprocess.run(["sh", "-n", script], check=True)
         assert script.stat().st_mode & stat.S_IXUSR
+    server = (made / "server/start.sh").read_text()
+    for flag in ("--enable-supernode-auth", "--disable-runtime-dependency-installation"):
+        assert flag in server
     node = (made / "nodes/alder/start.sh").read_text()
     assert "--superlink flower.example.org:9443 " in node
     connection = tomllib.loads((made / "flwr-home/config.toml").read_text())["superlink"]
@@ -334,24 +338,24 @@ def test_a_group_is_not_added_twice(made: Path, tmp_path: Path) -> None:
         add_group(path, "Cedar")
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("new", [False, True])
 def test_the_servers_certificate_is_renewed(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
 ) -> None:
     path = tmp_path / "there"
     shutil.copytree(made, path)
     key = path / "ca/ca.key"
-    if not keep:
+    if new:
         key.unlink()
     monkeypatch.setattr(keys, "SERVER_DAYS", 100)
-    done = CliRunner().invoke(app, ["deploy", "renew", str(path)])
+    done = CliRunner().invoke(app, ["deploy", "renew", str(path), *["--new-authority"] * new])
     assert done.exit_code == 0, done.output
-    assert ("The authority is new" in done.output) is not keep
+    assert ("The authority is new" in done.output) is new
     server = certificate(path / "server/server.crt")
     assert server.not_valid_after_utc - server.not_valid_before_utc == timedelta(days=100)
-    assert server_names(server) == server_names(certificate(made / "server/server.crt"))
+    assert server_names(path / "server/server.crt") == server_names(made / "server/server.crt")
     same = (path / "server/ca.crt").read_bytes() == (made / "server/ca.crt").read_bytes()
-    assert same is keep
+    assert same is not new
     verifier = PolicyBuilder().store(Store([certificate(path / "server/ca.crt")]))
     verifier.build_server_verifier(x509.DNSName("localhost")).verify(server, [])
     private = load_pem_private_key((path / "server/server.key").read_bytes(), None)
@@ -365,15 +369,21 @@ def test_a_certificate_needs_its_own_authority(made: Path, tmp_path: Path) -> No
     shutil.copytree(made, path)
     before = (path / "server/server.crt").read_bytes()
     (path / "ca/ca.key").write_bytes((path / "server/server.key").read_bytes())
-    with pytest.raises(UserError, match=r"ca\.key is not the key of .*ca\.crt"):
-        renew(path)
+    with pytest.raises(UserError, match=r"ca\.key is not the key that .*ca\.crt was made"):
+        renew(path, False)
     (path / "ca/ca.key").write_text("damaged")
     with pytest.raises(UserError, match="cannot read the private key"):
-        renew(path)
+        renew(path, False)
+    (path / "ca/ca.key").unlink()
+    with pytest.raises(UserError, match=r"bring it back, or .* --new-authority"):
+        renew(path, False)
     assert (path / "server/server.crt").read_bytes() == before
     (path / "server/server.crt").write_text("damaged")
     with pytest.raises(UserError, match="cannot read the certificate"):
-        renew(path)
+        renew(path, True)
+    shutil.copy(path / "server/ca.crt", path / "server/server.crt")
+    with pytest.raises(UserError, match="names no server"):
+        renew(path, True)
 
 
 def test_units_wait_before_a_restart(made: Path) -> None:
@@ -409,4 +419,5 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert f"node elan: {fingerprint(public)}  Élan\n" in done.output
     assert "  [b]\n" in done.output
     assert "192.0.2.7, localhost, 127.0.0.1, ::1" in done.output
+    assert re.search(r"CN=PluralLLM federation CA, valid \d{4}-\d\d-\d\d to \d{4}", done.output)
     assert re.search(r"CN=PluralLLM SuperLink, valid \d{4}-\d\d-\d\d to \d{4}", done.output)
