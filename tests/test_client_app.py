@@ -8,7 +8,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from pluralllm_app import client_app
-from pluralllm_app.errors import FederationError, SettingsError
+from pluralllm_app.errors import FederationError, SettingsError, SurveyError
 from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -84,7 +84,7 @@ def test_a_site_of_another_group_is_refused_by_name(
     site = str(write_site(tiny_survey, group, tmp_path / "site").survey.path)
     for fitting in (node(site=site), node(site=site, group=group)):
         assert client_app.locate(fitting, settings).group.name == group
-    with pytest.raises(FederationError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
+    with pytest.raises(SurveyError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
         client_app.locate(node(site=site, group="Alder"), settings)
 
 

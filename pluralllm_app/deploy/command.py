@@ -181,7 +181,8 @@ def add_command(
 Next:
   register the node         pluralllm deploy register {shlex.quote(str(directory))}
   to the group's machine    {node}, by a safe channel, then remove it here
-  there                     pluralllm site --check site && ./start.sh, in that directory"""
+  the group's site          into it as site/, see pluralllm site
+  there                     ./start.sh, in that directory"""
     )
 
 
@@ -296,7 +297,9 @@ Next:
   start the SuperLink       {path}/server/start.sh
   register the nodes        pluralllm deploy register {shlex.quote(str(path))}
   to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
-  on each of them           pluralllm site --check site && ./start.sh, in that directory
+  the group's site          into it as site/, see pluralllm site
+  on each of them           ./start.sh, in that directory
+  train, here               pluralllm deploy run {shlex.quote(str(path))}
 
 Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
 to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
