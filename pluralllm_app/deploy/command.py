@@ -189,6 +189,13 @@ Next:
 @deploy_app.command("renew")
 def renew_command(
     directory: DirectoryArgument,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="DNS name or IP address of the server, may be repeated; default: those of the old "
+            "certificate. Nodes go on calling the one in their start.sh."
+        ),
+    ] = None,
     new_authority: Annotated[
         bool,
         typer.Option(
@@ -197,14 +204,14 @@ def renew_command(
         ),
     ] = False,
 ) -> None:
-    """Make the server a new certificate, for the names and addresses of the old one.
+    """Make the server a new certificate.
 
     Run it on the server, with the authority's key in DIR/ca/ca.key: then the nodes trust it as they
     are.
     """
     from pluralllm_app.deploy.layout import renew
 
-    made = renew(directory, new_authority)
+    made = renew(directory, server or [], new_authority)
     _say(f"server: {_validity(made.certificate)}")
     _say("Next: start the SuperLink again.")
     if new_authority:

@@ -139,7 +139,9 @@ class Control:
         try:
             key = load_ssh_public_key(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise UserError(f"cannot read the public key {file}: {error}") from error
+            raise UserError(
+                f"cannot read the public key {file}: {error}; copy it from node.key.pub of the node"
+            ) from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
         return public_key_to_bytes(key)
@@ -179,8 +181,8 @@ def _connection(file: Path) -> tuple[str, Path]:
         return connection["address"], Path(connection["root-certificates"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file} has no [superlink.{CONNECTION}] with an address and root-certificates: "
-            "`pluralllm deploy init` writes one"
+            f'{file} must have [superlink.{CONNECTION}] with address, such as "127.0.0.1:9443", '
+            f"and root-certificates, the absolute path of server/ca.crt: write them ({error!r})"
         ) from error
 
 
@@ -197,8 +199,8 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return (
             f"the SuperLink at {address} has a certificate that {root} does not vouch for "
-            f"({error}): another federation's server may be running there, or its certificate has "
-            "expired or does not name this address"
+            f"({error}): it was renewed and the SuperLink not started again since, has expired or "
+            "does not name this address, or another federation's server runs there"
         )
     return (
         f"no SuperLink answers at {address} ({error}): start it with server/start.sh and look at "

@@ -96,7 +96,10 @@ def read_certificate(file: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the certificate {file}: {error}") from error
+        raise UserError(
+            f"cannot read the certificate {file}: {error}; bring it back, or make a new one with "
+            "`pluralllm deploy renew --server NAME`"
+        ) from error
 
 
 def read_authority(file: Path, key: Path) -> Certificate:

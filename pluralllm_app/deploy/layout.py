@@ -14,10 +14,13 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.keys import (
@@ -27,15 +30,17 @@ from pluralllm_app.deploy.keys import (
     make_node_key,
     make_server_certificate,
     read_authority,
+    read_certificate,
     server_names,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.files import read_json, whole_directory, write_atomically
+from pluralllm_app.files import held, read_json, whole_directory, write_atomically
 from pluralllm_app.survey.raw import clean_text
 from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
 _LOCAL = ("localhost", "127.0.0.1", "::1")  # the ServerApp and who submits runs
+_SLUG = re.compile("[a-z0-9-]+")
 _DNS_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
 
 
@@ -110,8 +115,13 @@ def read_groups(path: Path) -> dict[str, str]:
             f"cannot read {file}: {error.strerror}; run the command as the user who owns {path}"
         ) from error
     groups = read_json(file)
-    if not all(isinstance(name, str) for name in groups.values()):
-        raise UserError(f"{file} is damaged: it must hold an object of slugs and groups' names")
+    names = list(groups.values())
+    texts = all(isinstance(name, str) for name in names)
+    if not (texts and all(map(_SLUG.fullmatch, groups)) and len(set(names)) == len(names)):
+        raise UserError(
+            f'{file} is damaged: it must hold each group once, as {{"north": "North"}}, where '
+            "north.pub in server/nodes is the key of its node"
+        )
     return groups
 
 
@@ -122,10 +132,12 @@ def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
         UserError: the group has no name or is there already, the directory of its node is, or
             something cannot be read or written.
     """
-    groups = read_groups(path)
-    name = clean_text(group)
-    if not name:
-        raise UserError("the group has no name")
+    with _changing(path) as groups:
+        return _add_group(path, groups, clean_text(group))
+
+
+def _add_group(path: Path, groups: dict[str, str], name: str) -> tuple[str, NodeKey]:
+    _check_name(name)
     if name in groups.values():
         raise UserError(
             f"group {name!r} is in {path} already: to give its node a new key, take it out with "
@@ -136,8 +148,8 @@ def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
     if node.exists():
         raise UserError(f"{node} is of a node that there was before: move it away")
     superlink, key = _superlink(path), make_node_key(slug)
+    authority = read_certificate(path / "server" / "ca.crt").public_bytes(Encoding.PEM)
     try:
-        authority = (path / "server" / "ca.crt").read_bytes()
         with whole_directory(node, mode=0o700) as fresh:
             _write_node(fresh, slug, name, key, authority, superlink)
         write_atomically(path / "server" / "nodes" / f"{slug}.pub", key.public)
@@ -147,21 +159,23 @@ def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
     return slug, key
 
 
-def renew(path: Path, new_authority: bool) -> Certificate:
-    """Make the server of the deployment at `path` a new certificate, for the names of the old one.
+def renew(path: Path, servers: list[str], new_authority: bool) -> Certificate:
+    """Make the server of the deployment at `path` a new certificate.
 
     Args:
         path: directory of the deployment.
+        servers: DNS names and IP addresses it is for; none: those of the old certificate.
         new_authority: make a new authority as well, which the nodes do not know.
 
     Raises:
-        UserError: something cannot be read or written, or ca.key is not of ca.crt.
+        UserError: something cannot be read or written, ca.key is not of ca.crt, or a name is no DNS
+            name or address.
     """
     read_groups(path)  # it is a deployment
     server, key = path / "server", path / "ca" / "ca.key"
-    names = server_names(server / "server.crt")
+    names = [_server_name(name) for name in servers] or server_names(server / "server.crt")
     authority = make_authority() if new_authority else read_authority(server / "ca.crt", key)
-    made = make_server_certificate(authority, names)
+    made = make_server_certificate(authority, list(dict.fromkeys([*names, *_LOCAL])))
     files = {server / "server.key": made.key_pem, server / "server.crt": made.pem}
     if new_authority:
         files |= {key: authority.key_pem, server / "ca.crt": authority.pem}
@@ -191,13 +205,25 @@ def remove_group(path: Path, slug: str) -> None:
     Raises:
         UserError: `path` cannot be written.
     """
-    groups = read_groups(path)
-    groups.pop(slug)
+    with _changing(path) as groups:
+        groups.pop(slug)
+        try:
+            write_atomically(path / "server" / "groups.json", _groups_file(groups))
+            (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[dict[str, str]]:
+    """The groups of a deployment, which no other command changes during the block."""
+    read_groups(path)  # it is a deployment
     try:
-        write_atomically(path / "server" / "groups.json", _groups_file(groups))
-        (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+        lock = (path / "server" / ".lock").open("w")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    with lock, held(lock, f"another command changes the groups of {path}: wait for it"):
+        yield read_groups(path)
 
 
 def _groups_file(groups: dict[str, str]) -> bytes:
@@ -216,6 +242,13 @@ def _server_name(name: str) -> str:
     return name
 
 
+def _check_name(group: str) -> None:
+    if not group:
+        raise UserError("a group has no name: give one")
+    if not group.isprintable():
+        raise UserError(f"group {group!r} has a line break or a control character: rename it")
+
+
 def _check(servers: list[str], groups: list[str], port: int) -> None:
     if not servers or not groups:
         raise UserError("a deployment needs at least one --server and one --groups")
@@ -226,8 +259,7 @@ def _check(servers: list[str], groups: list[str], port: int) -> None:
             "both, give addresses of one kind"
         )
     for group in groups:
-        if not group:
-            raise UserError("a group has no name: give one with --groups")
+        _check_name(group)
         if groups.count(group) > 1:
             raise UserError(f"group {group!r} is given twice: each has one node")
     if not 1 <= port <= 65535:

@@ -102,24 +102,36 @@ def submit(
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
             nodes = control.by_group(control.nodes_by_key())
-    _say_who_is_missing(groups, wanted, nodes, settings, console)
+    missing = _missing(groups, wanted, nodes)
+    for line in missing:
+        _say(console, line)
+    expected = settings.federation.expected_nodes or len(wanted)
+    if (online := len(wanted) - len(missing)) < expected:
+        seconds = settings.federation.start_timeout
+        _say(console, f"{online} of {expected} nodes are online, waiting for {seconds:g} s at most")
     if resume:
         reopen(settings.path("out"), run_config)
     else:
         make_out(run_config, runs=path / "server" / "runs")
         settings = Settings.from_config(run_config)
+    out = settings.path("out")
     try:
         with connect(path) as control:
             record, rounds = _follow(control, path, settings, run_config, console)
+            nodes = control.by_group(control.nodes_by_key()) if record["status"] == "failed" else {}
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
-            error.add_note(_remedy(path, settings.path("out")))
+            error.add_note(_remedy(path, out))
         raise
-    out = settings.path("out")
+    finally:
+        with suppress(OSError):  # where nothing was begun; a run that was makes it again
+            out.rmdir()
     if (status := record["status"]) != "completed":
         said = "was stopped" if status == "stopped" else "failed"
-        cause = f": {record['error']}" if record["error"] else ""
-        raise UserError(f"the run {said}{cause}\nSee {out}.")
+        lines = [f"the run {said}" + (f": {record['error']}" if record["error"] else "")]
+        if status == "failed":
+            lines += [f"now {line}" for line in _missing(groups, wanted, nodes)]
+        raise UserError("\n".join([*lines, f"See {out}."]))
     print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
 
 
@@ -141,24 +153,18 @@ def _new_config(
     return run_config
 
 
-def _say_who_is_missing(
-    groups: Mapping[str, str],
-    wanted: Collection[str],
-    nodes: Mapping[str, Node],
-    settings: Settings,
-    console: Console,
-) -> None:
-    """Say which groups' nodes the run will wait for."""
-    online = 0
+def _missing(
+    groups: Mapping[str, str], wanted: Collection[str], nodes: Mapping[str, Node]
+) -> list[str]:
+    """Of which wanted groups the node is not online, a line each; `groups` and `nodes` by slug."""
+    lines = []
     for slug, group in groups.items():
-        if slug in nodes and nodes[slug].status == "online":
-            online += group in wanted
-        elif group in wanted:
-            why = "connected" if slug in nodes else "registered, see `pluralllm deploy register`"
-            _say(console, f"{group}: its node is not {why}")
-    if online < (expected := settings.federation.expected_nodes or len(wanted)):
-        seconds = settings.federation.start_timeout
-        _say(console, f"{online} of {expected} nodes are online, waiting for {seconds:g} s at most")
+        if group in wanted and slug not in nodes:
+            lines.append(f"{group}: its node is not registered, see `pluralllm deploy register`")
+        elif group in wanted and nodes[slug].status != "online":
+            lines.append(f"{group}: its node is not connected")
+    gone = [name for name in wanted if name not in groups.values()]
+    return lines + [f"{name}: it was removed, see `pluralllm deploy add`" for name in gone]
 
 
 def _follow(
@@ -170,11 +176,16 @@ def _follow(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Submit the run, show it until it ends; returns status and error, and its rounds."""
     out = settings.path("out")
-    with console.status("submitting the run"):
-        run_id = control.start_run(app_files(APP), run_config)
-    _say(console, f"Run {run_id} in {out}")
-    run = Submitted(control, run_id)
+    flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
+    said = (
+        f"Interrupted while it was submitted: whether the run goes on tells {flwr} ls {CONNECTION}"
+    )
     try:
+        with console.status("submitting the run"):
+            run_id = control.start_run(app_files(APP), run_config)
+        said = f"The run goes on, see {out}. To end it: {flwr} stop {run_id} {CONNECTION}"
+        _say(console, f"Run {run_id} in {out}")
+        run = Submitted(control, run_id)
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
         if (record := read_run(out)).get("status", "running") == "running":
             # The app's process did not get as far as to say so, or still ends.
@@ -182,9 +193,7 @@ def _follow(
             with suppress(UserError):
                 record = close_unfinished(out, record["status"], run.error) or record
     except KeyboardInterrupt:
-        home = shlex.quote(str(path.resolve() / "flwr-home"))
-        stop = f"FLWR_HOME={home} flwr stop {run_id} {CONNECTION}"
-        _say(console, f"The run goes on. To end it: {stop}")
+        _say(console, said)
         raise
     return record, rounds
 

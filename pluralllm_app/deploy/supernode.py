@@ -23,7 +23,7 @@ _HOST = "127.0.0.1"
 _WAITING = (
     "The SuperLink does not let this node in. If it was killed less than a minute ago, it still "
     "counts as connected. If not, another process runs as this node, or its key is not registered: "
-    "run `pluralllm deploy register` on the server. "
+    "run `pluralllm deploy register` on the server; a node that was removed needs a new key. "
     f"Trying again every {RETRY_SECONDS:g} s."
 )
 

@@ -87,7 +87,7 @@ def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
         raise SurveyError(f"{out} is there already: give another directory")
     survey.verify()
     try:
-        with whole_directory(out) as fresh:
+        with whole_directory(out, mode=0o700) as fresh:  # for its owner alone
             (fresh / "groups").mkdir()
             for name in (*SHARED, file):
                 shutil.copyfile(survey.path / name, fresh / name)

@@ -331,13 +331,17 @@ def test_a_run_that_failed_has_an_exit_status(
     done = run(fails, "--out", out, "-c", OVERRIDES + " expected-nodes=1")
     assert "0 of 1 nodes are online" in done.output
     assert isinstance(done.exception, UserError)
-    assert str(done.exception).startswith("the run failed: [no] node ever came\n")
+    first, *rest = str(done.exception).splitlines()
+    assert first == "the run failed: [no] node ever came"
+    assert "now Birch: its node is not registered, see `pluralllm deploy register`" in rest
+    assert not out.exists()
     done = run(dies, "--out", out, "-c", OVERRIDES)  # nothing is in it
     assert "no SuperLink answers" in str(done.exception)
     assert "begin it again, with another --out" in done.exception.__notes__[0]
     assert str(run(stops, "--out", out, "-c", OVERRIDES).exception).startswith(
         "the run was stopped\n"
     )
+    out.mkdir()
     (out / "file").touch()
     done = run(completes, "--out", out, "-c", OVERRIDES)
     assert "is not empty" in str(done.exception)
@@ -401,8 +405,15 @@ def test_an_interrupted_command_leaves_the_run(
 
     done = run(interrupt, "--out", tmp_path / "run", "-c", OVERRIDES)
     assert done.exit_code == 130
-    home = path / "flwr-home"
-    assert f"The run goes on. To end it: FLWR_HOME={home} flwr stop 7 pluralllm" in done.output
+    flwr = f"FLWR_HOME={path / 'flwr-home'} flwr"
+    assert f"The run goes on, see {tmp_path}/run. To end it: {flwr} stop 7 pluralllm" in done.output
+
+    def interrupt_earlier(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+        raise KeyboardInterrupt
+
+    done = run(interrupt_earlier, "--out", tmp_path / "run", "-c", OVERRIDES)
+    assert done.exit_code == 130
+    assert f"whether the run goes on tells {flwr} ls pluralllm" in done.output
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,12 @@ from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.keys import fingerprint, server_names
 from pluralllm_app.deploy.layout import add_group, initialise, read_groups, remove_group, renew
 from pluralllm_app.errors import UserError
+from pluralllm_app.files import held
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from tests.conftest import make_survey
 
-ODD = "Élan 中/.. $(touch /tmp/x); `id` %h\n\"quoted\" 'twice' \\"
+ODD = "Élan 中/.. $(touch /tmp/x); `id` %h \"quoted\" 'twice' \\"
 GROUPS = ["Alder", "Birch", ODD]
 SERVERS = ["Flower.example.org", "192.0.2.7"]
 
@@ -149,6 +150,8 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
         (["a"], ["North", " North "], 9443, "group 'North' is given twice"),
         (["a"], ["\u00c9lan", "E\u0301lan"], 9443, "group '\u00c9lan' is given twice"),
         (["a"], [" "], 9443, "has no name"),
+        (["a"], ["A\nB"], 9443, "has a line break or a control character"),
+        (["a"], ["\x1b[31mA"], 9443, "has a line break or a control character"),
         (["a"], ["A"], 65536, "port 65536"),
         (["a"], ["A"], 0, "port 0"),
     ],
@@ -330,9 +333,16 @@ def test_a_group_is_not_added_twice(made: Path, tmp_path: Path) -> None:
     remove_group(path, "alder")
     with pytest.raises(UserError, match=r"nodes/alder is of a node .* move it away"):
         add_group(path, "Alder")
-    assert sorted(path.rglob("*")) == [
-        file for file in before if file != path / "server/nodes/alder.pub"
-    ]
+    expected = {*before, path / "server/.lock"} - {path / "server/nodes/alder.pub"}
+    assert {*path.rglob("*")} == expected
+    (path / "server/ca.crt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot read the certificate .*ca\.crt"):
+        add_group(path, "Cedar")
+    assert not (path / "nodes/cedar").exists()
+    with (path / "server/.lock").open("w") as lock, held(lock, "here"):
+        for change in (lambda: add_group(path, "Cedar"), lambda: remove_group(path, "birch")):
+            with pytest.raises(UserError, match="another command changes the groups"):
+                change()
     (path / "flwr-home/config.toml").write_text("[superlink]")
     with pytest.raises(UserError, match=r"config\.toml does not name the SuperLink's address"):
         add_group(path, "Cedar")
@@ -370,20 +380,34 @@ def test_a_certificate_needs_its_own_authority(made: Path, tmp_path: Path) -> No
     before = (path / "server/server.crt").read_bytes()
     (path / "ca/ca.key").write_bytes((path / "server/server.key").read_bytes())
     with pytest.raises(UserError, match=r"ca\.key is not the key that .*ca\.crt was made"):
-        renew(path, False)
+        renew(path, [], False)
     (path / "ca/ca.key").write_text("damaged")
     with pytest.raises(UserError, match="cannot read the private key"):
-        renew(path, False)
+        renew(path, [], False)
     (path / "ca/ca.key").unlink()
     with pytest.raises(UserError, match=r"bring it back, or .* --new-authority"):
-        renew(path, False)
+        renew(path, [], False)
     assert (path / "server/server.crt").read_bytes() == before
     (path / "server/server.crt").write_text("damaged")
     with pytest.raises(UserError, match="cannot read the certificate"):
-        renew(path, True)
+        renew(path, [], True)
+    renew(path, ["other.example.org"], True)
+    names = ["other.example.org", "localhost", "127.0.0.1", "::1"]
+    assert server_names(path / "server/server.crt") == names
     shutil.copy(path / "server/ca.crt", path / "server/server.crt")
     with pytest.raises(UserError, match="names no server"):
-        renew(path, True)
+        renew(path, [], True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"a": 1}', '{"../../x": "Alder"}', '{"a": "Alder", "b": "Alder"}'],
+)
+def test_damaged_groups_are_refused(made: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server/groups.json").write_text(content)
+    with pytest.raises(UserError, match=r"groups\.json is damaged"):
+        read_groups(tmp_path)
 
 
 def test_units_wait_before_a_restart(made: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_damaged_deployment_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the root certificate"), connect(path):
         pass
     (path / "flwr-home/config.toml").write_text("[superlink]\n")
-    with pytest.raises(UserError, match=r"has no \[superlink\.pluralllm\]"), connect(path):
+    with pytest.raises(UserError, match=r"must have \[superlink\.pluralllm\]"), connect(path):
         pass
 
 
