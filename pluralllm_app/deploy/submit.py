@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from pluralllm_app.deploy.control import Control, Node, connect
+from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
@@ -92,8 +92,7 @@ def submit(
         if config or overrides or out:
             raise UserError("--resume takes the run's own settings: give it alone")
         run_config = read_resumed_config(resume)  # it waits for the groups that it began with
-        roster = read_run(resume).get("roster") or []
-        wanted = [entry["group"] for entry in roster]
+        wanted = [entry["group"] for entry in read_run(resume).get("roster") or []]
     else:
         run_config = _new_config(config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
@@ -101,14 +100,8 @@ def submit(
         make_strategy(settings)  # checks its options
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
-            nodes = control.by_group(control.nodes_by_key())
-    missing = _missing(groups, wanted, nodes)
-    for line in missing:
-        _say(console, line)
-    expected = settings.federation.expected_nodes or len(wanted)
-    if (online := len(wanted) - len(missing)) < expected:
-        seconds = settings.federation.start_timeout
-        _say(console, f"{online} of {expected} nodes are online, waiting for {seconds:g} s at most")
+            missing = _missing(control, groups, wanted)
+    _say_what_it_waits_for(missing, len(wanted), settings, console)
     if resume:
         reopen(settings.path("out"), run_config)
     else:
@@ -118,7 +111,8 @@ def submit(
     try:
         with connect(path) as control:
             record, rounds = _follow(control, path, settings, run_config, console)
-            nodes = control.by_group(control.nodes_by_key()) if record["status"] == "failed" else {}
+            if record["status"] == "failed":
+                missing = _missing(control, groups, wanted)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
             error.add_note(_remedy(path, out))
@@ -129,8 +123,7 @@ def submit(
     if (status := record["status"]) != "completed":
         said = "was stopped" if status == "stopped" else "failed"
         lines = [f"the run {said}" + (f": {record['error']}" if record["error"] else "")]
-        if status == "failed":
-            lines += [f"now {line}" for line in _missing(groups, wanted, nodes)]
+        lines += [f"now {line}" for line in missing if status == "failed"]
         raise UserError("\n".join([*lines, f"See {out}."]))
     print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
 
@@ -153,10 +146,9 @@ def _new_config(
     return run_config
 
 
-def _missing(
-    groups: Mapping[str, str], wanted: Collection[str], nodes: Mapping[str, Node]
-) -> list[str]:
-    """Of which wanted groups the node is not online, a line each; `groups` and `nodes` by slug."""
+def _missing(control: Control, groups: Mapping[str, str], wanted: Collection[str]) -> list[str]:
+    """Of which wanted groups the node is not online, a line each; `groups` by slug."""
+    nodes = control.by_group(control.nodes_by_key())
     lines = []
     for slug, group in groups.items():
         if group in wanted and slug not in nodes:
@@ -165,6 +157,21 @@ def _missing(
             lines.append(f"{group}: its node is not connected")
     gone = [name for name in wanted if name not in groups.values()]
     return lines + [f"{name}: it was removed, see `pluralllm deploy add`" for name in gone]
+
+
+def _say_what_it_waits_for(
+    missing: list[str], groups: int, settings: Settings, console: Console
+) -> None:
+    for line in missing:
+        _say(console, line)
+    federation = settings.federation
+    online, expected = groups - len(missing), federation.expected_nodes or groups
+    if online < expected:
+        _say(
+            console,
+            f"{online} of {expected} nodes are online, waiting for {federation.start_timeout:g} s "
+            "at most",
+        )
 
 
 def _follow(
