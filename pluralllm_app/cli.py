@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pluralllm_app.deploy.command import ConfigOption, SettingOption, deploy_app
+from pluralllm_app.deploy.command import deploy_app
 from pluralllm_app.errors import UserError
+from pluralllm_app.options import ConfigOption, SettingOption
 from pluralllm_app.survey.command import prepare_command
 
 app = typer.Typer(

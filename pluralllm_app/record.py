@@ -353,9 +353,7 @@ def _hardware() -> dict[str, Any]:
 def _processor() -> str:
     """The processor's name, where the system tells it; else its kind."""
     with suppress(OSError):
-        names = re.findall(
-            r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
-        if names:
-            return str(names[0])
+        said = Path("/proc/cpuinfo").read_text()
+        if name := re.search(r"^model name\s*: (.+)$", said, re.MULTILINE):
+            return name[1]
     return platform.processor() or platform.machine()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app.options import ConfigOption, SettingOption
+
 if TYPE_CHECKING:
     from cryptography import x509
 
@@ -19,13 +21,6 @@ deploy_app = typer.Typer(
     no_args_is_help=True,
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
-]
-SettingOption = Annotated[
-    list[str] | None,
-    typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
-]
 DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of `init`.")]
 
 

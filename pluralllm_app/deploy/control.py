@@ -6,7 +6,6 @@ uses as well, tells which group a node is of. The key tells: it is what the Supe
 
 import hashlib
 import ssl
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from pluralllm_app.deploy.layout import CONNECTION, read_groups
+from pluralllm_app.deploy.layout import read_connection, read_groups
 from pluralllm_app.errors import UserError
 from pluralllm_app.settings import Scalar
 
@@ -155,7 +154,7 @@ def connect(path: Path) -> Iterator[Control]:
         UserError: no connection is configured, or the SuperLink does not answer, has a certificate
             of another authority, or refuses.
     """
-    address, root = _connection(path / "flwr-home" / "config.toml")
+    address, root = read_connection(path)
     try:
         client = ControlHttpClient.from_server_address(
             address,
@@ -173,17 +172,6 @@ def connect(path: Path) -> Iterator[Control]:
         raise UserError(_failure(address, root, error)) from error
     finally:
         client.close()
-
-
-def _connection(file: Path) -> tuple[str, Path]:
-    try:
-        connection = tomllib.loads(file.read_text("utf-8"))["superlink"][CONNECTION]
-        return connection["address"], Path(connection["root-certificates"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{file} must have [superlink.{CONNECTION}] with address, such as "127.0.0.1:9443", '
-            f"and root-certificates, the absolute path of server/ca.crt: write them ({error!r})"
-        ) from error
 
 
 def _refusal(address: str, response: httpx.Response) -> str:

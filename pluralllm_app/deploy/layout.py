@@ -149,13 +149,11 @@ def _add_group(path: Path, groups: dict[str, str], name: str) -> tuple[str, Node
         raise UserError(f"{node} is of a node that there was before: move it away")
     superlink, key = _superlink(path), make_node_key(slug)
     authority = read_certificate(path / "server" / "ca.crt").public_bytes(Encoding.PEM)
-    try:
+    with _writing():
         with whole_directory(node, mode=0o700) as fresh:
             _write_node(fresh, slug, name, key, authority, superlink)
         write_atomically(path / "server" / "nodes" / f"{slug}.pub", key.public)
         write_atomically(path / "server" / "groups.json", _groups_file(groups | {slug: name}))
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
     return slug, key
 
 
@@ -179,24 +177,38 @@ def renew(path: Path, servers: list[str], new_authority: bool) -> Certificate:
     files = {server / "server.key": made.key_pem, server / "server.crt": made.pem}
     if new_authority:
         files |= {key: authority.key_pem, server / "ca.crt": authority.pem}
-    try:
+    with _writing():
+        key.parent.mkdir(mode=0o700, exist_ok=True)
         for file, content in files.items():
             write_atomically(file, content, secret=file.suffix == ".key")
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
     return made
+
+
+def read_connection(path: Path) -> tuple[str, Path]:
+    """Where runs of the deployment at `path` are submitted: address and root certificate.
+
+    Raises:
+        UserError: its flwr-home/config.toml does not say.
+    """
+    file = path / "flwr-home" / "config.toml"
+    try:
+        connection = tomllib.loads(file.read_text("utf-8"))["superlink"][CONNECTION]
+        return str(connection["address"]), Path(connection["root-certificates"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{file} must have [superlink.{CONNECTION}] with address, such as "127.0.0.1:9443", '
+            f"and root-certificates, the absolute path of server/ca.crt: write them ({error!r})"
+        ) from error
 
 
 def _superlink(path: Path) -> str:
     """What the nodes of the deployment at `path` call."""
-    file = path / "flwr-home" / "config.toml"
-    try:
-        address = tomllib.loads(file.read_text("utf-8"))["superlink"][CONNECTION]["address"]
-        port = int(address.rpartition(":")[2])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} does not name the SuperLink's address ({error!r})") from error
+    address, _ = read_connection(path)
+    port = address.rpartition(":")[2]
+    if not port.isdecimal():
+        raise UserError(f"the address {address!r} in {path}/flwr-home/config.toml has no port")
     first = server_names(path / "server" / "server.crt")[0]
-    return scripts.address(_server_name(first), port)
+    return scripts.address(_server_name(first), int(port))
 
 
 def remove_group(path: Path, slug: str) -> None:
@@ -205,23 +217,27 @@ def remove_group(path: Path, slug: str) -> None:
     Raises:
         UserError: `path` cannot be written.
     """
-    with _changing(path) as groups:
-        groups.pop(slug)
-        try:
-            write_atomically(path / "server" / "groups.json", _groups_file(groups))
-            (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    with _changing(path) as groups, _writing():
+        groups.pop(slug, None)  # another command may just have removed it
+        write_atomically(path / "server" / "groups.json", _groups_file(groups))
+        (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Let the block write files; raises UserError naming the one that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 @contextmanager
 def _changing(path: Path) -> Iterator[dict[str, str]]:
     """The groups of a deployment, which no other command changes during the block."""
     read_groups(path)  # it is a deployment
-    try:
+    with _writing():
         lock = (path / "server" / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
     with lock, held(lock, f"another command changes the groups of {path}: wait for it"):
         yield read_groups(path)
 
