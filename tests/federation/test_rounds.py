@@ -122,10 +122,11 @@ def plain_loop(config: Config) -> dict[str, torch.Tensor]:
                 round_number=number,
                 rounds=settings.federation.rounds,
             )
-            share = trained[group.name] / sum(trained.values())
             for name, value in model.state_dict().items():
-                total[name] += share * value.double()
-        current.load_state_dict({name: value.float() for name, value in total.items()})
+                total[name] += trained[group.name] * value.double()
+        # Dividing last, as the app does: a mean halfway between two floats rounds one way then.
+        count = sum(trained.values())
+        current.load_state_dict({name: (value / count).float() for name, value in total.items()})
     return current.state_dict()
 
 
