@@ -16,11 +16,11 @@ from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from measuring import copy_speed, paired, paper_settings, parse, publish
 
 from pluralllm_app.client_app import app
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.engines.in_process import InProcessGrid
+from pluralllm_app.federation.messages import METRICS, Update, record_of
 from pluralllm_app.federation.strategies import WEIGHT, make_strategy
-from pluralllm_app.gpo import get_weights
-from pluralllm_app.messages import METRICS, Update, record_of
-from pluralllm_app.training import initial_model
+from pluralllm_app.learning.local_steps import initial_model
+from pluralllm_app.predictors.gpo.network import get_weights
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pluralllm_app.gpo import GPO
-from pluralllm_app.metrics import js_divergence
+from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.preferences import PreferenceSet, Task
+from pluralllm_app.scoring.metrics import js_divergence
 
 
 class CommonGPO(nn.Module):

@@ -10,9 +10,9 @@ import numpy as np
 from common_way import CommonGPO, evaluate
 from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish, seconds
 
-from pluralllm_app.evaluation import evaluation_draws, score_group
+from pluralllm_app.learning.local_steps import initial_model
+from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import initial_model
 
 
 def main() -> None:

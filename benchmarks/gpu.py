@@ -27,16 +27,16 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from pluralllm_app import client_app
-from pluralllm_app.evaluation import evaluation_draws, score_group
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.gpo import flatten_weights, get_weights
-from pluralllm_app.optimizers import make_optimizer
+from pluralllm_app.learning.local_steps import initial_model, run_steps
+from pluralllm_app.learning.optimizers import make_optimizer
+from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
+from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
 from pluralllm_app.settings import Settings
+from pluralllm_app.survey.embedders.transformer import TEMPLATES, TransformerEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 from pluralllm_app.survey.raw import Answers, Questions
-from pluralllm_app.survey.transformer import TEMPLATES, TransformerEmbedder
-from pluralllm_app.training import initial_model, run_steps
 
 OPTIONS = 4
 STEPS = 6  # of a client in a round

@@ -19,11 +19,11 @@ from common_way import CommonGPO
 from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish
 
 from pluralllm_app import training
-from pluralllm_app.gpo import flatten_weights, get_weights
-from pluralllm_app.optimizers import make_optimizer
+from pluralllm_app.learning.device import prepare_processor
+from pluralllm_app.learning.local_steps import initial_model, run_steps
+from pluralllm_app.learning.optimizers import make_optimizer
+from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
 from pluralllm_app.preferences import Task
-from pluralllm_app.processor import prepare_processor
-from pluralllm_app.training import initial_model, run_steps
 
 OPTIONS = 4
 

@@ -15,8 +15,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pluralllm_app.processor import prepare_processor
-from pluralllm_app.record import describe_machine
+from pluralllm_app.learning.device import prepare_processor
+from pluralllm_app.records.writer import describe_machine
 from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
 
 ROOT = Path(__file__).resolve().parent.parent

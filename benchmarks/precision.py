@@ -14,12 +14,12 @@ from pathlib import Path
 from measuring import ROOT, parse, publish
 
 from pluralllm_app import client_app
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.engines.in_process import InProcessGrid
+from pluralllm_app.experiments.results import ROLES, Interval
+from pluralllm_app.experiments.tables import format_interval
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
-from pluralllm_app.summary import ROLES, Interval
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.tables import format_interval
 
 
 def scores(config: dict[str, Scalar], out: Path, groups: int) -> dict[str, float]:

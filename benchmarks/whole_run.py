@@ -30,9 +30,9 @@ import psutil
 from measuring import Results, publish, seconds
 
 from pluralllm_app import client_app
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.core.atomic import read_json
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.files import read_json
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 

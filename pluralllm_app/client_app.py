@@ -18,9 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
-from pluralllm_app.evaluation import score_group
-from pluralllm_app.gpo import GPO, get_weights, set_weights
-from pluralllm_app.messages import (
+from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     PROXIMAL_MU,
@@ -32,13 +30,15 @@ from pluralllm_app.messages import (
     record_of,
     record_to_weights,
 )
-from pluralllm_app.moments import CLIENTS, Moments
+from pluralllm_app.learning.device import prepare_processor
+from pluralllm_app.learning.local_steps import torch_device, train_group
+from pluralllm_app.learning.optimizer_memory import CLIENTS, Moments
+from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
 from pluralllm_app.preferences import PreferenceSet, split_questions
-from pluralllm_app.processor import prepare_processor
+from pluralllm_app.scoring.evaluation import score_group
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
-from pluralllm_app.training import torch_device, train_group
 
 app = ClientApp()
 

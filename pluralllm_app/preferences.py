@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from pluralllm_app.seeding import generator
-from pluralllm_app.segments import Bools, Floats, Ints, segment_rows, segment_starts
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.core.segments import Bools, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.settings import SplitSettings
 
 

@@ -24,8 +24,8 @@ from typing import (
     get_type_hints,
 )
 
+from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

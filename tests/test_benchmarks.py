@@ -14,13 +14,13 @@ import pytest
 import tomli_w
 import torch
 
-from pluralllm_app.evaluation import evaluation_draws, score_group
-from pluralllm_app.gpo import GPO
+from pluralllm_app.learning.local_steps import initial_model
+from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import initial_model
 from tests.conftest import ROOT, TINY, make_survey
-from tests.test_gpo import REFERENCE, reference_model, reference_task
+from tests.predictors.test_gpo import REFERENCE, reference_model, reference_task
 
 __all__ = ["reference_model"]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pluralllm_app.preferences as module
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.core.segments import segment_rows
 from pluralllm_app.preferences import PreferenceSet, Split, TaskSize, draw_task, split_questions
-from pluralllm_app.seeding import generator
-from pluralllm_app.segments import segment_rows
 from pluralllm_app.settings import SplitSettings
 
 # Questions 0 and 2 of a survey of three questions with 2, 3 and 2 options.

@@ -22,6 +22,7 @@ from pathlib import Path
 import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pluralllm_app.core.atomic import held, read_json, whole_directory, write_atomically
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.keys import (
     Certificate,
@@ -34,7 +35,6 @@ from pluralllm_app.deploy.keys import (
     server_names,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.files import held, read_json, whole_directory, write_atomically
 from pluralllm_app.survey.raw import clean_text
 from pluralllm_app.survey.slugs import file_slugs
 

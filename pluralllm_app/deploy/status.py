@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pluralllm_app.deploy.control import Node
 from pluralllm_app.deploy.keys import read_certificate
-from pluralllm_app.record import read_run
+from pluralllm_app.records.writer import read_run
 
 _NOTICE = timedelta(days=30)
 

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
+from pluralllm_app.engines.launch import APP, make_out, read_resumed_config, read_run_config, reopen
+from pluralllm_app.engines.simulation import app_files
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.follow import follow, print_results
-from pluralllm_app.record import STATE, close_unfinished, read_run
-from pluralllm_app.run import APP, make_out, read_resumed_config, read_run_config, reopen
+from pluralllm_app.records.console import follow, print_results
+from pluralllm_app.records.trackers import check_tracker
+from pluralllm_app.records.writer import STATE, close_unfinished, read_run
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.simulation import app_files
-from pluralllm_app.tracker import check_tracker
 
 POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at all
 PATIENCE_SECONDS = 20.0  # without an answer of the SuperLink

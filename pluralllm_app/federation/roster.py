@@ -12,9 +12,9 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.evaluation import check_size
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
-from pluralllm_app.messages import NodeDescription, installed
+from pluralllm_app.federation.messages import NodeDescription, installed
+from pluralllm_app.scoring.evaluation import check_size
 from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1

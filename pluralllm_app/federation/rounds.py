@@ -13,13 +13,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.evaluation import summarise_groups
 from pluralllm_app.federation.exchange import ChosenNodes, exchange
-from pluralllm_app.federation.roster import Roster, build_roster, error_reason
-from pluralllm_app.federation.state import RunState, new_entry, rewind
-from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, restore
-from pluralllm_app.gpo import get_weights, set_weights
-from pluralllm_app.messages import (
+from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     EVALUATION,
@@ -32,10 +27,15 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.moments import CLIENTS
-from pluralllm_app.record import RunRecord, recorded_run
+from pluralllm_app.federation.roster import Roster, build_roster, error_reason
+from pluralllm_app.federation.state import RunState, new_entry, rewind
+from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, restore
+from pluralllm_app.learning.local_steps import chosen_groups, initial_model, tasks_per_round
+from pluralllm_app.learning.optimizer_memory import CLIENTS
+from pluralllm_app.predictors.gpo.network import get_weights, set_weights
+from pluralllm_app.records.writer import RunRecord, recorded_run
+from pluralllm_app.scoring.evaluation import summarise_groups
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.training import chosen_groups, initial_model, tasks_per_round
 
 Failures = list[dict[str, str]]  # group, phase, reason
 Content = TypeVar("Content")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
-from pluralllm_app.files import write_atomically
-from pluralllm_app.messages import Weights, check_weights
-from pluralllm_app.record import STATE
+from pluralllm_app.federation.messages import Weights, check_weights
+from pluralllm_app.records.writer import STATE
 
 _WEIGHTS, _STRATEGY = "weights", "strategy."
 

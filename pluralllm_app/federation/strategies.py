@@ -16,8 +16,9 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.messages import (
+from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     JS_DIVERGENCE,
@@ -28,7 +29,6 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.segments import Doubles
 from pluralllm_app.settings import (
     Count,
     CountOrZero,

@@ -21,12 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pluralllm_app import __version__
-from pluralllm_app.report.figures import AXES
-from pluralllm_app.report.predictions import Predictions
-from pluralllm_app.report.sources import Method, Source, Sources
-from pluralllm_app.report.style import Look, Spec, config
-from pluralllm_app.settings import PATHS
-from pluralllm_app.tables import (
+from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
     FAIRNESS_NOTE,
     INTERVAL_NOTE,
@@ -36,6 +31,11 @@ from pluralllm_app.tables import (
     format_interval,
     score_columns,
 )
+from pluralllm_app.report.charts import AXES
+from pluralllm_app.report.predictions import Predictions
+from pluralllm_app.report.sources import Method, Source, Sources
+from pluralllm_app.report.style import Look, Spec, config
+from pluralllm_app.settings import PATHS
 
 PAGE_TITLE = "PluralLLM report"  # ends the title of every page
 ASSETS = Path(__file__).parent / "assets"
@@ -71,7 +71,7 @@ class Figure:
     absent: str  # said where there is nothing to draw
     methods: Sequence[str] = ()
     shown: Sequence[str] = ()
-    axes: bool = False  # whether its horizontal axis can be any of `figures.AXES`
+    axes: bool = False  # whether its horizontal axis can be any of `charts.AXES`
     charts: Sequence[Chart] = ()
 
 

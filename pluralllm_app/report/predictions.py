@@ -14,11 +14,11 @@ import numpy as np
 from safetensors import SafetensorError
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.evaluation import evaluation_draws, score_shares
-from pluralllm_app.gpo import GPO
+from pluralllm_app.experiments.results import Run
+from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.scoring.evaluation import evaluation_draws, score_shares
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, read_section
-from pluralllm_app.summary import Run
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 HOW_TO = "give the prepared survey that the run was trained on: pluralllm report ... --survey DIR"

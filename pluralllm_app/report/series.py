@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from pluralllm_app.experiments.results import ROLES, Cost, Interval, Run
 from pluralllm_app.report.sources import SCORING, Method
-from pluralllm_app.summary import ROLES, Cost, Interval, Run
 
 Row = dict[str, Any]
 Point = tuple[float, Cost]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pluralllm_app.comparison import METHODS
 from pluralllm_app.errors import UserError
-from pluralllm_app.record import read_run
+from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.experiments.results import Comparison, MethodResult, Run
+from pluralllm_app.experiments.tables import method_title
+from pluralllm_app.records.writer import read_run
 from pluralllm_app.settings import PATHS
-from pluralllm_app.summary import Comparison, MethodResult, Run
 from pluralllm_app.survey.description import ROLES
-from pluralllm_app.tables import method_title
 
 # Settings that decide on which questions and contexts a group is scored.
 SCORING = (

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.metrics import METRICS
-from pluralllm_app.survey.files import PREPARE_AGAIN
+from pluralllm_app.scoring.metrics import METRICS
+from pluralllm_app.survey.storage import PREPARE_AGAIN
 
 FORMAT_VERSION = 1
 ROLES = ("train", "evaluation")

@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.metrics import METRICS
-from pluralllm_app.nearest import did_you_mean
-from pluralllm_app.survey import demo, globalopinionqa
-from pluralllm_app.survey.embedding import load_embedder
+from pluralllm_app.scoring.metrics import METRICS
+from pluralllm_app.survey.embedders.registry import load_embedder
+from pluralllm_app.survey.embedders.shards import remove_shards
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.raw import RawSurvey, clean_text
 from pluralllm_app.survey.roles import named_roles, split_roles
-from pluralllm_app.survey.shards import remove_shards
-from pluralllm_app.survey.table import read_table
+from pluralllm_app.survey.sources import demo, globalopinionqa
+from pluralllm_app.survey.sources.table import read_table
 
 SOURCES = ("demo", "globalopinionqa", "table")
 DEFAULT_ROLES = {

@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+from pluralllm_app.core.atomic import beside, try_directory, usual_rights, whole_directory
+from pluralllm_app.core.segments import Floats, Ints, segment_rows
+from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
-from pluralllm_app.files import beside, try_directory, usual_rights, whole_directory
-from pluralllm_app.metrics import METRICS
-from pluralllm_app.nearest import did_you_mean
 from pluralllm_app.preferences import PreferenceSet
-from pluralllm_app.segments import Floats, Ints, segment_rows
-from pluralllm_app.survey import files
+from pluralllm_app.scoring.metrics import METRICS
+from pluralllm_app.survey import storage
 from pluralllm_app.survey.description import FORMAT_VERSION, ROLES, Description, Group
 from pluralllm_app.survey.raw import Answers, Questions
 from pluralllm_app.survey.slugs import file_slugs
@@ -64,8 +64,8 @@ class PreparedSurvey(Description):
             raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
         with located(path):
             description = Description.read(path / "survey.json")
-            embeddings = files.map_embeddings(path / "embeddings.safetensors", description.dim)
-            table = files.read_questions(
+            embeddings = storage.map_embeddings(path / "embeddings.safetensors", description.dim)
+            table = storage.read_questions(
                 path / "questions.parquet", len(embeddings), description.metric
             )
         return cls(**vars(description), path=path, embeddings=embeddings, table=table)
@@ -79,7 +79,7 @@ class PreparedSurvey(Description):
         if _fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
-                f"from the fingerprint in survey.json: {files.PREPARE_AGAIN}"
+                f"from the fingerprint in survey.json: {storage.PREPARE_AGAIN}"
             )
 
     def equals(self, other: "PreparedSurvey") -> bool:
@@ -124,7 +124,7 @@ class PreparedSurvey(Description):
         """
         group = self.group(name)
         with located(self.path):
-            questions, shares = files.read_answers(
+            questions, shares = storage.read_answers(
                 self.path / group.file, group.questions, self._ids, self._counts
             )
         first_rows, counts = self._first_rows[questions], self._counts[questions]
@@ -149,12 +149,12 @@ class PreparedSurvey(Description):
 
     @cached_property
     def _counts(self) -> Ints:
-        counts: Ints = files.numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
+        counts: Ints = storage.numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
         return counts
 
     @cached_property
     def _first_rows(self) -> Ints:
-        first_rows: Ints = files.numbers(self.table["first_row"])
+        first_rows: Ints = storage.numbers(self.table["first_row"])
         return first_rows
 
     @cached_property
@@ -162,7 +162,7 @@ class PreparedSurvey(Description):
         """[rows] ordinal value of each option, where the metric needs them."""
         if self.metric != "wasserstein":
             return None
-        values: Floats = files.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
+        values: Floats = storage.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
 
 
@@ -305,9 +305,9 @@ def _questions_table(questions: Questions) -> pa.Table:
     ]
     arrays = [
         pa.array(column, field.type)
-        for column, field in zip(columns, files.QUESTIONS_SCHEMA, strict=True)
+        for column, field in zip(columns, storage.QUESTIONS_SCHEMA, strict=True)
     ]
-    return pa.Table.from_arrays(arrays, schema=files.QUESTIONS_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=storage.QUESTIONS_SCHEMA)
 
 
 def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str, pa.Table]]:
@@ -325,4 +325,4 @@ def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str,
         respondents = [None] * (stop - start) if people is None else people[own]
         columns = [ids.take(pa.array(answers.question[own])), shares]
         columns.append(pa.array(respondents, pa.int64()))
-        yield name, pa.Table.from_arrays(columns, schema=files.GROUP_SCHEMA)
+        yield name, pa.Table.from_arrays(columns, schema=storage.GROUP_SCHEMA)

@@ -13,8 +13,8 @@ from itertools import chain
 
 import numpy as np
 
+from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_rows, segment_starts
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.segments import Bools, Doubles, Ints, segment_rows, segment_starts
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.nearest import did_you_mean
-from pluralllm_app.seeding import generator
 
 
 def named_roles(

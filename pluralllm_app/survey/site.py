@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.atomic import whole_directory
 from pluralllm_app.errors import SurveyError, located
-from pluralllm_app.files import whole_directory
 from pluralllm_app.survey.description import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
 

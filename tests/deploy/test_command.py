@@ -30,13 +30,13 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from typer.testing import CliRunner, Result
 
 from pluralllm_app import client_app
-from pluralllm_app.cli import app
+from pluralllm_app.cli.main import app
 from pluralllm_app.deploy import control, keys, submit
 from pluralllm_app.deploy.layout import initialise, read_groups
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.record import read_run, reopen_record
+from pluralllm_app.records.writer import read_run, reopen_record
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY

@@ -5,7 +5,7 @@ import re
 
 import yaml
 
-from pluralllm_app.deploy.command import init_command
+from pluralllm_app.cli.deploy import init_command
 from pluralllm_app.settings import read_toml
 from tests.conftest import ROOT
 

@@ -14,12 +14,12 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from pluralllm_app.cli import app
+from pluralllm_app.cli.main import app
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
-from pluralllm_app.gpo import GPO, get_weights
+from pluralllm_app.predictors.gpo.network import GPO, get_weights
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey

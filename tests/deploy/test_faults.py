@@ -20,7 +20,7 @@ import pytest
 
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.record import STATE, locked_run
+from pluralllm_app.records.writer import STATE, locked_run
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN

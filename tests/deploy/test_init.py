@@ -19,12 +19,12 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from flwr.common.config import parse_config_args
 from typer.testing import CliRunner
 
-from pluralllm_app.cli import app
+from pluralllm_app.cli.main import app
+from pluralllm_app.core.atomic import held
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.keys import fingerprint, server_names
 from pluralllm_app.deploy.layout import add_group, initialise, read_groups, remove_group, renew
 from pluralllm_app.errors import UserError
-from pluralllm_app.files import held
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from tests.conftest import make_survey

@@ -16,9 +16,9 @@ from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import exchange as module
 from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.federation.messages import ARRAYS, METRICS, Update, record_to_weights
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import WEIGHT, Float64Average
-from pluralllm_app.messages import ARRAYS, METRICS, Update, record_to_weights
 from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid
 

@@ -10,10 +10,11 @@ import torch
 from flwr.app import Message
 
 from pluralllm_app import client_app
+from pluralllm_app.engines.launch import read_resumed_config
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.record import (
+from pluralllm_app.records.writer import (
     STATE,
     RunRecord,
     check_resumable,
@@ -21,7 +22,6 @@ from pluralllm_app.record import (
     read_run,
     recorded_run,
 )
-from pluralllm_app.run import read_resumed_config
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from tests.conftest import make_survey
 from tests.federation.test_rounds import LocalGrid, read, weights
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_the_last_good_state(
         nonlocal count
         count += 1
         if count == 3:
-            monkeypatch.setattr("pluralllm_app.files.sync", full)
+            monkeypatch.setattr("pluralllm_app.core.atomic.sync", full)
         save(self, content)
 
     with monkeypatch.context() as patch:

@@ -8,8 +8,9 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
-from pluralllm_app import client_app, messages
+from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation import messages
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid

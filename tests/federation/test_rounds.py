@@ -15,10 +15,7 @@ from flwr.app import Array, Error, Message, MessageType, RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
-from pluralllm_app.federation.roster import error_reason
-from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.gpo import GPO
-from pluralllm_app.messages import (
+from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     EVALUATION,
@@ -27,11 +24,14 @@ from pluralllm_app.messages import (
     record_to_weights,
     weights_to_record,
 )
+from pluralllm_app.federation.roster import error_reason
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.learning.local_steps import chosen_groups, initial_model, train_group
+from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
-from pluralllm_app.training import chosen_groups, initial_model, train_group
 from tests.conftest import QUESTION_TEXT, make_survey
 from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid

@@ -10,17 +10,17 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app import client_app
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.federation import strategies
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.federation.messages import METRICS, Update, record_to_weights, weights_to_record
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
-from pluralllm_app.gpo import GPO, get_weights
-from pluralllm_app.messages import METRICS, Update, record_to_weights, weights_to_record
-from pluralllm_app.record import read_run
+from pluralllm_app.learning.local_steps import initial_model
+from pluralllm_app.predictors.gpo.network import GPO, get_weights
+from pluralllm_app.records.writer import read_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.training import initial_model
 from tests.conftest import ROOT, TRAIN, make_survey
 
 Config = dict[str, Scalar]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from pluralllm_app.comparison import open_comparison, run_cell
-from pluralllm_app.report import command
+from pluralllm_app.experiments.comparison import open_comparison, run_cell
+from pluralllm_app.report import build
 from pluralllm_app.settings import Scalar, read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 from pluralllm_app.survey.raw import Answers, Questions
@@ -89,7 +89,7 @@ def comparison(
 def reported(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the comparison, with its figures beside it."""
     out = tmp_path_factory.mktemp("reported") / "page.html"
-    command.report([comparison], out, None, True, Console(quiet=True))
+    build.report([comparison], out, None, True, Console(quiet=True))
     return out
 
 
@@ -100,7 +100,7 @@ def write_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def write(*paths: Path, survey: Path | None = None, answers: bool = True) -> str:
         out = tmp_path / "report.html"
-        command.report(paths, out, survey, answers, Console(quiet=True))
+        build.report(paths, out, survey, answers, Console(quiet=True))
         return out.read_text("utf-8")
 
     return write

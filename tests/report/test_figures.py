@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pluralllm_app.comparison import METHODS
-from pluralllm_app.report.figures import difference_chart, group_chart
+from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.report.charts import difference_chart, group_chart
 from pluralllm_app.report.sources import Method, read_sources
 from pluralllm_app.report.style import Style, config, looks
 from tests.report.test_sources import make_run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pluralllm_app.cli import report_command
+from pluralllm_app.cli.main import report_command
 from pluralllm_app.errors import UserError
 from pluralllm_app.report.page import embed
 from pluralllm_app.survey.prepared import PreparedSurvey

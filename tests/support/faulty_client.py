@@ -18,7 +18,7 @@ from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import client_app
-from pluralllm_app.messages import (
+from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     EVALUATION,

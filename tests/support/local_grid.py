@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from pluralllm_app.federation.in_process import InProcessGrid
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.settings import Scalar
 
 Fault = Callable[[int, Message], Message | None]

@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from pluralllm_app.segments import segment_sums
-from pluralllm_app.survey.demo import EVALUATION_GROUPS, TRAIN_GROUPS, demo
-from pluralllm_app.survey.hashing import HashingEmbedder
+from pluralllm_app.core.segments import segment_sums
+from pluralllm_app.survey.embedders.hashing import HashingEmbedder
+from pluralllm_app.survey.sources.demo import EVALUATION_GROUPS, TRAIN_GROUPS, demo
 
 
 def test_size_and_labels():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.globalopinionqa import (
+from pluralllm_app.survey.sources.globalopinionqa import (
     _options,
     _shares_by_country,
     read_global_opinions,

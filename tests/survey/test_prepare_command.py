@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pluralllm_app.cli import app
+from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
-from pluralllm_app.survey.hashing import HashingEmbedder
+from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.sources.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from rich.console import Console
 from transformers import LlamaModel
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey import shards, transformer
+from pluralllm_app.survey.embedders import shards, transformer
+from pluralllm_app.survey.embedders.shards import Shards
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.shards import Shards
 from tests.survey.test_embedders import save
 
 QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you like tea", "sea"]

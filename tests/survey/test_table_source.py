@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey import frames
 from pluralllm_app.survey.prepare import prepare
-from pluralllm_app.survey.table import read_table
+from pluralllm_app.survey.sources import frames
+from pluralllm_app.survey.sources.table import read_table
 
 COUNTED = pd.DataFrame(
     [

@@ -1,0 +1,5 @@
+"""The `pluralllm` command."""
+
+from pluralllm_app.cli.main import main
+
+__all__ = ["main"]

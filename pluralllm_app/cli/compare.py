@@ -1,0 +1,280 @@
+"""`pluralllm compare` and `pluralllm centralized`: run them with progress, print their tables."""
+
+import csv
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pluralllm_app.engines.launch import check_run, make_out, read_run_config, settings_with_survey
+from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.comparison import (
+    METHODS,
+    Cell,
+    check_methods,
+    default_jobs,
+    locked,
+    open_comparison,
+    run_cells,
+)
+from pluralllm_app.experiments.results import (
+    ROLES,
+    SCORES,
+    Comparison,
+    Interval,
+)
+from pluralllm_app.experiments.tables import (
+    COST_COLUMNS,
+    FAIRNESS_NOTE,
+    INTERVAL_NOTE,
+    cost_notes,
+    cost_rows,
+    method_title,
+)
+from pluralllm_app.learning.centralized import budget_steps, train_centralized
+from pluralllm_app.records.console import HEADER, progress_bars, report_command, round_row
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+INTERVAL = len("[0.812, 0.834]")
+
+
+def compare(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    seeds: int,
+    methods: Sequence[str],
+    jobs: int | None,
+    console: Console,
+) -> None:
+    """Run what a comparison lacks and print its tables.
+
+    Raises:
+        UserError: anything the user can mend; what is finished stays and is not run again.
+    """
+    check_methods(methods)
+    run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
+    default = Path("runs", f"compare-{prepared.path.name}").resolve()
+    out = Path(str(run_config["out"] or default))
+    check_run(settings, None)
+    with locked(out):
+        cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
+        left = [cell for cell in cells if not cell.finished]
+        jobs = min(jobs or default_jobs(settings), len(left) or 1)
+        if done := len(cells) - len(left):
+            console.print(f"{done} of {len(cells)} runs are finished already.")
+        errors = _run(left, jobs, console) if left else {}
+        comparison = Comparison.read(out)
+        _write_scores(comparison, out / "scores.csv")
+    print_comparison(comparison, console)
+    if errors:
+        lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
+        raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
+    for line in (
+        f"Comparison: {out}, every score in its scores.csv",
+        f"Next, see it in a browser: {report_command(out)}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def centralized(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    budget: str,
+    console: Console,
+) -> None:
+    """Train on all groups in one place, show each evaluation, and name the run directory."""
+    run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
+    train_groups = sum(group.role == "train" for group in prepared.groups)
+    steps = budget_steps(budget, settings, train_groups)
+    check_run(settings, None)
+    make_out(run_config, f"-centralized-{budget}")
+    settings = Settings.from_config(run_config)
+    rounds = -(-steps // settings.training.local_steps)
+    console.print(
+        f"Centralized training on {train_groups} groups of {prepared.name}: "
+        f"{'at most ' * (budget == 'converged')}{steps} steps of "
+        f"{train_groups * settings.training.tasks_per_step} tasks",
+        soft_wrap=True,
+        markup=False,
+    )
+    console.print(HEADER, highlight=False, soft_wrap=True)
+    with progress_bars(console) as progress:
+        bar = progress.add_task("training", total=rounds)
+
+        def show(entry: dict[str, Any]) -> None:
+            if entry["evaluation"]:
+                console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
+            progress.update(bar, completed=entry["round"])
+
+        train_centralized(prepared, settings, run_config, budget, show)
+    for line in (
+        f"Run directory: {settings.path('out')}",
+        "Next, compare with the federated run: pluralllm compare --survey "
+        + shlex.quote(str(prepared.path)),
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _prepared(
+    survey: Path | None,
+    config: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    console: Console,
+) -> tuple[dict[str, Scalar], Settings, PreparedSurvey]:
+    run_config = read_run_config(survey, config, overrides, out)
+    settings = settings_with_survey(run_config, console)
+    return run_config, settings, PreparedSurvey.open(settings.path("survey"))
+
+
+def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
+    console.print(f"Runs to do: {len(cells)}, {jobs} at a time.")
+    with progress_bars(console) as progress:
+        whole = progress.add_task("runs", total=len(cells))
+        bars: dict[Cell, Any] = {}
+
+        def watch(running: list[Cell], done: int) -> None:
+            progress.update(whole, completed=done)
+            for cell in [cell for cell in bars if cell not in running]:
+                progress.remove_task(bars.pop(cell))
+                if not console.is_terminal:  # where no bar is to be seen
+                    console.print(f"{cell.method}, seed {cell.seed}: {_outcome(cell)}")
+            for cell in running:
+                if cell not in bars:
+                    bars[cell] = progress.add_task(f"{cell.method}, seed {cell.seed}", total=None)
+                progress.update(bars[cell], completed=_rounds_done(cell))
+
+        return run_cells(cells, jobs, watch)
+
+
+def _outcome(cell: Cell) -> str:
+    return "done" if cell.finished else "failed"
+
+
+def _rounds_done(cell: Cell) -> int:
+    rounds = cell.path / "rounds.jsonl"
+    return max(0, rounds.read_bytes().count(b"\n") - 1) if rounds.exists() else 0
+
+
+def _write_scores(comparison: Comparison, file: Path) -> None:
+    """Write one row per method, seed and role, for tools of the user's own."""
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["method", "pools_answers", "seed", "role", *SCORES])
+        for method in comparison.methods:
+            for run in method.runs:
+                for role in ROLES:
+                    scores = [run.score(role, key) for key in SCORES]
+                    writer.writerow([method.name, method.pools_answers, run.seed, role, *scores])
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print scores, differences and costs of a comparison, each with its definition."""
+    description = comparison.description
+    seeds = description["seeds"]
+    console.print()
+    console.print(
+        f"{description['survey']['name']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
+        f"({', '.join(map(str, seeds))}), alignment (1 is perfect)"
+        + (
+            ": mean [95 % bootstrap interval over the seeds]"
+            if len(seeds) > 1
+            else "; one seed gives no interval"
+        ),
+        highlight=False,
+        markup=False,
+    )
+    if comparison.unfinished:
+        text = f"{comparison.unfinished} runs are not finished and left out."
+        console.print(text, style="yellow", highlight=False)
+    if not any(method.score("evaluation", "mean") for method in comparison.methods):
+        console.print("No evaluation groups: no scores of groups never trained on.")
+    console.print(_alignment(comparison))
+    console.print(_fairness(comparison))
+    if description["settings"]["reserved-fraction"]:
+        console.print(_quadrants(comparison))
+    console.print(_costs(comparison))
+    shown = [method.name for method in comparison.methods if method.runs]
+    notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
+    notes += [FAIRNESS_NOTE, *cost_notes(shown)]
+    console.print("\n".join(notes), highlight=False, markup=False)
+
+
+def _alignment(comparison: Comparison) -> Table:
+    federated = comparison.method("federated")
+    table = _table(
+        "Alignment, mean over groups",
+        ("pools answers", len("answers")),
+        ("groups never trained on", INTERVAL),
+        ("minus federated", INTERVAL + 2),  # with signs
+        ("train groups", INTERVAL),
+    )
+    for method in comparison.methods:
+        less = method.difference(federated, "evaluation", "mean") if federated else None
+        table.add_row(
+            method_title(method),
+            "yes" if method.pools_answers else "no",
+            _cell(method.score("evaluation", "mean")),
+            _cell(None if method is federated else less, sign="+"),
+            _cell(method.score("train", "mean")),
+        )
+    return table
+
+
+def _fairness(comparison: Comparison) -> Table:
+    keys = ("worst", "gap", "cov", "fi", "fi_per_question")
+    titles = ("worst", "gap", "CoV", "FI", "FI per question")
+    table = _table("Fairness over groups never trained on", *((title, None) for title in titles))
+    for method in comparison.methods:
+        table.add_row(
+            method_title(method),
+            *(_cell(method.score("evaluation", key), digits=4) for key in keys),
+        )
+    return table
+
+
+def _quadrants(comparison: Comparison) -> Table:
+    titles = ("never trained on: seen", "reserved", "train groups: seen", "reserved")
+    table = _table("Alignment by question", *((title, INTERVAL) for title in titles))
+    for method in comparison.methods:
+        cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
+        table.add_row(method_title(method), *(_cell(method.score(*cell)) for cell in cells))
+    return table
+
+
+def _table(title: str, *columns: tuple[str, int | None]) -> Table:
+    """A table of methods; columns of titles and widths, None: as wide as there is room."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    for column, width in columns:
+        table.add_column(column, justify="right", width=width)
+    return table
+
+
+def _cell(interval: Interval | None, sign: str = "", digits: int = 3) -> str:
+    """Mean and, below it, the interval with so many digits after the point."""
+    if interval is None:
+        return "-"
+    mean = f"{interval.mean:{sign}.4f}"
+    if interval.low is None or interval.high is None:
+        return mean
+    return f"{mean}\n\\[{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
+
+
+def _costs(comparison: Comparison) -> Table:
+    columns = [("to reach", None), *((title, len("centralized")) for title in COST_COLUMNS)]
+    table = _table("What it took (mean over seeds)", *columns)
+    for method in comparison.methods:
+        if rows := cost_rows(comparison, method):
+            lines = (rows, *zip(*rows.values(), strict=True))
+            table.add_row(method.title, *("\n".join(cells) for cells in lines))
+    return table

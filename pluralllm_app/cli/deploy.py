@@ -1,0 +1,315 @@
+"""The `pluralllm deploy` commands."""
+
+import os
+import shlex
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pluralllm_app.cli.options import ConfigOption, SettingOption
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from pluralllm_app.deploy.layout import Deployment
+
+deploy_app = typer.Typer(
+    help="Run a federation on machines of their own: keys, start scripts, who is connected.",
+    no_args_is_help=True,
+)
+
+DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of `init`.")]
+
+
+@deploy_app.command("init")
+def init_command(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory to write; new or empty.")
+    ],
+    server: Annotated[
+        list[str],
+        typer.Option(
+            help="DNS name or IP address of the server; repeat for more, nodes take the first."
+        ),
+    ],
+    groups: Annotated[list[str], typer.Option(help="Name of a group; repeat for more.")],
+    port: Annotated[int, typer.Option(help="Port of the server.")] = 9443,
+) -> None:
+    """Make keys, certificates, start scripts and systemd units of a federation.
+
+    Run it on the server: DIR/flwr-home names DIR by its absolute path. Each group's machine gets
+    its DIR/nodes/... over a safe channel.
+
+    Examples:
+
+      pluralllm deploy init /opt/pluralllm --server flower.example.org --groups North --groups East
+
+      pluralllm deploy init trial --server 127.0.0.1 --groups North --groups East
+    """
+    from pluralllm_app.deploy.layout import initialise
+
+    _describe(initialise(directory, server, groups, port))
+
+
+@deploy_app.command("register")
+def register_command(
+    directory: DirectoryArgument,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Name of a group, may be repeated; default: all."),
+    ] = None,
+) -> None:
+    """Make the nodes' public keys known to the running SuperLink, which refuses all others.
+
+    Run it on the server. Nodes that are registered are left as they are. Exit status 1 if one could
+    not be registered; the others are.
+    """
+    from pluralllm_app.deploy.control import connect
+    from pluralllm_app.deploy.layout import read_groups
+    from pluralllm_app.errors import UserError
+
+    groups = read_groups(directory)
+    chosen = {_slug(name, groups, directory) for name in group or groups.values()}
+    failures = []
+    with connect(directory) as control:
+        registered = control.nodes_by_key()
+        for slug in (slug for slug in groups if slug in chosen):
+            try:
+                node = registered.get(control.key(slug))
+                outcome = (
+                    f"is registered already, as node {node.id}"
+                    if node
+                    else f"registered as node {control.register(slug)}"
+                )
+            except UserError as error:
+                failures.append(f"{groups[slug]}: {error}")
+            else:
+                _say(f"{groups[slug]}: {outcome}")
+    if failures:
+        raise UserError("\n".join(["not registered:", *failures]))
+
+
+@deploy_app.command("run")
+def run_command(
+    directory: DirectoryArgument,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to write; default: DIR/server/runs/<time>-seed<seed>."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to go on with, with its own settings."),
+    ] = None,
+) -> None:
+    """Train a predictor over the groups' nodes; exit status 1 unless the run is completed.
+
+    Run it on the server, as the user who started the SuperLink. Settings are those of `pluralllm
+    run`; the run waits for every group's node. Ctrl-C ends this command, not the run.
+
+    Examples:
+
+      pluralllm deploy run trial -c 'rounds=2'
+
+      pluralllm deploy run /opt/pluralllm --config conf/paper.toml
+
+      pluralllm deploy run /opt/pluralllm --resume /opt/pluralllm/server/runs/first
+    """
+    console = Console()
+    with console.status("starting"):  # torch takes seconds to import
+        from pluralllm_app.deploy.submit import submit
+
+    submit(directory, config, setting or [], out, resume, console)
+
+
+@deploy_app.command("remove")
+def remove_command(
+    directory: DirectoryArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of a group.")],
+) -> None:
+    """Shut a group's node out: unregister its key, and forget the group.
+
+    Run it on the server. The SuperLink never takes the key again.
+    """
+    from pluralllm_app.deploy.control import connect
+    from pluralllm_app.deploy.layout import read_groups, remove_group
+
+    groups = read_groups(directory)
+    slug = _slug(group, groups, directory)
+    with connect(directory) as control:
+        registered = control.nodes_by_key()
+        own = control.by_group(registered).get(slug)
+        # Also those of keys that the group had before.
+        nodes = [node for node in registered.values() if node == own or node.name == slug]
+        for node in nodes:
+            control.unregister(node)
+            _say(f"{groups[slug]}: node {node.id} is unregistered")
+    remove_group(directory, slug)
+    _say(
+        f"{groups[slug]}: the group is removed from {directory}"
+        + ("" if nodes else ", no node is registered by its key or name")
+    )
+
+
+@deploy_app.command("add")
+def add_command(
+    directory: DirectoryArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")],
+) -> None:
+    """Add a group: make a key, a start script and a systemd unit for its node.
+
+    Run it on the server. To give the node of a group a new key, `remove` the group and add it
+    again.
+    """
+    from pluralllm_app.deploy.keys import fingerprint
+    from pluralllm_app.deploy.layout import add_group, read_groups
+
+    slug, key = add_group(directory, group)
+    node = directory.resolve() / "nodes" / slug
+    _say(f"node {slug}: {fingerprint(key.public)}  {read_groups(directory)[slug]}")
+    _say(
+        f"""
+Next:
+  register the node         pluralllm deploy register {shlex.quote(str(directory))}
+  to the group's machine    {node}, by a safe channel, then remove it here
+  the group's site          into it as site/, see pluralllm site
+  there                     ./start.sh, in that directory"""
+    )
+
+
+@deploy_app.command("renew")
+def renew_command(
+    directory: DirectoryArgument,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="DNS name or IP address of the server, may be repeated; default: those of the old "
+            "certificate. Nodes go on calling the one in their start.sh."
+        ),
+    ] = None,
+    new_authority: Annotated[
+        bool,
+        typer.Option(
+            "--new-authority",
+            help="Make a new authority as well, where its key is lost: each node needs its ca.crt.",
+        ),
+    ] = False,
+) -> None:
+    """Make the server a new certificate.
+
+    Run it on the server, with the authority's key in DIR/ca/ca.key: then the nodes trust it as they
+    are.
+    """
+    from pluralllm_app.deploy.layout import renew
+
+    made = renew(directory, server or [], new_authority)
+    _say(f"server: {_validity(made.certificate)}")
+    _say("Next: start the SuperLink again.")
+    if new_authority:
+        _say(
+            f"The authority is new: copy {directory.resolve()}/server/ca.crt over ca.crt of each "
+            "node, and start the nodes again."
+        )
+
+
+@deploy_app.command("status")
+def status_command(directory: DirectoryArgument) -> None:
+    """Show which groups are connected; exit status 1 unless all of them are.
+
+    Run it on the server. A node is online while it reports to the SuperLink, every 20 seconds or
+    so; one that was killed counts as online for up to a minute more, and then as offline.
+    """
+    from pluralllm_app.deploy.control import connect
+    from pluralllm_app.deploy.layout import CONNECTION, read_groups
+    from pluralllm_app.deploy.status import certificate_notice, status_table
+
+    groups = read_groups(directory)
+    if notice := certificate_notice(directory / "server" / "server.crt"):
+        _say(notice)
+    with connect(directory) as control:
+        registered = control.nodes_by_key()
+        nodes = control.by_group(registered)
+    ids = {node.id for node in nodes.values()}
+    others = [node for node in registered.values() if node.id not in ids]
+    Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
+    if others:
+        home = shlex.quote(str(directory.resolve() / "flwr-home"))
+        unregister = f"FLWR_HOME={home} flwr supernode unregister NODE_ID {CONNECTION}"
+        _say(f"shut out a node of no group with: {unregister}")
+    online = sum(node.status == "online" for node in nodes.values())
+    Console().print(f"{online} of {len(groups)} groups online", highlight=False)
+    if online < len(groups):
+        raise typer.Exit(1)
+
+
+@deploy_app.command("node-config", hidden=True)
+def node_config_command(
+    group: Annotated[str, typer.Argument(help="Name of the group, as a text of TOML.")],
+    site: Annotated[Path, typer.Argument(help="Directory of its site.")],
+) -> None:
+    """Check the site of a group's node, and print its node config; start.sh calls this."""
+    from pluralllm_app.deploy.scripts import toml_text
+    from pluralllm_app.errors import UserError
+    from pluralllm_app.survey.site import Site
+
+    try:
+        name = tomllib.loads(f"group = {group}")["group"]
+    except ValueError as error:
+        raise UserError(f"the group's name in start.sh is no text of TOML: {error}") from error
+    path = Site.open(site, group=name).survey.path
+    config = {"group": name, "site": str(path)}
+    if device := os.environ.get("PLURALLLM_DEVICE"):
+        config["device"] = device
+    print(" ".join(f"{key}={toml_text(text)}" for key, text in config.items()))
+
+
+def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
+    from pluralllm_app.core.suggestions import did_you_mean
+    from pluralllm_app.errors import UserError
+    from pluralllm_app.survey.raw import clean_text
+
+    for slug, known in groups.items():
+        if known == clean_text(name):
+            return slug
+    raise UserError(f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}")
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(deployment: "Deployment") -> None:
+    from pluralllm_app.deploy.keys import fingerprint, server_names
+
+    path = deployment.path
+    groups = len(deployment.groups)
+    _say(f"{path}: keys of a federation of {groups} group{'s' if groups > 1 else ''}\n")
+    for what, made in (("authority", deployment.authority), ("server", deployment.server)):
+        _say(f"{what}: {_validity(made.certificate)}")
+    _say(f"server is known as: {', '.join(server_names(path / 'server' / 'server.crt'))}\n")
+    for slug, name in deployment.groups.items():
+        _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
+    _say(
+        f"""
+Next:
+  start the SuperLink       {path}/server/start.sh
+  register the nodes        pluralllm deploy register {shlex.quote(str(path))}
+  to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
+  the group's site          into it as site/, see pluralllm site
+  on each of them           ./start.sh, in that directory
+  train, here               pluralllm deploy run {shlex.quote(str(path))}
+
+Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
+to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
+code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
+renew` alone needs it."""
+    )
+
+
+def _validity(certificate: "x509.Certificate") -> str:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return f"{certificate.subject.rfc4514_string()}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}"

@@ -1,0 +1,254 @@
+"""The `pluralllm` command."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pluralllm_app.cli.deploy import deploy_app
+from pluralllm_app.cli.options import ConfigOption, SettingOption
+from pluralllm_app.cli.prepare import prepare_command
+from pluralllm_app.errors import UserError
+
+app = typer.Typer(
+    name="pluralllm",
+    help="Federated training of a group preference predictor (PluralLLM) on Flower.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+SurveyOption = Annotated[
+    Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
+]
+app.command("prepare")(prepare_command)
+app.add_typer(deploy_app, name="deploy")
+
+
+@app.command("run")
+def run_command(
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write; default: runs/<time>-seed<seed>.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run directory to go on with, with its own survey and settings."),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="Client processes; default: the CPUs over client-threads."),
+    ] = None,
+) -> None:
+    """Train a predictor over the groups of a survey in Flower's Ray simulation.
+
+    Every setting and its default is in the table tool.flwr.app.config of pyproject.toml; strategy
+    is one of fedavg, fedprox, fedavgm, fedadam, fedyogi, fedadagrad, fedmedian, fedtrimmedavg,
+    krum, multikrum, bulyan, qfedavg.
+
+    Examples:
+
+      pluralllm run
+
+      pluralllm run --survey data/globalopinionqa --config conf/paper.toml -c 'seed=3'
+
+      pluralllm run -c 'strategy=fedprox fedprox.mu=0.1' --out runs/fedprox
+
+      pluralllm run --resume runs/fedprox
+    """
+    from pluralllm_app.engines.launch import run
+
+    run(survey, config, setting or [], out, resume, actors, Console())
+
+
+@app.command("compare")
+def compare_command(
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory to write or go on with; default: runs/compare-<survey>."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds, from the settings' own seed on.")] = 5,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A method to compare, may be repeated; default: all."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs side by side; default: the CPUs over client-threads."),
+    ] = None,
+) -> None:
+    """Compare federated and centralized training and predictors without training, over seeds.
+
+    All are scored on the same contexts. Methods: federated, centralized-paper,
+    centralized-equal-steps, centralized-equal-tasks, centralized-converged, local-only, uniform,
+    consensus, weighted-consensus, low-rank, ridge. What is finished is not run again.
+
+    Examples:
+
+      pluralllm compare --seeds 2
+
+      pluralllm compare --survey data/globalopinionqa --config conf/paper.toml
+
+      pluralllm compare --method federated --method consensus --out runs/quick
+    """
+    console = Console()
+    with console.status("starting"):  # torch takes seconds to import
+        from pluralllm_app.cli.compare import compare
+
+    compare(survey, config, setting or [], out, seeds, method or [], jobs, console)
+
+
+@app.command("centralized")
+def centralized_command(
+    budget: Annotated[
+        str, typer.Option(help="paper, equal-steps, equal-tasks or converged.")
+    ] = "equal-tasks",
+    survey: SurveyOption = None,
+    config: ConfigOption = None,
+    setting: SettingOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write; default: runs/<time>-...")
+    ] = None,
+) -> None:
+    """Train on all groups in one place, without a federation, for comparison.
+
+    Budgets: paper (100 steps of one task from every group, as published), equal-steps (as many
+    optimiser steps as a federated client takes), equal-tasks (as many tasks as the federated run),
+    converged (until the train groups' held-out score stops rising).
+
+    Example:
+
+      pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
+    """
+    console = Console()
+    with console.status("starting"):
+        from pluralllm_app.cli.compare import centralized
+
+    centralized(survey, config, setting or [], out, budget, console)
+
+
+@app.command("report")
+def report_command(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Run directories and comparisons.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Page to write, its figures in a folder beside it; replaces an earlier report."
+        ),
+    ] = Path("report.html"),
+    survey: Annotated[
+        Path | None,
+        typer.Option(help="Prepared survey of the runs; default: where they found it."),
+    ] = None,
+    no_answers: Annotated[
+        bool,
+        typer.Option("--no-answers", help="Leave out the groups' answers, to share the page."),
+    ] = False,
+) -> None:
+    """Write runs and comparisons as one HTML page that needs no network, with its figures.
+
+    The page has the table of all methods, training loss, alignment, fairness and costs, and the
+    predicted and true answers of every group to every question that was scored. The figures are
+    also written as PNG and SVG. Unfinished runs are shown as far as they have come.
+
+    Examples:
+
+      pluralllm report runs/compare-demo
+
+      pluralllm report runs/fedavg runs/fedprox --out strategies.html
+
+      pluralllm report runs/compare-globalopinionqa --survey data/globalopinionqa --no-answers
+    """
+    console = Console()
+    try:
+        with console.status("starting"):
+            from pluralllm_app.report.build import report
+    except ImportError as error:
+        raise UserError(
+            f"the report needs the package {error.name}: run pip install -e '.[report]'"
+        ) from error
+    report(paths, out, survey, not no_answers, console)
+
+
+@app.command("site")
+def site_command(
+    survey: Annotated[
+        Path | None, typer.Argument(help="Prepared survey to take the group from.")
+    ] = None,
+    group: Annotated[str | None, typer.Argument(help="Name of the group.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Directory to write; must be new.")] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check a site instead of writing one.")
+    ] = None,
+) -> None:
+    """Write what one group's machine needs: questions, embeddings and its own answers alone.
+
+    Copy the directory to the group's machine and check it there.
+
+    Examples:
+
+      pluralllm site data/globalopinionqa Nigeria sites/nigeria
+
+      pluralllm site --check sites/nigeria
+    """
+    given = [survey, group, out]
+    if (check is None and None in given) or (check is not None and given != [None] * 3):
+        raise typer.BadParameter("give SURVEY, GROUP and OUT, or --check DIR alone")
+    from pluralllm_app.survey.prepared import PreparedSurvey
+    from pluralllm_app.survey.site import Site, write_site
+
+    if check is not None:
+        site = Site.open(check)
+    else:
+        assert survey is not None
+        assert group is not None
+        assert out is not None
+        site = write_site(PreparedSurvey.open(survey), group, out)
+    questions = site.survey.group(site.group).questions
+    Console().print(
+        f"{site.survey.path}: the site of group {site.group!r}, {questions} questions of "
+        f"{site.survey.name}, every file as it was written",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            # Neither TOML nor Parquet can hold it.
+            raise UserError(f"{argument!r} is not in UTF-8: give another name") from error
+
+
+def main() -> None:
+    """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) on Ctrl-C."""
+    # A supervisor's or a shell's SIGTERM ends a run as tidily as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _check_encoding(sys.argv)
+        app()
+    except UserError as error:
+        said = "\n".join((str(error), *getattr(error, "__notes__", ())))
+        Console(stderr=True).print(
+            f"[bold red]Error:[/] {escape(said)}", highlight=False, soft_wrap=True
+        )
+        sys.exit(1)

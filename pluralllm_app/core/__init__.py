@@ -1,0 +1,1 @@
+"""What every room uses: seeded draws, flat segments, files that are whole at any moment."""

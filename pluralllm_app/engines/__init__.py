@@ -1,0 +1,1 @@
+"""What runs a federation: this process, Flower's simulation, or a deployment."""

@@ -1,0 +1,131 @@
+"""The tables of methods: their columns and how a cell reads, in the terminal and in the report."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+
+from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.experiments.results import (
+    DEFINITIONS,
+    Comparison,
+    Cost,
+    Interval,
+    MethodResult,
+    Run,
+)
+from pluralllm_app.learning.centralized import LONGEST, PATIENCE
+
+GAINS = (0.9, 0.95)
+COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
+INTERVAL_NOTE = f"Intervals: {DEFINITIONS['interval']}."
+FAIRNESS_NOTE = (
+    "Over groups never trained on: worst group; gap from best to worst; CoV, standard deviation "
+    "over mean; fairness index FI = 1 / (1 + CoV²), 1 if all score the same. FI per question: of "
+    "the groups that answered it, averaged over the questions that at least two did."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score of a role, see `metrics.summarise`."""
+
+    title: str
+    role: str
+    key: str
+    lower_is_better: bool = False
+
+
+def score_columns(reserved: bool) -> list[Column]:
+    """The columns of the table of methods; `reserved`: some questions are kept from training."""
+    columns = [
+        Column("never trained on", "evaluation", "mean"),
+        Column("worst", "evaluation", "worst"),
+        Column("gap", "evaluation", "gap", lower_is_better=True),
+        Column("CoV", "evaluation", "cov", lower_is_better=True),
+        Column("FI", "evaluation", "fi"),
+        Column("FI per question", "evaluation", "fi_per_question"),
+        Column("train groups", "train", "mean"),
+    ]
+    if reserved:
+        columns += [
+            Column("never trained on, seen questions", "evaluation", "mean_seen"),
+            Column("never trained on, reserved questions", "evaluation", "mean_reserved"),
+            Column("train groups, seen questions", "train", "mean_seen"),
+            Column("train groups, reserved questions", "train", "mean_reserved"),
+        ]
+    return columns
+
+
+def cost_notes(methods: Collection[str]) -> list[str]:
+    """What a table of costs with these methods, by name, means."""
+    notes = [f"90 %, 95 %: {DEFINITIONS['gain']}; no finer than the evaluations lie apart."]
+    if "centralized-paper" in methods:
+        notes.append(f"Loss: {DEFINITIONS['loss']}.")
+    alone = (
+        "; of one group alone: of the group that took the most" if "local-only" in methods else ""
+    )
+    notes += [
+        "-: some seed never got there, or nothing was evaluated on the way.",
+        f"Steps: of the optimiser, one after another{alone}. "
+        "Tasks: trained on by all groups together.",
+        f"Seconds: {DEFINITIONS['seconds']}.",
+    ]
+    if "centralized-converged" in methods:
+        notes.append(
+            f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no "
+            f"better score of the train groups; cut off: its budget of {LONGEST} times equal steps "
+            "ended it before. Its scores are the best of these evaluations, so optimistic for "
+            "train groups."
+        )
+    return notes
+
+
+def method_title(method: MethodResult) -> str:
+    """What a method is called, and what is to be known of its runs here."""
+    notes = []
+    if method.same_as is not None:
+        notes.append(f"the same as {METHODS[method.same_as].title}")
+    if len(method.runs) != method.seeds:
+        notes.append(f"{len(method.runs)} of {method.seeds} seeds")
+    cut = sum(run.record.get("ended_by") == "budget" for run in method.runs)
+    if method.name == "centralized-converged" and cut:
+        notes.append(f"{cut} cut off")
+    return method.title + (f" ({', '.join(notes)})" if notes else "")
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.8123 [0.8101, 0.8150]`, without the brackets where there is one seed, or `-`."""
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.4f}"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def cost_rows(comparison: Comparison, method: MethodResult) -> dict[str, list[str]] | None:
+    """What a method took, by kind of cost, under COST_COLUMNS; None where nothing is trained.
+
+    A cell is the mean over the seeds, `-` where a seed never got there, or was not looked at on the
+    way.
+    """
+    runs = [run for run in method.runs if run.costs and run.costs[-1].steps]
+    if not runs or method.same_as is not None:
+        return None
+    columns: list[list[Cost | None]] = [
+        *([run.cost_of_gain(share) for run in runs] for share in GAINS),
+        [_cost_of_goal(comparison, run) for run in runs],
+        [run.costs[-1] for run in runs],
+    ]
+    kinds = [field.name for field in fields(Cost)]
+    return {kind: [_mean_cost(costs, kind) for costs in columns] for kind in kinds}
+
+
+def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
+    goal = comparison.loss_goal(run.seed)
+    return None if goal is None else run.cost_of_loss(goal)
+
+
+def _mean_cost(costs: Sequence[Cost | None], kind: str) -> str:
+    values = [getattr(cost, kind) for cost in costs if cost is not None]
+    if len(values) < len(costs):
+        return "-"
+    return f"{sum(values) / len(values):.1f}".removesuffix(".0")

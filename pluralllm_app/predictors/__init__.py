@@ -1,0 +1,1 @@
+"""What predicts a group's answers, by kind, and how it is saved and loaded."""

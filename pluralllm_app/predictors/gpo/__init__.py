@@ -1,0 +1,1 @@
+"""The GPO preference predictor: its network and the products it is made of."""

@@ -1,0 +1,340 @@
+"""The GPO preference predictor: network, likelihood, save and load.
+
+A small transformer that sees some answered questions of a group (context) and predicts the
+group's share of each option of other questions (targets), without fine-tuning. The network is
+that of Group Preference Optimization (arXiv 2310.11523, section 3) as PluralLLM trains it
+(arXiv 2503.09925): a row is (embedding of "question + option", share), targets carry share 0, and
+every row attends to the context rows only.
+
+Since nothing attends to a target, keys and values are computed for context rows alone and no mask
+is needed; this equals the masked form of the published code.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import chain, pairwise
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, NoReturn, cast
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, constants
+from torch import Tensor, nn
+
+from pluralllm_app.core.atomic import usual_rights
+from pluralllm_app.predictors.gpo.products import Linear, attention, linear
+from pluralllm_app.preferences import Task
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer whose queries and keys come from different rows."""
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int) -> None:
+        super().__init__()
+        self.nhead = nhead
+        # MultiheadAttention holds and initialises the parameters under their usual names only.
+        self.self_attn = nn.MultiheadAttention(d_model, nhead, batch_first=True)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+
+    def forward(
+        self, rows: Tensor, context: Tensor, counts: list[int], context_counts: list[int]
+    ) -> Tensor:
+        """Let the rows of each task attend to its context; returns [..., N, d].
+
+        Args:
+            rows: [..., N, d], those of one task after those of another, `counts` of each.
+            context: [..., C, d], likewise `context_counts` of each.
+        """
+        d_model = rows.shape[-1]
+        # Split, not sliced: the gradient of a split is one concatenation.
+        sizes = [d_model, 2 * d_model]
+        (query_weight, rest_weight), (query_bias, rest_bias) = (
+            torch.split(parameter, sizes)
+            for parameter in (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        )
+        queries = linear(rows, query_weight, query_bias)
+        keys, values = linear(context, rest_weight, rest_bias).chunk(2, dim=-1)
+        tasks = zip(
+            torch.split(queries, counts, dim=-2),
+            torch.split(keys, context_counts, dim=-2),
+            torch.split(values, context_counts, dim=-2),
+            strict=True,
+        )
+        attended = _join([attention(*task, self.nhead) for task in tasks])
+        projected = linear(attended, self.self_attn.out_proj.weight, self.self_attn.out_proj.bias)
+        rows = self.norm1(projected.add_(rows))
+        rows = self.norm2(self.linear2(self.linear1(rows).relu_()).add_(rows))
+        return rows
+
+
+_CARD = """---
+{{ card_data }}
+---
+
+# Group preference predictor
+
+From some questions that a group has answered, this transformer predicts how the group's answers
+to other questions are distributed. It is the predictor of PluralLLM
+([arXiv:2503.09925](https://arxiv.org/abs/2503.09925)), trained with `pluralllm_app`.
+
+```python
+from pluralllm_app.predictors.gpo.network import GPO
+
+model = GPO.from_pretrained("the directory or repository that holds this file")
+shares = model.predict(context_x, context_y, target_x, target_options)
+```
+
+`context_x` and `target_x` are embeddings of a question with one of its options each, as wide as
+`dim_x` in config.json and from the embedder that the survey was prepared with; `context_y` the
+shares of the group that picked the context's options, `target_options` how many options each
+question to predict has. Which survey and groups it was trained on, and how well it predicts them,
+stand in run.json and rounds.jsonl of its run.
+"""
+
+
+class GPO(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="pluralllm_app",
+    tags=["pluralllm", "group-preference-optimization", "preference-prediction"],
+    model_card_template=_CARD,
+):
+    """Predicts a group's option shares from context questions.
+
+    The parameter names are those of the published code, so that its weights load strictly.
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` use config.json and
+    model.safetensors. Weights that are not exactly those of the configuration are refused.
+
+    Args:
+        dim_x: width of the option embeddings.
+        dim_y: width of an answer; 1 (a share), kept so that published configurations load.
+        d_model: width of a row inside the transformer; a multiple of `nhead`.
+        emb_depth: number of linear layers of the row MLP.
+        dim_feedforward: hidden width of the feed-forward blocks and of the head.
+        nhead: attention heads.
+        num_layers: transformer layers.
+    """
+
+    def __init__(
+        self,
+        dim_x: int,
+        dim_y: int = 1,
+        d_model: int = 128,
+        emb_depth: int = 4,
+        dim_feedforward: int = 128,
+        nhead: int = 4,
+        num_layers: int = 6,
+    ) -> None:
+        super().__init__()
+        if dim_y != 1:
+            raise ValueError(f"an answer is one share per option: dim_y must be 1, not {dim_y}")
+        self.dim_x = dim_x
+        widths = [dim_x + dim_y, *[d_model] * emb_depth]
+        embedder: list[nn.Module] = []
+        for width_in, width_out in pairwise(widths):
+            embedder += [Linear(width_in, width_out), nn.ReLU(inplace=True)]
+        self.embedder = nn.Sequential(*embedder[:-1])
+        layers = (EncoderLayer(d_model, nhead, dim_feedforward) for _ in range(num_layers))
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.predictor = nn.Sequential(
+            Linear(d_model, dim_feedforward), nn.ReLU(), Linear(dim_feedforward, 2 * dim_y)
+        )
+
+    def embed(self, x: Tensor, y: Tensor) -> Tensor:
+        """Embed rows: x [..., N, dim_x] and shares y [..., N] to [..., N, d_model]."""
+        if x.shape[-1] != self.dim_x or x.shape[:-1] != y.shape:
+            raise ValueError(
+                f"rows of shape {tuple(x.shape)} and shares of shape {tuple(y.shape)} do not fit "
+                f"a predictor with dim_x={self.dim_x}"
+            )
+        rows: Tensor = self.embedder(torch.cat([x, y.unsqueeze(-1)], dim=-1))
+        return rows
+
+    def attend(self, rows: Tensor, context: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
+        """Predict from the embedded rows of one task or of several, one after another.
+
+        Only attention goes task by task, so that many small tasks cost about what one large does.
+
+        Args:
+            rows: [..., N, d]: `context[0]` context rows of the first task, its `target[0]` target
+                rows, the context rows of the second task, and so on.
+
+        Returns:
+            mean [..., T] and std [..., T] of all targets, see `forward`.
+
+        Raises:
+            ValueError: a task without a context row or without a target row.
+        """
+        if not all(context):
+            raise ValueError("a prediction needs at least one context question")
+        if not all(target):
+            raise ValueError("there is no question to predict: give at least one target row")
+        *layers, last = cast(nn.ModuleList, self.encoder["layers"])
+        in_turn = list(chain.from_iterable(zip(context, target, strict=True)))
+        both = [sum(counts) for counts in zip(context, target, strict=True)]
+        for layer in layers:
+            rows = layer(rows, _join(torch.split(rows, in_turn, dim=-2)[::2]), both, context)
+        # Nothing reads the context rows after the last layer.
+        parts = torch.split(rows, in_turn, dim=-2)
+        rows = last(_join(parts[1::2]), _join(parts[::2]), target, context)
+        outputs = self.predictor(rows)
+        # Autocast gives bfloat16, too coarse for the shares and densities computed from these.
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        mean, log_std = outputs.unbind(dim=-1)
+        return mean, log_std.exp()
+
+    def forward(
+        self, context_x: Tensor, context_y: Tensor, target_x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict all targets in one pass.
+
+        Args:
+            context_x: [..., C, dim_x] embeddings of the context options.
+            context_y: [..., C] their shares.
+            target_x: [..., T, dim_x] embeddings of the target options.
+
+        Returns:
+            mean [..., T] (a softmax over each question's options gives the shares) and
+            std [..., T], both raw outputs of the head with std = exp(second output).
+
+        Raises:
+            ValueError: shapes that do not fit, no context row, or no target row.
+        """
+        if context_x.shape[-1] != target_x.shape[-1]:
+            raise ValueError(
+                f"context has {context_x.shape[-1]} dimensions, targets {target_x.shape[-1]}"
+            )
+        target_y = target_x.new_zeros(target_x.shape[:-1])
+        x = torch.cat([context_x, target_x], dim=-2)
+        y = torch.cat([context_y, target_y], dim=-1)
+        return self.attend(self.embed(x, y), [context_x.shape[-2]], [target_x.shape[-2]])
+
+    @torch.inference_mode()
+    def predict(
+        self, context_x: Tensor, context_y: Tensor, target_x: Tensor, target_options: Tensor
+    ) -> Tensor:
+        """Return the predicted share of each target option, [T]; sums to 1 per question.
+
+        Args:
+            context_x: [C, dim_x]; context_y: [C]; target_x: [T, dim_x].
+            target_options: [Q] int64 option count of each target question, summing to T.
+
+        Raises:
+            ValueError: shapes or option counts that do not fit.
+        """
+        if int(target_options.sum()) != len(target_x):
+            raise ValueError(
+                f"target_options sum to {int(target_options.sum())} but there are {len(target_x)} "
+                "target rows"
+            )
+        mean, _ = self(context_x, context_y, target_x)
+        return segment_softmax(mean, target_options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with usual_rights(save_directory / constants.SAFETENSORS_SINGLE_FILE):
+            super()._save_pretrained(save_directory)
+
+    @classmethod
+    def _load_as_safetensor(
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
+        # Strictly whatever was asked: by default the mixin leaves random what a file lacks.
+        try:
+            return super()._load_as_safetensor(model, model_file, map_location, True)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{model_file} holds other weights than the config.json beside it describes: "
+                f"{shorten(str(error), 300)}"
+            ) from error
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:
+        # The mixin falls back to pickled weights when a repository has no model.safetensors.
+        raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate rows; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-2)
+
+
+def get_weights(model: GPO) -> Tensor:
+    """All parameters in one new vector [P], in the order of the state dict."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@torch.no_grad()
+def set_weights(model: GPO, vector: Tensor) -> None:
+    """Copy a vector [P] of `get_weights` into the parameters."""
+    parameters = list(model.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = torch.split(vector.to(parameters[0].device), sizes)  # one copy to the device, not many
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.copy_(part.view_as(parameter))
+
+
+def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
+    """Make the parameters, and their gradients, views of `vector` [P] and of its new `grad`.
+
+    What changes the vector changes the parameters, so that an optimiser, clipping and sending
+    handle one tensor. Returns the vector.
+    """
+    vector.grad = torch.zeros_like(vector)
+    parameters = list(model.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, values, gradient in zip(
+        parameters, torch.split(vector, sizes), torch.split(vector.grad, sizes), strict=True
+    ):
+        parameter.data = values.view_as(parameter)
+        parameter.grad = gradient.view_as(parameter)
+    return vector
+
+
+def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
+    """Softmax within consecutive segments: values [T] in segments of lengths options [Q].
+
+    With `options` on the CPU nothing waits for the device that `values` is on.
+    """
+    options = options.cpu()
+    inside = torch.arange(int(options.max())) < options[:, None]
+    places = inside.flatten().nonzero().squeeze(-1).to(values.device, non_blocking=True)
+    padded = values.new_full((inside.numel(),), -torch.inf).scatter(0, places, values)
+    return padded.view(inside.shape).softmax(dim=-1).flatten().gather(0, places)
+
+
+def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
+    """Log density [T] of true shares [T] under Normal(predicted share [T], std [T]).
+
+    This is the GPO likelihood; `mean` is already a softmax over each question's options.
+    """
+    return -((shares - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
+
+
+def task_losses(
+    model: GPO, tasks: Sequence[Task], precision: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return (loss of each task [n], predicted shares of all their target rows, flat).
+
+    A loss is the negative log-likelihood averaged over the task's target rows, in nats. `precision`
+    is that of the network's products; weights, gradients and results are float32 in any case.
+    """
+    parts = [
+        part
+        for task in tasks
+        for part in (
+            (task.context_x, task.context_y),
+            (task.target_x, torch.zeros_like(task.target_y)),
+        )
+    ]
+    x, y = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    target = [len(task.target_x) for task in tasks]
+    rounded = precision == torch.bfloat16
+    with torch.autocast(x.device.type, precision) if rounded else nullcontext():
+        mean, std = model.attend(model.embed(x, y), [len(task.context_x) for task in tasks], target)
+    predicted = segment_softmax(mean, torch.cat([task.target_options for task in tasks]))
+    densities = log_likelihood(predicted, std, torch.cat([task.target_y for task in tasks]))
+    return -torch.stack([own.mean() for own in torch.split(densities, target)]), predicted

@@ -1,0 +1,175 @@
+"""Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.core.segments import Ints, segment_rows, segment_starts
+from pluralllm_app.errors import FederationError
+from pluralllm_app.predictors.gpo.network import GPO, log_likelihood, segment_softmax
+from pluralllm_app.preferences import PreferenceSet, reserved_questions, split_questions
+from pluralllm_app.scoring.metrics import GroupScores, alignment, summarise
+from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
+
+Draw = tuple[Ints, Ints]  # positions of the context and of the targets
+
+
+@dataclass(frozen=True)
+class GroupEvaluation:
+    """How a predictor did on one group, averaged over the context draws."""
+
+    scores: GroupScores  # per target question
+    loss: float | None  # negative log-likelihood per target row, nats; None without a likelihood
+
+
+def check_size(
+    group: str,
+    role: str,
+    questions: int,
+    pool: int,
+    training: TrainingSettings,
+    evaluation: EvaluationSettings,
+) -> None:
+    """Refuse a group with too few questions, or too few to take contexts from, for the settings.
+
+    Raises:
+        FederationError: naming the group, its count and the settings to lower.
+    """
+    context = evaluation.evaluation_context
+    if role == "evaluation":
+        if questions < context + 1 or pool < context:
+            raise FederationError(
+                f"group {group!r} has {questions} questions, {pool} of them not reserved; "
+                f"evaluation-context = {context} needs at least {context + 1}, {context} of them "
+                "not reserved: lower it or reserved-fraction, or leave the group out"
+            )
+        return
+    needed = max(context, training.context_min + training.target_min)
+    if pool < needed:
+        raise FederationError(
+            f"group {group!r} has {pool} train questions of {questions}; evaluation-context = "
+            f"{context} and context-min + target-min = "
+            f"{training.context_min + training.target_min} need at least {needed}: lower them "
+            "or reserved-fraction, or leave the group out"
+        )
+
+
+def evaluation_draws(
+    preferences: PreferenceSet, role: str, split: SplitSettings, settings: EvaluationSettings
+) -> list[Draw]:
+    """The (context, target) positions a group is scored on, one pair per draw.
+
+    Contexts come from the questions that are not kept from training. A train group's targets are
+    all questions it does not train on; an evaluation group's are all but the context. The draws
+    depend on the evaluation seed and the group's name alone, never on the run's seed or round.
+    """
+    pool = split_questions(preferences, role, split).train
+    draws = []
+    for draw in range(settings.evaluation_draws):
+        rng = generator(split.evaluation_seed, "context", preferences.group, draw)
+        context = np.sort(rng.permutation(pool)[: settings.evaluation_context])
+        answered = pool if role == "train" else context
+        draws.append((context, np.setdiff1d(np.arange(len(preferences)), answered)))
+    return draws
+
+
+def score_shares(
+    preferences: PreferenceSet, draws: list[Draw], predicted: list[NDArray[Any]], metric: str
+) -> GroupScores:
+    """Score the shares [T] predicted for each draw's targets against the group's own.
+
+    A question's score is averaged over the draws in which it was a target.
+    """
+    scores = []
+    for (_, target), shares in zip(draws, predicted, strict=True):
+        rows = preferences.share_rows(target)
+        values = None if preferences.values is None else preferences.values[rows]
+        options = preferences.options[target]
+        scores.append(alignment(metric, shares, preferences.shares[rows], options, values))
+    positions = np.concatenate([target for _, target in draws])
+    values = np.concatenate(scores)
+    count = np.bincount(positions, minlength=len(preferences))
+    total = np.bincount(positions, values, minlength=len(preferences))
+    scored = count > 0
+    return GroupScores(preferences.questions[scored], total[scored] / count[scored])
+
+
+@torch.inference_mode()
+def score_group(
+    model: GPO,
+    preferences: PreferenceSet,
+    role: str,
+    split: SplitSettings,
+    settings: EvaluationSettings,
+    metric: str,
+) -> GroupEvaluation:
+    """Score `model` on one group: all targets of a draw in one pass, rows embedded once."""
+    draws = evaluation_draws(preferences, role, split, settings)
+    device = next(model.parameters()).device
+    everything = np.unique(np.concatenate([target for _, target in draws]))
+    x, _ = preferences.rows(everything, device)
+    embedded = model.embed(x, x.new_zeros(len(x)))
+    first = np.full(len(preferences), -1)
+    first[everything] = segment_starts(preferences.options[everything])
+    predictions, log_densities = [], []
+    for context, target in draws:
+        context_x, context_y = preferences.rows(context, device)
+        target_rows = torch.from_numpy(segment_rows(first[target], preferences.options[target]))
+        rows = torch.cat([model.embed(context_x, context_y), embedded[target_rows.to(device)]])
+        mean, std = model.attend(rows, [len(context_x)], [len(target_rows)])
+        predicted = segment_softmax(mean, torch.from_numpy(preferences.options[target]))
+        shares = torch.from_numpy(preferences.shares[preferences.share_rows(target)]).to(device)
+        log_densities.append(log_likelihood(predicted, std, shares).cpu().numpy())
+        predictions.append(predicted.cpu().numpy())
+    loss = -float(np.concatenate(log_densities).mean(dtype=np.float64))
+    return GroupEvaluation(score_shares(preferences, draws, predictions, metric), loss)
+
+
+def summarise_groups(
+    evaluations: Mapping[str, GroupEvaluation], roles: Mapping[str, str], split: SplitSettings
+) -> dict[str, Any]:
+    """The evaluation of a round as it is recorded.
+
+    ``roles``: for train and evaluation groups the keys of `metrics.summarise`, or None where no
+    group of the role was scored; with reserved questions also ``mean_seen`` and ``mean_reserved``,
+    the mean over groups of the scores on questions that train groups may have trained on, and on
+    those that none did. ``groups``: each group's role, alignment, loss, number of questions.
+    """
+    summaries: dict[str, Any] = {}
+    for role in ("train", "evaluation"):
+        scored = {name: item.scores for name, item in evaluations.items() if roles[name] == role}
+        summaries[role] = summarise(scored) if scored else None
+        if scored and split.reserved_fraction:
+            summaries[role] |= _by_reservation(list(scored.values()), split)
+    groups = {
+        name: {
+            "role": roles[name],
+            "alignment": evaluation.scores.mean,
+            "loss": evaluation.loss,
+            "questions": len(evaluation.scores.questions),
+        }
+        for name, evaluation in evaluations.items()
+    }
+    return {"roles": summaries, "groups": groups}
+
+
+def selection_score(train: Mapping[str, Any]) -> float:
+    """What weights are chosen by, of a summary of the train groups: never by reserved questions."""
+    score: float | None = train.get("mean_seen", train["mean"])
+    return -math.inf if score is None else score
+
+
+def _by_reservation(groups: list[GroupScores], split: SplitSettings) -> dict[str, float | None]:
+    means: dict[str, list[float]] = {"mean_seen": [], "mean_reserved": []}
+    for group in groups:
+        reserved = reserved_questions(group.questions, split)
+        for key, mask in (("mean_seen", ~reserved), ("mean_reserved", reserved)):
+            if mask.any():
+                means[key].append(float(group.scores[mask].mean()))
+    return {key: float(np.mean(values)) if values else None for key, values in means.items()}

@@ -1,0 +1,1 @@
+"""What turns a question with one of its options into a vector."""

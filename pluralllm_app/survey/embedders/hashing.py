@@ -1,0 +1,77 @@
+"""An embedder that needs no model: hashed word and character n-grams.
+
+It knows words by their spelling only, so it serves the demo and tests; for real surveys a
+transformers model carries far more.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from pluralllm_app.core.segments import Doubles
+from pluralllm_app.survey.raw import Questions
+
+WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
+
+
+class HashingEmbedder:
+    """Hashes a text's words, word pairs and character trigrams into signed buckets.
+
+    Question and option have a half of the embedding each, both of length 1: in one bag of
+    n-grams a short option would drown in a long question.
+    """
+
+    name = "hashing"
+    template = None
+
+    def __init__(self, dim: int = 64) -> None:
+        """`dim` is even; half of it is the question's."""
+        self.dim = dim
+
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+        """Return float16 [rows, dim], one row per option."""
+        texts = _hashed(questions.texts, self.dim // 2)
+        options = _hashed([text for texts in questions.options for text in texts], self.dim // 2)
+        rows = np.hstack([np.repeat(texts, questions.counts, axis=0), options])
+        return torch.from_numpy(rows.astype(np.float16))
+
+
+def _features(text: str) -> Iterator[tuple[str, float]]:
+    words = re.findall(r"\w+", text.casefold())
+    for word in words:
+        yield word, WORD_WEIGHT
+        padded = f"<{word}>"
+        for start in range(len(padded) - 2):
+            yield padded[start : start + 3], TRIGRAM_WEIGHT
+    for pair in pairwise(words):
+        yield " ".join(pair), PAIR_WEIGHT
+
+
+def _hashed(texts: Sequence[str], dim: int) -> Doubles:
+    """Return [texts, dim] rows of length 1; a text without a word is a row of zeros."""
+    slots: dict[str, tuple[int, float]] = {}
+    unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    flat, weights = [], []
+    for text, row in unique.items():
+        for feature, weight in _features(text):
+            if feature not in slots:
+                slots[feature] = _slot(feature, dim)
+            column, sign = slots[feature]
+            flat.append(row * dim + column)
+            weights.append(sign * weight)
+    counts = np.bincount(flat, weights, minlength=len(unique) * dim)
+    rows: Doubles = counts.reshape(len(unique), dim).astype(np.float64)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return rows[[unique[text] for text in texts]]
+
+
+def _slot(feature: str, dim: int) -> tuple[int, float]:
+    """Return a feature's bucket and sign, the same in every process."""
+    number = int.from_bytes(blake2b(feature.encode(), digest_size=8).digest(), "little")
+    return (number >> 1) % dim, 1.0 if number & 1 else -1.0

@@ -1,0 +1,87 @@
+"""What is done of a long embedding, on disk: one that was interrupted goes on from there.
+
+A directory of files 000000001234.safetensors, each named by its first row: `rows` float16
+[n, dim], in the order they were computed, and the digest of what they were computed from.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.errors import SurveyError
+
+SECONDS = 30.0  # of work that an interruption can lose
+
+
+class Shards:
+    """Rows computed so far, from one and the same model, prompts and batches.
+
+    The directory appears with the first shard, so never for an embedding of a few seconds.
+    """
+
+    def __init__(self, directory: Path, digest: str) -> None:
+        """`digest` tells embeddings apart that must not be mixed."""
+        self._directory = directory
+        self._digest = digest
+        self._kept = 0
+        self._last = time.monotonic()
+
+    def resume(self, rows: torch.Tensor) -> int:
+        """Read what is kept into the first of `rows` [all, dim] and return how many they are.
+
+        Raises:
+            SurveyError: shards that are damaged or have another digest.
+        """
+        while (file := self._file(self._kept)).exists():
+            shard = self._read(file)
+            rows[self._kept : self._kept + len(shard)] = shard
+            self._kept += len(shard)
+        return self._kept
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Write those of `rows` [done, dim] that are in no shard, SECONDS after the last one.
+
+        Raises:
+            SurveyError: the directory cannot be written.
+        """
+        if time.monotonic() - self._last < SECONDS:
+            return
+        file = self._file(self._kept)
+        content = save({"rows": rows[self._kept :].clone()}, {"digest": self._digest})
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, content)
+        except OSError as error:
+            raise SurveyError(
+                f"cannot keep unfinished embeddings in {file.parent}: {error}"
+            ) from error
+        self._kept = len(rows)
+        self._last = time.monotonic()
+
+    def _file(self, row: int) -> Path:
+        return self._directory / f"{row:012d}.safetensors"
+
+    def _read(self, file: Path) -> torch.Tensor:
+        try:
+            with safe_open(file, framework="pt", device="cpu") as tensors:
+                digest = tensors.metadata()["digest"]
+                rows: torch.Tensor = tensors.get_tensor("rows")
+        except (OSError, SafetensorError) as error:
+            raise SurveyError(f"{file} cannot be read ({error}): delete it to go on") from error
+        if digest != self._digest:
+            raise SurveyError(
+                f"{file.parent} holds an unfinished embedding of another model, template or "
+                "survey: finish that one first, or delete the directory"
+            )
+        return rows
+
+
+def remove_shards(directory: Path) -> None:
+    """Remove the directory of an embedding that is now elsewhere, if it came to have one."""
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,1 @@
+"""Where answers come from: one module for each kind of source."""

@@ -1,0 +1,275 @@
+"""Anybody's survey: a long table with one row per question, group and option.
+
+Columns: question_id, question, option, group, and either `share` (of the group that picks the
+option, summing to 1 per question and group) or `count` (people who picked it); optionally `value`,
+the option's ordinal value. A question's options are all those that occur with it, in order of first
+appearance; an option without a row for a group was picked by nobody there. Spaces around a text do
+not count, nor how its accents are encoded (Unicode NFC).
+
+A table is read in batches, and 16 bytes are kept of each row: its group and its question's option
+by number, and its share or count. So memory is bounded by the number of rows, shares and different
+texts, however often a text repeats: some 60 bytes for each row at most, and a batch of rows.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_starts, segment_sums
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text
+from pluralllm_app.survey.sources.frames import read_frames, require_columns, shown_columns
+
+TEXT_COLUMNS = ("question_id", "question", "option", "group")
+SUM_TOLERANCE = 0.02  # published shares are rounded
+MOST = 1e12  # people; sums of counts stay whole numbers of 64 bits
+_NO_TEXT = object()  # stands for a cell that holds a list or an object
+_PAIR = 2**32  # a pair of numbers below it is one number: first * _PAIR + second
+
+
+def read_table(file: Path) -> RawSurvey:
+    """Read a long table into a survey.
+
+    Raises:
+        SurveyError: unreadable file, missing column, empty text, numbers that are no shares or
+            counts, a repeated row, or a question with two texts.
+    """
+    rows = _Rows(file)
+    questions, position = rows.questions()
+    # One cell for each answer, ascending by group, then question.
+    cells = np.unique(np.concatenate([np.unique(rows.cells(batch)) for batch in rows.batches]))
+    group, question = np.divmod(cells, _PAIR)
+    options = questions.counts[question]
+    starts = segment_starts(options)
+    flat = np.full(int(options.sum()), np.nan)
+    for batch in rows.batches:
+        at = starts[np.searchsorted(cells, rows.cells(batch))] + position[batch.choice]
+        repeated = ~np.isnan(flat[at]) | pd.Series(at).duplicated().to_numpy()
+        rows.faults.note("repeat a question_id, group and option", repeated, batch.first_row)
+        flat[at] = batch.amount
+    rows.faults.refuse()
+    groups, counted = rows.groups.texts, rows.counted
+    del rows, batch, cells, starts
+    flat[np.isnan(flat)] = 0
+    totals = segment_sums(flat, options)
+    flat /= np.repeat(np.where(totals > 0, totals, 1), options)
+    answers = Answers(
+        groups=groups,
+        group=group,
+        question=question,
+        shares=flat,
+        # Counts may be weighted, and a few answers weigh less than one person in all.
+        respondents=np.rint(totals).clip(1).astype(np.int64) if counted else None,
+    )
+    asked = totals > 0
+    if not counted:
+        _refuse_sums(file, totals, answers, questions)
+    survey = RawSurvey(
+        name=file.stem,
+        source=f"table {file.name}",
+        licence="not stated",
+        questions=questions,
+        answers=answers.select(np.flatnonzero(asked), questions),
+        dropped={"answers of a group that counts nobody": int((~asked).sum())},
+    )
+    return survey.keep_questions(questions.counts >= 2, "questions with fewer than two options")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    first_row: int  # of the table, from 0
+    group: NDArray[np.int32]  # [n]
+    choice: NDArray[np.int32]  # [n] an option of a question
+    amount: Doubles  # [n] share or count
+
+
+class _Numbers:
+    """Numbers what it is shown in the order of first appearance."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def texts(self) -> list[str]:
+        """What has been numbered, in that order."""
+        return list(self._known)
+
+    def of(self, things: Iterable[Any]) -> Ints:
+        return np.array([self._known.setdefault(own, len(self._known)) for own in things], np.int64)
+
+
+class _Faults:
+    """What is wrong with which rows of a table."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found: dict[str, tuple[int, int]] = {}  # how many rows, and the first
+
+    def note(self, fault: str, wrong: Bools, first_row: int) -> None:
+        """Note the rows of a batch [n] that have a fault."""
+        rows = np.flatnonzero(wrong)
+        # Also where there are none: the faults are told in the order of the checks.
+        count, first = self._found.get(fault, (0, 0))
+        if len(rows) and not count:
+            first = first_row + int(rows[0]) + 1
+        self._found[fault] = (count + len(rows), first)
+
+    def refuse(self) -> None:
+        """Raise SurveyError if any row has a fault."""
+        for fault, (count, first) in self._found.items():
+            if count:
+                raise SurveyError(
+                    f"{self._file}: {count} row(s) {fault}, the first is data row {first}"
+                )
+
+
+class _Rows:
+    """The rows of a table as numbers, without fault but that some may be repeated."""
+
+    def __init__(self, file: Path) -> None:
+        self.batches: list[_Batch] = []
+        self.faults = _Faults(file)
+        self.groups = _Numbers()
+        self.counted = False
+        self._ids, self._questions, self._options = _Numbers(), _Numbers(), _Numbers()
+        self._choices = _Numbers()  # pairs of question and option
+        self._text_of: Ints = np.empty(0, np.int64)  # of each question
+        self._value_of: Doubles = np.empty(0)  # of each choice
+        self._read(file)
+        self.faults.refuse()
+
+    def _read(self, file: Path) -> None:
+        amounts: set[str] = set()
+        for frame, first_row in _with_first_row(read_frames(file, TEXT_COLUMNS)):
+            require_columns(file, frame, TEXT_COLUMNS)
+            amounts |= {"share", "count"} & set(frame.columns)
+            if len(amounts) != 1 or not amounts <= set(frame.columns):
+                found = shown_columns(frame)
+                raise SurveyError(f"{file} needs one column of 'share' and 'count'; found: {found}")
+            self.counted = "count" in amounts
+            self._add(frame, first_row)
+
+    def _add(self, frame: pd.DataFrame, first_row: int) -> None:
+        kinds = (self._ids, self._questions, self._options, self.groups)
+        question, text, option, group = (
+            self._texts(frame, column, numbers, first_row)
+            for column, numbers in zip(TEXT_COLUMNS, kinds, strict=True)
+        )
+        amount = self._amounts(frame, first_row)
+        self._text_of = _extended(self._text_of, question, text)
+        self.faults.note(
+            "give a question_id another question text than before",
+            text != self._text_of[question],
+            first_row,
+        )
+        codes, pairs = pd.factorize(question * _PAIR + option)
+        choice = self._choices.of(pairs.tolist())[codes]
+        value = self._values(frame, first_row)
+        self._value_of = _extended(self._value_of, choice, value)
+        before = self._value_of[choice]
+        self.faults.note(
+            "give an option another ordinal value than before",
+            (value != before) & ~(np.isnan(value) & np.isnan(before)),
+            first_row,
+        )
+        numbers = (group.astype(np.int32), choice.astype(np.int32))
+        self.batches.append(_Batch(first_row, *numbers, amount))
+
+    def _texts(self, frame: pd.DataFrame, column: str, numbers: _Numbers, first_row: int) -> Ints:
+        """[n] number of each row's text."""
+        cells = frame[column]
+        try:
+            codes, different = pd.factorize(cells, use_na_sentinel=False)
+        except TypeError:  # lists or objects, which cannot be compared
+            cells = cells.map(lambda own: own if isinstance(own, Hashable) else _NO_TEXT)
+            codes, different = pd.factorize(cells, use_na_sentinel=False)
+        nested = np.array([own is _NO_TEXT for own in different], bool)
+        self.faults.note(f"hold a list or an object as {column}", nested[codes], first_row)
+        texts = ["" if pd.isna(own) else clean_text(str(own)) for own in different]
+        blank = np.array([not text for text in texts], bool)
+        self.faults.note(f"have no {column}", blank[codes], first_row)
+        return numbers.of(texts)[codes]
+
+    def _amounts(self, frame: pd.DataFrame, first_row: int) -> Doubles:
+        column = "count" if self.counted else "share"
+        amount: Doubles = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+        finite = np.isfinite(amount)
+        self.faults.note(f"have no finite number as {column}", ~finite, first_row)
+        self.faults.note("have a negative share or count", amount < 0, first_row)
+        self.faults.note(f"have a {column} above {MOST:g}", amount > MOST, first_row)
+        return amount
+
+    def _values(self, frame: pd.DataFrame, first_row: int) -> Doubles:
+        """[n] ordinal value, NaN where there is none."""
+        if "value" not in frame.columns:
+            return np.full(len(frame), np.nan)
+        column = frame["value"]
+        values: Doubles = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+        stated = (column.notna() & (column.astype(str).str.strip() != "")).to_numpy()
+        wrong = stated & ~np.isfinite(values)
+        self.faults.note("have a value that is no finite number", wrong, first_row)
+        return values
+
+    def _question_of(self) -> Ints:
+        """[choices] the question of each."""
+        return np.array(self._choices.texts, np.int64) // _PAIR
+
+    def cells(self, batch: _Batch) -> Ints:
+        """[n] the pair of group and question of each row."""
+        cells: Ints = batch.group.astype(np.int64) * _PAIR + self._question_of()[batch.choice]
+        return cells
+
+    def questions(self) -> tuple[Questions, Ints]:
+        """The questions; and [choices] the position of each among the options of its question."""
+        question = self._question_of()
+        order = np.argsort(question, kind="stable")
+        counts = np.bincount(question, minlength=len(self._ids))
+        position = np.empty(len(order), np.int64)
+        position[order] = np.arange(len(order)) - np.repeat(segment_starts(counts), counts)
+        ends = np.cumsum(counts)[:-1]
+        known = np.array(self._options.texts, object)
+        options = known[np.array(self._choices.texts, np.int64)[order] % _PAIR]
+        texts = self._questions.texts
+        return Questions(
+            ids=self._ids.texts,
+            texts=[texts[text] for text in self._text_of],
+            options=[own.tolist() for own in np.split(options, ends)],
+            values=[
+                None if np.isnan(own).all() else own.tolist()
+                for own in np.split(self._value_of[order], ends)
+            ],
+        ), position
+
+
+def _with_first_row(frames: Iterable[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, int]]:
+    first_row = 0
+    for frame in frames:
+        yield frame, first_row
+        first_row += len(frame)
+
+
+def _extended(known: NDArray[Any], number: Ints, value: NDArray[Any]) -> NDArray[Any]:
+    """`known` [k] with the first `value` [n] of each new `number` [n], from k on."""
+    if number.max(initial=-1) < len(known):
+        return known
+    new, first = np.unique(number, return_index=True)
+    return np.concatenate([known, value[first[new >= len(known)]]])
+
+
+def _refuse_sums(file: Path, sums: Doubles, answers: Answers, questions: Questions) -> None:
+    wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    if len(wrong):
+        group = answers.groups[answers.group[wrong[0]]]
+        question = questions.ids[answers.question[wrong[0]]]
+        raise SurveyError(
+            f"{file}: the shares of {len(wrong)} answer(s) do not sum to 1, the first is question "
+            f"{question!r}, group {group!r}: mend them, or give a column 'count' instead"
+        )

@@ -1,0 +1,183 @@
+"""Replies are untrusted: each way of being wrong is refused, and said."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from pluralllm_app.federation.messages import (
+    ARRAYS,
+    EVALUATION,
+    METRICS,
+    Evaluation,
+    NodeDescription,
+    TrainRequest,
+    Update,
+    weights_to_record,
+)
+from pluralllm_app.scoring.metrics import GroupScores
+
+PARAMETERS = 3
+UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1, 2.5)
+DESCRIPTION = NodeDescription(
+    "Élan 中/..", "train", 30, 27, "tiny", 40, "ab12", 6, "jensen-shannon", "0.1, torch 2.0", 5
+)
+
+
+def test_messages_survive_the_trip() -> None:
+    update = Update.from_content(UPDATE.to_content(), PARAMETERS, 27)
+    assert (update.questions, update.loss, update.js_divergence) == (27, -0.5, 0.1)
+    assert update.weights.tolist() == [1, 1, 1]
+    assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
+    scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
+    sent = Evaluation(scores, -1.5, 0.25).to_content()
+    assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), PARAMETERS, 27)
+    evaluation = Evaluation.from_content(sent, range(2, 3), 8)
+    assert (evaluation.loss, evaluation.seconds) == (-1.5, 0.25)
+    assert evaluation.scores.questions.tolist() == [3, 7]
+    assert evaluation.scores.scores.tolist() == [0.25, 1.0]
+
+
+def changed_update(weights: list | np.ndarray | None = None, **metrics: object) -> RecordDict:
+    content = UPDATE.to_content()
+    if weights is not None:
+        content[ARRAYS] = weights_to_record(np.asarray(weights, getattr(weights, "dtype", "f4")))
+    values = dict(content.metric_records[METRICS]) | metrics
+    content[METRICS] = MetricRecord({key: value for key, value in values.items() if value != "-"})
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (RecordDict(), "not an update"),
+        (changed_update(loss=float("nan")), "not finite"),
+        (changed_update(**{"js-divergence": -0.1}), "negative"),
+        (changed_update(seconds=-1.0), "negative"),
+        (RecordDict({**UPDATE.to_content(), "more": MetricRecord()}), "not an update"),
+        (RecordDict({ARRAYS: MetricRecord(), METRICS: MetricRecord()}), "metrics are not those"),
+        (changed_update(loss=[0.1]), "not finite numbers"),
+        (changed_update(loss="-"), "metrics are not those"),
+        (changed_update(extra=1.0), "metrics are not those"),
+        (changed_update(**{"num-examples": 10_000}), "claims 10000 train questions"),
+        (changed_update([1.0, np.nan, 1.0]), "not all finite"),
+        (changed_update([1.0, np.inf, 1.0]), "not all finite"),
+        (changed_update([1.0, 1.0]), "float32 (2,), not float32 (3,)"),
+        (changed_update([[1.0, 1.0, 1.0]]), "float32 (1, 3)"),
+        (changed_update(np.ones(3)), "float64 (3,)"),
+    ],
+)
+def test_bad_updates_are_refused(content: RecordDict, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Update.from_content(content, PARAMETERS, 27)
+    assert message in str(caught.value)
+
+
+def test_other_arrays_are_refused() -> None:
+    content = UPDATE.to_content()
+    content[ARRAYS] = ArrayRecord({"embeddings": Array(UPDATE.weights)})
+    with pytest.raises(ValueError, match="not the weights of a predictor"):
+        Update.from_content(content, PARAMETERS, 27)
+
+
+def saved(array: np.ndarray, **options: bool) -> bytes:
+    stream = BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+def headed(header: str) -> bytes:
+    """Bytes that begin as numpy's do, with another header."""
+    text = f"{header}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HUGE = saved(np.ones(3, np.float32)).replace(b"(3,), }         ", b"(3000000000000,),}")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "format"),
+        (b"garbage", "format"),
+        (b"\x80\x04N.", "format"),
+        (b"PK\x03\x04" + b"0" * 60, "format"),
+        (headed("{[]: 1}"), "format"),
+        (headed("{1: 2, 'a': 3}"), "format"),
+        (headed("(" * 5000), "format"),
+        (headed("-" * 9000 + "1"), "format"),
+        (saved(np.ones(3, np.float32)).replace(b"Y\x01", b"Y\x02"), "format"),
+        (saved(np.array([{}], dtype=object), allow_pickle=True), "not a vector of floats"),
+        (saved(np.ones(3, np.float32))[:-1], "cut off"),
+        (saved(np.ones(3, np.float32)) + b"0", "longer than they say"),
+        (saved(np.ones(3, np.int32)), "not a vector of floats"),
+        (HUGE, "cut off"),
+    ],
+)
+def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -> None:
+    content = UPDATE.to_content()
+    array = Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=data)
+    content[ARRAYS] = ArrayRecord({"weights": array})
+    with pytest.raises(ValueError, match=message):
+        Update.from_content(content, PARAMETERS, 27)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"loss": 0.1}, "not an evaluation"),
+        ({"loss": 0.1, "questions": [1], "scores": [0.1, 0.2]}, "do not match"),
+        ({"loss": 0.1, "questions": [], "scores": []}, "scores 0 questions, not 1 to 4"),
+        ({"loss": 0.1, "questions": [1] * 5, "scores": [0.1] * 5}, "scores 5 questions"),
+        ({"loss": 0.1, "questions": [1, 1], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1, 2, 1], "scores": [0.1, 0.2, 0.3]}, "ascending"),
+        ({"loss": 0.1, "questions": [-1, 1], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1.5, 2.5], "scores": [0.1, 0.2]}, "ascending"),
+        ({"loss": 0.1, "questions": [1, 5], "scores": [0.1, 0.2]}, "question 5 of a survey of 5"),
+        ({"loss": float("inf"), "questions": [1], "scores": [0.1]}, "not finite"),
+        ({"loss": 0.1, "questions": [1], "scores": [float("nan")]}, "between 0 and 1"),
+        ({"loss": 0.1, "questions": [1], "scores": [1.5]}, "between 0 and 1"),
+        ({"loss": 0.1, "seconds": -1.0, "questions": [1], "scores": [0.5]}, "negative"),
+    ],
+)
+def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
+    record = MetricRecord({"seconds": 0.1} | metrics)
+    with pytest.raises(ValueError, match=message):
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5), 5)
+
+
+def test_no_scores_of_a_group_that_holds_nothing_out_are_refused() -> None:
+    record = MetricRecord({"loss": 0.1, "seconds": 0.1, "questions": [], "scores": []})
+    with pytest.raises(ValueError, match="ascending whole numbers"):
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(0, 1), 5)
+
+
+REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2, moments_of=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"experiment": "../" * 10 + "ab"}, "no experiment"),
+        ({"round": "3"}, "no valid 'round'"),
+        ({"evaluate": 1}, "no valid 'evaluate'"),
+    ],
+)
+def test_train_requests(change: dict, message: str | None) -> None:
+    record = ConfigRecord({**REQUEST.to_record(), "proximal-mu": 0.1, **change})
+    if message is None:
+        assert TrainRequest.from_record(record) == REQUEST
+    else:
+        with pytest.raises(ValueError, match=message):
+            TrainRequest.from_record(record)
+
+
+def test_bad_descriptions_are_refused() -> None:
+    with pytest.raises(ValueError, match="no description"):
+        NodeDescription.from_content(RecordDict())
+    content = DESCRIPTION.to_content()
+    content["description"] = ConfigRecord(dict(content["description"]) | {"questions": "many"})
+    with pytest.raises(ValueError, match="no valid 'questions'"):
+        NodeDescription.from_content(content)
