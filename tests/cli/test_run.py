@@ -23,8 +23,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pluralllm_app import client_app
-from pluralllm_app import run as module
 from pluralllm_app.cli.main import app
+from pluralllm_app.engines import launch as module
 from pluralllm_app.engines.launch import claimed, demo_survey, make_out, read_run_config, run
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation

@@ -96,7 +96,7 @@ def reported(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def write_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Write a report without its figures, which take most of the time; returns the page."""
-    monkeypatch.setattr(command, "_files", lambda *_: {})
+    monkeypatch.setattr(build, "_files", lambda *_: {})
 
     def write(*paths: Path, survey: Path | None = None, answers: bool = True) -> str:
         out = tmp_path / "report.html"
