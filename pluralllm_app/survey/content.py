@@ -105,7 +105,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class SurveyContent:
-    """What a source yields: clean, but neither embedded nor reduced to the groups of a run."""
+    """A survey as a source gives it: clean, but not yet embedded, and with all of its groups."""
 
     name: str
     source: str
@@ -114,6 +114,9 @@ class SurveyContent:
     answers: Answers
     synthetic: bool = False
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> how many
+    # The groups that train and are evaluated unless the user chooses others; none: a seeded split.
+    train: Sequence[str] = ()
+    evaluation: Sequence[str] = ()
 
     def restricted(self, groups: Sequence[str]) -> "SurveyContent":
         """Return the survey of these groups, with only the questions that one of them answers.

@@ -124,6 +124,8 @@ def demo(seed: int = 0) -> SurveyContent:
         questions=questions,
         answers=answers,
         synthetic=True,
+        train=TRAIN_GROUPS,
+        evaluation=EVALUATION_GROUPS,
     )
 
 

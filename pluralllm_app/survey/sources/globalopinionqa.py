@@ -79,6 +79,8 @@ def read_global_opinions(file: Path | None = None) -> SurveyContent:
         questions=questions,
         answers=answers,
         dropped=dropped,
+        train=TRAIN_GROUPS,
+        evaluation=EVALUATION_GROUPS,
     )
 
 
