@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.scoring.metrics import METRICS
+from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.embedders.registry import load_embedder
-from pluralllm_app.survey.embedders.shards import remove_shards
+from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
-from pluralllm_app.survey.raw import RawSurvey, clean_text
-from pluralllm_app.survey.roles import named_roles, split_roles
+from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources import demo, globalopinionqa
 from pluralllm_app.survey.sources.table import read_table
 
@@ -101,7 +102,7 @@ def prepare(
         synthetic=survey.synthetic,
         overwrite=overwrite,
     )
-    remove_shards(unfinished)
+    remove_unfinished(unfinished)
     written = time.perf_counter()
     _report(prepared, survey, left_out, console)
     console.print(
@@ -111,7 +112,7 @@ def prepare(
     return prepared
 
 
-def read_source(source: str, file: Path | None, seed: int) -> RawSurvey:
+def read_source(source: str, file: Path | None, seed: int) -> SurveyContent:
     """Read one of SOURCES; `file` is needed by `table` and optional for `globalopinionqa`.
 
     Raises:
@@ -144,7 +145,7 @@ def _left_out(
 
 
 def _report(
-    prepared: PreparedSurvey, survey: RawSurvey, left_out: Mapping[str, int], console: Console
+    prepared: PreparedSurvey, survey: SurveyContent, left_out: Mapping[str, int], console: Console
 ) -> None:
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
     groups.columns[2].justify = "right"
