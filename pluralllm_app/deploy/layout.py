@@ -22,7 +22,8 @@ from pathlib import Path
 import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pluralllm_app.core.atomic import held, read_json, whole_directory, write_atomically
+from pluralllm_app.core.atomic import read_json, whole_directory, write_atomically
+from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text, file_slugs
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.keys import (
@@ -236,8 +237,9 @@ def _changing(path: Path) -> Iterator[dict[str, str]]:
     """The groups of a deployment, which no other command changes during the block."""
     read_groups(path)  # it is a deployment
     with _writing():
-        lock = (path / "server" / ".lock").open("w")
-    with lock, held(lock, f"another command changes the groups of {path}: wait for it"):
+        busy = f"another command changes the groups of {path}: wait for it"
+        lock = held(path / "server" / ".lock", busy)
+    with lock:
         yield read_groups(path)
 
 

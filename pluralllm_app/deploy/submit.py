@@ -9,20 +9,23 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import httpx
 from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
+from pluralllm_app.engines.follow import follow
 from pluralllm_app.engines.launch import APP, make_out, read_resumed_config, read_run_config, reopen
 from pluralllm_app.engines.simulation import app_files
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.records.console import follow, print_results
+from pluralllm_app.records.console import print_results
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.schema import RoundEntry, Status
 from pluralllm_app.records.trackers import check_tracker
-from pluralllm_app.records.writer import STATE, close_unfinished, read_run
+from pluralllm_app.records.writer import STATE, close_unfinished
 from pluralllm_app.settings import Scalar, Settings
 
 POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at all
@@ -92,7 +95,8 @@ def submit(
         if config or overrides or out:
             raise UserError("--resume takes the run's own settings: give it alone")
         run_config = read_resumed_config(resume)  # it waits for the groups that it began with
-        wanted = [entry["group"] for entry in read_run(resume).get("roster") or []]
+        run = read_run(resume)
+        wanted = [entry.group for entry in (run and run.roster) or []]
     else:
         run_config = _new_config(config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
@@ -110,8 +114,8 @@ def submit(
     out = settings.path("out")
     try:
         with connect(path) as control:
-            record, rounds = _follow(control, path, settings, run_config, console)
-            if record["status"] == "failed":
+            status, error_said, rounds = _follow(control, path, settings, run_config, console)
+            if status == "failed":
                 missing = _missing(control, groups, wanted)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
@@ -120,12 +124,12 @@ def submit(
     finally:
         with suppress(OSError):  # where nothing was begun; a run that was makes it again
             out.rmdir()
-    if (status := record["status"]) != "completed":
+    if status != "completed":
         said = "was stopped" if status == "stopped" else "failed"
-        lines = [f"the run {said}" + (f": {record['error']}" if record["error"] else "")]
+        lines = [f"the run {said}" + (f": {error_said}" if error_said else "")]
         lines += [f"now {line}" for line in missing if status == "failed"]
         raise UserError("\n".join([*lines, f"See {out}."]))
-    print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
+    print_results(out, rounds, console, f"The trained predictor: {out / 'model'}")
 
 
 def _new_config(
@@ -180,8 +184,8 @@ def _follow(
     settings: Settings,
     run_config: Mapping[str, Scalar],
     console: Console,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Submit the run, show it until it ends; returns status and error, and its rounds."""
+) -> tuple[Status, str | None, list[RoundEntry]]:
+    """Submit the run, show it until it ends; returns status, error and rounds."""
     out = settings.path("out")
     flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
     said = (
@@ -194,15 +198,18 @@ def _follow(
         _say(console, f"Run {run_id} in {out}")
         run = Submitted(control, run_id)
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
-        if (record := read_run(out)).get("status", "running") == "running":
+        record = read_run(out)
+        status, error = (record.status, record.error) if record else ("running", None)
+        if status == "running":
             # The app's process did not get as far as to say so, or still ends.
-            record = {"status": run.wait(), "error": run.error}
+            status, error = cast(Status, run.wait()), run.error
             with suppress(UserError):
-                record = close_unfinished(out, record["status"], run.error) or record
+                if record := close_unfinished(out, status, error):
+                    status, error = record.status, record.error
     except KeyboardInterrupt:
         _say(console, said)
         raise
-    return record, rounds
+    return status, error, rounds
 
 
 def _remedy(path: Path, out: Path) -> str:

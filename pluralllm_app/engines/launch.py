@@ -8,14 +8,15 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pluralllm_app.core.atomic import beside, held
+from pluralllm_app.core.atomic import beside
+from pluralllm_app.core.locks import held
+from pluralllm_app.engines.follow import follow
 from pluralllm_app.engines.simulation import Resources, Simulation, share_out, usable_cpus
 from pluralllm_app.errors import SettingsError, UserError
-from pluralllm_app.records.console import follow, print_results
 from pluralllm_app.settings import (
     Scalar,
     Settings,
@@ -25,6 +26,9 @@ from pluralllm_app.settings import (
     read_defaults,
     read_toml,
 )
+
+if TYPE_CHECKING:
+    from pluralllm_app.records.schema import RoundEntry
 
 APP = Path(__file__).resolve().parents[2]
 DEMO = APP / "data" / "demo"
@@ -73,7 +77,9 @@ def run(
             + (f", {resources.gpu_share:g} GPU each" if resources.gpus else "")
         )
         rounds = _run_simulation(settings, run_config, resources, console)
-    print_results(settings, rounds, console, _hint(settings))
+    from pluralllm_app.records.console import print_results
+
+    print_results(settings.path("out"), rounds, console, _hint(settings))
 
 
 def read_resumed_config(path: Path) -> dict[str, Scalar]:
@@ -82,13 +88,13 @@ def read_resumed_config(path: Path) -> dict[str, Scalar]:
     Raises:
         UserError: it holds no run, or a damaged one.
     """
-    from pluralllm_app.records.writer import read_run
+    from pluralllm_app.records.reader import read_run
 
     path = path.expanduser().resolve()
-    settings = read_run(path).get("settings")
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no run to resume: it has no run.json with settings")
-    return settings | {"resume-from": str(path), "out": "", "expected-nodes": 0}
+    run = read_run(path)
+    if run is None:
+        raise UserError(f"{path} holds no run to resume: it has no run.json")
+    return {**run.settings, "resume-from": str(path), "out": "", "expected-nodes": 0}
 
 
 def reopen(out: Path, run_config: Mapping[str, Scalar]) -> None:
@@ -98,7 +104,8 @@ def reopen(out: Path, run_config: Mapping[str, Scalar]) -> None:
         UserError: see `record.recorded_run`.
     """
     from pluralllm_app.federation.state import rewind
-    from pluralllm_app.records.writer import check_resumable, locked_run, reopen_record
+    from pluralllm_app.records.lock import locked_run
+    from pluralllm_app.records.resume import check_resumable, reopen_record
 
     with locked_run(out):
         check_resumable(out, run_config)
@@ -230,10 +237,10 @@ def claimed(out: Path) -> Iterator[None]:
         UserError: another one runs there, or it cannot be written.
     """
     try:
-        log = (out / LOG).open("a")
+        lock = held(out / LOG, f"another command runs in {out}: wait for it, or end it")
     except OSError as error:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
-    with log, held(log, f"another command runs in {out}: wait for it, or end it"):
+    with lock:
         yield
 
 
@@ -269,25 +276,25 @@ def _run_simulation(
     run_config: Mapping[str, Scalar],
     resources: Resources,
     console: Console,
-) -> list[dict[str, Any]]:
-    """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
+) -> "list[RoundEntry]":
+    """Start the simulation, follow it to its end, and return the rounds."""
     from pluralllm_app.records.writer import close_unfinished
 
     out = settings.path("out")
     log = out / LOG
-    rounds: list[dict[str, Any]] = []
+    rounds = []
     try:
         with Simulation(APP, run_config, resources, log) as simulation:
             for entry in follow(simulation, settings, console, "starting Flower and Ray"):
                 rounds.append(entry)
     except KeyboardInterrupt:
-        status = close_unfinished(out, "stopped", "interrupted").get("status", "stopped")
-        said = _stopped(out, status)
+        run = close_unfinished(out, "stopped", "interrupted")
+        said = _stopped(out, run.status if run else "stopped")
         console.print(said, markup=False, highlight=False, soft_wrap=True)
         raise
-    record = close_unfinished(out, "failed", simulation.error)
-    if record.get("status") != "completed":
-        cause = record.get("error") or simulation.error
+    run = close_unfinished(out, "failed", simulation.error)
+    if run is None or run.status != "completed":
+        cause = (run and run.error) or simulation.error
         raise UserError(f"the run failed: {cause}\nSee {out} and its flower.log.")
     return rounds
 

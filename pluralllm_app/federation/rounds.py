@@ -33,7 +33,7 @@ from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, 
 from pluralllm_app.learning.local_steps import chosen_groups, initial_model, tasks_per_round
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.predictors.gpo.network import get_weights, set_weights
-from pluralllm_app.records.writer import RunRecord, recorded_run
+from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.scoring.evaluation import summarise_groups
 from pluralllm_app.settings import Scalar, Settings
 
@@ -98,7 +98,7 @@ class Rounds:
     """
 
     def __init__(
-        self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
+        self, grid: Grid, settings: Settings, record: Recording, progress: Callable[[str], None]
     ) -> None:
         self.grid = grid
         self.settings = settings

@@ -37,7 +37,8 @@ from pluralllm_app.learning.local_steps import (
 from pluralllm_app.learning.optimizers import OptimizerState, make_optimizer
 from pluralllm_app.predictors.gpo.network import GPO, flatten_weights, get_weights, set_weights
 from pluralllm_app.preferences import PreferenceSet, Task, draw_task, split_questions
-from pluralllm_app.records.writer import RunRecord, recorded_run
+from pluralllm_app.records.recording import recorded_run
+from pluralllm_app.records.writer import RunRecord
 from pluralllm_app.scoring.evaluation import (
     GroupEvaluation,
     score_group,

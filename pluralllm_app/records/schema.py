@@ -21,7 +21,6 @@ from pluralllm_app.settings import ADDED_LATER, Scalar
 
 SCHEMA_VERSION = 1
 
-Role = Literal["train", "evaluation"]
 Status = Literal["running", "completed", "failed", "stopped"]
 Content = TypeVar("Content", bound="RunInfo | RoundEntry | ComparisonInfo")
 
@@ -50,7 +49,7 @@ class RoleSummary:
 class GroupResult:
     """How a predictor did on one group."""
 
-    role: Role
+    role: str  # train or evaluation
     alignment: float
     loss: float | None  # nats per option; None for a predictor without a likelihood
     questions: int
@@ -60,8 +59,12 @@ class GroupResult:
 class EvaluationResult:
     """How a predictor did on all groups; a role is None where none of its groups was scored."""
 
-    roles: Mapping[Role, RoleSummary | None]
+    roles: Mapping[str, RoleSummary | None]
     groups: Mapping[str, GroupResult]
+
+    def __post_init__(self) -> None:
+        if set(self.roles) != {"train", "evaluation"}:
+            raise ValueError("the roles must be train and evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ class RoundEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurveyInfo:
+class RecordedSurvey:
     """Which survey a run is of."""
 
     name: str
@@ -120,7 +123,7 @@ class RosterEntry:
     """A group of a run."""
 
     group: str
-    role: Role
+    role: str  # train or evaluation
     questions: int
 
 
@@ -150,7 +153,7 @@ class RunInfo:
     started: str  # ISO 8601
     seed: int
     settings: Mapping[str, Scalar]
-    survey: SurveyInfo | None = None
+    survey: RecordedSurvey | None = None
     roster: Sequence[RosterEntry] | None = None
     versions: Mapping[str, str]
     hardware: Hardware

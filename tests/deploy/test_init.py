@@ -20,7 +20,7 @@ from flwr.common.config import parse_config_args
 from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
-from pluralllm_app.core.atomic import held
+from pluralllm_app.core.locks import held
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.keys import fingerprint, server_names
 from pluralllm_app.deploy.layout import add_group, initialise, read_groups, remove_group, renew
@@ -339,7 +339,7 @@ def test_a_group_is_not_added_twice(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the certificate .*ca\.crt"):
         add_group(path, "Cedar")
     assert not (path / "nodes/cedar").exists()
-    with (path / "server/.lock").open("w") as lock, held(lock, "here"):
+    with held(path / "server/.lock", "here"):
         for change in (lambda: add_group(path, "Cedar"), lambda: remove_group(path, "birch")):
             with pytest.raises(UserError, match="another command changes the groups"):
                 change()
