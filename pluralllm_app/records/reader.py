@@ -1,12 +1,13 @@
-"""Run directories read back, finished or not."""
+"""Runs and comparisons read back, finished or not."""
 
 from pathlib import Path
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.records.schema import RoundEntry, RunInfo, decode
+from pluralllm_app.records.schema import ComparisonInfo, RoundEntry, RunInfo, decode
 
 RUN = "run.json"
 ROUNDS = "rounds.jsonl"
+COMPARISON = "comparison.json"
 
 
 def read_run(path: Path) -> RunInfo | None:
@@ -15,14 +16,27 @@ def read_run(path: Path) -> RunInfo | None:
     Raises:
         UserError: it is damaged.
     """
-    file = path / RUN
-    if not file.exists():
-        return None
+    text = _read(path / RUN)
+    return None if text is None else decode(RunInfo, text, path / RUN)
+
+
+def read_comparison(path: Path) -> ComparisonInfo | None:
+    """What comparison.json of the directory `path` says; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    text = _read(path / COMPARISON)
+    return None if text is None else decode(ComparisonInfo, text, path / COMPARISON)
+
+
+def _read(file: Path) -> bytes | None:
     try:
-        text = file.read_bytes()
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    return decode(RunInfo, text, file)
 
 
 class RoundReader:
@@ -40,20 +54,21 @@ class RoundReader:
         Raises:
             UserError: a line is damaged, or the file cannot be read.
         """
-        if not self._file.exists():
-            return []
         try:
             with self._file.open("rb") as opened:
                 opened.seek(self._position)
                 *lines, self.rest = opened.read().split(b"\n")
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise UserError(f"cannot read {self._file}: {error.strerror}") from error
+        first = self._lines + 1
         self._position += sum(len(line) + 1 for line in lines)
-        entries = []
-        for line in lines:
-            self._lines += 1
-            entries.append(decode(RoundEntry, line, self._file, self._lines))
-        return entries
+        self._lines += len(lines)
+        return [
+            decode(RoundEntry, line, self._file, number)
+            for number, line in enumerate(lines, start=first)
+        ]
 
 
 def read_rounds(path: Path, *, complete: bool) -> list[RoundEntry]:

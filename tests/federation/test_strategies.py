@@ -18,7 +18,7 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import GPO, get_weights
-from pluralllm_app.records.writer import read_run
+from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TRAIN, make_survey
@@ -205,7 +205,9 @@ def trained(config: Config, crowd: PreparedSurvey, out: str, **overrides: Scalar
     config |= {"min-train-groups": 7, "evaluate-every": 2, **overrides}
     grid = InProcessGrid(client_app.app, config, nodes=len(crowd.groups))
     run_federation(grid, Settings.from_config(config), config)
-    assert read_run(Path(str(config["out"])))["status"] == "completed"
+    run = read_run(Path(str(config["out"])))
+    assert run is not None
+    assert run.status == "completed"
     return get_weights(GPO.from_pretrained(f"{config['out']}/model")).numpy()
 
 
