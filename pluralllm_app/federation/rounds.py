@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import ChosenNodes, exchange
+from pluralllm_app.federation.flower_compat import error_reason
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -27,7 +28,7 @@ from pluralllm_app.federation.messages import (
     record_to_weights,
     weights_to_record,
 )
-from pluralllm_app.federation.roster import Roster, build_roster, error_reason
+from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, new_entry, rewind
 from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, restore
 from pluralllm_app.learning.local_steps import chosen_groups, initial_model, tasks_per_round

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.federation.flower_compat import STRATEGY_STATE
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -285,13 +286,9 @@ def make_strategy(settings: Settings) -> Strategy:
     return entry.make(options, common)
 
 
-# What strategies of Flower carry from round to round besides the weights.
-_CARRIED = ("momentum_vector", "m_t", "v_t")
-
-
 def carried(strategy: Strategy) -> dict[str, NDArray[Any]]:
     """What a strategy carries from round to round, for `restore`; {} if nothing."""
-    found = {name: getattr(strategy, name, None) for name in _CARRIED}
+    found = {name: getattr(strategy, name, None) for name in STRATEGY_STATE}
     return {
         name: value[WEIGHTS] if isinstance(value, dict) else value[0]
         for name, value in found.items()
