@@ -20,12 +20,14 @@ from pluralllm_app.federation.messages import (
     CONFIG,
     EVALUATION,
     METRICS,
-    TrainRequest,
-    record_to_weights,
-    weights_to_record,
+    arrays_to_record,
+    record_to_arrays,
+    record_to_request,
 )
 from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.learning import gpo as gpo_learner
+from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.learning.local_steps import chosen_groups, initial_model, train_group
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.preferences import PreferenceSet, split_questions
@@ -165,9 +167,9 @@ def test_each_group_goes_on_from_its_own_moments(config: Config) -> None:
     last: dict[int, int] = {}
     for message in grid.sent:
         if message.metadata.message_type == "train":
-            request = TrainRequest.from_record(message.content.config_records[CONFIG])
+            request = record_to_request(message.content.config_records[CONFIG])
             node = message.metadata.dst_node_id
-            assert request.moments_of == last.get(node, 0)
+            assert request.counted == last.get(node, 0)
             last[node] = request.round
     assert len(set(last.values())) > 1  # or one request would do for all
 
@@ -223,7 +225,7 @@ def test_nothing_of_a_partition_is_in_a_message(
             raise ValueError(f"{QUESTION_TEXT}: {preferences.shares.tolist()}")
         return train_group(model, preferences, *args, **kwargs)
 
-    monkeypatch.setattr(client_app, "train_group", fail_once)
+    monkeypatch.setattr(gpo_learner, "train_group", fail_once)
     grid = Overheard(client_app.app, config, nodes=5)
     run_federation(grid, Settings.from_config(config), config)
     answers = Answers(PreparedSurvey.open(str(config["survey"])))
@@ -268,7 +270,7 @@ def test_the_text_of_an_unexpected_error_stays_on_the_node(
     def leak(*_: Any, **__: Any) -> None:
         raise KeyError("0.123456 of Birch said so")
 
-    monkeypatch.setattr(client_app, "train_group", leak)
+    monkeypatch.setattr(gpo_learner, "train_group", leak)
     with pytest.raises(FederationError):
         run(config)
     _, rounds = read(config)
@@ -374,8 +376,8 @@ def test_a_silent_group_is_recorded_after_the_timeout(config: Config) -> None:
 
 
 def spoil(content: RecordDict) -> None:
-    good = record_to_weights(content.array_records[ARRAYS])
-    content[ARRAYS] = weights_to_record(good * np.float32("nan"))
+    good = record_to_arrays(content.array_records[ARRAYS])[WEIGHTS]
+    content[ARRAYS] = arrays_to_record({WEIGHTS: good * np.float32("nan")})
 
 
 def boast(content: RecordDict) -> None:
