@@ -34,9 +34,9 @@ from pluralllm_app.learning.optimizers import make_optimizer
 from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
 from pluralllm_app.settings import Settings
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.embedders.transformer import TEMPLATES, TransformerEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 OPTIONS = 4
 STEPS = 6  # of a client in a round

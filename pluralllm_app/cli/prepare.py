@@ -6,9 +6,36 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app.survey.sources.registry import SOURCES
+
+_SOURCES = "\n\n".join(f"  {name}: {source.summary}." for name, source in SOURCES.items())
+HELP = f"""Turn survey answers into a prepared survey, which every run reads.
+
+SOURCE is one of:
+
+{_SOURCES}
+
+A table of your own has one row per question, group and option, with the columns question_id,
+question, option, group, and share or count. A column called value makes the options ordinal.
+
+If the command is interrupted while it embeds the questions, repeat it to continue.
+
+Examples:
+
+  pluralllm prepare demo --out data/demo
+
+  pluralllm prepare globalopinionqa --file global_opinions.csv --out data/pew
+  --embedder sentence-transformers/all-MiniLM-L6-v2
+
+  pluralllm prepare globalopinionqa --out data/all --evaluation-fraction 0.3
+  --min-questions 100 --seed 7
+
+  pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
+"""
+
 
 def prepare_command(
-    source: Annotated[str, typer.Argument(help="demo, globalopinionqa, or table.")],
+    source: Annotated[str, typer.Argument(help=f"{', '.join(SOURCES)}.")],
     out: Annotated[Path, typer.Option(help="Directory for the prepared survey.")],
     embedder: Annotated[
         str,
@@ -50,28 +77,7 @@ def prepare_command(
         bool, typer.Option("--overwrite", help="Replace a survey that is already there.")
     ] = False,
 ) -> None:
-    """Turn survey answers into a prepared survey, which every run reads.
-
-    SOURCE is demo (synthetic), globalopinionqa (read from --file or downloaded), or table (your
-    own data, with --file).
-
-    Your table has one row per question, group and option, with the columns question_id,
-    question, option, group, and share or count; a column value makes options ordinal.
-
-    If it is interrupted while it embeds, the same command goes on from there.
-
-    Examples:
-
-      pluralllm prepare demo --out data/demo
-
-      pluralllm prepare globalopinionqa --file global_opinions.csv --out data/pew
-      --embedder sentence-transformers/all-MiniLM-L6-v2
-
-      pluralllm prepare globalopinionqa --out data/all --evaluation-fraction 0.3
-      --min-questions 100 --seed 7
-
-      pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
-    """
+    """Prepare a survey; `HELP` is what the user reads of it."""
     # Here and not above: `pluralllm --help` need not wait for torch and pandas.
     from pluralllm_app.survey.prepare import prepare
 

@@ -30,11 +30,11 @@ from pluralllm_app import __version__
 from pluralllm_app.core.atomic import held, read_json, sync, write_atomically
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.records.schema import SCHEMA_VERSION, RoundEntry, to_plain
 from pluralllm_app.records.trackers import Tracker, open_tracker, round_values
 from pluralllm_app.scoring.evaluation import selection_score
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar
 
-SCHEMA_VERSION = 1
 STATE = "resume.safetensors"
 _RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
 
@@ -111,14 +111,15 @@ class RunRecord:
                     "run goes on with the groups it began with"
                 )
 
-    def append_round(self, entry: Mapping[str, Any]) -> None:
+    def append_round(self, entry: RoundEntry | Mapping[str, Any]) -> None:
         """Append one round to rounds.jsonl."""
+        line = to_plain(entry)
         name = "rounds.jsonl"
         with self._writing(name), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._tell_tracker(lambda tracker: tracker.log(entry["round"], round_values(entry)))
+        self._tell_tracker(lambda tracker: tracker.log(line["round"], round_values(line)))
 
     def save_model(self, name: str, model: GPO) -> None:
         """Write `model` as directory `name`, replacing an older one of the same sizes."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pluralllm_app.core.atomic import whole_directory
 from pluralllm_app.errors import SurveyError, located
-from pluralllm_app.survey.description import version_remedy
+from pluralllm_app.survey.info import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 MANIFEST = "site.json"

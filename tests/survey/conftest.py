@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 QUESTIONS = Questions(
     ids=["tea", "bus", "sea"],

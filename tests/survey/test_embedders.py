@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders import transformer
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.transformer import TEMPLATES
-from pluralllm_app.survey.raw import Questions
 
 TEXT = "do you like tea the sea yes no answer very much"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
@@ -188,7 +188,7 @@ def test_hashing_is_the_same_in_every_process():
     program = (
         "from rich.console import Console\n"
         "from pluralllm_app.survey.embedders.hashing import HashingEmbedder\n"
-        "from pluralllm_app.survey.raw import Questions\n"
+        "from pluralllm_app.survey.content import Questions\n"
         "questions = Questions(['0'], ['tea or sea?'], [['yes', 'no']], [None])\n"
         "rows = HashingEmbedder().embed(questions, Console(), None)\n"
         "print(hash('tea') and rows.numpy().tobytes().hex())"

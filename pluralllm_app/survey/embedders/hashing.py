@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.survey.raw import Questions
+from pluralllm_app.survey.content import Questions
 
 WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
 

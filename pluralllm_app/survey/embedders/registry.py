@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
-from pluralllm_app.survey.raw import Questions
 
 DEFAULT_TEMPLATE = "plain"
 

@@ -22,6 +22,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from pluralllm_app.core.segments import segment_rows, segment_starts
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.prefix_tree import (
     Beginning,
     PrefixTree,
@@ -32,8 +33,7 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     takes_trees,
     tree_inputs,
 )
-from pluralllm_app.survey.embedders.shards import Shards
-from pluralllm_app.survey.raw import Questions
+from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
 MOST_TOKENS = 2048  # of a prompt, for models that state no limit of their own
@@ -110,7 +110,7 @@ class TransformerEmbedder:
         # In the order of the plan, in which any number of finished rows are the first ones.
         width = self._model.config.get_text_config().hidden_size
         rows = torch.empty(len(prompts), width, dtype=torch.float16)
-        shards = Shards(unfinished, self._digest(common, trees))
+        shards = UnfinishedRows(unfinished, self._digest(common, trees))
         finished = shards.resume(rows)
         if finished:
             console.print(f"{finished:,} of {len(rows):,} options are embedded already")

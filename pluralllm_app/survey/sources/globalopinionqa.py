@@ -15,10 +15,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.segments import Doubles, Ints, segment_sums
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text, question_id
-from pluralllm_app.survey.sources.frames import read_frames, require_columns
+from pluralllm_app.survey.content import Answers, Questions, SurveyContent, question_id
+from pluralllm_app.survey.sources.table_files import read_batches, require_columns
 
 HUB_NAME = "Anthropic/llm_global_opinions"
 COLUMNS = ("question", "selections", "options", "source")
@@ -35,7 +36,7 @@ _SELECTIONS = re.compile(r"defaultdict\(<class 'list'>, (\{.*\})\)", re.DOTALL)
 _NON_FINITE = re.compile(r"(?<=[\[ ])-?(?:nan|inf)(?=[,\]])")
 
 
-def read_global_opinions(file: Path | None = None) -> RawSurvey:
+def read_global_opinions(file: Path | None = None) -> SurveyContent:
     """Read the data set from a local copy, or download it from the hub.
 
     Raises:
@@ -44,7 +45,7 @@ def read_global_opinions(file: Path | None = None) -> RawSurvey:
     """
     place = HUB_NAME if file is None else str(file)
     frames = []
-    for frame in [_download()] if file is None else read_frames(file):
+    for frame in [_download()] if file is None else read_batches(file):
         require_columns(place, frame, COLUMNS)
         frames.append(frame)
     frame = pd.concat(frames, ignore_index=True)
@@ -71,13 +72,15 @@ def read_global_opinions(file: Path | None = None) -> RawSurvey:
     )
     selections = _parse(place, frame, "selections", _shares_by_country)
     answers = _answers(place, frame["row"].to_numpy(), selections, questions, dropped)
-    return RawSurvey(
+    return SurveyContent(
         name="GlobalOpinionQA",
         source=f"{HUB_NAME} (Durmus et al. 2023; Pew Global Attitudes, World Values Survey)",
         licence="CC BY-NC-SA 4.0",
         questions=questions,
         answers=answers,
         dropped=dropped,
+        train=TRAIN_GROUPS,
+        evaluation=EVALUATION_GROUPS,
     )
 
 

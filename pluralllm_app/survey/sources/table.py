@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_starts, segment_sums
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.raw import Answers, Questions, RawSurvey, clean_text
-from pluralllm_app.survey.sources.frames import read_frames, require_columns, shown_columns
+from pluralllm_app.survey.content import Answers, Questions, SurveyContent
+from pluralllm_app.survey.sources.table_files import read_batches, require_columns, shown_columns
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
 SUM_TOLERANCE = 0.02  # published shares are rounded
@@ -32,7 +33,7 @@ _NO_TEXT = object()  # stands for a cell that holds a list or an object
 _PAIR = 2**32  # a pair of numbers below it is one number: first * _PAIR + second
 
 
-def read_table(file: Path) -> RawSurvey:
+def read_table(file: Path) -> SurveyContent:
     """Read a long table into a survey.
 
     Raises:
@@ -69,7 +70,7 @@ def read_table(file: Path) -> RawSurvey:
     asked = totals > 0
     if not counted:
         _refuse_sums(file, totals, answers, questions)
-    survey = RawSurvey(
+    survey = SurveyContent(
         name=file.stem,
         source=f"table {file.name}",
         licence="not stated",
@@ -148,7 +149,7 @@ class _Rows:
 
     def _read(self, file: Path) -> None:
         amounts: set[str] = set()
-        for frame, first_row in _with_first_row(read_frames(file, TEXT_COLUMNS)):
+        for frame, first_row in _with_first_row(read_batches(file, TEXT_COLUMNS)):
             require_columns(file, frame, TEXT_COLUMNS)
             amounts |= {"share", "count"} & set(frame.columns)
             if len(amounts) != 1 or not amounts <= set(frame.columns):

@@ -18,7 +18,7 @@ from pluralllm_app.errors import SurveyError
 SECONDS = 30.0  # of work that an interruption can lose
 
 
-class Shards:
+class UnfinishedRows:
     """Rows computed so far, from one and the same model, prompts and batches.
 
     The directory appears with the first shard, so never for an embedding of a few seconds.
@@ -81,7 +81,7 @@ class Shards:
         return rows
 
 
-def remove_shards(directory: Path) -> None:
+def remove_unfinished(directory: Path) -> None:
     """Remove the directory of an embedding that is now elsewhere, if it came to have one."""
     if directory.exists():
         shutil.rmtree(directory)

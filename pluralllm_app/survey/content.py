@@ -6,7 +6,6 @@ question answered, so that no function loops over answers.
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -105,8 +104,8 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class RawSurvey:
-    """What a source yields: clean, but neither embedded nor reduced to the groups of a run."""
+class SurveyContent:
+    """A survey as a source gives it: clean, but not yet embedded, and with all of its groups."""
 
     name: str
     source: str
@@ -115,8 +114,11 @@ class RawSurvey:
     answers: Answers
     synthetic: bool = False
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> how many
+    # The groups that train and are evaluated unless the user chooses others; none: a seeded split.
+    train: Sequence[str] = ()
+    evaluation: Sequence[str] = ()
 
-    def restricted(self, groups: Sequence[str]) -> "RawSurvey":
+    def restricted(self, groups: Sequence[str]) -> "SurveyContent":
         """Return the survey of these groups, with only the questions that one of them answers.
 
         Questions nobody chosen answers would cost embedding time and serve no run.
@@ -128,14 +130,14 @@ class RawSurvey:
         survey = replace(self, answers=answers)
         return survey.keep_questions(answered, "questions that no chosen group answers")
 
-    def ordinal(self) -> "RawSurvey":
+    def ordinal(self) -> "SurveyContent":
         """Return the survey with only the questions whose options carry ordinal values."""
         has_values = np.array([values is not None for values in self.questions.values])
         return self.keep_questions(
             has_values, "questions without ordinal values, which wasserstein needs"
         )
 
-    def keep_questions(self, kept: Bools, reason: str) -> "RawSurvey":
+    def keep_questions(self, kept: Bools, reason: str) -> "SurveyContent":
         """Return the survey with the questions where `kept` [Q] holds; the rest is dropped."""
         answers = self.answers.select(np.flatnonzero(kept[self.answers.question]), self.questions)
         renumbered = np.cumsum(kept) - 1
@@ -145,14 +147,6 @@ class RawSurvey:
             answers=replace(answers, question=renumbered[answers.question]),
             dropped={**self.dropped, reason: int((~kept).sum())},
         )
-
-
-def clean_text(text: str) -> str:
-    """A text without spaces around it and in one of the forms in which Unicode has its accents.
-
-    Two texts that look the same are the same then: the name of a group, for example.
-    """
-    return unicodedata.normalize("NFC", text.strip())
 
 
 def question_id(text: str, options: Sequence[str], source: str = "") -> str:

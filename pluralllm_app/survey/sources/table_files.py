@@ -16,7 +16,7 @@ from pluralllm_app.errors import SurveyError
 BATCH = 2**17  # rows
 
 
-def read_frames(file: Path, repeating: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+def read_batches(file: Path, repeating: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
     """Read a .csv (all columns as text, nothing taken for missing), .parquet or .jsonl table.
 
     Args:

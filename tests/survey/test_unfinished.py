@@ -9,8 +9,8 @@ from rich.console import Console
 from transformers import LlamaModel
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.embedders import shards, transformer
-from pluralllm_app.survey.embedders.shards import Shards
+from pluralllm_app.survey.embedders import transformer, unfinished
+from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.survey.test_embedders import save
@@ -20,7 +20,7 @@ QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you li
 
 @pytest.fixture(autouse=True)
 def every_batch_is_kept(monkeypatch):
-    monkeypatch.setattr(shards, "SECONDS", 0.0)
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 12, "cuda": 12})
 
 
@@ -102,18 +102,18 @@ def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_damaged_shard_is_named(tmp_path):
-    kept = Shards(tmp_path / "kept", "digest")
+    kept = UnfinishedRows(tmp_path / "kept", "digest")
     kept.keep(torch.ones(3, 4, dtype=torch.float16))
     kept.keep(torch.ones(5, 4, dtype=torch.float16))
     files = sorted(tmp_path.glob("kept/*"))
     assert [file.name for file in files] == [f"{row:012d}.safetensors" for row in (0, 3)]
-    assert Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
+    assert UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(SurveyError, match=r"000000000003\.safetensors cannot be read"):
-        Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
+        UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
 
 
 def test_nothing_is_kept_of_what_takes_no_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SECONDS", 30.0)
-    Shards(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
+    monkeypatch.setattr(unfinished, "SECONDS", 30.0)
+    UnfinishedRows(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
     assert list(tmp_path.iterdir()) == []

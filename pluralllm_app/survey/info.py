@@ -29,7 +29,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)  # surveys in two places are two, whatever they say of themselves
-class Description:
+class SurveyInfo:
     """The content of survey.json."""
 
     name: str
@@ -49,7 +49,7 @@ class Description:
         file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, file: Path) -> "Description":
+    def read(cls, file: Path) -> "SurveyInfo":
         """Read and check survey.json.
 
         Raises:
