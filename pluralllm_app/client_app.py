@@ -18,7 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
-from pluralllm_app.federation.hooks import HOOKS, at_group
+from pluralllm_app.federation import hooks
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -217,7 +217,7 @@ def train(message: Message, context: Context) -> Message:
     start = time.perf_counter()
     contribution = learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
-    contribution = at_group(HOOKS, sent, contribution, request)
+    contribution = hooks.at_group(sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
 

@@ -5,7 +5,7 @@ at the server, before the strategy's. Groups apply the hooks in their order, the
 opposite one, so that what was put on last comes off first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pluralllm_app.learning.base import Arrays, Contribution, Form, Request
 
@@ -38,26 +38,22 @@ HOOKS: list[UpdateHook] = []
 """Those of every run of this process, in the order in which groups apply them."""
 
 
-def at_group(
-    hooks: Sequence[UpdateHook], sent: Arrays, contribution: Contribution, request: Request
-) -> Contribution:
+def at_group(sent: Arrays, contribution: Contribution, request: Request) -> Contribution:
     """A contribution after the groups' halves of all hooks."""
-    for hook in hooks:
+    for hook in HOOKS:
         contribution = hook.at_group(sent, contribution, request)
     return contribution
 
 
-def sent_form(hooks: Sequence[UpdateHook], form: Form) -> Form:
+def sent_form(form: Form) -> Form:
     """What contributions look like on the way, where the learner's look like `form`."""
-    for hook in hooks:
+    for hook in HOOKS:
         form = hook.form(form)
     return form
 
 
-def at_server(
-    hooks: Sequence[UpdateHook], sent: Arrays, contributions: Iterator[Contribution]
-) -> Iterator[Contribution]:
+def at_server(sent: Arrays, contributions: Iterator[Contribution]) -> Iterator[Contribution]:
     """Contributions after the server's halves of all hooks."""
-    for hook in reversed(hooks):
+    for hook in reversed(HOOKS):
         contributions = hook.at_server(sent, contributions)
     return contributions

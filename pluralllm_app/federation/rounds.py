@@ -12,8 +12,8 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation import hooks
 from pluralllm_app.federation.exchange import exchange
-from pluralllm_app.federation.hooks import HOOKS, at_server, sent_form
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -109,7 +109,7 @@ class Rounds:
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(settings, self.roster.survey.dim, strategy)
-        self.form = sent_form(HOOKS, self.learner.form)
+        self.form = hooks.sent_form(self.learner.form)
         if settings.resume:
             record.check_described(self.roster.survey, groups)
             self.state = rewind(record.path)
@@ -173,7 +173,7 @@ class Rounds:
     ) -> tuple[State | None, Exception | None]:
         """The next state, or why there is none: the round before is recorded in any case."""
         number, before = self.state.round + 1, self.state.learner
-        opened = at_server(HOOKS, before.sent, contributions)
+        opened = hooks.at_server(before.sent, contributions)
         try:
             return self.learner.combine(number, before, opened), None
         except Exception as error:

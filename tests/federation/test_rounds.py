@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -367,9 +366,7 @@ def test_a_silent_group_is_recorded_after_the_timeout(config: Config) -> None:
     def reply(partition: int, message: Message) -> Message | None:
         return None if hit(partition, message) else message
 
-    start = time.monotonic()
     _, rounds = run(config, reply=reply)
-    assert time.monotonic() - start < 30
     assert rounds[1]["failures"] == [
         {"group": "Cedar", "phase": "train", "reason": "no reply within 0.3 s"}
     ]
@@ -564,15 +561,17 @@ def test_a_site_that_was_tampered_with_is_refused(
     assert (record["status"], record["error"]) == ("failed", message)
 
 
-def test_q_fedavg_trains(config: Config, make_settings: Callable[..., Settings]) -> None:
-    def moved(strategy: str) -> float:
-        out = Path(f"{config['out']}-{strategy}")
-        run(config | {"out": str(out), "strategy": strategy, "train-groups-per-round": 0})
-        end = torch.cat([value.ravel() for value in weights(out / "model").values()])
-        start = initial_model(6, make_settings()).state_dict().values()
-        return float((end - torch.cat([value.ravel() for value in start])).norm())
-
-    assert 0.1 < moved("qfedavg") / moved("fedavg") < 10
+def test_q_fedavg_without_its_power_is_an_unweighted_average(config: Config) -> None:
+    finals = []
+    for strategy, changes in (
+        ("qfedavg", {"qfedavg.q": 0.0}),
+        ("fedavg", {"weighting": "uniform"}),
+    ):
+        out = f"{config['out']}-{strategy}"
+        run(config | changes | {"out": out, "strategy": strategy, "rounds": 1})
+        finals.append(weights(Path(out) / "model"))
+    for name, value in finals[0].items():
+        torch.testing.assert_close(value, finals[1][name], rtol=0, atol=1e-5)
 
 
 def test_embeddings_that_were_changed_are_refused(config: Config, tmp_path: Path) -> None:
