@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.federation.flower_compat import error_reason
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -22,7 +23,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     request_to_record,
 )
-from pluralllm_app.federation.roster import Roster, build_roster, error_reason
+from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, new_entry, rewind
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.base import Contribution, Request, State
@@ -138,7 +139,8 @@ class Rounds:
 
     def _predictor(self) -> GPO:
         """What the current state predicts."""
-        return self.learner.predictor(self.state.learner.sent)
+        predictor: GPO = self.learner.predictor(self.state.learner.sent)
+        return predictor
 
     def _save(self) -> None:
         self.state.best_score = self.record.best_score
