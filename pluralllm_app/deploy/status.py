@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from pluralllm_app.deploy.control import Node
 from pluralllm_app.deploy.keys import read_certificate
+from pluralllm_app.federation.flower_compat import Node
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RunInfo
 
