@@ -34,8 +34,9 @@ from pluralllm_app.learning.device import prepare_processor
 from pluralllm_app.learning.local_steps import torch_device, train_group
 from pluralllm_app.learning.optimizer_memory import CLIENTS, Moments
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
-from pluralllm_app.scoring.evaluation import score_group
+from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.settings import ModelSettings, Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -166,8 +167,8 @@ def without_content(handler: Handler) -> Handler:
 
 def _score(model: GPO, place: Place, settings: Settings) -> Evaluation:
     start = time.perf_counter()
-    result = score_group(
-        model,
+    result = evaluate_group(
+        GPOPredictor(model),
         place.preferences,
         place.group.role,
         settings.split,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.results import Run
 from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.report.sources import Method, Sources
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_shares
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, read_section
@@ -142,10 +143,8 @@ def _answers(
     if not len(target):
         return []
     task = preferences.task(context, target)
-    predicted = model.predict(
-        task.context_x, task.context_y, task.target_x, task.target_options
-    ).numpy()
-    true = task.target_y.numpy()
+    predicted = GPOPredictor(model).predict(task.context, task.target).shares
+    true = task.target.shares
     scores = score_shares(preferences, [(context, target)], [predicted], survey.metric).scores
     ends = np.cumsum(preferences.options[target])[:-1]
     return [

@@ -245,7 +245,7 @@ def test_nothing_of_a_partition_is_in_a_message(
 def test_the_search_finds_answers(tiny_survey: PreparedSurvey) -> None:
     answers = Answers(tiny_survey)
     shares = tiny_survey.preferences("Birch").shares
-    row = tiny_survey.embeddings[7].numpy()
+    row = tiny_survey.embeddings[7]
     for content in (
         f"{QUESTION_TEXT} 3?".encode(),
         f"[{shares[3]}]".encode(),

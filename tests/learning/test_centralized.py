@@ -17,8 +17,9 @@ from pluralllm_app.learning import centralized
 from pluralllm_app.learning.centralized import budget_steps, train_alone, train_centralized
 from pluralllm_app.learning.local_steps import initial_model, train_group
 from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import reserved_questions
-from pluralllm_app.scoring.evaluation import score_group
+from pluralllm_app.scoring.evaluation import evaluate
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
@@ -137,8 +138,13 @@ def test_alone_is_a_client_that_never_hears_of_the_others(config: Config) -> Non
 
         def score(group: str, role: str, model: GPO = model) -> float:
             preferences = survey.preferences(group)
-            return score_group(
-                model, preferences, role, settings.split, settings.evaluation, survey.metric
+            return evaluate(
+                GPOPredictor(model),
+                preferences,
+                role,
+                settings.split,
+                settings.evaluation,
+                survey.metric,
             ).scores.mean
 
         groups = entry["evaluation"]["groups"]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pluralllm_app.core.atomic import usual_rights
 from pluralllm_app.predictors.gpo.products import Linear, attention, linear
-from pluralllm_app.preferences import Task
+from pluralllm_app.predictors.gpo.rows import Batch
 
 
 class EncoderLayer(nn.Module):
@@ -133,6 +133,15 @@ class GPO(
         if dim_y != 1:
             raise ValueError(f"an answer is one share per option: dim_y must be 1, not {dim_y}")
         self.dim_x = dim_x
+        self.sizes = {
+            "dim_x": dim_x,
+            "dim_y": dim_y,
+            "d_model": d_model,
+            "emb_depth": emb_depth,
+            "dim_feedforward": dim_feedforward,
+            "nhead": nhead,
+            "num_layers": num_layers,
+        }
         widths = [dim_x + dim_y, *[d_model] * emb_depth]
         embedder: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
@@ -188,51 +197,19 @@ class GPO(
         return mean, log_std.exp()
 
     def forward(
-        self, context_x: Tensor, context_y: Tensor, target_x: Tensor
+        self, rows: Tensor, context: list[int], target: list[int], options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Predict all targets in one pass.
+        """Predict the shares of all target rows; training and prediction both go through here.
 
         Args:
-            context_x: [..., C, dim_x] embeddings of the context options.
-            context_y: [..., C] their shares.
-            target_x: [..., T, dim_x] embeddings of the target options.
+            rows: embedded rows [N, d] of tasks, see `attend`.
+            options: [Q] int64 option counts of the target questions, summing to T; on the CPU.
 
         Returns:
-            mean [..., T] (a softmax over each question's options gives the shares) and
-            std [..., T], both raw outputs of the head with std = exp(second output).
-
-        Raises:
-            ValueError: shapes that do not fit, no context row, or no target row.
+            shares [T], summing to 1 per question, and their standard deviation [T].
         """
-        if context_x.shape[-1] != target_x.shape[-1]:
-            raise ValueError(
-                f"context has {context_x.shape[-1]} dimensions, targets {target_x.shape[-1]}"
-            )
-        target_y = target_x.new_zeros(target_x.shape[:-1])
-        x = torch.cat([context_x, target_x], dim=-2)
-        y = torch.cat([context_y, target_y], dim=-1)
-        return self.attend(self.embed(x, y), [context_x.shape[-2]], [target_x.shape[-2]])
-
-    @torch.inference_mode()
-    def predict(
-        self, context_x: Tensor, context_y: Tensor, target_x: Tensor, target_options: Tensor
-    ) -> Tensor:
-        """Return the predicted share of each target option, [T]; sums to 1 per question.
-
-        Args:
-            context_x: [C, dim_x]; context_y: [C]; target_x: [T, dim_x].
-            target_options: [Q] int64 option count of each target question, summing to T.
-
-        Raises:
-            ValueError: shapes or option counts that do not fit.
-        """
-        if int(target_options.sum()) != len(target_x):
-            raise ValueError(
-                f"target_options sum to {int(target_options.sum())} but there are {len(target_x)} "
-                "target rows"
-            )
-        mean, _ = self(context_x, context_y, target_x)
-        return segment_softmax(mean, target_options)
+        mean, std = self.attend(rows, context, target)
+        return segment_softmax(mean, options), std
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with usual_rights(save_directory / constants.SAFETENSORS_SINGLE_FILE):
@@ -315,26 +292,17 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
 
 
 def task_losses(
-    model: GPO, tasks: Sequence[Task], precision: torch.dtype = torch.float32
+    model: GPO, batch: Batch, precision: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """Return (loss of each task [n], predicted shares of all their target rows, flat).
+    """Return (loss of each task [n], predicted shares of all their target rows [T]).
 
     A loss is the negative log-likelihood averaged over the task's target rows, in nats. `precision`
     is that of the network's products; weights, gradients and results are float32 in any case.
     """
-    parts = [
-        part
-        for task in tasks
-        for part in (
-            (task.context_x, task.context_y),
-            (task.target_x, torch.zeros_like(task.target_y)),
-        )
-    ]
-    x, y = (torch.cat(rows) for rows in zip(*parts, strict=True))
-    target = [len(task.target_x) for task in tasks]
     rounded = precision == torch.bfloat16
-    with torch.autocast(x.device.type, precision) if rounded else nullcontext():
-        mean, std = model.attend(model.embed(x, y), [len(task.context_x) for task in tasks], target)
-    predicted = segment_softmax(mean, torch.cat([task.target_options for task in tasks]))
-    densities = log_likelihood(predicted, std, torch.cat([task.target_y for task in tasks]))
-    return -torch.stack([own.mean() for own in torch.split(densities, target)]), predicted
+    with torch.autocast(batch.x.device.type, precision) if rounded else nullcontext():
+        rows = model.embed(batch.x, batch.y)
+        shares, std = model(rows, batch.context, batch.target, batch.options)
+    densities = log_likelihood(shares, std, batch.shares)
+    parts = torch.split(densities, batch.target)
+    return -torch.stack([part.mean() for part in parts]), shares
