@@ -37,9 +37,10 @@ from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Settings
-from pluralllm_app.survey.embedders.transformer import TEMPLATES, TransformerEmbedder
+from pluralllm_app.survey.content import Answers, Questions
+from pluralllm_app.survey.embedders.templates import TEMPLATES
+from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 OPTIONS = 4
 STEPS = 6  # of a client in a round

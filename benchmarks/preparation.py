@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from measuring import Results, paired, parse, publish, seconds
 
 from pluralllm_app.core.segments import Halves
+from pluralllm_app.survey.content import question_id
 from pluralllm_app.survey.prepared import write_survey
-from pluralllm_app.survey.raw import question_id
 from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
 
 QUESTIONS, OPTIONS = 500, 4

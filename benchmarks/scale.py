@@ -20,8 +20,8 @@ import vl_convert
 from measuring import Results, parse, publish
 from whole_run import KINDS, watch
 
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 QUESTIONS, OPTIONS = 50, 4
 SETTINGS = (

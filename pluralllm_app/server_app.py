@@ -1,11 +1,11 @@
 """The ServerApp: settings -> roster -> strategy -> rounds -> run record."""
 
-from logging import INFO
+from functools import partial
 
 from flwr.app import Context
-from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
+from pluralllm_app.federation.flower_compat import LOGGER
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Settings
 
@@ -16,4 +16,4 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run one federation; every error ends the run as failed, with its message."""
     settings = Settings.from_config(context.run_config)
-    run_federation(grid, settings, context.run_config, progress=lambda line: log(INFO, "%s", line))
+    run_federation(grid, settings, context.run_config, progress=partial(LOGGER.info, "%s"))

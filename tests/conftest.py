@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ("Alder", "Birch", "Cedar")

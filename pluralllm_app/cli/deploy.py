@@ -268,9 +268,9 @@ def node_config_command(
 
 
 def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
+    from pluralllm_app.core.names import clean_text
     from pluralllm_app.core.suggestions import did_you_mean
     from pluralllm_app.errors import UserError
-    from pluralllm_app.survey.raw import clean_text
 
     for slug, known in groups.items():
         if known == clean_text(name):

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption
-from pluralllm_app.cli.prepare import prepare_command
 from pluralllm_app.errors import UserError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
 SurveyOption = Annotated[
     Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
 ]
-app.command("prepare")(prepare_command)
+app.command("prepare", help=prepare.HELP)(prepare.prepare_command)
 app.add_typer(deploy_app, name="deploy")
 
 

@@ -23,6 +23,7 @@ import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pluralllm_app.core.atomic import held, read_json, whole_directory, write_atomically
+from pluralllm_app.core.names import clean_text, file_slugs
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.keys import (
     Certificate,
@@ -35,8 +36,6 @@ from pluralllm_app.deploy.keys import (
     server_names,
 )
 from pluralllm_app.errors import UserError
-from pluralllm_app.survey.raw import clean_text
-from pluralllm_app.survey.slugs import file_slugs
 
 CONNECTION = "pluralllm"
 _LOCAL = ("localhost", "127.0.0.1", "::1")  # the ServerApp and who submits runs

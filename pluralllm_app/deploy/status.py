@@ -8,8 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pluralllm_app.deploy.control import Node
 from pluralllm_app.deploy.keys import read_certificate
+from pluralllm_app.federation.flower_compat import Node
 from pluralllm_app.records.writer import read_run
 
 _NOTICE = timedelta(days=30)

@@ -9,20 +9,11 @@ answer this machine. So who may log in on the server may submit runs, and nobody
 import os
 from ipaddress import ip_address
 
-from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API
-from flwr.superlink import extensions
-from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_FLEET = "/v1/fleet/"
-# Environment variables that would let others pass the fence.
-_WAYS_AROUND = (
-    "FORWARDED_ALLOW_IPS",  # uvicorn takes these proxies' word for where a request comes from
-    FLWR_INTERNAL_GRPC_CONTROL_API,  # Flower serves these APIs on ports of their own as well
-    FLWR_INTERNAL_GRPC_FLEET_API,
-)
+from pluralllm_app.federation.flower_compat import FLEET_PATH, run_superlink
 
 
 class LocalControl:
@@ -33,7 +24,7 @@ class LocalControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403, or pass the request on."""
-        if scope["type"] == "lifespan" or scope["path"].startswith(_FLEET) or _is_local(scope):
+        if scope["type"] == "lifespan" or scope["path"].startswith(FLEET_PATH) or _is_local(scope):
             await self.app(scope, receive, send)
         else:
             refusal = PlainTextResponse("only nodes are served from other machines\n", 403)
@@ -46,10 +37,9 @@ def _is_local(scope: Scope) -> bool:
 
 def main() -> None:
     """Run flower-superlink, with its arguments."""
-    for way_around in _WAYS_AROUND:
-        os.environ.pop(way_around, None)
-    extensions.get_middleware = lambda: (Middleware(LocalControl),)
-    flower_superlink()
+    # The web server would take the word of these proxies for where a request comes from.
+    os.environ.pop("FORWARDED_ALLOW_IPS", None)
+    run_superlink(Middleware(LocalControl))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,10 @@ loopback.
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from typing import TypeVar
 
-import httpx
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
-from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supernode import fleet_http_connection
-from flwr.supernode.cli import flower_supernode
-from flwr.supernode.fleet_http_client import FleetHttpClient
+from pluralllm_app.federation.flower_compat import NotLetInError, run_supernode
 
 RETRY_SECONDS = 5.0
 _HOST = "127.0.0.1"
@@ -27,40 +23,39 @@ _WAITING = (
     f"Trying again every {RETRY_SECONDS:g} s."
 )
 
+Answer = TypeVar("Answer")
 
-class PatientClient(FleetHttpClient):
-    """A node's client that asks again where it is not let in."""
 
-    def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
-        """Tell the SuperLink that the node is here, as often as needed."""
-        refused = False
-        while True:
-            try:
-                response = super().ActivateNode(request)
-            except httpx.HTTPStatusError as error:
-                known = FlowerError.from_json(error.response.text)
-                if not known or known.code != ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-                    raise
-                if not refused:
-                    print(_WAITING, flush=True)
-                refused = True
-            else:
-                if not refused:
-                    return response
-                # A run learns that the node has lost what it was doing only while it is away.
-                with suppress(httpx.HTTPStatusError):  # removed meanwhile, as the next try tells
-                    self.DeactivateNode(DeactivateNodeRequest(node_id=response.node_id))
-                refused = False
-            time.sleep(RETRY_SECONDS)
+def enter_patiently(ask: Callable[[], Answer], leave: Callable[[Answer], None]) -> Answer:
+    """Ask the SuperLink to let the node in, as often as needed; returns its answer.
+
+    Args:
+        ask: raises NotLetInError where it does not.
+        leave: says good-bye after an answer.
+    """
+    refused = False
+    while True:
+        try:
+            answer = ask()
+        except NotLetInError:
+            if not refused:
+                print(_WAITING, flush=True)
+            refused = True
+        else:
+            if not refused:
+                return answer
+            # A run learns that the node has lost what it was doing only while it is away.
+            leave(answer)
+            refused = False
+        time.sleep(RETRY_SECONDS)
 
 
 def main() -> None:
     """Run flower-supernode, with its arguments but host and port."""
-    fleet_http_connection.FleetHttpClient = PatientClient  # type: ignore[attr-defined]
     with socket.create_server((_HOST, 0)) as free:
         port = free.getsockname()[1]
     sys.argv += ["--host", _HOST, "--port", str(port)]
-    flower_supernode()
+    run_supernode(enter_patiently)
 
 
 if __name__ == "__main__":

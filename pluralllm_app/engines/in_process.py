@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 from typing import Any, NoReturn
-from uuid import uuid4
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
+from pluralllm_app.federation.flower_compat import exception_reply, give_id, identify_process
 from pluralllm_app.settings import Scalar
 
 
@@ -23,8 +21,7 @@ class InProcessGrid(Grid):
     """
 
     def __init__(self, client_app: ClientApp, run_config: dict[str, Scalar], nodes: int) -> None:
-        # What Flower sets in the process of a ServerApp.
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        identify_process()
         self.client_app = client_app
         self.contexts = {
             100 + partition: Context(
@@ -48,9 +45,8 @@ class InProcessGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid4())
-            ids.append(message.metadata.message_id)
-            self.messages[message.metadata.message_id] = message
+            ids.append(give_id(message))
+            self.messages[ids[-1]] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -62,10 +58,7 @@ class InProcessGrid(Grid):
         try:
             return self.ask(message)
         except Exception as error:
-            text = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
-            return Message(
-                Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=text), reply_to=message
-            )
+            return exception_reply(error, message)
 
     # What the rounds never use.
 

@@ -30,13 +30,18 @@ import psutil
 import tomli_w
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.flower_compat import (
+    ENVIRONMENT,
+    HOME,
+    POLL_INTERVAL,
+    RUN_STARTED,
+    cause_in,
+    listed_outcome,
+)
 from pluralllm_app.settings import read_toml
 
 _MARKER = "PLURALLLM_SIMULATION"
 _GRACE_SECONDS = 10.0
-_EXCEPTION_PREFIX = "Simulation failed with exception: "
-_GENERIC_FAILURE = "An error was encountered. Ending simulation."
-_PROCESS_LOST = "No heartbeat received from the task"
 
 # One interpreter submits the run, follows it to its end and asks for the outcome: a second `flwr`
 # command would import Flower once more. It ends all the rest should this
@@ -52,15 +57,8 @@ def follow_parent():
     end += "simulation.end_processes(pathlib.Path(sys.argv[1]))"
     subprocess.Popen([sys.executable, "-c", end, root], cwd="/")
 
-def flwr(*arguments):
-    try:
-        app(arguments, prog_name="flwr")
-    except SystemExit as exit:
-        if exit.code:
-            raise
-
 threading.Thread(target=follow_parent, daemon=True).start()
-from flwr.cli.app import app
+from pluralllm_app.federation.flower_compat import flwr
 while True:
     try:
         socket.create_connection(("127.0.0.1", int(port))).close()
@@ -216,27 +214,15 @@ class Simulation:
             self._submitter = start([*submitter, outcome, *run], subprocess.PIPE)
 
     def _read_outcome(self) -> None:
-        # `flwr run` exits 0 even where the app raised: only the list of runs tells the outcome.
-        answer = json.loads((self._root / "outcome.json").read_text("utf-8"))
-        if not answer["success"]:
-            self._outcome = "failed"
-            self.error = f"Flower does not tell how the run ended: {answer['error-message']}"
-            return
-        run = answer["runs"][0]
-        self._outcome = run["status"].removeprefix("finished:")
-        if self._outcome != "completed":
-            error = run["status-details"].removeprefix(_EXCEPTION_PREFIX)
-            if error == _GENERIC_FAILURE:
-                error = _first_exception(self._logged()) or error
-            elif error == _PROCESS_LOST:
-                error = "the run's process was killed, perhaps out of memory: use fewer actors"
-            self.error = error or f"the run was {self._outcome}"
+        listing = json.loads((self._root / "outcome.json").read_text("utf-8"))
+        self._outcome, error = listed_outcome(listing, self._logged())
+        self.error = error or None
 
     def _fail(self) -> None:
         logged = self._logged()
-        if "Successfully started run" not in logged:
+        if RUN_STARTED not in logged:
             raise UserError(
-                f"Flower's simulation did not start: {_cause(logged)} (see {self._log})"
+                f"Flower's simulation did not start: {cause_in(logged)} (see {self._log})"
             )
         self._outcome = "failed"
         self.error = "Flower's SuperLink ended before the run did"
@@ -314,10 +300,9 @@ def _environment(root: Path, home: Path, bin_dir: Path) -> dict[str, str]:
         _MARKER: str(root),
         "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
+        **ENVIRONMENT,
+        HOME: str(home),
+        POLL_INTERVAL: "0.5",
         "RAY_TMPDIR": str(root),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_COLOR_PREFIX": "0",
@@ -366,17 +351,3 @@ def _copy_app(app: Path, to: Path) -> None:
 
 def _write_toml(path: Path, values: Mapping[str, object]) -> None:
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
-
-
-def _first_exception(logged: str) -> str | None:
-    """Find what Flower's generic failure hides: the first exception that its runtime logged."""
-    found = re.search(r"An exception occurr?ed ?!! (.+)", logged)
-    return found and found[1]
-
-
-def _cause(logged: str) -> str:
-    """Return the last lines of a log that say what went wrong, without notices and tracebacks."""
-    notice = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
-    lines = [line for line in logged.splitlines() if line.strip() and not notice.match(line)]
-    causes = [re.sub(r"^(ERROR :|.* ERROR \[[\w.]+\])", "", line).strip("│ ") for line in lines]
-    return "; ".join(causes[-3:]) or "no reason was given"

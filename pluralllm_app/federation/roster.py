@@ -1,6 +1,5 @@
 """Which node holds which group: built by a query round before anything is trained."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -8,11 +7,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from flwr.app import Message, MessageType, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
+from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import NodeDescription, installed
 from pluralllm_app.scoring.evaluation import check_size
 from pluralllm_app.settings import Settings
@@ -125,9 +124,9 @@ def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescr
                 f"node {node_id} did not say which group it holds, {reply}: restart it, or raise "
                 f"round-timeout ({_WHOSE})"
             )
+        if node_was_lost(reply):
+            continue
         if reply.has_error():
-            if reply.error.code == ErrorCode.NODE_UNAVAILABLE:
-                continue
             raise FederationError(
                 f"node {node_id} cannot take part: {error_reason(reply)} ({_WHOSE})"
             )
@@ -136,18 +135,6 @@ def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescr
         except ValueError as error:
             raise FederationError(f"node {node_id} cannot take part: {error} ({_WHOSE})") from error
     return described
-
-
-def error_reason(reply: Message) -> str:
-    """What went wrong at a node, in a line, without the wrapping and tracebacks of Flower and Ray.
-
-    The message of the node's own exception, or the first line of what was said of a lost node.
-    """
-    reason = reply.error.reason or f"error {reply.error.code}"
-    wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
-    text = wrapped[1] if wrapped else reason
-    _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
-    return message if found else text.strip().splitlines()[0]
 
 
 def _wait_for_nodes(

@@ -134,6 +134,7 @@ def train_centralized(
             initial_model(survey.dim, settings).to(torch_device(settings.training.device))
             for _ in range(2)
         )
+        predictor = GPOPredictor(model)
         train = _Trainer(trained, pool, settings, steps, constant=budget == "converged")
         scores: list[float] = []
         for number in count():
@@ -148,7 +149,7 @@ def train_centralized(
                 }
                 summary = summarise_groups(evaluations, pool.roles, settings.split)
                 entry["evaluation"] = summary
-                record.keep_best(number, summary, pool.roles, model)
+                record.keep_best(number, summary, pool.roles, predictor)
                 scores.append(selection_score(summary["roles"]["train"]))
             entry["seconds"] = round(time.perf_counter() - start, 3)
             record.append_round(entry)
@@ -159,7 +160,7 @@ def train_centralized(
                 break
         record.update(ended_by="score" if converged else "budget")
         set_weights(model, train.weights)
-        record.save_model("model", model)
+        record.save_model("model", predictor)
 
 
 class _Trainer:

@@ -70,8 +70,8 @@ class PoolingBaseline(Baseline):
         return cls(Pool.gather(train))
 
     def config(self) -> dict[str, Any]:
-        """The names of the groups."""
-        return {"groups": list(self.pool.groups)}
+        """The names of the groups, and how many options the survey has."""
+        return {"groups": list(self.pool.groups), "options": len(self.pool.uniform)}
 
     def arrays(self) -> Arrays:
         """The answers of the groups, see `Pool`."""
@@ -81,8 +81,7 @@ class PoolingBaseline(Baseline):
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Arrays) -> Self:
         """Make the baseline of these groups and answers."""
-        groups = tuple(config["groups"])
-        rows = arrays["uniform"].size if "uniform" in arrays else 0
-        whole = (len(groups), rows)
-        check_arrays(arrays, {"shares": whole, "uniform": (rows,), "answered": whole})
+        groups, options = tuple(config["groups"]), config["options"]
+        whole = (len(groups), options)
+        check_arrays(arrays, {"shares": whole, "uniform": (options,), "answered": whole})
         return cls(Pool(groups=groups, **arrays))

@@ -29,12 +29,13 @@ from safetensors import SafetensorError
 from pluralllm_app import __version__
 from pluralllm_app.core.atomic import held, read_json, sync, write_atomically
 from pluralllm_app.errors import FederationError, UserError
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.saved import save_predictor
+from pluralllm_app.records.schema import SCHEMA_VERSION, RoundEntry, to_plain
 from pluralllm_app.records.trackers import Tracker, open_tracker, round_values
 from pluralllm_app.scoring.evaluation import selection_score
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar
 
-SCHEMA_VERSION = 1
 STATE = "resume.safetensors"
 _RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
 
@@ -111,22 +112,23 @@ class RunRecord:
                     "run goes on with the groups it began with"
                 )
 
-    def append_round(self, entry: Mapping[str, Any]) -> None:
+    def append_round(self, entry: RoundEntry | Mapping[str, Any]) -> None:
         """Append one round to rounds.jsonl."""
+        line = to_plain(entry)
         name = "rounds.jsonl"
         with self._writing(name), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._tell_tracker(lambda tracker: tracker.log(entry["round"], round_values(entry)))
+        self._tell_tracker(lambda tracker: tracker.log(line["round"], round_values(line)))
 
-    def save_model(self, name: str, model: GPO) -> None:
-        """Write `model` as directory `name`, replacing an older one of the same sizes."""
+    def save_model(self, name: str, predictor: Predictor) -> None:
+        """Write a predictor as directory `name`, replacing an older one of the same sizes."""
         target = self.path / name
         fresh = target.with_name(f".{target.name}.new")
         with self._writing(name):
             shutil.rmtree(fresh, ignore_errors=True)
-            model.save_pretrained(fresh)
+            save_predictor(predictor, fresh)
             for file in fresh.iterdir():
                 sync(file)
             if not target.exists():
@@ -159,9 +161,13 @@ class RunRecord:
             ) from error
 
     def keep_best(
-        self, number: int, summary: Mapping[str, Any], roles: Mapping[str, str], model: GPO
+        self,
+        number: int,
+        summary: Mapping[str, Any],
+        roles: Mapping[str, str],
+        predictor: Predictor,
     ) -> None:
-        """Save `model` as best/ if it is, by the train groups' mean alignment.
+        """Save `predictor` as best/ if it is, by the train groups' mean alignment.
 
         Args:
             number: the round.
@@ -174,7 +180,7 @@ class RunRecord:
             return
         if (score := selection_score(train)) > self.best_score:
             self.best_score = score
-            self.save_model("best", model)
+            self.save_model("best", predictor)
             self.update(best_round=number, best_score=self.best_score)
 
 

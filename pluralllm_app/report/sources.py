@@ -13,7 +13,7 @@ from pluralllm_app.experiments.results import Comparison, MethodResult, Run
 from pluralllm_app.experiments.tables import method_title
 from pluralllm_app.records.writer import read_run
 from pluralllm_app.settings import PATHS
-from pluralllm_app.survey.description import ROLES
+from pluralllm_app.survey.info import ROLES
 
 # Settings that decide on which questions and contexts a group is scored.
 SCORING = (

@@ -8,22 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.scoring.metrics import METRICS
+from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.embedders.registry import load_embedder
-from pluralllm_app.survey.embedders.shards import remove_shards
+from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
-from pluralllm_app.survey.raw import RawSurvey, clean_text
-from pluralllm_app.survey.roles import named_roles, split_roles
-from pluralllm_app.survey.sources import demo, globalopinionqa
-from pluralllm_app.survey.sources.table import read_table
+from pluralllm_app.survey.role_assignment import named_roles, split_roles
+from pluralllm_app.survey.sources.registry import read_source
 
-SOURCES = ("demo", "globalopinionqa", "table")
-DEFAULT_ROLES = {
-    "demo": (demo.TRAIN_GROUPS, demo.EVALUATION_GROUPS),
-    "globalopinionqa": (globalopinionqa.TRAIN_GROUPS, globalopinionqa.EVALUATION_GROUPS),
-}
 DEFAULT_EVALUATION_FRACTION = 0.25
 
 
@@ -45,13 +40,15 @@ def prepare(
 ) -> PreparedSurvey:
     """Read `source`, choose groups, embed their questions, and write the survey to `out`.
 
-    Roles come from `train` and `evaluation` if named, else from a seeded split by
-    `evaluation_fraction`, else from the source's own default. Everything that can be refused is
-    refused before the embedding starts. If that is interrupted, the same call goes on from there:
-    what is done lies beside `out` in a hidden directory, which goes when the survey is written.
+    The groups named in `train` and `evaluation` take part. If none is named, a seeded split by
+    `evaluation_fraction` decides, and without a fraction the source's own choice, if it has one.
+
+    Every mistake is reported before the embedding starts. If the embedding is interrupted, the same
+    call continues it: the finished part is kept beside `out` in a hidden directory, which is
+    removed when the survey has been written.
 
     Raises:
-        SurveyError: anything about the source, the names, the embedder or `out` is wrong.
+        SurveyError: something about the source, the names, the embedder or `out` is wrong.
     """
     if (train or evaluation) and evaluation_fraction is not None:
         raise SurveyError("pass either --train and --evaluation or --evaluation-fraction, not both")
@@ -67,18 +64,7 @@ def prepare(
         reasons = (f"{count:,} {reason}" for reason, count in survey.dropped.items() if count)
         raise SurveyError(f"no question is left to prepare; left out: {', '.join(reasons)}")
     counts = survey.answers.counts()
-    train, evaluation = (
-        [clean_text(name) for name in train],
-        [clean_text(name) for name in evaluation],
-    )
-    if train or evaluation:
-        roles = named_roles(counts, train, evaluation, min_questions)
-    elif evaluation_fraction is None and source in DEFAULT_ROLES:
-        roles = named_roles(counts, *DEFAULT_ROLES[source], min_questions)
-    else:
-        if evaluation_fraction is None:
-            evaluation_fraction = DEFAULT_EVALUATION_FRACTION
-        roles = split_roles(counts, evaluation_fraction, min_questions, seed)
+    roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
@@ -101,7 +87,7 @@ def prepare(
         synthetic=survey.synthetic,
         overwrite=overwrite,
     )
-    remove_shards(unfinished)
+    remove_unfinished(unfinished)
     written = time.perf_counter()
     _report(prepared, survey, left_out, console)
     console.print(
@@ -111,23 +97,24 @@ def prepare(
     return prepared
 
 
-def read_source(source: str, file: Path | None, seed: int) -> RawSurvey:
-    """Read one of SOURCES; `file` is needed by `table` and optional for `globalopinionqa`.
-
-    Raises:
-        SurveyError: unknown source, a missing or needless file, or one that cannot be used.
-    """
-    if source == "demo":
-        if file is not None:
-            raise SurveyError("the demo is generated and reads no file: leave --file out")
-        return demo.demo(seed)
-    if source == "globalopinionqa":
-        return globalopinionqa.read_global_opinions(file)
-    if source == "table":
-        if file is None:
-            raise SurveyError("source 'table' needs --file with a .csv, .parquet or .jsonl table")
-        return read_table(file)
-    raise SurveyError(f"unknown source {source!r}: {did_you_mean(source, SOURCES)}")
+def _roles(
+    survey: SurveyContent,
+    counts: Mapping[str, int],
+    train: Sequence[str],
+    evaluation: Sequence[str],
+    evaluation_fraction: float | None,
+    min_questions: int,
+    seed: int,
+) -> dict[str, str]:
+    """Return the role of each group that takes part, as the docstring of `prepare` says."""
+    if train or evaluation:
+        train = [clean_text(name) for name in train]
+        evaluation = [clean_text(name) for name in evaluation]
+        return named_roles(counts, train, evaluation, min_questions)
+    if evaluation_fraction is None and survey.train:
+        return named_roles(counts, survey.train, survey.evaluation, min_questions)
+    fraction = DEFAULT_EVALUATION_FRACTION if evaluation_fraction is None else evaluation_fraction
+    return split_roles(counts, fraction, min_questions, seed)
 
 
 def _left_out(
@@ -144,7 +131,7 @@ def _left_out(
 
 
 def _report(
-    prepared: PreparedSurvey, survey: RawSurvey, left_out: Mapping[str, int], console: Console
+    prepared: PreparedSurvey, survey: SurveyContent, left_out: Mapping[str, int], console: Console
 ) -> None:
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
     groups.columns[2].justify = "right"

@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from pluralllm_app.core.atomic import beside, try_directory, usual_rights, whole_directory
+from pluralllm_app.core.names import file_slugs
 from pluralllm_app.core.segments import Floats, Halves, Ints, segment_rows
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.scoring.metrics import METRICS
 from pluralllm_app.survey import storage
-from pluralllm_app.survey.description import FORMAT_VERSION, ROLES, Description, Group
-from pluralllm_app.survey.raw import Answers, Questions
-from pluralllm_app.survey.slugs import file_slugs
+from pluralllm_app.survey.content import Answers, Questions
+from pluralllm_app.survey.info import FORMAT_VERSION, ROLES, Group, SurveyInfo
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 
@@ -39,7 +39,7 @@ _ENTRIES = {"survey.json", "questions.parquet", "embeddings.safetensors", "group
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedSurvey(Description):
+class PreparedSurvey(SurveyInfo):
     """An opened survey: the questions and embeddings of all, the answers of a group on demand.
 
     >>> survey = PreparedSurvey.open("data/demo")
@@ -62,7 +62,7 @@ class PreparedSurvey(Description):
             what = "is not a directory" if path.exists() else "does not exist"
             raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
         with located(path):
-            description = Description.read(path / "survey.json")
+            description = SurveyInfo.read(path / "survey.json")
             embeddings = storage.map_embeddings(path / "embeddings.safetensors", description.dim)
             table = storage.read_questions(
                 path / "questions.parquet", len(embeddings), description.metric
@@ -84,7 +84,7 @@ class PreparedSurvey(Description):
     def equals(self, other: "PreparedSurvey") -> bool:
         """Whether both say the same of themselves and have the same answers."""
         return all(
-            getattr(self, field.name) == getattr(other, field.name) for field in fields(Description)
+            getattr(self, field.name) == getattr(other, field.name) for field in fields(SurveyInfo)
         ) and all(
             np.array_equal(getattr(own, name), getattr(theirs, name))
             for own, theirs in (
@@ -219,7 +219,7 @@ def write_survey(
     check_output(path, overwrite)
     _check_content(metric, questions, embeddings, answers, roles)
     groups = _describe_groups(answers, roles)
-    description = Description(
+    description = SurveyInfo(
         name=f"{name} (synthetic)" if synthetic else name,
         metric=metric,
         embedder=embedder,

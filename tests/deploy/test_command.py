@@ -31,7 +31,7 @@ from typer.testing import CliRunner, Result
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
-from pluralllm_app.deploy import control, keys, submit
+from pluralllm_app.deploy import keys, submit
 from pluralllm_app.deploy.layout import initialise, read_groups
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
@@ -99,7 +99,7 @@ def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     monkeypatch.setattr(submit, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(submit, "PATIENCE_SECONDS", 0.3)
     client = SimpleNamespace(from_server_address=lambda *_, **__: superlink)
-    monkeypatch.setattr(control, "ControlHttpClient", client)
+    monkeypatch.setattr("flwr.supercore.control.ControlHttpClient", client)
     return superlink
 
 

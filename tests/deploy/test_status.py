@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from pluralllm_app.deploy import keys
-from pluralllm_app.deploy.control import Node, connect
+from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.deploy.status import certificate_notice, status_table
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.flower_compat import Node
 
 
 def write_run(runs: Path, name: str, **fields: object) -> None:
@@ -29,10 +30,10 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
 
     groups = {"a": "[red]A", "b": "B", "c": "C"}
     nodes = {
-        "a": Node(2**64 - 1, "online", "a", datetime(2026, 1, 2, 3, 4, 5)),
-        "b": Node(7, "offline", "b", datetime(2026, 1, 2, 3, 4, 6)),
+        "a": Node(2**64 - 1, b"a", "online", "a", datetime(2026, 1, 2, 3, 4, 5)),
+        "b": Node(7, b"b", "offline", "b", datetime(2026, 1, 2, 3, 4, 6)),
     }
-    others = [Node(8, "registered", "[red]x", None)]
+    others = [Node(8, b"x", "registered", "[red]x", None)]
     roster = [{"group": "[red]A"}, {"group": "C"}]
     write_run(tmp_path, "old", started="2026-01-01", roster=roster, survey=survey("1" * 64))
     write_run(tmp_path, "an", started="2026-01-02", roster=roster, survey=survey("2" * 64))

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import pytest
+from flwr.superlink import extensions
 from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
@@ -56,10 +57,12 @@ def test_nodes_are_served_from_anywhere() -> None:
 def test_the_environment_opens_no_way_around(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     started = []
     monkeypatch.setenv(name, "1")
-    monkeypatch.setattr(superlink.extensions, "get_middleware", tuple)
-    monkeypatch.setattr(superlink, "flower_superlink", lambda: started.append(dict(os.environ)))
+    monkeypatch.setattr(extensions, "get_middleware", tuple)
+    monkeypatch.setattr(
+        "flwr.superlink.cli.flower_superlink", lambda: started.append(dict(os.environ))
+    )
     superlink.main()
     [environment] = started
     assert name not in environment
-    [middleware] = superlink.extensions.get_middleware()
+    [middleware] = extensions.get_middleware()
     assert middleware.cls is LocalControl

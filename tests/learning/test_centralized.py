@@ -23,6 +23,7 @@ from pluralllm_app.scoring.evaluation import evaluate
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
+from tests.support.weights import saved_vector
 
 Config = dict[str, Scalar]
 
@@ -89,8 +90,7 @@ def test_same_seed_same_bits(config: Config, tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(config | {"out": str(tmp_path / name), "seed": seed}, "equal-steps")
-        model = GPO.from_pretrained(tmp_path / name / "model")
-        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()))
+        weights.append(saved_vector(tmp_path / name / "model"))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

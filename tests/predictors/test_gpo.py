@@ -1,15 +1,12 @@
 """The predictor against numbers of the published model, and the properties of its attention."""
 
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 from pluralllm_app.predictors.gpo.network import (
     GPO,
@@ -224,48 +221,6 @@ def test_wrong_shapes_are_refused(
 def test_only_one_dimensional_answers() -> None:
     with pytest.raises(ValueError, match="dim_y"):
         GPO(3, dim_y=2)
-
-
-def test_saved_predictor_loads_equal(tmp_path: Path) -> None:
-    model = GPO(3, d_model=8, num_layers=1)
-    model.save_pretrained(tmp_path / "model")
-    names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert names == {"config.json", "model.safetensors", "README.md"}
-    assert "[More Information Needed]" not in (tmp_path / "model" / "README.md").read_text()
-    loaded = GPO.from_pretrained(tmp_path / "model")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, loaded.state_dict()[name])
-
-
-def test_a_saved_predictor_has_the_rights_of_other_files(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
-    finally:
-        os.umask(before)
-    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o640
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda weights: {f"model.{name}": tensor for name, tensor in weights.items()},
-        lambda weights: weights | {"extra": torch.zeros(1)},
-        lambda weights: dict(list(weights.items())[1:]),
-        lambda weights: {name: tensor[..., :1].clone() for name, tensor in weights.items()},
-    ],
-)
-def test_weights_of_another_model_are_refused(tmp_path: Path, change: Callable) -> None:
-    GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    save_file(change(load_file(file)), file)
-    with pytest.raises(ValueError, match=f"{file} holds other weights than the config.json"):
-        GPO.from_pretrained(tmp_path)
-
-
-def test_pickled_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="pickle"):
-        GPO._load_as_pickle(GPO(3, d_model=8, num_layers=1), "pytorch_model.bin", "cpu", True)
 
 
 def test_task_loss_is_the_mean_over_target_rows(reference_model: GPO) -> None:

@@ -10,8 +10,8 @@ from rich.console import Console
 from pluralllm_app.experiments.comparison import open_comparison, run_cell
 from pluralllm_app.report import build
 from pluralllm_app.settings import Scalar, read_defaults
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 from tests.conftest import ROOT, TINY
 
 GROUPS = {

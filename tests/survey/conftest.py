@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
-from pluralllm_app.survey.raw import Answers, Questions
 
 QUESTIONS = Questions(
     ids=["tea", "bus", "sea"],

@@ -14,6 +14,7 @@ from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
+from pluralllm_app.survey.sources.registry import SOURCES
 
 
 @pytest.fixture
@@ -197,3 +198,11 @@ def test_everything_is_refused_before_embedding(tmp_path, quiet, monkeypatch, ar
     with pytest.raises(SurveyError, match=fault):
         prepare(**{"out": tmp_path / "fresh" / "out", "console": quiet, **arguments})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_errors_list_the_sources_of_the_registry(tmp_path, quiet):
+    shown = CliRunner().invoke(app, ["prepare", "--help"], env={"COLUMNS": "200"}).output
+    for name, source in SOURCES.items():
+        assert f"{name}: {source.summary}." in shown
+    with pytest.raises(SurveyError, match="known are 'demo', 'globalopinionqa', 'table'"):
+        prepare("xyz", tmp_path / "out", console=quiet)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
-from pluralllm_app.survey.slugs import file_slugs
 
 
 def rewrite(file: Path, column: str, values: list) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepare import prepare
-from pluralllm_app.survey.sources import frames
+from pluralllm_app.survey.sources import table_files
 from pluralllm_app.survey.sources.table import read_table
 
 COUNTED = pd.DataFrame(
@@ -76,7 +76,7 @@ def random_table(groups: int, questions: int, options: int = 4) -> pd.DataFrame:
 def test_batches_make_no_difference(read, monkeypatch, ending):
     rows = random_table(5, 7).sample(frac=0.9, random_state=2).reset_index(drop=True)
     whole = read(rows, ending)
-    monkeypatch.setattr(frames, "BATCH", 9)
+    monkeypatch.setattr(table_files, "BATCH", 9)
     parts = read(rows, ending)
     assert parts.questions == whole.questions
     for own in ("groups", "group", "question", "shares", "respondents"):
@@ -109,13 +109,13 @@ def test_rows_are_counted_over_batches(read, monkeypatch, rows, fault):
     for row, cells in rows.items():
         for column, value in cells.items():
             table.loc[row, column] = value
-    monkeypatch.setattr(frames, "BATCH", 5)
+    monkeypatch.setattr(table_files, "BATCH", 5)
     with pytest.raises(SurveyError, match=fault):
         read(table)
 
 
 def test_memory_is_a_few_numbers_for_each_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames, "BATCH", 2**10)
+    monkeypatch.setattr(table_files, "BATCH", 2**10)
     peaks = []
     for groups in (20, 220):
         file = tmp_path / f"{groups}.parquet"

@@ -1,4 +1,4 @@
-"""The GPO preference predictor: network, likelihood, save and load.
+"""The GPO preference predictor: its network and its likelihood.
 
 A small transformer that sees some answered questions of a group (context) and predicts the
 group's share of each option of other questions (targets), without fine-tuning. The network is
@@ -14,15 +14,11 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain, pairwise
-from pathlib import Path
-from textwrap import shorten
-from typing import Any, NoReturn, cast
+from typing import cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, constants
 from torch import Tensor, nn
 
-from pluralllm_app.core.atomic import usual_rights
 from pluralllm_app.predictors.gpo.products import Linear, attention, linear
 from pluralllm_app.predictors.gpo.rows import Batch
 
@@ -71,43 +67,10 @@ class EncoderLayer(nn.Module):
         return rows
 
 
-_CARD = """---
-{{ card_data }}
----
-
-# Group preference predictor
-
-From some questions that a group has answered, this transformer predicts how the group's answers
-to other questions are distributed. It is the predictor of PluralLLM
-([arXiv:2503.09925](https://arxiv.org/abs/2503.09925)), trained with `pluralllm_app`.
-
-```python
-from pluralllm_app.predictors.gpo.network import GPO
-
-model = GPO.from_pretrained("the directory or repository that holds this file")
-shares = model.predict(context_x, context_y, target_x, target_options)
-```
-
-`context_x` and `target_x` are embeddings of a question with one of its options each, as wide as
-`dim_x` in config.json and from the embedder that the survey was prepared with; `context_y` the
-shares of the group that picked the context's options, `target_options` how many options each
-question to predict has. Which survey and groups it was trained on, and how well it predicts them,
-stand in run.json and rounds.jsonl of its run.
-"""
-
-
-class GPO(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="pluralllm_app",
-    tags=["pluralllm", "group-preference-optimization", "preference-prediction"],
-    model_card_template=_CARD,
-):
+class GPO(nn.Module):
     """Predicts a group's option shares from context questions.
 
     The parameter names are those of the published code, so that its weights load strictly.
-    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` use config.json and
-    model.safetensors. Weights that are not exactly those of the configuration are refused.
 
     Args:
         dim_x: width of the option embeddings.
@@ -210,28 +173,6 @@ class GPO(
         """
         mean, std = self.attend(rows, context, target)
         return segment_softmax(mean, options), std
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        with usual_rights(save_directory / constants.SAFETENSORS_SINGLE_FILE):
-            super()._save_pretrained(save_directory)
-
-    @classmethod
-    def _load_as_safetensor(
-        cls, model: Any, model_file: str, map_location: str, strict: bool
-    ) -> Any:
-        # Strictly whatever was asked: by default the mixin leaves random what a file lacks.
-        try:
-            return super()._load_as_safetensor(model, model_file, map_location, True)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{model_file} holds other weights than the config.json beside it describes: "
-                f"{shorten(str(error), 300)}"
-            ) from error
-
-    @classmethod
-    def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:
-        # The mixin falls back to pickled weights when a repository has no model.safetensors.
-        raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

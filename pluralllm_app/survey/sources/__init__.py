@@ -1,1 +1,1 @@
-"""Where answers come from: one module for each kind of source."""
+"""Where surveys come from: one module for each source, and the registry of all of them."""

@@ -2,7 +2,7 @@ import pytest
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.roles import named_roles, split_roles
+from pluralllm_app.survey.role_assignment import named_roles, split_roles
 
 COUNTS = {"Germany": 50, "Ghana": 40, "Peru": 30, "Japan": 20, "China": 10}
 

@@ -1,5 +1,6 @@
 """An interrupted `prepare` goes on where it stopped, to the same bits."""
 
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from transformers import LlamaModel
+from transformers import BertModel, LlamaModel
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.embedders import shards, transformer
-from pluralllm_app.survey.embedders.shards import Shards
+from pluralllm_app.survey.embedders import transformer, unfinished
+from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.survey.test_embedders import save
@@ -21,7 +22,7 @@ QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you li
 
 @pytest.fixture(autouse=True)
 def every_batch_is_kept(monkeypatch):
-    monkeypatch.setattr(shards, "SECONDS", 0.0)
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 12, "cuda": 12})
 
 
@@ -48,17 +49,21 @@ def run(directory: Path, model: str, template: str = "plain", texts: list[str] =
 
 
 def interrupt(monkeypatch, after: int) -> list[int]:
-    """Let the embedder be interrupted `after` batches; returns a list with their sizes so far."""
+    """Interrupt the embedding after so many batches; the list returned gets the size of each."""
     batches: list[int] = []
-    means = transformer.TransformerEmbedder._means
 
-    def interrupted(self, trees, model, beginning):
-        if len(batches) == after:
-            raise KeyboardInterrupt
-        batches.append(len(trees))
-        return means(self, trees, model, beginning)
+    def interrupted(forward):
+        @wraps(forward)
+        def watched(self, input_ids, **arguments):
+            if len(batches) == after:
+                raise KeyboardInterrupt
+            batches.append(len(input_ids))
+            return forward(self, input_ids=input_ids, **arguments)
 
-    monkeypatch.setattr(transformer.TransformerEmbedder, "_means", interrupted)
+        return watched
+
+    for kind in (BertModel, LlamaModel):
+        monkeypatch.setattr(kind, "forward", interrupted(kind.forward))
     return batches
 
 
@@ -84,7 +89,7 @@ def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
     PreparedSurvey.open(tmp_path / "parts" / "survey").verify()
 
 
-def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
+def test_rows_of_something_else_are_refused(tmp_path, monkeypatch):
     model = save(tmp_path / "llama", "llama")
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
@@ -102,19 +107,19 @@ def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
         run(tmp_path / "parts", model)
 
 
-def test_a_damaged_shard_is_named(tmp_path):
-    kept = Shards(tmp_path / "kept", "digest")
+def test_a_damaged_file_is_named(tmp_path):
+    kept = UnfinishedRows(tmp_path / "kept", "digest")
     kept.keep(torch.ones(3, 4, dtype=torch.float16))
     kept.keep(torch.ones(5, 4, dtype=torch.float16))
     files = sorted(tmp_path.glob("kept/*"))
     assert [file.name for file in files] == [f"{row:012d}.safetensors" for row in (0, 3)]
-    assert Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
+    assert UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(SurveyError, match=r"000000000003\.safetensors cannot be read"):
-        Shards(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
+        UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
 
 
 def test_nothing_is_kept_of_what_takes_no_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SECONDS", 30.0)
-    Shards(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
+    monkeypatch.setattr(unfinished, "SECONDS", 30.0)
+    UnfinishedRows(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,361 @@
+"""Everything of Flower that this app uses besides Flower's public API, in one file.
+
+Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
+on may import. What is below may change with any release of Flower, and then
+`tests/federation/test_flower_compat.py` names what changed. It comes in three parts: what the apps
+use in a process, what the simulation reads from Flower's commands and logs, and what a deployment
+asks of the SuperLink. A client's process starts for every message, so the functions that it does
+not need import what they need of Flower when they are called.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.task_identity import TaskIdentity
+
+from pluralllm_app.errors import UserError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from flwr.proto.node_pb2 import NodeInfo
+    from starlette.middleware import Middleware
+
+# ---- In the process of an app ----
+
+LOGGER = logging.getLogger("flwr")
+"""Flower's logger: what a ServerApp writes to it is shown by `flwr run --stream`."""
+
+STRATEGY_STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
+"""Attributes of Flower's strategies that `federation.strategies` sets before a round, and reads
+after it: what the round starts from, and what is kept from round to round."""
+
+
+def identify_process() -> None:
+    """Set what Flower sets in the process of a ServerApp before messages can be made there."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+
+def give_id(message: Message) -> str:
+    """Give a message an id, as a grid does when it sends the message."""
+    message.metadata.__dict__["_message_id"] = str(uuid4())
+    return message.metadata.message_id
+
+
+def exception_reply(error: Exception, message: Message) -> Message:
+    """The reply that Flower makes where a client app raises an error."""
+    reason = f"<class 'flwr.clientapp.client_app.ClientAppException'>:<'{error}'>"
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+def node_was_lost(reply: Message) -> bool:
+    """Whether the SuperLink made this reply, because the node was lost before it replied."""
+    return reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE
+
+
+def error_reason(reply: Message) -> str:
+    """What went wrong at a node, in one line, without the wrapping that Flower and Ray add.
+
+    The message of the exception that the client app raised, or the first line of what Flower says
+    of a lost node.
+    """
+    reason = reply.error.reason or f"error {reply.error.code}"
+    wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
+    text = wrapped[1] if wrapped else reason
+    _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
+    return message if found else text.strip().splitlines()[0]
+
+
+# ---- Commands and logs of a simulation ----
+
+ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+"""Keeps Flower's processes from calling its makers' servers."""
+
+HOME = "FLWR_HOME"
+"""Environment variable that names the directory of Flower's own configuration and state."""
+
+POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
+"""Environment variable: the seconds after which a SuperLink or SuperNode looks for new tasks."""
+
+EXCEPTION_PREFIXES = ("Simulation failed with exception: ", "ServerApp failed with exception: ")
+GENERIC_FAILURE = "An error was encountered. Ending simulation."
+PROCESS_LOST = "No heartbeat received from the task"
+RUN_STARTED = "Successfully started run"
+LOGGED_EXCEPTION = re.compile(r"An exception occurr?ed ?!! (.+)")
+_NOTICE = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
+
+
+def flwr(*arguments: str) -> None:
+    """Run the command `flwr` in this process; raises SystemExit where it fails."""
+    from flwr.cli.app import app
+
+    try:
+        app(arguments, prog_name="flwr")
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:
+    """How the only run of a SuperLink ended, and the cause where it is not completed.
+
+    `flwr run` exits 0 even where the app raised: only the list of runs tells.
+
+    Args:
+        listing: what `flwr ls --format json` printed.
+        log: what the SuperLink printed.
+
+    Returns:
+        `completed`, `failed` or `stopped`, and the cause or "".
+    """
+    if not listing["success"]:
+        return "failed", f"Flower does not tell how the run ended: {listing['error-message']}"
+    run = listing["runs"][0]
+    status = run["status"].removeprefix("finished:")
+    if status == "completed":
+        return status, ""
+    error = _without_prefix(run["status-details"])
+    if error == GENERIC_FAILURE:
+        logged = LOGGED_EXCEPTION.search(log)
+        error = logged[1] if logged else error
+    elif error == PROCESS_LOST:
+        error = "the run's process was killed, perhaps out of memory: use fewer actors"
+    return status, error or f"the run was {status}"
+
+
+def cause_in(log: str) -> str:
+    """The last lines of a log that say what went wrong, without notices and tracebacks."""
+    lines = [line for line in log.splitlines() if line.strip() and not _NOTICE.match(line)]
+    causes = [re.sub(r"^(ERROR :|.* ERROR \[[\w.]+\])", "", line).strip("│ ") for line in lines]
+    return "; ".join(causes[-3:]) or "no reason was given"
+
+
+def _without_prefix(details: str) -> str:
+    for prefix in EXCEPTION_PREFIXES:
+        details = details.removeprefix(prefix)
+    return details
+
+
+# ---- The SuperLink and SuperNodes of a deployment ----
+
+FLEET_PATH = "/v1/fleet/"
+"""Below it are all requests of SuperNodes to the SuperLink."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node's registration at the SuperLink."""
+
+    id: int
+    key: bytes
+    """Its public key, as `key_bytes` gives it."""
+    status: str
+    """`registered` (never connected), `online`, `offline` or `unregistered`."""
+    name: str
+    """What it was registered as: the slug of its group, or what `flwr supernode register` gave."""
+    time: datetime | None
+    """Online: when it last reported to the SuperLink. Offline: since when it counts as that, from
+    its good-bye or a minute after it last reported. None if it never connected."""
+
+    @classmethod
+    def of(cls, info: "NodeInfo") -> "Node":
+        """Read what the Control API says of a node."""
+        from flwr.common.constant import HEARTBEAT_PATIENCE
+
+        time = None
+        if info.status == "online":
+            patience = HEARTBEAT_PATIENCE * info.heartbeat_interval
+            time = datetime.fromtimestamp(info.online_until - patience, UTC)
+        elif info.status == "offline":
+            time = datetime.fromisoformat(info.last_deactivated_at)
+        return cls(info.node_id, info.public_key, info.status, info.name, time)
+
+
+class KeyWasUsedError(Exception):
+    """The SuperLink refuses to register a key, because it has had a node with it."""
+
+
+class ControlApi:
+    """The SuperLink's API for registering nodes and submitting runs, as Flower's commands use it.
+
+    Every method may raise an `httpx.HTTPError`.
+
+    Args:
+        address: host:port.
+        root_certificate: the authority of the SuperLink's certificate, in PEM.
+
+    Raises:
+        ValueError, ssl.SSLError: that is no certificate.
+    """
+
+    def __init__(self, address: str, root_certificate: bytes) -> None:
+        from flwr.supercore.control import ControlHttpClient
+        from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+        self._client = ControlHttpClient.from_server_address(
+            address,
+            insecure=False,
+            root_certificates=root_certificate,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="pluralllm")],
+        )
+
+    def nodes(self) -> list[Node]:
+        """All registrations, also those that were unregistered."""
+        from flwr.proto.control_pb2 import ListNodesRequest
+
+        return [Node.of(info) for info in self._client.ListNodes(ListNodesRequest()).nodes_info]
+
+    def register(self, key: bytes, name: str) -> int:
+        """Register a node's public key under a name; returns the node's id.
+
+        Raises:
+            KeyWasUsedError: the key is or was registered.
+        """
+        from flwr.proto.control_pb2 import RegisterNodeRequest
+        from flwr.supercore.error import ApiErrorCode
+        from httpx import HTTPStatusError
+
+        try:
+            request = RegisterNodeRequest(public_key=key, name=name)
+            return int(self._client.RegisterNode(request).node_id)
+        except HTTPStatusError as error:
+            if _error_code(error) == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+                raise KeyWasUsedError from error
+            raise
+
+    def unregister(self, node_id: int) -> None:
+        """Unregister a node: the SuperLink refuses its key from now on."""
+        from flwr.proto.control_pb2 import UnregisterNodeRequest
+
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+    def start_run(
+        self, files: Mapping[str, Path], run_config: Mapping[str, bool | int | float | str]
+    ) -> int:
+        """Submit a run of a Flower app, given as its files by name; returns the run's id.
+
+        Raises:
+            UserError: the files are no app that Flower takes, or the SuperLink refuses it.
+        """
+        from flwr.cli.build import build_fab_from_files
+        from flwr.common.serde import fab_to_proto, user_config_to_proto
+        from flwr.proto.control_pb2 import StartRunRequest
+        from flwr.supercore.fab import Fab
+
+        try:
+            content, _ = build_fab_from_files(files)
+        except ValueError as error:
+            raise UserError(f"Flower does not take the app: {error}") from error
+        fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
+        response = self._client.StartRun(
+            StartRunRequest(
+                fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(run_config))
+            )
+        )
+        if not response.HasField("run_id"):
+            raise UserError(
+                f"the SuperLink did not start the run: {response.note or 'see what it prints'}"
+            )
+        return int(response.run_id)
+
+    def outcome(self, run_id: int) -> tuple[str | None, str]:
+        """How a run ended (completed, failed, stopped; None before that), and why it failed."""
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
+        return run.status.sub_status or None, _without_prefix(run.status.details)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def key_bytes(key: "EllipticCurvePublicKey") -> bytes:
+    """A node's public key as the SuperLink knows it."""
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    return public_key_to_bytes(key)
+
+
+def run_superlink(middleware: "Middleware") -> None:
+    """Run flower-superlink with the arguments of this process; returns when it ends.
+
+    Args:
+        middleware: what every request passes first.
+    """
+    from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API
+    from flwr.superlink import extensions
+    from flwr.superlink.cli import flower_superlink
+
+    # With these, Flower would serve the APIs on further ports, which have no middleware.
+    for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
+        os.environ.pop(name, None)
+    extensions.get_middleware = lambda: (middleware,)
+    flower_superlink()
+
+
+class NotLetInError(Exception):
+    """The SuperLink does not let a node in."""
+
+
+Enter = Callable[[Callable[[], Any], Callable[[Any], None]], Any]
+
+
+def run_supernode(enter: Enter) -> None:
+    """Run flower-supernode with the arguments of this process; returns when it ends.
+
+    Args:
+        enter: called as `enter(ask, leave)` when the node is to be let in. `ask()` asks the
+            SuperLink and returns its answer, or raises NotLetInError; `enter` returns that answer.
+            `leave(answer)` says good-bye.
+    """
+    from flwr.proto.fleet_pb2 import (
+        ActivateNodeRequest,
+        ActivateNodeResponse,
+        DeactivateNodeRequest,
+    )
+    from flwr.supercore.error import ApiErrorCode
+    from flwr.supernode import fleet_http_connection
+    from flwr.supernode.cli import flower_supernode
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+    from httpx import HTTPStatusError
+
+    class Client(FleetHttpClient):
+        def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
+            activate = super().ActivateNode
+
+            def ask() -> ActivateNodeResponse:
+                try:
+                    return activate(request)
+                except HTTPStatusError as error:
+                    if _error_code(error) == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
+                        raise NotLetInError from error
+                    raise
+
+            def leave(answer: ActivateNodeResponse) -> None:
+                with suppress(HTTPStatusError):  # it was removed meanwhile, as the next ask tells
+                    self.DeactivateNode(DeactivateNodeRequest(node_id=answer.node_id))
+
+            response: ActivateNodeResponse = enter(ask, leave)
+            return response
+
+    fleet_http_connection.FleetHttpClient = Client  # type: ignore[attr-defined]
+    flower_supernode()
+
+
+def _error_code(error: Any) -> int | None:
+    """The code that an API of the SuperLink gives for refusing a request."""
+    from flwr.supercore.error import FlowerError
+
+    known = FlowerError.from_json(error.response.text)
+    return known.code if known else None

@@ -1,0 +1,267 @@
+"""What the files of runs and comparisons say, as typed values; no other module knows their JSON.
+
+run.json           RunInfo
+rounds.jsonl       RoundEntry, one a line
+comparison.json    ComparisonInfo
+
+Files of every earlier version with the same `schema` number can still be read: what was added since
+has a default here, and settings that were added since are filled in with what those runs did.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from pluralllm_app.errors import UserError
+from pluralllm_app.settings import ADDED_LATER, Scalar
+
+SCHEMA_VERSION = 1
+
+Role = Literal["train", "evaluation"]
+Status = Literal["running", "completed", "failed", "stopped"]
+Content = TypeVar("Content", bound="RunInfo | RoundEntry | ComparisonInfo")
+
+# Marks a field that is left out of the file while it is None or empty.
+_OPTIONAL = {"optional": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleSummary:
+    """Alignment and fairness over the groups of one role, see `metrics.summarise`."""
+
+    groups: int
+    mean: float
+    pooled: float
+    worst: float
+    worst_group: str
+    gap: float
+    cov: float
+    fi: float
+    fi_per_question: float | None
+    mean_seen: float | None = None  # both None where no question is reserved
+    mean_reserved: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResult:
+    """How a predictor did on one group."""
+
+    role: Role
+    alignment: float
+    loss: float | None  # nats per option; None for a predictor without a likelihood
+    questions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """How a predictor did on all groups; a role is None where none of its groups was scored."""
+
+    roles: Mapping[Role, RoleSummary | None]
+    groups: Mapping[str, GroupResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A group that gave nothing usable in a round."""
+
+    group: str
+    phase: Literal["train", "evaluate"]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupUpdate:
+    """What a group said of its local training in a round."""
+
+    loss: float  # nats per option
+    js_divergence: float  # nats
+    questions: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEntry:
+    """The training of a round."""
+
+    loss: float  # nats per option, averaged over the groups
+    steps: int  # of the optimiser, one after another
+    tasks: int  # of all groups together
+    groups: Mapping[str, GroupUpdate] = field(default_factory=dict, metadata=_OPTIONAL)
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundEntry:
+    """A round: how it trained, and how the predictor that it gave was scored."""
+
+    round: int
+    train: TrainEntry | None = None
+    evaluation: EvaluationResult | None = None
+    failures: Sequence[Failure] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyInfo:
+    """Which survey a run is of."""
+
+    name: str
+    fingerprint: str
+    dim: int  # of the embeddings
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RosterEntry:
+    """A group of a run."""
+
+    group: str
+    role: Role
+    questions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The machine that recorded a run."""
+
+    platform: str
+    processor: str
+    instructions: str | None = None  # AVX2, AVX512, ...
+    cpus: int | None
+    gpus: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a run was, and how it ended.
+
+    Survey and roster are None until the run has begun; what comes last only some runs have.
+    """
+
+    schema: int = SCHEMA_VERSION
+    status: Status = "running"
+    error: str | None = None
+    finished: str | None = None  # ISO 8601
+    method: str
+    started: str  # ISO 8601
+    seed: int
+    settings: Mapping[str, Scalar]
+    survey: SurveyInfo | None = None
+    roster: Sequence[RosterEntry] | None = None
+    versions: Mapping[str, str]
+    hardware: Hardware
+    roster_seconds: float | None = field(default=None, metadata=_OPTIONAL)
+    best_round: int | None = field(default=None, metadata=_OPTIONAL)  # whose weights are best/
+    best_score: float | None = field(default=None, metadata=_OPTIONAL)
+    resumed: Sequence[str] = field(default=(), metadata=_OPTIONAL)  # ISO 8601
+    ended_by: Literal["score", "budget"] | None = field(default=None, metadata=_OPTIONAL)
+    tracker_error: str | None = field(default=None, metadata=_OPTIONAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSurvey:
+    """Which survey a comparison is of."""
+
+    name: str
+    fingerprint: str
+    path: str
+    groups: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedMethod:
+    """A method of a comparison."""
+
+    title: str
+    pools_answers: bool
+    same_as: str | None  # another method that is the same here, and is run in its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What must stay the same for a comparison to go on."""
+
+    schema: int = SCHEMA_VERSION
+    version: str  # of the app
+    survey: str  # digest of questions, embeddings, roles and answers
+    settings: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonInfo:
+    """What a comparison is of."""
+
+    identity: Identity
+    survey: ComparedSurvey
+    settings: Mapping[str, Scalar]
+    seeds: Sequence[int]
+    methods: Mapping[str, ComparedMethod]
+
+
+def to_plain(value: Any) -> Any:
+    """A value of these types as dicts, lists and scalars, as its file has it."""
+    if is_dataclass(value):
+        found = {own.name: getattr(value, own.name) for own in fields(value)}
+        if isinstance(value, RoleSummary) and value.mean_seen is value.mean_reserved is None:
+            del found["mean_seen"], found["mean_reserved"]
+        for own in fields(value):
+            if own.metadata.get("optional") and found[own.name] in (None, (), [], {}):
+                del found[own.name]
+        return {key: to_plain(content) for key, content in found.items()}
+    if isinstance(value, Mapping):
+        return {key: to_plain(content) for key, content in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(content) for content in value]
+    return value
+
+
+def from_plain(kind: type[Content], plain: Any) -> Content:
+    """Undo `to_plain`; raises ValueError, saying at which field, where it is something else."""
+    return _filled(msgspec.convert(plain, kind))
+
+
+def encode_line(entry: RoundEntry) -> str:
+    """A line of rounds.jsonl; raises ValueError where a number is not finite."""
+    return json.dumps(to_plain(entry), allow_nan=False) + "\n"
+
+
+def encode_file(info: RunInfo | ComparisonInfo) -> bytes:
+    """The content of run.json or comparison.json."""
+    return json.dumps(to_plain(info), indent=2).encode()
+
+
+def decode(kind: type[Content], text: bytes, file: Path, line: int | None = None) -> Content:
+    """Read a file, or one line of it.
+
+    Raises:
+        UserError: it is damaged, naming file, line and field, or of a later version.
+    """
+    place = f"{file} is damaged" if line is None else f"{file} is damaged in line {line}"
+    try:
+        content = _filled(msgspec.json.decode(text, type=kind))
+    except ValueError as error:
+        raise UserError(
+            f"{place}: {error}: restore it from a copy, or do without {file.parent}"
+        ) from error
+    schema = getattr(content, "schema", SCHEMA_VERSION)
+    if schema != SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has the format {schema}, this version of the app reads {SCHEMA_VERSION}: use "
+            "the version that wrote it"
+        )
+    return content
+
+
+def _filled(content: Content) -> Content:
+    """With the settings that were added since."""
+    if isinstance(content, RoundEntry):
+        return content
+    if isinstance(content, ComparisonInfo):
+        identity = content.identity
+        identity = replace(identity, settings={**ADDED_LATER, **identity.settings})
+        content = replace(content, identity=identity)
+    return replace(content, settings={**ADDED_LATER, **content.settings})

@@ -1,0 +1,69 @@
+"""The sources that `pluralllm prepare` can read: each is a module here and an entry in `SOURCES`.
+
+The command's help and error messages list them from here. A source's module is imported only when
+it is read, so that `pluralllm --help` does not wait for pandas.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.errors import SurveyError
+
+if TYPE_CHECKING:
+    from pluralllm_app.survey.content import SurveyContent
+
+
+def _demo(file: None, seed: int) -> "SurveyContent":
+    from pluralllm_app.survey.sources.demo import demo
+
+    return demo(seed)
+
+
+def _globalopinionqa(file: Path | None, seed: int) -> "SurveyContent":
+    from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
+
+    return read_global_opinions(file)
+
+
+def _table(file: Path, seed: int) -> "SurveyContent":
+    from pluralllm_app.survey.sources.table import read_table
+
+    return read_table(file)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the command says about a source, and how it is read."""
+
+    summary: str  # one line of `pluralllm prepare --help`
+    file: Literal["none", "optional", "required"]  # whether --file belongs to it
+    read: Callable[[Any, int], "SurveyContent"]  # from --file (None if not given) and --seed
+
+
+SOURCES = {
+    "demo": Source("synthetic answers of fictional groups, generated from --seed", "none", _demo),
+    "globalopinionqa": Source(
+        "survey answers by country, read from --file or downloaded", "optional", _globalopinionqa
+    ),
+    "table": Source("your own answers, read from --file", "required", _table),
+}
+
+
+def read_source(name: str, file: Path | None, seed: int) -> "SurveyContent":
+    """Read the source called `name`.
+
+    Raises:
+        SurveyError: there is no such source, `file` is missing or not wanted, or the source cannot
+            be used.
+    """
+    if name not in SOURCES:
+        raise SurveyError(f"unknown source {name!r}: {did_you_mean(name, SOURCES)}")
+    source = SOURCES[name]
+    if source.file == "none" and file is not None:
+        raise SurveyError(f"source {name!r} reads no file: leave --file out")
+    if source.file == "required" and file is None:
+        raise SurveyError(f"source {name!r} needs --file with a .csv, .parquet or .jsonl table")
+    return source.read(file, seed)
