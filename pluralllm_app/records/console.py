@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pluralllm_app.records.observers import Observer, Predictor
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RoleSummary, RoundEntry
 

@@ -5,12 +5,10 @@ A new observer is a class like these, handed to `recording.recorded_run`.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
+from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.schema import RoleSummary, RoundEntry, Status
 from pluralllm_app.records.writer import RunRecord
-
-Predictor = Any
 
 
 class Observer:

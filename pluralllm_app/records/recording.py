@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.lock import locked_run
-from pluralllm_app.records.observers import BestModel, Observer, Predictor
+from pluralllm_app.records.observers import BestModel, Observer
 from pluralllm_app.records.resume import check_resumable, check_same
 from pluralllm_app.records.schema import RoundEntry, RunInfo, Status, from_plain
 from pluralllm_app.records.trackers import Tracking, open_tracker
@@ -54,14 +54,18 @@ class Recording(RunRecord):
         if isinstance(entry, RoundEntry):
             super().append_round(entry)
         else:
-            self.close_round(from_plain(RoundEntry, entry), lambda: None)
+            self.close_round(from_plain(RoundEntry, entry), no_predictor)
 
     def keep_best(
-        self, number: int, summary: Mapping[str, Any], roles: Mapping[str, str], model: GPO
+        self,
+        number: int,
+        summary: Mapping[str, Any],
+        roles: Mapping[str, str],
+        predictor: Predictor,
     ) -> None:
         """Save `model` as best/ if it is."""
         entry = from_plain(RoundEntry, {"round": number, "evaluation": summary})
-        BestModel(self).recorded(entry, lambda: model)
+        BestModel(self).recorded(entry, lambda: predictor)
 
     def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
         """Record a round, then tell the observers; `predictor` is the one that was scored."""
@@ -74,6 +78,11 @@ class Recording(RunRecord):
         for observer in self.observers:
             observer.finished(status)
         super().finish(status, error)
+
+
+def no_predictor() -> Predictor:
+    """For rounds that no single predictor belongs to."""
+    raise NotImplementedError("no single predictor was scored in this round")
 
 
 @contextmanager

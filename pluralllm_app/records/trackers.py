@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.records.observers import Observer, Predictor
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.schema import RoundEntry, Status, to_plain
 from pluralllm_app.records.writer import RunRecord, describe_error
 from pluralllm_app.settings import PATHS

@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 
 from pluralllm_app.core.atomic import sync, write_atomically
 from pluralllm_app.errors import FederationError, UserError
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.lock import locked_run
 from pluralllm_app.records.machine import hardware, versions
 from pluralllm_app.records.reader import ROUNDS, RUN, read_run
@@ -80,13 +81,13 @@ class RunRecord:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_model(self, name: str, model: GPO) -> None:
-        """Write `model` as directory `name`, replacing an older one of the same sizes."""
+    def save_model(self, name: str, predictor: Predictor) -> None:
+        """Write a predictor as directory `name`, replacing an older one of the same sizes."""
         target = self.path / name
         fresh = target.with_name(f".{target.name}.new")
         with self._writing(name):
             shutil.rmtree(fresh, ignore_errors=True)
-            model.save_pretrained(fresh)
+            save_predictor(predictor, fresh)
             for file in fresh.iterdir():
                 sync(file)
             if not target.exists():

@@ -18,11 +18,12 @@ from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, regis
 from pluralllm_app.federation.strategies.averages import FedAvg
 from pluralllm_app.learning.base import Arrays, Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
-from pluralllm_app.predictors.gpo.network import GPO, get_weights
+from pluralllm_app.predictors.gpo.network import get_weights
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TRAIN, make_survey
+from tests.support.weights import saved_vector
 
 Config = dict[str, Scalar]
 Make = Callable[..., Settings]
@@ -231,7 +232,7 @@ def trained(config: Config, crowd: PreparedSurvey, out: str, **overrides: Scalar
     run = read_run(Path(str(config["out"])))
     assert run is not None
     assert run.status == "completed"
-    return get_weights(GPO.from_pretrained(f"{config['out']}/model")).numpy()
+    return saved_vector(Path(str(config["out"])) / "model").numpy()
 
 
 @pytest.mark.usefixtures("root")
