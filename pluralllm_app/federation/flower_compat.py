@@ -94,15 +94,22 @@ LOGGED_EXCEPTION = re.compile(r"An exception occurr?ed ?!! (.+)")
 _NOTICE = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
 
 
-def flwr(*arguments: str) -> None:
-    """Run the command `flwr` in this process; raises SystemExit where it fails."""
+def load_flwr() -> Callable[..., None]:
+    """Import Flower's command, which takes a moment.
+
+    Returns:
+        What runs `flwr` with some arguments in this process; it raises SystemExit where that fails.
+    """
     from flwr.cli.app import app
 
-    try:
-        app(arguments, prog_name="flwr")
-    except SystemExit as end:
-        if end.code:
-            raise
+    def flwr(*arguments: str) -> None:
+        try:
+            app(arguments, prog_name="flwr")
+        except SystemExit as end:
+            if end.code:
+                raise
+
+    return flwr
 
 
 def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:

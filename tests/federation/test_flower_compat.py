@@ -137,10 +137,11 @@ def test_the_log_of_an_exception_is_known(module: str) -> None:
 
 
 def test_the_command_runs_in_a_process(capsys: pytest.CaptureFixture[str]) -> None:
-    flower_compat.flwr("--version")
+    flwr = flower_compat.load_flwr()
+    flwr("--version")
     assert "Flower version" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        flower_compat.flwr("no-such-command")
+        flwr("no-such-command")
 
 
 # ---- The SuperLink and SuperNodes of a deployment ----
