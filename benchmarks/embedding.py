@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.prefix_tree import PrefixTree, batches, common_beginning
-from pluralllm_app.survey.embedders.transformer import BATCH_TOKENS, TEMPLATES, TransformerEmbedder
+from pluralllm_app.survey.embedders.templates import TEMPLATES
+from pluralllm_app.survey.embedders.transformer import BATCH_TOKENS, TransformerEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.registry import read_source
 

@@ -35,7 +35,8 @@ from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.content import Answers, Questions
-from pluralllm_app.survey.embedders.transformer import TEMPLATES, TransformerEmbedder
+from pluralllm_app.survey.embedders.templates import TEMPLATES
+from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 
 OPTIONS = 4

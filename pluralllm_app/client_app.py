@@ -8,7 +8,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import cast
@@ -18,25 +18,26 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
+from pluralllm_app.federation import hooks
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
-    PROXIMAL_MU,
     Evaluation,
     NodeDescription,
-    TrainRequest,
     Update,
     installed,
     record_of,
-    record_to_weights,
+    record_to_arrays,
+    record_to_request,
 )
+from pluralllm_app.learning.base import Arrays, Learner
 from pluralllm_app.learning.device import prepare_processor
-from pluralllm_app.learning.local_steps import torch_device, train_group
-from pluralllm_app.learning.optimizer_memory import CLIENTS, Moments
-from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
+from pluralllm_app.learning.local_steps import torch_device
+from pluralllm_app.learning.optimizer_memory import CLIENTS
+from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import score_group
-from pluralllm_app.settings import ModelSettings, Scalar, Settings
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
 
@@ -64,14 +65,14 @@ def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
     return survey.preferences(group)
 
 
-@lru_cache(maxsize=1)
-def _model(dim_x: int, sizes: ModelSettings, device: str) -> GPO:
-    return GPO(dim_x, **asdict(sizes)).to(device)
-
-
 @lru_cache(maxsize=1, typed=True)
 def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
     return Settings.from_config(dict(config))
+
+
+@lru_cache(maxsize=1, typed=True)
+def _learner(config: tuple[tuple[str, Scalar], ...], dim_x: int, device: str) -> Learner:
+    return make_learner(_settings(config), dim_x, device=device)
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,14 @@ def device_of(context: Context, settings: Settings) -> str:
     return torch_device(device)
 
 
-def _load(message: Message, context: Context, survey: PreparedSurvey, settings: Settings) -> GPO:
-    """The process's predictor with the weights of a message."""
+def _received(
+    message: Message, context: Context, survey: PreparedSurvey, settings: Settings
+) -> tuple[Learner, Arrays]:
+    """This process's learner, and what the server sent for it."""
     prepare_processor(settings.training.client_threads)
-    model = _model(survey.dim, settings.model, device_of(context, settings))
-    arrays = record_of(message.content, ARRAYS, ArrayRecord)
-    weights = torch.tensor(record_to_weights(arrays))
-    set_weights(model, weights)
-    return model
+    config = tuple(context.run_config.items())
+    learner = _learner(config, survey.dim, device_of(context, settings))
+    return learner, record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
 
 
 Handler = Callable[[Message, Context], Message]
@@ -164,10 +165,10 @@ def without_content(handler: Handler) -> Handler:
     return guarded
 
 
-def _score(model: GPO, place: Place, settings: Settings) -> Evaluation:
+def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> Evaluation:
     start = time.perf_counter()
     result = score_group(
-        model,
+        learner.predictor(sent),
         place.preferences,
         place.group.role,
         settings.split,
@@ -205,46 +206,27 @@ def describe(message: Message, context: Context) -> Message:
 @app.train()
 @without_content
 def train(message: Message, context: Context) -> Message:
-    """Train the received weights on this group's tasks; score them before, where asked to."""
+    """Learn from this group's answers, and score what was received before, where asked to."""
     settings = _settings(tuple(context.run_config.items()))
     place = locate(context, settings)
-    model = _load(message, context, place.survey, settings)
-    config = record_of(message.content, CONFIG, ConfigRecord)
-    request = TrainRequest.from_record(config)
-    content = _score(model, place, settings).to_content() if request.evaluate else RecordDict()
-    moments = Moments(place.memory / request.experiment)
-    kept = moments.load(request.moments_of)
+    learner, sent = _received(message, context, place.survey, settings)
+    request = record_to_request(record_of(message.content, CONFIG, ConfigRecord))
+    content = RecordDict()
+    if request.evaluate:
+        content = _score(learner, sent, place, settings).to_content()
     start = time.perf_counter()
-    statistics, optimizer_state = train_group(
-        model,
-        place.preferences,
-        settings.training,
-        seed=settings.federation.seed,
-        split=settings.split,
-        round_number=request.round,
-        rounds=settings.federation.rounds,
-        proximal_mu=cast(float, config.get(PROXIMAL_MU, 0.0)),
-        optimizer_state=kept,
-    )
+    contribution = learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
-    if optimizer_state:
-        moments.keep(request.round, optimizer_state, request.moments_of)
-    update = Update(
-        weights=get_weights(model).cpu().numpy(),
-        questions=len(split_questions(place.preferences, "train", settings.split).train),
-        loss=statistics.loss,
-        js_divergence=statistics.js_divergence,
-        seconds=seconds,
-    )
-    content.update(update.to_content())
+    contribution = hooks.at_group(sent, contribution, request)
+    content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
 
 
 @app.evaluate()
 @without_content
 def evaluate(message: Message, context: Context) -> Message:
-    """Score the received weights on this group."""
+    """Score what was received on this group."""
     settings = _settings(tuple(context.run_config.items()))
     place = locate(context, settings)
-    model = _load(message, context, place.survey, settings)
-    return Message(_score(model, place, settings).to_content(), reply_to=message)
+    learner, sent = _received(message, context, place.survey, settings)
+    return Message(_score(learner, sent, place, settings).to_content(), reply_to=message)

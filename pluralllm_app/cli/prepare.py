@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.sources.registry import SOURCES
 
 _SOURCES = "\n\n".join(f"  {name}: {source.summary}." for name, source in SOURCES.items())
@@ -39,32 +40,34 @@ def prepare_command(
     out: Annotated[Path, typer.Option(help="Directory for the prepared survey.")],
     embedder: Annotated[
         str,
-        typer.Option(help="hashing, or a transformers model by hub name or local path."),
+        typer.Option(
+            help=f"{', '.join(EMBEDDERS)}, or a transformers model by hub name or local path."
+        ),
     ] = "hashing",
     template: Annotated[
         str | None,
         typer.Option(
-            help="Prompt of a transformers model: plain (question Answer: option) or alpaca "
+            help="Prompt for a transformers model: plain (question Answer: option) or alpaca "
             "(instruction, input, response). Default: plain."
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Local source: .csv, .parquet or .jsonl."),
+        typer.Option(help="File to read: .csv, .parquet or .jsonl."),
     ] = None,
     train: Annotated[
         list[str] | None,
-        typer.Option(help="A group that trains; repeat for more. Default: all others."),
+        typer.Option(help="A group that trains; repeat it for more. Default: all others."),
     ] = None,
     evaluation: Annotated[
-        list[str] | None, typer.Option(help="A group that never trains; repeat for more.")
+        list[str] | None, typer.Option(help="A group that never trains; repeat it for more.")
     ] = None,
     evaluation_fraction: Annotated[
         float | None,
-        typer.Option(help="Instead of names: hold out this fraction of all groups, by --seed."),
+        typer.Option(help="Instead of names: the fraction of groups that never train, by --seed."),
     ] = None,
     min_questions: Annotated[
-        int, typer.Option(min=1, help="Questions a group must answer to take part.")
+        int, typer.Option(min=1, help="How many questions a group must answer to take part.")
     ] = 30,
     metric: Annotated[
         str,
@@ -72,9 +75,9 @@ def prepare_command(
             help="jensen-shannon, or wasserstein (only questions with ordinal values are kept)."
         ),
     ] = "jensen-shannon",
-    seed: Annotated[int, typer.Option(help="Seed of the demo and of the seeded split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the demo and of the split by fraction.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a survey that is already there.")
+        bool, typer.Option("--overwrite", help="Replace the survey that is already there.")
     ] = False,
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""

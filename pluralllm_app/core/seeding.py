@@ -1,4 +1,4 @@
-"""Random generators keyed by (seed, purpose, ...), so that no draw depends on another's order."""
+"""Random generators keyed by seed and purpose, so that no draw depends on the order of others."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def generator(seed: int, purpose: str, *key: str | int) -> np.random.Generator:
-    """Return the generator of one purpose, e.g. ``generator(7, "tasks", "Egypt", 12)``.
+    """Return the generator for one purpose, for example ``generator(7, "tasks", "Egypt", 12)``.
 
-    The same arguments give the same stream in every process; any other argument gives an
-    independent one. Parts are length-prefixed, so ("ab", "c") and ("a", "bc") differ.
+    The same arguments give the same stream in every process, and different arguments give
+    independent ones. Parts are prefixed with their length, so ("ab", "c") and ("a", "bc") differ.
     """
     digest = hashlib.sha256()
     for part in (seed, purpose, *key):

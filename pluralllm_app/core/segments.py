@@ -1,4 +1,4 @@
-"""Flat arrays in consecutive segments: one per question, as long as it has options."""
+"""Flat arrays in consecutive segments, for example one per question with an entry per option."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ Bools = NDArray[np.bool_]
 
 
 def segment_starts(lengths: Ints) -> Ints:
-    """Where each segment [n] begins.
+    """Return where each segment begins, [n].
 
     >>> segment_starts(np.array([2, 0, 3]))
     array([0, 2, 2])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with the nearest of the `known` names, or with all of them if none is near.
+    """Return a sentence with the `known` names nearest to `name`, or with all if none is near.
 
     >>> did_you_mean("Germny", ["Germany", "Ghana", "Peru"])
     "did you mean 'Germany'?"

@@ -72,17 +72,3 @@ class _Waiting:
                 self._away |= self._nodes - set(self._grid.get_node_ids())
                 self._next_look = end + LOOK_SECONDS
             time.sleep(min(max(POLL_SECONDS, POLL_TIMES * (end - start)), POLL_MOST))
-
-
-class ChosenNodes:
-    """The part of a grid that strategies sample from, showing only the nodes chosen for a round.
-
-    Flower's strategies sample nodes by id from all that are connected; showing them the chosen
-    ones makes every strategy train the groups chosen by name.
-    """
-
-    def __init__(self, node_ids: list[int]) -> None:
-        self.node_ids = node_ids
-
-    def get_node_ids(self) -> list[int]:
-        return self.node_ids

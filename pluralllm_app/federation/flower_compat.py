@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("flwr")
 """Flower's logger: what a ServerApp writes to it is shown by `flwr run --stream`."""
 
-STRATEGY_STATE = ("momentum_vector", "m_t", "v_t")
-"""Attributes in which strategies of Flower keep what they need from round to round."""
+STRATEGY_STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
+"""Attributes of Flower's strategies that `federation.strategies` sets before a round, and reads
+after it: what the round starts from, and what is kept from round to round."""
 
 
 def identify_process() -> None:

@@ -1,14 +1,15 @@
 """What server and clients say to each other; the one place that knows the layout of messages.
 
 query     ->  (empty)                            <- `NodeDescription`
-train     ->  arrays, config (`TrainRequest`)    <- arrays, metrics (`Update`), where the request
+train     ->  arrays, config (`Request`)         <- arrays, metrics (`Update`), where the request
                                                     asks for it also `Evaluation`
 evaluate  ->  arrays                             <- evaluation (`Evaluation`)
 
-Nothing of a group's partition is in a message: no text, share or embedding; only weights,
-counts, names and scores.
+The arrays are what the run's learner sends and contributes. No text and no embedding is in a
+message, and of the GPO learner no share either: only weights, counts, names and scores.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,24 +20,27 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.lib.format import read_array_header_1_0, read_magic
+from numpy.typing import NDArray
 
 from pluralllm_app import __version__
-from pluralllm_app.core.segments import Floats
+from pluralllm_app.learning.base import Arrays, Contribution, Form, Request
 from pluralllm_app.scoring.evaluation import GroupEvaluation
 from pluralllm_app.scoring.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
 EVALUATION = "evaluation"
-WEIGHTS, SCORED, SCORES, SECONDS = "weights", "questions", "scores", "seconds"
-PROXIMAL_MU = "proximal-mu"  # set by Flower's FedProx
-QUESTIONS, LOSS, JS_DIVERGENCE = "num-examples", "loss", "js-divergence"
+SCORED, SCORES, LOSS, SECONDS = "questions", "scores", "loss", "seconds"
+QUESTIONS = "num-examples"
+
+_REQUEST = {  # key in a message: field, type
+    "round": ("round", int),
+    "evaluate": ("evaluate", bool),
+    "experiment": ("experiment", str),
+    "moments_of": ("counted", int),
+}
+_NUMBERS = (np.float32, np.float64, np.int64, np.uint64)
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
-Weights = Floats
-"""All parameters of the predictor in one vector [P], in the order of its state dict.
-
-One array instead of one per layer: each costs a header to write and to parse, on every trip.
-"""
 
 
 @dataclass(frozen=True)
@@ -84,79 +88,72 @@ def installed() -> str:
     return f"{app}, torch {metadata.version('torch').partition('+')[0]}"
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """What the server asks of a group besides training the weights it sends."""
+def request_to_record(request: Request) -> ConfigRecord:
+    """Pack what the server asks of a group."""
+    fields = {name: getattr(request, field) for name, (field, _) in _REQUEST.items()}
+    return ConfigRecord({**request.options, **fields})
 
-    round: int  # 1-based
-    evaluate: bool  # score the received weights as well, before they are trained
-    experiment: str  # 32 hexadecimal digits: the run, also where it is resumed
-    moments_of: int  # the group's last round that counted, whose moments to go on from; 0: none
 
-    def to_record(self) -> ConfigRecord:
-        return ConfigRecord(asdict(self))
+def record_to_request(record: ConfigRecord) -> Request:
+    """Unpack what the server asks of a group; raises ValueError where it is no request.
 
-    @classmethod
-    def from_record(cls, record: ConfigRecord) -> "TrainRequest":
-        """Read a request; raises ValueError where the record is not one.
-
-        The experiment becomes the name of a directory on the node.
-        """
-        fields = {name: record.get(name) for name in cls.__annotations__}
-        for name, kind in cls.__annotations__.items():
-            if type(fields[name]) is not kind:
-                raise ValueError(f"the train message has no valid {name!r}")
-        request = cls(**cast(dict[str, Any], fields))
-        if not re.fullmatch("[0-9a-f]{32}", request.experiment):
-            raise ValueError("the train message names no experiment")
-        return request
+    The experiment becomes the name of a directory on the node.
+    """
+    fields: dict[str, Any] = {}
+    for name, (field, kind) in _REQUEST.items():
+        if type(record.get(name)) is not kind:
+            raise ValueError(f"the train message has no valid {name!r}")
+        fields[field] = record[name]
+    if not re.fullmatch("[0-9a-f]{32}", fields["experiment"]):
+        raise ValueError("the train message names no experiment")
+    options = {name: value for name, value in record.items() if name not in _REQUEST}
+    for name, value in options.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"the train message has no valid {name!r}")
+    return Request(**fields, options=cast(dict[str, float], options))
 
 
 @dataclass(frozen=True)
 class Update:
     """A group's answer to a train message."""
 
-    weights: Weights
-    questions: int  # train questions, the update's weight in the average
-    loss: float
-    js_divergence: float
-    seconds: float  # that the local steps took at the node
+    contribution: Contribution
+    seconds: float  # that learning took at the node
 
     def to_content(self) -> RecordDict:
         metrics = MetricRecord(
             {
-                QUESTIONS: self.questions,
-                LOSS: self.loss,
-                JS_DIVERGENCE: self.js_divergence,
+                QUESTIONS: int(self.contribution.weight),
                 SECONDS: self.seconds,
+                **self.contribution.metrics,
             }
         )
-        return RecordDict({ARRAYS: weights_to_record(self.weights), METRICS: metrics})
+        return RecordDict({ARRAYS: arrays_to_record(self.contribution.arrays), METRICS: metrics})
 
     @classmethod
-    def from_content(cls, content: RecordDict, parameters: int, questions: int) -> "Update":
+    def from_content(cls, content: RecordDict, form: Form, questions: int) -> "Update":
         """Read and check an update; raises ValueError saying what is wrong with it.
 
         Args:
             content: untrusted content of the reply.
-            parameters: how many the predictor has.
+            form: what contributions look like.
             questions: train questions the group has; the update must report this count.
         """
         if set(content) - {EVALUATION} != {ARRAYS, METRICS}:
             raise ValueError("it is not an update: one record of arrays, one of metrics")
         metrics: Mapping[str, Any] = record_of(content, METRICS, MetricRecord)
-        if set(metrics) != {QUESTIONS, LOSS, JS_DIVERGENCE, SECONDS}:
+        if set(metrics) != {QUESTIONS, SECONDS, *form.metrics}:
             raise ValueError("its metrics are not those of an update")
-        claimed, loss, divergence, seconds = (
-            _finite(metrics[key]) for key in (QUESTIONS, LOSS, JS_DIVERGENCE, SECONDS)
-        )
+        numbers = {name: _finite(value) for name, value in metrics.items()}
+        claimed, seconds = numbers.pop(QUESTIONS), numbers.pop(SECONDS)
         if claimed != questions:
             raise ValueError(f"it claims {claimed:.0f} train questions, the roster has {questions}")
-        if divergence < 0 or seconds < 0:
-            raise ValueError(f"its {JS_DIVERGENCE} or {SECONDS} are negative")
-        weights = record_to_weights(record_of(content, ARRAYS, ArrayRecord))
-        check_weights(weights, parameters)
-        return cls(weights, questions, loss, divergence, seconds)
+        if seconds < 0:
+            raise ValueError(f"its {SECONDS} are negative")
+        arrays = record_to_arrays(record_of(content, ARRAYS, ArrayRecord))
+        contribution = Contribution(arrays, questions, numbers)
+        form.check(contribution)
+        return cls(contribution, seconds)
 
 
 @dataclass(frozen=True)
@@ -227,42 +224,33 @@ def record_of(content: RecordDict, key: str, kind: type[Record]) -> Record:
     return found if isinstance(found, kind) else kind()
 
 
-def weights_to_record(weights: Weights) -> ArrayRecord:
-    """Pack weights for a message."""
-    return ArrayRecord({WEIGHTS: Array(weights)})
+def arrays_to_record(arrays: Arrays) -> ArrayRecord:
+    """Pack arrays for a message."""
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def record_to_weights(record: ArrayRecord) -> Weights:
-    """Unpack weights of a message as a read-only vector, without a copy.
+def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
+    """Unpack the arrays of a message as read-only views of its bytes.
 
-    The bytes are untrusted: only a plain vector of floats in numpy's format 1.0 is read.
+    The bytes are untrusted: only plain numbers in numpy's format 1.0 are read.
 
     Raises:
         ValueError: anything else.
     """
-    if set(record) != {WEIGHTS}:
-        raise ValueError("its arrays are not the weights of a predictor")
-    data = record[WEIGHTS].data
+    return {name: _plain_array(name, array.data) for name, array in record.items()}
+
+
+def _plain_array(name: str, data: bytes) -> NDArray[Any]:
     stream = BytesIO(data)
     try:
         version = read_magic(stream)
-        shape, _, dtype = read_array_header_1_0(stream)
+        shape, fortran, dtype = read_array_header_1_0(stream)
     except Exception as error:  # numpy parses the header, of which some raise no ValueError
-        raise ValueError("its weights are not in numpy's format 1.0") from error
-    if version != (1, 0):
-        raise ValueError("its weights are not in numpy's format 1.0")
-    if dtype not in (np.float32, np.float64) or len(shape) != 1:
-        raise ValueError(f"its weights are {dtype} {shape}, not a vector of floats")
-    if len(data) - stream.tell() != shape[0] * dtype.itemsize:
-        raise ValueError("its weights are cut off, or longer than they say")
-    return np.frombuffer(data, dtype, offset=stream.tell())
-
-
-def check_weights(weights: Weights, parameters: int) -> None:
-    """Raise ValueError unless `weights` is a finite float32 vector of `parameters` numbers."""
-    if weights.shape != (parameters,) or weights.dtype != np.float32:
-        raise ValueError(
-            f"its weights are {weights.dtype} {weights.shape}, not float32 ({parameters},)"
-        )
-    if not np.isfinite(weights).all():
-        raise ValueError("its weights are not all finite")
+        raise ValueError(f"its {name} are not in numpy's format 1.0") from error
+    if version != (1, 0) or fortran:
+        raise ValueError(f"its {name} are not in numpy's format 1.0")
+    if dtype not in _NUMBERS:
+        raise ValueError(f"its {name} are {dtype} {shape}, not numbers")
+    if len(data) - stream.tell() != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"its {name} are cut off, or longer than they say")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape)

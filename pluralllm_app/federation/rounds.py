@@ -2,38 +2,35 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 from uuid import uuid4
 
 import numpy as np
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.federation.exchange import ChosenNodes, exchange
+from pluralllm_app.federation import hooks
+from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.flower_compat import error_reason
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
-    EVALUATION,
-    METRICS,
     Evaluation,
-    TrainRequest,
     Update,
-    check_weights,
-    record_of,
-    record_to_weights,
-    weights_to_record,
+    arrays_to_record,
+    request_to_record,
 )
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, new_entry, rewind
-from pluralllm_app.federation.strategies import WEIGHT, carried, make_strategy, restore
-from pluralllm_app.learning.local_steps import chosen_groups, initial_model, tasks_per_round
+from pluralllm_app.federation.strategies import make_strategy
+from pluralllm_app.learning.base import Contribution, Request, State
+from pluralllm_app.learning.local_steps import chosen_groups
 from pluralllm_app.learning.optimizer_memory import CLIENTS
-from pluralllm_app.predictors.gpo.network import get_weights, set_weights
+from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.records.writer import RunRecord, recorded_run
 from pluralllm_app.scoring.evaluation import summarise_groups
 from pluralllm_app.settings import Scalar, Settings
@@ -75,13 +72,13 @@ class Heard:
     trained: dict[str, dict[str, float]] = field(default_factory=dict)  # as the record has it
     lost: Failures = field(default_factory=list)  # to train
     training: float = 0.0  # seconds at the nodes
+    all_replies: bool = False  # whether the last one was looked at
 
     def note(self, name: str, update: Update) -> None:
         self.training += update.seconds
         self.trained[name] = {
-            "loss": update.loss,
-            "js_divergence": update.js_divergence,
-            "questions": update.questions,
+            **{key.replace("-", "_"): value for key, value in update.contribution.metrics.items()},
+            "questions": int(update.contribution.weight),
             "seconds": round(update.seconds, 3),
         }
 
@@ -105,24 +102,23 @@ class Rounds:
         self.settings = settings
         self.record = record
         self.progress = progress
-        self.strategy = make_strategy(settings)
+        strategy = make_strategy(settings)
         expected = settings.federation.expected_nodes or len(record.roster)
         start = time.perf_counter()
         self.roster: Roster = build_roster(grid, settings, expected, progress)
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
-        self.model = initial_model(self.roster.survey.dim, settings)
+        self.learner = make_learner(settings, self.roster.survey.dim, strategy)
+        self.form = hooks.sent_form(self.learner.form)
         if settings.resume:
             record.check_described(self.roster.survey, groups)
             self.state = rewind(record.path)
-            restore(self.strategy, self.state.strategy)
-            set_weights(self.model, torch.from_numpy(self.state.weights))
             record.best_score = self.state.best_score
             progress(f"going on after round {self.state.round}")
         else:
             record.describe(self.roster.survey, groups)
-            self.state = RunState(uuid4().hex, get_weights(self.model).numpy())
+            self.state = RunState(uuid4().hex, self.learner.initial_state())
             self._save()
 
     def run(self) -> None:
@@ -135,38 +131,65 @@ class Rounds:
             self._exchange(trained, list(self.roster.groups) if due else [])
             number = self.state.round
             if number % federation.checkpoint_every == 0:
-                self.record.save_model(f"checkpoints/round-{number:04d}", self.model)
-                self.record.save_model("model", self.model)
+                self.record.save_model(f"checkpoints/round-{number:04d}", self._predictor())
+                self.record.save_model("model", self._predictor())
             self._save()
         self._exchange([], list(self.roster.groups))
-        self.record.save_model("model", self.model)
+        self.record.save_model("model", self._predictor())
+
+    def _predictor(self) -> GPO:
+        """What the current state predicts."""
+        predictor: GPO = self.learner.predictor(self.state.learner.sent)
+        return predictor
 
     def _save(self) -> None:
-        self.state.strategy = carried(self.strategy)
         self.state.best_score = self.record.best_score
         self.record.save_state(self.state.pack())
 
     def _exchange(self, trained: list[str], scored: list[str]) -> None:
-        """Score the current weights on groups, record their round, and train the next one."""
+        """Score the current state on groups, record their round, and learn the next one."""
         heard = Heard(time.perf_counter())
-        updates = self._updates(trained, scored, heard)
         try:
+            contributions = self._contributions(trained, scored, heard)
+            state, failure = self._combined(contributions) if trained else (None, None)
+            for _ in contributions:  # those that were not looked at are heard and checked too
+                pass
+            if not heard.all_replies:
+                raise failure or AssertionError("the replies ended early")
+            for missed in [*heard.missed, *heard.lost]:
+                self.progress(f"{missed['phase']}: {missed['group']} failed: {missed['reason']}")
+            self._close_round(heard)
             if trained:
-                self._train(updates, heard)
-            else:
-                list(updates)  # none, but the scores are heard
+                self._check_quorum(heard)
+                if failure or state is None:
+                    raise failure or AssertionError("nothing was combined")
+                self._begin_round(state, heard)
         except BaseException:  # the round that ends the run is recorded as well
             entry = self.state.entry
             entry["seconds"] = round(entry["seconds"] + time.perf_counter() - heard.since, 3)
             self.record.append_round(entry)
             raise
 
-    def _updates(self, trained: list[str], scored: list[str], heard: Heard) -> Iterator[Message]:
-        """Send a round's messages; yield the good updates in the order of `trained`, one by one.
+    def _combined(
+        self, contributions: Iterator[Contribution]
+    ) -> tuple[State | None, Exception | None]:
+        """The next state, or why there is none: the round before is recorded in any case."""
+        number, before = self.state.round + 1, self.state.learner
+        opened = hooks.at_server(before.sent, contributions)
+        try:
+            return self.learner.combine(number, before, opened), None
+        except Exception as error:
+            return None, error
 
-        All else that the replies say goes to `heard`. Once the last is there, the round that they
-        score is recorded and the quorum checked, before a strategy makes weights of the updates.
+    def _contributions(
+        self, trained: list[str], scored: list[str], heard: Heard
+    ) -> Iterator[Contribution]:
+        """Send a round's messages; yield the good contributions in the order of `trained`.
+
+        They come one by one, so that whoever adds them up holds one at a time. All else that the
+        replies say goes to `heard`.
         """
+        uniform = self.settings.federation.weighting == "uniform"
         to_score, to_train = set(scored), set(trained)
         for name, reply in self._ask(trained, scored):
             if name in to_score:
@@ -177,44 +200,24 @@ class Rounds:
                 update = _read("train", name, reply, self._update, heard.lost)
                 if update:
                     heard.note(name, update)
-                    yield self._weighted(cast(Message, reply), update)
-        for failure in [*heard.missed, *heard.lost]:
-            self.progress(f"{failure['phase']}: {failure['group']} failed: {failure['reason']}")
-        self._close_round(heard)
-        if trained:
-            self._check_quorum(heard)
-
-    def _weighted(self, reply: Message, update: Update) -> Message:
-        """A good update as strategies want it: with its weight, in its only record of metrics."""
-        uniform = self.settings.federation.weighting == "uniform"
-        reply.content.pop(EVALUATION, None)
-        weight = 1.0 if uniform else float(update.questions)
-        record_of(reply.content, METRICS, MetricRecord)[WEIGHT] = weight
-        return reply
+                    found = update.contribution
+                    yield replace(found, weight=1.0) if uniform else found
+        heard.all_replies = True
 
     def _ask(self, trained: list[str], scored: list[str]) -> Iterator[tuple[str, Message | str]]:
         """Send a message to each group; yield its reply, or why there is none, in that order."""
-        number, arrays = self.state.round + 1, weights_to_record(self.state.weights)
-        configured: Iterable[Message] = []
-        if trained:
-            nodes = cast(Grid, ChosenNodes([self.roster.nodes[name] for name in trained]))
-            configured = self.strategy.configure_train(number, arrays, ConfigRecord(), nodes)
-        by_node = {message.metadata.dst_node_id: message.content for message in configured}
-        keep = self.settings.training.client_optimizer_state == "keep"
+        arrays = arrays_to_record(self.state.learner.sent)
         messages = []
         for name in trained:
-            request = TrainRequest(
-                round=number,
+            request = Request(
+                round=self.state.round + 1,
                 evaluate=name in scored,
                 experiment=self.state.experiment,
-                moments_of=self.state.moments.get(name, 0) if keep else 0,
+                counted=self.state.counted.get(name, 0),
+                options=self.learner.options(),
             )
-            node = self.roster.nodes[name]
-            # A strategy gives all messages of a round one and the same content.
-            shared = by_node[node]
-            own = ConfigRecord({**record_of(shared, CONFIG, ConfigRecord), **request.to_record()})
-            content = RecordDict({**shared, CONFIG: own})
-            messages.append(Message(content, node, MessageType.TRAIN))
+            content = RecordDict({ARRAYS: arrays, CONFIG: request_to_record(request)})
+            messages.append(Message(content, self.roster.nodes[name], MessageType.TRAIN))
         content = RecordDict({ARRAYS: arrays})
         messages += [
             Message(content, self.roster.nodes[name], MessageType.EVALUATE)
@@ -227,7 +230,7 @@ class Rounds:
             yield names[node], error_reason(cast(Message, reply)) if failed else reply
 
     def _close_round(self, heard: Heard) -> None:
-        """Record the round of the current weights; keep them as `best` if they are."""
+        """Record the round of the current state; keep its predictor as `best` if it is."""
         entry, evaluations = self.state.entry, heard.evaluations
         entry["failures"] += heard.missed
         if heard.missed and not evaluations:
@@ -239,27 +242,10 @@ class Rounds:
         if evaluations:
             roles = {name: group.role for name, group in self.roster.groups.items()}
             entry["evaluation"] = summarise_groups(evaluations, roles, self.settings.split)
-            self.record.keep_best(entry["round"], entry["evaluation"], roles, self.model)
+            self.record.keep_best(entry["round"], entry["evaluation"], roles, self._predictor())
         self.record.append_round(entry)
         self.state.entry = new_entry(self.state.round + 1) | {"failures": heard.lost}
         heard.since += seconds
-
-    def _train(self, updates: Iterator[Message], heard: Heard) -> None:
-        """Aggregate a round's updates into the new weights."""
-        number = self.state.round + 1
-        aggregated, _ = self.strategy.aggregate_train(number, updates)
-        self._set_weights(number, aggregated)
-        self.state.round = number
-        self.state.moments |= dict.fromkeys(heard.trained, number)
-        entry = self.state.entry
-        entry["seconds"] = round(time.perf_counter() - heard.since, 3)
-        entry["train"] = {
-            "loss": float(np.mean([own["loss"] for own in heard.trained.values()])),
-            "steps": self.settings.training.local_steps,
-            "tasks": len(heard.trained) * tasks_per_round(self.settings.training),
-            "groups": heard.trained,
-            "seconds": entry["seconds"],
-        }
 
     def _check_quorum(self, heard: Heard) -> None:
         number, quorum = self.state.round + 1, self.settings.federation.min_train_groups
@@ -269,25 +255,24 @@ class Rounds:
                 f"= {quorum}: {_causes(heard.lost)}"
             )
 
-    def _set_weights(self, number: int, aggregated: ArrayRecord | None) -> None:
-        strategy = self.settings.federation.strategy
-        if aggregated is None:
-            raise FederationError(f"round {number}: {strategy} gave no weights")
-        # Several of Flower's strategies compute in float64.
-        weights = record_to_weights(aggregated).astype(np.float32)
-        try:
-            check_weights(weights, len(self.state.weights))
-        except ValueError as error:
-            raise FederationError(
-                f"round {number}: the weights {strategy} gave are not usable ({error}): lower the "
-                "learning rates"
-            ) from error
-        self.state.weights = weights
-        set_weights(self.model, torch.from_numpy(weights))
+    def _begin_round(self, state: State, heard: Heard) -> None:
+        """Take the combined state as that of the next round."""
+        self.state.learner = state
+        self.state.round += 1
+        self.state.counted |= dict.fromkeys(heard.trained, self.state.round)
+        steps, tasks = self.learner.work(len(heard.trained))
+        entry = self.state.entry
+        entry["seconds"] = round(time.perf_counter() - heard.since, 3)
+        entry["train"] = {
+            "loss": float(np.mean([update["loss"] for update in heard.trained.values()])),
+            "steps": steps,
+            "tasks": tasks,
+            "groups": heard.trained,
+            "seconds": entry["seconds"],
+        }
 
     def _update(self, name: str, content: RecordDict) -> Update:
-        pool = self.roster.groups[name].pool
-        return Update.from_content(content, len(self.state.weights), pool)
+        return Update.from_content(content, self.form, self.roster.groups[name].pool)
 
     def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
         total = self.roster.survey.survey_questions

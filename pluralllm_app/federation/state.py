@@ -7,45 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
-from pluralllm_app.federation.messages import Weights, check_weights
+from pluralllm_app.learning.base import State
 from pluralllm_app.records.writer import STATE
 
-_WEIGHTS, _STRATEGY = "weights", "strategy."
+_SENT, _KEPT = "sent.", "kept."
 
 
 @dataclass
 class RunState:
-    """The state of a run after round `round`, before its weights are evaluated."""
+    """The state of a run after round `round`, before the learner's state is evaluated."""
 
     experiment: str  # 32 hexadecimal digits; the nodes keep their moments by it
-    weights: Weights
+    learner: State
     round: int = 0
     entry: dict[str, Any] = field(default_factory=lambda: new_entry(0))
     """What will be recorded of the round; its evaluation comes with the next round's replies."""
-    strategy: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """What the strategy carries from round to round, see `strategies.carried`."""
-    moments: dict[str, int] = field(default_factory=dict)
-    """The last round of each group whose update counted: its moments are the ones to go on from."""
+    counted: dict[str, int] = field(default_factory=dict)
+    """The last round of each group whose contribution counted."""
     best_score: float = -math.inf
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
-        arrays = {_WEIGHTS: self.weights}
-        arrays |= {_STRATEGY + key: np.ascontiguousarray(v) for key, v in self.strategy.items()}
+        arrays = {_SENT + name: array for name, array in self.learner.sent.items()}
+        arrays |= {_KEPT + name: array for name, array in self.learner.kept.items()}
         rest = {
             "experiment": self.experiment,
             "round": self.round,
             "entry": self.entry,
-            "moments": self.moments,
+            "counted": self.counted,
             "best_score": self.best_score,
         }
-        return save(arrays, metadata={"run": json.dumps(rest)})
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return save(contiguous, metadata={"run": json.dumps(rest)})
 
     @classmethod
     def load(cls, file: Path) -> "RunState":
@@ -58,10 +56,18 @@ class RunState:
             with safe_open(file, framework="numpy") as opened:
                 rest = json.loads(opened.metadata()["run"])
                 arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            weights = arrays.pop(_WEIGHTS)
-            check_weights(weights, weights.size)
-            strategy = {key.removeprefix(_STRATEGY): value for key, value in arrays.items()}
-            return cls(weights=weights, strategy=strategy, **rest)
+            for name, array in arrays.items():
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{name} is not finite")
+            sent, kept = (
+                {
+                    name.removeprefix(prefix): array
+                    for name, array in arrays.items()
+                    if name.startswith(prefix)
+                }
+                for prefix in (_SENT, _KEPT)
+            )
+            return cls(learner=State(sent, kept), **rest)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{file} is damaged ({error}): the run cannot go on") from error
 

@@ -1,7 +1,7 @@
-"""Questions and answers of a survey in memory, between a source and the prepared survey.
+"""The questions and answers of a survey in memory, as a source gives them.
 
-Shares are flat: those of answer 0, then of answer 1, and so on, one share per option of the
-question answered, so that no function loops over answers.
+Shares are flat: those of answer 0 come first, then those of answer 1, and so on, one share for each
+option of the question answered. This way no function needs to loop over answers.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ class Questions:
     ids: Sequence[str]  # [Q], unique
     texts: Sequence[str]  # [Q]
     options: Sequence[Sequence[str]]  # [Q], each at least two texts
-    values: Sequence[Sequence[float] | None]  # [Q] ordinal value of each option, None if unordered
+    values: Sequence[Sequence[float] | None]  # [Q] of the options, None if unordered
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def counts(self) -> Ints:
-        """[Q] number of options of each question."""
+        """[Q] the number of options of each question."""
         return np.fromiter(map(len, self.options), np.int64, len(self))
 
     @property
     def first_rows(self) -> Ints:
-        """[Q] row of each question's first option in the embedding table."""
+        """[Q] the row of each question's first option in the embedding table."""
         return segment_starts(self.counts)
 
     def select(self, kept: Ints) -> "Questions":
@@ -48,20 +48,20 @@ class Questions:
         )
 
     def check(self) -> None:
-        """Raise SurveyError unless ids are unique and every question has options and fit values."""
+        """Raise SurveyError unless ids are unique and all options and values are sound."""
         if len(self) == 0:
-            raise SurveyError("no question is left: check the source and the groups chosen")
+            raise SurveyError("no question is left: check the source and the chosen groups")
         seen: set[str] = set()
         for id_, text, options, values in zip(
             self.ids, self.texts, self.options, self.values, strict=True
         ):
             if id_ in seen:
-                raise SurveyError(f"question id {id_!r} occurs twice: give every question its own")
+                raise SurveyError(f"question id {id_!r} occurs twice: ids must be unique")
             seen.add(id_)
             if not text.strip():
                 raise SurveyError(f"question {id_!r} has no text")
             if len(options) < 2:
-                raise SurveyError(f"question {id_!r} has {len(options)} option(s), needs 2 or more")
+                raise SurveyError(f"question {id_!r} has {len(options)} option(s) but needs 2")
             if values is None:
                 continue
             if len(values) != len(options) or not all(map(math.isfinite, values)):
@@ -72,13 +72,13 @@ class Questions:
 
 @dataclass(frozen=True)
 class Answers:
-    """A answers, each by one group to one question."""
+    """A answers, each of one group to one question."""
 
     groups: Sequence[str]  # [G] group names
     group: Ints  # [A] index into `groups`
     question: Ints  # [A] index into the questions
     shares: Doubles  # [sum of the options of the questions answered] flat
-    respondents: Ints | None = None  # [A] people asked, if the source tells
+    respondents: Ints | None = None  # [A] the number of people asked, if the source tells it
 
     def __len__(self) -> int:
         return len(self.group)
@@ -91,7 +91,7 @@ class Answers:
     def select(self, kept: Ints, questions: Questions) -> "Answers":
         """Return the answers at the indices `kept`, in that order."""
         if np.array_equal(kept, np.arange(len(self))):
-            return self  # and no copy of all shares
+            return self  # without a copy of all shares
         options = questions.counts[self.question]
         starts = segment_starts(options)
         return Answers(
@@ -119,9 +119,9 @@ class SurveyContent:
     evaluation: Sequence[str] = ()
 
     def restricted(self, groups: Sequence[str]) -> "SurveyContent":
-        """Return the survey of these groups, with only the questions that one of them answers.
+        """Return the survey of these groups alone, with the questions that any of them answers.
 
-        Questions nobody chosen answers would cost embedding time and serve no run.
+        Other questions would take time to embed and be of no use to any run.
         """
         names = set(groups)
         chosen = np.array([name in names for name in self.answers.groups], bool)
@@ -131,14 +131,14 @@ class SurveyContent:
         return survey.keep_questions(answered, "questions that no chosen group answers")
 
     def ordinal(self) -> "SurveyContent":
-        """Return the survey with only the questions whose options carry ordinal values."""
+        """Return the survey with only the questions whose options have ordinal values."""
         has_values = np.array([values is not None for values in self.questions.values])
         return self.keep_questions(
             has_values, "questions without ordinal values, which wasserstein needs"
         )
 
     def keep_questions(self, kept: Bools, reason: str) -> "SurveyContent":
-        """Return the survey with the questions where `kept` [Q] holds; the rest is dropped."""
+        """Return the survey with the questions for which `kept` [Q] is true; `reason` is noted."""
         answers = self.answers.select(np.flatnonzero(kept[self.answers.question]), self.questions)
         renumbered = np.cumsum(kept) - 1
         return replace(
@@ -150,6 +150,6 @@ class SurveyContent:
 
 
 def question_id(text: str, options: Sequence[str], source: str = "") -> str:
-    """Return a short id that depends on nothing but the question's content."""
+    """Return a short id that depends only on what the question says and where it comes from."""
     parts = chain((source, text), options)
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

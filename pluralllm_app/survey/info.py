@@ -1,6 +1,6 @@
-"""survey.json: what a prepared survey is, and the groups it has.
+"""survey.json: what a prepared survey is, and which groups it has.
 
-Messages name it without its place: a node's errors reach the server.
+Error messages name the file without its directory, because a node's errors reach the server.
 """
 
 import json
@@ -24,23 +24,23 @@ class Group:
 
     name: str
     role: str  # "train" or "evaluation"
-    questions: int  # how many it answers
+    questions: int  # the number that it answers
     file: str  # relative to the survey, e.g. "groups/egypt.parquet"
 
 
-@dataclass(frozen=True, eq=False)  # surveys in two places are two, whatever they say of themselves
+@dataclass(frozen=True, eq=False)  # two surveys with the same information are still two surveys
 class SurveyInfo:
     """The content of survey.json."""
 
     name: str
     metric: str  # "jensen-shannon" or "wasserstein"
     embedder: str  # "hashing", or a transformers model by hub name or path
-    template: str | None  # how question and option became the prompt of a transformers model
+    template: str | None  # the prompt template of a transformers model
     dim: int  # of the embeddings
     source: str
     licence: str
     synthetic: bool
-    fingerprint: str  # sha256 over questions and embeddings, hexadecimal
+    fingerprint: str  # sha256 of questions and embeddings, in hexadecimal
     groups: tuple[Group, ...]  # sorted by name, names unique
 
     def write(self, file: Path) -> None:
@@ -53,7 +53,8 @@ class SurveyInfo:
         """Read and check survey.json.
 
         Raises:
-            SurveyError: missing, not JSON, of another format version, or with a wrong entry.
+            SurveyError: the file is missing, is not JSON, has another format version, or an entry
+                is wrong.
         """
         content = _load(file)
 
@@ -115,6 +116,6 @@ def _load(file: Path) -> Any:
 
 
 def version_remedy(version: object, known: int, older: str) -> str:
-    """What to do about a format version that is not the `known` one; `older`: if it is older."""
+    """Return what to do about a version other than `known`, `older` if it is an older one."""
     newer = isinstance(version, int) and version > known
     return "install a newer pluralllm_app" if newer else older

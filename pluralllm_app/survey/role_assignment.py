@@ -1,4 +1,4 @@
-"""Which groups train the predictor and which it is evaluated on."""
+"""Which groups train the predictor, and on which groups it is evaluated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,15 @@ from pluralllm_app.errors import SurveyError
 def named_roles(
     counts: Mapping[str, int], train: Sequence[str], evaluation: Sequence[str], min_questions: int
 ) -> dict[str, str]:
-    """Return the role of each group that takes part, given the question counts of all groups.
+    """Return the role of each group that takes part, by name.
 
-    Where none is named for training, all others that answer at least `min_questions` train.
+    If no group is named for training, all other groups that answer at least `min_questions` train.
+
+    Args:
+        counts: how many questions each group of the source answers.
 
     Raises:
-        SurveyError: a name is unknown, has two roles, or answers too few questions, or no group is
+        SurveyError: a group is unknown, has two roles or answers too few questions, or no group is
             left to train.
     """
     if not train:
@@ -23,12 +26,12 @@ def named_roles(
         train = sorted(set(enough) - set(evaluation))
         if not train:
             raise SurveyError(
-                f"no other group answers {min_questions} questions: nothing to train on, lower "
-                "--min-questions"
+                f"no other group answers {min_questions} questions, so there is nothing to train "
+                "on: lower --min-questions"
             )
     both = sorted(set(train) & set(evaluation))
     if both:
-        raise SurveyError(f"group {both[0]!r} is named for both roles: train or evaluation, choose")
+        raise SurveyError(f"group {both[0]!r} is named for both roles: choose train or evaluation")
     for name in (*train, *evaluation):
         if name not in counts:
             raise SurveyError(f"the source has no group {name!r}: {did_you_mean(name, counts)}")
@@ -45,23 +48,24 @@ def split_roles(
 ) -> dict[str, str]:
     """Return a seeded split of the groups that answer at least `min_questions` questions.
 
-    ``round(fraction * groups)`` of them, but at least one, are for evaluation.
+    ``round(fraction * groups)`` of them are for evaluation, but at least one, and at least one
+    trains.
 
     Raises:
-        SurveyError: `fraction` is not within 0 and 1, or fewer than two groups qualify.
+        SurveyError: `fraction` is not between 0 and 1, or fewer than two groups qualify.
     """
     if not 0 < fraction < 1:
         raise SurveyError(f"the evaluation fraction is {fraction}: it must lie between 0 and 1")
     if len(counts) < 2:
         raise SurveyError(
-            "the source has a single group, a split needs 2: name it as --train to have no "
+            "the source has a single group but a split needs 2: name it as --train to have no "
             "evaluation group"
         )
     qualified = sorted(name for name, count in counts.items() if count >= min_questions)
     if len(qualified) < 2:
         raise SurveyError(
             f"{len(qualified)} of {len(counts)} groups answer at least {min_questions} questions, "
-            "a split needs 2: lower --min-questions"
+            "but a split needs 2: lower --min-questions"
         )
     evaluated = min(max(1, round(fraction * len(qualified))), len(qualified) - 1)
     order = generator(seed, "roles").permutation(len(qualified))

@@ -1,13 +1,14 @@
-"""A site: what one group's machine needs of a survey, and no other group's answers.
+"""A site: what one group's machine needs of a survey, without any other group's answers.
 
     survey.json, questions.parquet, embeddings.safetensors, groups/<slug>.parquet of this group
-    site.json     the group, and size and sha256 of each of these files
+    site.json     the group, and the size and sha256 of each of these files
 
-`pluralllm site` writes one; the machine's node names its directory. A node opens it only if every
-file is as it was written. That questions and embeddings fit the fingerprint in survey.json is
-checked when the site is written: the checksums cover all three, and a node hashes them once only.
+`pluralllm site` writes a site, and the node on the group's machine is given its directory. A node
+opens a site only if every file is as it was written. Whether questions and embeddings match the
+fingerprint in survey.json is checked when the site is written: the checksums cover all three files,
+so a node needs to hash them only once.
 
-Messages name files without their place: a node's errors reach the server.
+Error messages name files without their directory, because a node's errors reach the server.
 """
 
 import hashlib
@@ -37,15 +38,14 @@ class Site:
 
     @classmethod
     def open(cls, path: str | Path, group: str | None = None) -> "Site":
-        """Open the site at `path`, reading every file of it to check it.
+        """Open the site in the directory `path`, and read every file to check it.
 
         Args:
-            path: its directory.
-            group: whose it must be; None: any group's.
+            group: the group that it must belong to; None for any group.
 
         Raises:
-            SurveyError: no site, a file that is missing, was changed or does not belong there, a
-                survey of another format version, or the site of another group.
+            SurveyError: there is no site, a file is missing, changed or does not belong there, the
+                survey has another format version, or the site belongs to another group.
         """
         path = Path(path).resolve()
         with located(path):
@@ -57,34 +57,34 @@ class Site:
             for stray in sorted(found - set(files)):
                 raise SurveyError(
                     f"the site has {stray}, which is not in its {MANIFEST}: a site holds the "
-                    "answers of one group alone, remove it"
+                    "answers of one group alone, so remove it"
                 )
             if group not in (None, manifest["group"]):
                 raise SurveyError(
                     f"the node is of group {group!r}, its site of group {manifest['group']!r}: "
-                    "give the node its own group's site, or correct a name that was mistyped at "
-                    "`pluralllm deploy init` in start.sh and in server/groups.json"
+                    "give the node its own group's site or, if the name was mistyped at "
+                    "`pluralllm deploy init`, correct it in start.sh and in server/groups.json"
                 )
         survey = PreparedSurvey.open(path)
         with located(path):
-            own = survey.group(manifest["group"])
-            if set(files) != {*SHARED, own.file}:
+            held = survey.group(manifest["group"])
+            if set(files) != {*SHARED, held.file}:
                 raise SurveyError(f"{MANIFEST} does not list the files of a site: {_REMEDY}")
-        survey.preferences(own.name)
-        return cls(survey, own.name)
+        survey.preferences(held.name)
+        return cls(survey, held.name)
 
 
 def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
-    """Write the site of one group of a survey into the new directory `out`; returns it, checked.
+    """Write the site of one group of a survey to the new directory `out`, and open it.
 
     Raises:
-        SurveyError: no such group (with the nearest names), a survey that is not as it was
-            prepared, `out` is there already or cannot be written.
+        SurveyError: there is no such group, the survey is not as it was prepared, or `out` exists
+            already or cannot be written.
     """
     file = survey.group(group).file
     out = out.expanduser().resolve()
     if out.exists():
-        raise SurveyError(f"{out} is there already: give another directory")
+        raise SurveyError(f"{out} is there already: name another directory")
     survey.verify()
     try:
         with whole_directory(out, mode=0o700) as fresh:  # for its owner alone

@@ -16,9 +16,10 @@ from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import exchange as module
 from pluralllm_app.federation.exchange import exchange
-from pluralllm_app.federation.messages import ARRAYS, METRICS, Update, record_to_weights
+from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.federation.strategies import WEIGHT, Float64Average
+from pluralllm_app.federation.strategies.averages import average
+from pluralllm_app.learning.base import Contribution
 from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid
 
@@ -65,8 +66,7 @@ class Arrivals:
         for own in message_ids:
             if own in self.arrived:
                 node = int(own)
-                content = Update(UPDATES[node], 1, 0.0, 0.1, 1.0).to_content()
-                content.metric_records[METRICS][WEIGHT] = WEIGHTS[node]
+                content = RecordDict({ARRAYS: arrays_to_record({"weights": UPDATES[node]})})
                 yield Message(content, reply_to=self.sent[own])
 
 
@@ -87,10 +87,15 @@ def plain_average(nodes: Iterable[int]) -> np.ndarray:
 def test_the_average_does_not_depend_on_the_order_of_arrival(order: list[int], come: int) -> None:
     grid = cast(Grid, Arrivals(order[:come]))
     answers = exchange(grid, asked(), timeout=1)
-    replies = (answer for _, answer in answers if not isinstance(answer, str))
-    arrays, _ = Float64Average(weighted_by_key=WEIGHT).aggregate_train(1, replies)
-    assert arrays is not None
-    assert record_to_weights(arrays).tobytes() == plain_average(sorted(order[:come])).tobytes()
+    contributions = (
+        Contribution(
+            record_to_arrays(answer.content.array_records[ARRAYS]), float(WEIGHTS[node]), {}
+        )
+        for node, answer in answers
+        if not isinstance(answer, str)
+    )
+    result = average(contributions)["weights"]
+    assert result.tobytes() == plain_average(sorted(order[:come])).tobytes()
 
 
 def test_each_node_has_its_reply_or_why_there_is_none() -> None:

@@ -1,5 +1,6 @@
 """Replies are untrusted: each way of being wrong is refused, and said."""
 
+import math
 from io import BytesIO
 
 import numpy as np
@@ -12,27 +13,35 @@ from pluralllm_app.federation.messages import (
     METRICS,
     Evaluation,
     NodeDescription,
-    TrainRequest,
     Update,
-    weights_to_record,
+    arrays_to_record,
+    record_to_request,
+    request_to_record,
 )
+from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.scoring.metrics import GroupScores
 
 PARAMETERS = 3
-UPDATE = Update(np.ones(PARAMETERS, np.float32), 27, -0.5, 0.1, 2.5)
+FORM = Form(
+    {"weights": ArrayForm(np.dtype(np.float32), (PARAMETERS,))},
+    {"loss": -math.inf, "js-divergence": 0.0},
+)
+TRAINED = np.ones(PARAMETERS, np.float32)
+UPDATE = Update(Contribution({"weights": TRAINED}, 27, {"loss": -0.5, "js-divergence": 0.1}), 2.5)
 DESCRIPTION = NodeDescription(
     "Élan 中/..", "train", 30, 27, "tiny", 40, "ab12", 6, "jensen-shannon", "0.1, torch 2.0", 5
 )
 
 
 def test_messages_survive_the_trip() -> None:
-    update = Update.from_content(UPDATE.to_content(), PARAMETERS, 27)
-    assert (update.questions, update.loss, update.js_divergence) == (27, -0.5, 0.1)
-    assert update.weights.tolist() == [1, 1, 1]
+    update = Update.from_content(UPDATE.to_content(), FORM, 27)
+    assert (update.contribution.weight, update.seconds) == (27, 2.5)
+    assert update.contribution.metrics == {"loss": -0.5, "js-divergence": 0.1}
+    assert update.contribution.arrays["weights"].tolist() == [1, 1, 1]
     assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
     sent = Evaluation(scores, -1.5, 0.25).to_content()
-    assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), PARAMETERS, 27)
+    assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), FORM, 27)
     evaluation = Evaluation.from_content(sent, range(2, 3), 8)
     assert (evaluation.loss, evaluation.seconds) == (-1.5, 0.25)
     assert evaluation.scores.questions.tolist() == [3, 7]
@@ -42,7 +51,8 @@ def test_messages_survive_the_trip() -> None:
 def changed_update(weights: list | np.ndarray | None = None, **metrics: object) -> RecordDict:
     content = UPDATE.to_content()
     if weights is not None:
-        content[ARRAYS] = weights_to_record(np.asarray(weights, getattr(weights, "dtype", "f4")))
+        array = np.asarray(weights, getattr(weights, "dtype", "f4"))
+        content[ARRAYS] = arrays_to_record({"weights": array})
     values = dict(content.metric_records[METRICS]) | metrics
     content[METRICS] = MetricRecord({key: value for key, value in values.items() if value != "-"})
     return content
@@ -53,7 +63,7 @@ def changed_update(weights: list | np.ndarray | None = None, **metrics: object) 
     [
         (RecordDict(), "not an update"),
         (changed_update(loss=float("nan")), "not finite"),
-        (changed_update(**{"js-divergence": -0.1}), "negative"),
+        (changed_update(**{"js-divergence": -0.1}), "its js-divergence is below 0"),
         (changed_update(seconds=-1.0), "negative"),
         (RecordDict({**UPDATE.to_content(), "more": MetricRecord()}), "not an update"),
         (RecordDict({ARRAYS: MetricRecord(), METRICS: MetricRecord()}), "metrics are not those"),
@@ -70,15 +80,15 @@ def changed_update(weights: list | np.ndarray | None = None, **metrics: object) 
 )
 def test_bad_updates_are_refused(content: RecordDict, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        Update.from_content(content, PARAMETERS, 27)
+        Update.from_content(content, FORM, 27)
     assert message in str(caught.value)
 
 
 def test_other_arrays_are_refused() -> None:
     content = UPDATE.to_content()
-    content[ARRAYS] = ArrayRecord({"embeddings": Array(UPDATE.weights)})
-    with pytest.raises(ValueError, match="not the weights of a predictor"):
-        Update.from_content(content, PARAMETERS, 27)
+    content[ARRAYS] = ArrayRecord({"embeddings": Array(TRAINED)})
+    with pytest.raises(ValueError, match="its arrays are not weights"):
+        Update.from_content(content, FORM, 27)
 
 
 def saved(array: np.ndarray, **options: bool) -> bytes:
@@ -108,10 +118,11 @@ HUGE = saved(np.ones(3, np.float32)).replace(b"(3,), }         ", b"(30000000000
         (headed("(" * 5000), "format"),
         (headed("-" * 9000 + "1"), "format"),
         (saved(np.ones(3, np.float32)).replace(b"Y\x01", b"Y\x02"), "format"),
-        (saved(np.array([{}], dtype=object), allow_pickle=True), "not a vector of floats"),
+        (saved(np.array([{}], dtype=object), allow_pickle=True), "not numbers"),
         (saved(np.ones(3, np.float32))[:-1], "cut off"),
         (saved(np.ones(3, np.float32)) + b"0", "longer than they say"),
-        (saved(np.ones(3, np.int32)), "not a vector of floats"),
+        (saved(np.ones(3, np.int8)), "not numbers"),
+        (saved(np.ones((2, 2), np.float32, order="F")), "format"),
         (HUGE, "cut off"),
     ],
 )
@@ -120,7 +131,7 @@ def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -
     array = Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=data)
     content[ARRAYS] = ArrayRecord({"weights": array})
     with pytest.raises(ValueError, match=message):
-        Update.from_content(content, PARAMETERS, 27)
+        Update.from_content(content, FORM, 27)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +164,13 @@ def test_no_scores_of_a_group_that_holds_nothing_out_are_refused() -> None:
         Evaluation.from_content(RecordDict({EVALUATION: record}), range(0, 1), 5)
 
 
-REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2, moments_of=2)
+REQUEST = Request(
+    round=3,
+    evaluate=True,
+    experiment="0123456789abcdef" * 2,
+    counted=2,
+    options={"proximal-mu": 0.1},
+)
 
 
 @pytest.mark.parametrize(
@@ -163,15 +180,17 @@ REQUEST = TrainRequest(round=3, evaluate=True, experiment="0123456789abcdef" * 2
         ({"experiment": "../" * 10 + "ab"}, "no experiment"),
         ({"round": "3"}, "no valid 'round'"),
         ({"evaluate": 1}, "no valid 'evaluate'"),
+        ({"proximal-mu": math.nan}, "no valid 'proximal-mu'"),
+        ({"proximal-mu": "much"}, "no valid 'proximal-mu'"),
     ],
 )
 def test_train_requests(change: dict, message: str | None) -> None:
-    record = ConfigRecord({**REQUEST.to_record(), "proximal-mu": 0.1, **change})
+    record = ConfigRecord({**request_to_record(REQUEST), **change})
     if message is None:
-        assert TrainRequest.from_record(record) == REQUEST
+        assert record_to_request(record) == REQUEST
     else:
         with pytest.raises(ValueError, match=message):
-            TrainRequest.from_record(record)
+            record_to_request(record)
 
 
 def test_bad_descriptions_are_refused() -> None:

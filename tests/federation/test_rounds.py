@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +19,14 @@ from pluralllm_app.federation.messages import (
     CONFIG,
     EVALUATION,
     METRICS,
-    TrainRequest,
-    record_to_weights,
-    weights_to_record,
+    arrays_to_record,
+    record_to_arrays,
+    record_to_request,
 )
 from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.learning import gpo as gpo_learner
+from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.learning.local_steps import chosen_groups, initial_model, train_group
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.preferences import PreferenceSet, split_questions
@@ -165,9 +166,9 @@ def test_each_group_goes_on_from_its_own_moments(config: Config) -> None:
     last: dict[int, int] = {}
     for message in grid.sent:
         if message.metadata.message_type == "train":
-            request = TrainRequest.from_record(message.content.config_records[CONFIG])
+            request = record_to_request(message.content.config_records[CONFIG])
             node = message.metadata.dst_node_id
-            assert request.moments_of == last.get(node, 0)
+            assert request.counted == last.get(node, 0)
             last[node] = request.round
     assert len(set(last.values())) > 1  # or one request would do for all
 
@@ -223,7 +224,7 @@ def test_nothing_of_a_partition_is_in_a_message(
             raise ValueError(f"{QUESTION_TEXT}: {preferences.shares.tolist()}")
         return train_group(model, preferences, *args, **kwargs)
 
-    monkeypatch.setattr(client_app, "train_group", fail_once)
+    monkeypatch.setattr(gpo_learner, "train_group", fail_once)
     grid = Overheard(client_app.app, config, nodes=5)
     run_federation(grid, Settings.from_config(config), config)
     answers = Answers(PreparedSurvey.open(str(config["survey"])))
@@ -268,7 +269,7 @@ def test_the_text_of_an_unexpected_error_stays_on_the_node(
     def leak(*_: Any, **__: Any) -> None:
         raise KeyError("0.123456 of Birch said so")
 
-    monkeypatch.setattr(client_app, "train_group", leak)
+    monkeypatch.setattr(gpo_learner, "train_group", leak)
     with pytest.raises(FederationError):
         run(config)
     _, rounds = read(config)
@@ -365,17 +366,15 @@ def test_a_silent_group_is_recorded_after_the_timeout(config: Config) -> None:
     def reply(partition: int, message: Message) -> Message | None:
         return None if hit(partition, message) else message
 
-    start = time.monotonic()
     _, rounds = run(config, reply=reply)
-    assert time.monotonic() - start < 30
     assert rounds[1]["failures"] == [
         {"group": "Cedar", "phase": "train", "reason": "no reply within 0.3 s"}
     ]
 
 
 def spoil(content: RecordDict) -> None:
-    good = record_to_weights(content.array_records[ARRAYS])
-    content[ARRAYS] = weights_to_record(good * np.float32("nan"))
+    good = record_to_arrays(content.array_records[ARRAYS])[WEIGHTS]
+    content[ARRAYS] = arrays_to_record({WEIGHTS: good * np.float32("nan")})
 
 
 def boast(content: RecordDict) -> None:
@@ -562,15 +561,17 @@ def test_a_site_that_was_tampered_with_is_refused(
     assert (record["status"], record["error"]) == ("failed", message)
 
 
-def test_q_fedavg_trains(config: Config, make_settings: Callable[..., Settings]) -> None:
-    def moved(strategy: str) -> float:
-        out = Path(f"{config['out']}-{strategy}")
-        run(config | {"out": str(out), "strategy": strategy, "train-groups-per-round": 0})
-        end = torch.cat([value.ravel() for value in weights(out / "model").values()])
-        start = initial_model(6, make_settings()).state_dict().values()
-        return float((end - torch.cat([value.ravel() for value in start])).norm())
-
-    assert 0.1 < moved("qfedavg") / moved("fedavg") < 10
+def test_q_fedavg_without_its_power_is_an_unweighted_average(config: Config) -> None:
+    finals = []
+    for strategy, changes in (
+        ("qfedavg", {"qfedavg.q": 0.0}),
+        ("fedavg", {"weighting": "uniform"}),
+    ):
+        out = f"{config['out']}-{strategy}"
+        run(config | changes | {"out": out, "strategy": strategy, "rounds": 1})
+        finals.append(weights(Path(out) / "model"))
+    for name, value in finals[0].items():
+        torch.testing.assert_close(value, finals[1][name], rtol=0, atol=1e-5)
 
 
 def test_embeddings_that_were_changed_are_refused(config: Config, tmp_path: Path) -> None:

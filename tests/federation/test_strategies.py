@@ -1,21 +1,22 @@
 """Every strategy on mock replies, with numbers a reader can redo."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.federation import strategies
-from pluralllm_app.federation.messages import METRICS, Update, record_to_weights, weights_to_record
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.federation.strategies import STRATEGIES, WEIGHT, make_strategy
+from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, register
+from pluralllm_app.federation.strategies.averages import FedAvg
+from pluralllm_app.learning.base import Arrays, Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import GPO, get_weights
 from pluralllm_app.records.writer import read_run
@@ -27,41 +28,30 @@ Config = dict[str, Scalar]
 Make = Callable[..., Settings]
 
 
-class Nodes:
-    """The part of a grid that a strategy asks for."""
-
-    def get_node_ids(self) -> list[int]:
-        return [1, 2, 3]
-
-
 @pytest.fixture(autouse=True)
 def _identity() -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 
 
-def reply(value: float, weight: float, divergence: float = 0.1) -> Message:
-    content = Update(np.full(2, value, np.float32), 1, 0.0, divergence, 1.0).to_content()
-    content.metric_records[METRICS][WEIGHT] = weight
-    request = Message(RecordDict(), dst_node_id=1, message_type=MessageType.TRAIN)
-    return Message(content, reply_to=request)
+def update(value: float, weight: float = 1.0, divergence: float = 0.1) -> Contribution:
+    metrics = {"loss": 0.0, "js-divergence": divergence}
+    return Contribution({"weights": np.full(2, value, np.float32)}, weight, metrics)
 
 
 def aggregate(
-    settings: Settings, replies: list[Message], start: float = 0.0, rounds: int = 1
+    settings: Settings, updates: list[Contribution], start: float = 0.0, rounds: int = 1
 ) -> np.ndarray:
-    """Weights after `rounds` rounds with the same replies."""
+    """Weights after `rounds` rounds with the same updates."""
     strategy = make_strategy(settings)
-    arrays = weights_to_record(np.full(2, start, np.float32))
+    current: Arrays = {"weights": np.full(2, start, np.float32)}
+    carried: Arrays = {}
     for number in range(1, rounds + 1):
-        list(strategy.configure_train(number, arrays, ConfigRecord(), Nodes()))  # type: ignore[arg-type]
-        result, _ = strategy.aggregate_train(number, replies)
-        assert result is not None
-        arrays = result
-    return record_to_weights(arrays)
+        current, carried = strategy.aggregate(number, current, carried, iter(updates))
+    return current["weights"]
 
 
-def replies(*values: float) -> list[Message]:
-    return [reply(value, 1.0) for value in values]
+def updates(*values: float) -> list[Contribution]:
+    return [update(value) for value in values]
 
 
 def chosen(make_settings: Make, strategy: str, **options: Any) -> Settings:
@@ -70,83 +60,80 @@ def chosen(make_settings: Make, strategy: str, **options: Any) -> Settings:
 
 
 def test_fedavg_weighs_by_the_servers_weight(make_settings: Make) -> None:
-    result = aggregate(make_settings(), [reply(1.0, 30.0), reply(4.0, 10.0)])
+    result = aggregate(make_settings(), [update(1.0, 30.0), update(4.0, 10.0)])
     assert result == pytest.approx([1.75, 1.75])
     assert result.dtype == np.float32
 
 
 def test_averages_are_summed_in_float64(make_settings: Make) -> None:
     # In float32, 1 + 2^-25 is 1 and the small terms are lost one by one.
-    result = aggregate(make_settings(), replies(1.0, *[2.0**-25] * 63))
+    result = aggregate(make_settings(), updates(1.0, *[2.0**-25] * 63))
     exact = np.float32((1 + 63 * 2.0**-25) / 64)
     assert result.tolist() == [exact, exact]
 
 
 def test_fedprox_averages_and_sends_mu(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedprox", mu=0.25)
-    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([2, 2])
-    config = ConfigRecord()
-    arrays = weights_to_record(np.zeros(2, np.float32))
-    list(make_strategy(settings).configure_train(1, arrays, config, Nodes()))  # type: ignore[arg-type]
-    assert config["proximal-mu"] == 0.25
+    assert aggregate(settings, updates(1.0, 3.0)) == pytest.approx([2, 2])
+    assert make_strategy(settings).group_options == {"proximal-mu": 0.25}
 
 
 def test_fedavgm_keeps_momentum(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedavgm", learning_rate=1.0, momentum=0.5)
     # Round 1: step 2. Round 2: the mean is reached, so only half the old step is taken: 2 + 1.
-    assert aggregate(settings, replies(1.0, 3.0), rounds=1) == pytest.approx([2, 2])
-    assert aggregate(settings, replies(1.0, 3.0), rounds=2) == pytest.approx([3, 3])
+    assert aggregate(settings, updates(1.0, 3.0), rounds=1) == pytest.approx([2, 2])
+    assert aggregate(settings, updates(1.0, 3.0), rounds=2) == pytest.approx([3, 3])
 
 
 def test_fedadam_takes_a_normalised_step(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedadam", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9)
-    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
+    assert aggregate(settings, updates(1.0, 3.0)) == pytest.approx([0.1, 0.1])
 
 
 def test_fedyogi_takes_a_normalised_step(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedyogi", learning_rate=0.1, beta_1=0.0, beta_2=0.0, tau=1e-9)
-    assert aggregate(settings, replies(1.0, 3.0)) == pytest.approx([0.1, 0.1])
+    assert aggregate(settings, updates(1.0, 3.0)) == pytest.approx([0.1, 0.1])
 
 
 def test_fedadagrad_adds_up_squares(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedadagrad", learning_rate=0.1, tau=1e-9)
-    first = aggregate(settings, replies(1.0, 3.0))
+    first = aggregate(settings, updates(1.0, 3.0))
     assert first == pytest.approx([0.1, 0.1])
     # Round 2: delta 1.9, v = 2^2 + 1.9^2.
-    second = aggregate(settings, replies(1.0, 3.0), rounds=2)
+    second = aggregate(settings, updates(1.0, 3.0), rounds=2)
     assert second == pytest.approx([0.1 + 0.1 * 1.9 / np.sqrt(4 + 1.9**2)] * 2)
 
 
 def test_fedmedian_ignores_how_far_an_outlier_is(make_settings: Make) -> None:
-    assert aggregate(chosen(make_settings, "fedmedian"), replies(1, 2, 900)) == pytest.approx(
+    assert aggregate(chosen(make_settings, "fedmedian"), updates(1, 2, 900)) == pytest.approx(
         [2, 2]
     )
 
 
 def test_trimmed_average_cuts_both_ends(make_settings: Make) -> None:
     settings = chosen(make_settings, "fedtrimmedavg", fraction=0.2)
-    assert aggregate(settings, replies(-50, 1, 2, 3, 900)) == pytest.approx([2, 2])
+    assert aggregate(settings, updates(-50, 1, 2, 3, 900)) == pytest.approx([2, 2])
 
 
 def test_krum_takes_the_update_nearest_to_others(make_settings: Make) -> None:
     settings = chosen(make_settings, "krum", malicious=1)
-    assert aggregate(settings, replies(1.0, 1.2, 1.3, 5.0, 90.0))[0] in np.float32([1.0, 1.2, 1.3])
+    assert aggregate(settings, updates(1.0, 1.2, 1.3, 5.0, 90.0))[0] in np.float32([1.0, 1.2, 1.3])
 
 
 def test_multikrum_averages_the_nearest(make_settings: Make) -> None:
     settings = chosen(make_settings, "multikrum", malicious=1, selected=3)
-    assert aggregate(settings, replies(1.0, 1.2, 1.4, 8.0, 90.0)) == pytest.approx([1.2, 1.2])
+    assert aggregate(settings, updates(1.0, 1.2, 1.4, 8.0, 90.0)) == pytest.approx([1.2, 1.2])
 
 
 def test_bulyan_survives_one_liar_of_seven(make_settings: Make) -> None:
-    result = aggregate(chosen(make_settings, "bulyan", malicious=1), replies(1, 1, 1, 1, 1, 1, 900))
+    result = aggregate(chosen(make_settings, "bulyan", malicious=1), updates(1, 1, 1, 1, 1, 1, 900))
     assert result == pytest.approx([1, 1])
 
 
 def test_qfedavg_moves_more_towards_the_worse_off(make_settings: Make) -> None:
     def result(q: float) -> float:
         settings = chosen(make_settings, "qfedavg", q=q)
-        return float(aggregate(settings, [reply(-1.0, 1, 0.01), reply(1.0, 1, 0.5)])[0])
+        return float(aggregate(settings, [update(-1.0, 1, 0.01), update(1.0, 1, 0.5)])[0])
 
     assert result(0.0) == pytest.approx(0.0, abs=1e-6)  # q = 0 is FedAvg
     assert result(1.0) > 0
@@ -157,9 +144,9 @@ def test_weights_are_refused_where_they_change_nothing(make_settings: Make, name
     values = (0.1, 0.2, 0.4, 0.8, 1.0, 1.1, 9.0)
 
     def result(*weights: float) -> list[float]:
-        updates = [reply(value, own) for value, own in zip(values, weights, strict=True)]
+        given = [update(*pair) for pair in zip(values, weights, strict=True)]
         settings = make_settings({"strategy": name, "min-train-groups": 7})
-        return list(aggregate(settings, updates))
+        return list(aggregate(settings, given))
 
     matter = result(1, 1, 1, 1, 1, 1, 1) != result(1, 2, 3, 4, 5, 6, 7)
     assert matter == STRATEGIES[name].weighs
@@ -168,27 +155,63 @@ def test_weights_are_refused_where_they_change_nothing(make_settings: Make, name
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_keeps_updates_that_agree(make_settings: Make, name: str) -> None:
     result = aggregate(
-        make_settings({"strategy": name, "min-train-groups": 7}), replies(*[0.5] * 7), start=0.5
+        make_settings({"strategy": name, "min-train-groups": 7}), updates(*[0.5] * 7), start=0.5
     )
     assert result == pytest.approx([0.5, 0.5])
 
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the README's own strategy, "root", to those there are."""
-    readme = (ROOT / "README.md").read_text()
-    section = readme[readme.index("### A strategy of your own") :]
+    """Adds the strategy that the documentation shows, "root", to those there are."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    section = page[page.index("## A strategy of your own") :]
     snippet = section[section.index("```python") + len("```python") : section.index("\n```\n")]
-    names = dict(vars(strategies)) | {"STRATEGIES": dict(STRATEGIES)}
-    exec(snippet, names)
-    monkeypatch.setattr(strategies, "STRATEGIES", names["STRATEGIES"])
+    monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
+    exec(snippet, {"__name__": "own_strategy"})
 
 
 @pytest.mark.usefixtures("root")
-def test_the_readmes_strategy_works(make_settings: Make) -> None:
+def test_the_documented_strategy_works(make_settings: Make) -> None:
     settings = make_settings({"strategy": "root"})
-    result = aggregate(settings, [reply(1.0, 9.0), reply(6.0, 1.0)])
+    result = aggregate(settings, [update(1.0, 9.0), update(6.0, 1.0)])
     assert result == pytest.approx([2.25, 2.25])  # weights 3 and 1
+
+
+class Forgetful(FedAvg):
+    """Holds state that no checkpoint would have."""
+
+    def aggregate(self, *arguments: Any) -> tuple[Arrays, Arrays]:
+        self.history = [*getattr(self, "history", []), arguments]  # type: ignore[attr-defined]
+        return super().aggregate(*arguments)
+
+
+@dataclass(frozen=True)
+class Hoarder(FedAvg):
+    """Holds state in what looks like an option."""
+
+    history: list[Any] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [(Forgetful, "must be a frozen dataclass"), (Hoarder, "field 'history'.* is no option")],
+)
+def test_a_strategy_that_could_hold_state_of_its_own_cannot_be_registered(
+    strategy: type[Strategy], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        register("own", strategy)
+    assert "own" not in STRATEGIES
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_says_whether_it_needs_single_updates(make_settings: Make, name: str) -> None:
+    """Where it does not, any updates of the same mean and weight give the same."""
+    settings = make_settings({"strategy": name, "min-train-groups": 7})
+    spread = [update(value, divergence=0.1 * value) for value in (0, 1, 2, 3, 4, 5, 20)]
+    alike = [update(5.0, divergence=0.5)] * 7
+    same = np.allclose(aggregate(settings, spread), aggregate(settings, alike))
+    assert same == (not STRATEGIES[name].needs_individual_updates)
 
 
 @pytest.fixture(scope="module")

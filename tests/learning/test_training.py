@@ -244,7 +244,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.predictors.gpo.network import get_weights
-from pluralllm_app.federation.messages import ARRAYS, CONFIG, TrainRequest, weights_to_record
+from pluralllm_app.federation.messages import ARRAYS, CONFIG, arrays_to_record, request_to_record
+from pluralllm_app.learning.base import Request
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.learning.local_steps import initial_model
@@ -253,8 +254,8 @@ config = json.loads(sys.argv[1])
 dim = PreparedSurvey.open(config["survey"]).dim
 weights = get_weights(initial_model(dim, Settings.from_config(config))).numpy()
 grid = InProcessGrid(client_app.app, config, nodes=5)
-request = ConfigRecord(TrainRequest(1, True, 32 * "0", 0).to_record())
-content = RecordDict({ARRAYS: weights_to_record(weights), CONFIG: request})
+request = request_to_record(Request(1, True, 32 * "0", 0))
+content = RecordDict({ARRAYS: arrays_to_record({"weights": weights}), CONFIG: request})
 messages = [
     Message(RecordDict(), 100, MessageType.QUERY),
     Message(content, 100, MessageType.TRAIN),

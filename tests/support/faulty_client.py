@@ -25,10 +25,10 @@ from pluralllm_app.federation.messages import (
     METRICS,
     QUESTIONS,
     SCORES,
-    WEIGHTS,
-    record_to_weights,
-    weights_to_record,
+    arrays_to_record,
+    record_to_arrays,
 )
+from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
 
 app = ClientApp()
@@ -72,8 +72,8 @@ def directory(context: Context) -> Path:
 
 def _weights(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[RecordDict], None]:
     def spoil(content: RecordDict) -> None:
-        weights = record_to_weights(content.array_records[ARRAYS])
-        content[ARRAYS] = weights_to_record(change(weights))
+        weights = record_to_arrays(content.array_records[ARRAYS])[WEIGHTS]
+        content[ARRAYS] = arrays_to_record({WEIGHTS: change(weights)})
 
     return spoil
 

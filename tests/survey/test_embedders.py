@@ -10,14 +10,23 @@ import pytest
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+)
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders import transformer
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.embedders.registry import load_embedder
-from pluralllm_app.survey.embedders.transformer import TEMPLATES
+from pluralllm_app.survey.embedders.templates import TEMPLATES
+from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
 
 TEXT = "do you like tea the sea yes no answer very much"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
@@ -64,7 +73,7 @@ def test_mean_of_the_last_hidden_layer(model):
     assert rows.dtype == torch.float16
     ids = [[WORDS.index(word) for word in QUESTIONS.texts[0].split()] + [0, 0, WORDS.index("yes")]]
     with torch.inference_mode():
-        hidden = embedder._model(input_ids=torch.tensor(ids)).last_hidden_state
+        hidden = AutoModel.from_pretrained(model)(input_ids=torch.tensor(ids)).last_hidden_state
     np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-3)
 
 
@@ -72,12 +81,13 @@ def test_mean_of_the_last_hidden_layer(model):
     ("gpus", "device", "dtype"), [(1, "cuda:0", torch.bfloat16), (0, "cpu", torch.float32)]
 )
 def test_a_gpu_is_taken_where_there_is_one_and_in_bfloat16(model, monkeypatch, gpus, device, dtype):
-    moved_to = []
+    moved = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, to: moved_to.append(to) or self)
-    embedder = load_embedder(model)
-    assert {parameter.dtype for parameter in embedder._model.parameters()} == {dtype}
-    assert moved_to == embedder._devices == [torch.device(device)]
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda self, to: moved.append((to, self.dtype)) or self
+    )
+    load_embedder(model)
+    assert moved == [(torch.device(device), dtype)]
 
 
 def test_rows_do_not_depend_on_their_batch(model, monkeypatch):
@@ -101,19 +111,13 @@ def test_rows_do_not_depend_on_the_order_of_questions(model, monkeypatch):
 
 def test_several_devices_give_the_same_bits(model, monkeypatch):
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 6, "cuda": 6})
-    embedder = load_embedder(model)
-    alone = embedder.embed(QUESTIONS, CONSOLE, NOWHERE)
+    alone = load_embedder(model).embed(QUESTIONS, CONSOLE, NOWHERE)
+    pair = TransformerEmbedder(model, "plain", [torch.device("cpu")] * 2)
     threads = set()
-    means = transformer.TransformerEmbedder._means
-
-    def watched(*arguments):
-        threads.add(threading.current_thread())
-        return means(*arguments)
-
-    monkeypatch.setattr(transformer.TransformerEmbedder, "_means", watched)
-    embedder._devices *= 2
-    assert torch.equal(embedder.embed(QUESTIONS, CONSOLE, NOWHERE), alone)
-    assert len(threads) == 2
+    hook = register_module_forward_pre_hook(lambda *_: threads.add(threading.current_thread()))
+    with hook:
+        assert torch.equal(pair.embed(QUESTIONS, CONSOLE, NOWHERE), alone)
+    assert len(threads - {threading.main_thread()}) == 2
 
 
 def test_long_prompts_are_cut_at_the_left(tmp_path):
@@ -127,8 +131,11 @@ def test_long_prompts_are_cut_at_the_left(tmp_path):
 
 
 def test_numbers_beyond_float16_are_refused(tmp_path):
-    embedder = load_embedder(save(tmp_path / "llama", "llama"))
-    embedder._model.norm.weight.data.fill_(1e9)
+    path = save(tmp_path / "llama", "llama")
+    model = LlamaModel.from_pretrained(path)
+    model.norm.weight.data.fill_(1e9)
+    model.save_pretrained(path)
+    embedder = load_embedder(path)
     with pytest.raises(SurveyError, match="not finite"):
         embedder.embed(QUESTIONS, CONSOLE, NOWHERE)
 

@@ -10,11 +10,7 @@ import pandas as pd
 import pytest
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.sources.globalopinionqa import (
-    _options,
-    _shares_by_country,
-    read_global_opinions,
-)
+from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
 
 
 def cell(content: str) -> str:
@@ -127,13 +123,13 @@ def test_broken_rows_are_refused(read, row, fault):
         read(GOOD, row)
 
 
-def test_cells_are_not_evaluated(tmp_path):
+def test_cells_are_not_evaluated(read, tmp_path):
     trap = tmp_path / "trap"
     attack = f"__import__('pathlib').Path({str(trap)!r}).touch()"
-    for parse in (_options, _shares_by_country):
-        for text in (attack, f"[{attack}]", cell(f"{{'Peru': {attack}}}")):
-            with pytest.raises((ValueError, SyntaxError)):
-                parse(text)
+    for text in (attack, f"[{attack}]", cell(f"{{'Peru': {attack}}}")):
+        for row in ((GOOD[0], text, *GOOD[2:]), (*GOOD[:2], text, GOOD[3])):
+            with pytest.raises(SurveyError, match="row 1 has a malformed"):
+                read(row)
     assert not trap.exists()
 
 

@@ -29,7 +29,7 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     tree_attention,
     tree_inputs,
 )
-from pluralllm_app.survey.embedders.transformer import TEMPLATES
+from pluralllm_app.survey.embedders.templates import TEMPLATES
 
 SIZE = {"vocab_size": 128, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE = {"intermediate_size": 32, "num_key_value_heads": 1}

@@ -1,5 +1,6 @@
 """Sites: one group's answers and no other's, and every change noticed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.site import Site, _describe, write_site
+from pluralllm_app.survey.site import Site, write_site
 from tests.conftest import make_survey
 
 
@@ -42,11 +43,10 @@ def edit_survey(site: Path, **changes: object) -> None:
     """Change survey.json and the manifest with it, as another version of the app writes them."""
     file = site / "survey.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    entries = {
-        name: _describe(site / name)
-        for name in json.loads((site / "site.json").read_text())["files"]
-    }
-    edit(site, files=entries)
+    content = file.read_bytes()
+    files = json.loads((site / "site.json").read_text())["files"]
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit(site, files=files | {"survey.json": entry})
 
 
 def flip(file: Path) -> None:

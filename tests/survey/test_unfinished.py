@@ -1,12 +1,13 @@
 """An interrupted `prepare` goes on where it stopped, to the same bits."""
 
+from functools import wraps
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from transformers import LlamaModel
+from transformers import BertModel, LlamaModel
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.embedders import transformer, unfinished
@@ -47,17 +48,21 @@ def run(directory: Path, model: str, template: str = "plain", texts: list[str] =
 
 
 def interrupt(monkeypatch, after: int) -> list[int]:
-    """Let the embedder be interrupted `after` batches; returns a list with their sizes so far."""
+    """Interrupt the embedding after so many batches; the list returned gets the size of each."""
     batches: list[int] = []
-    means = transformer.TransformerEmbedder._means
 
-    def interrupted(self, trees, model, beginning):
-        if len(batches) == after:
-            raise KeyboardInterrupt
-        batches.append(len(trees))
-        return means(self, trees, model, beginning)
+    def interrupted(forward):
+        @wraps(forward)
+        def watched(self, input_ids, **arguments):
+            if len(batches) == after:
+                raise KeyboardInterrupt
+            batches.append(len(input_ids))
+            return forward(self, input_ids=input_ids, **arguments)
 
-    monkeypatch.setattr(transformer.TransformerEmbedder, "_means", interrupted)
+        return watched
+
+    for kind in (BertModel, LlamaModel):
+        monkeypatch.setattr(kind, "forward", interrupted(kind.forward))
     return batches
 
 
@@ -83,7 +88,7 @@ def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
     PreparedSurvey.open(tmp_path / "parts" / "survey").verify()
 
 
-def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
+def test_rows_of_something_else_are_refused(tmp_path, monkeypatch):
     model = save(tmp_path / "llama", "llama")
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
@@ -101,7 +106,7 @@ def test_shards_of_something_else_are_refused(tmp_path, monkeypatch):
         run(tmp_path / "parts", model)
 
 
-def test_a_damaged_shard_is_named(tmp_path):
+def test_a_damaged_file_is_named(tmp_path):
     kept = UnfinishedRows(tmp_path / "kept", "digest")
     kept.keep(torch.ones(3, 4, dtype=torch.float16))
     kept.keep(torch.ones(5, 4, dtype=torch.float16))

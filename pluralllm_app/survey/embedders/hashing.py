@@ -1,7 +1,7 @@
-"""An embedder that needs no model: hashed word and character n-grams.
+"""An embedder that needs no model: it hashes words and parts of words.
 
-It knows words by their spelling only, so it serves the demo and tests; for real surveys a
-transformers model carries far more.
+It knows words by their spelling only. That is enough for the demo and for tests; on real surveys a
+transformers model serves far better.
 """
 
 import re
@@ -21,21 +21,21 @@ WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
 
 
 class HashingEmbedder:
-    """Hashes a text's words, word pairs and character trigrams into signed buckets.
+    """Hashes a text's words, pairs of words and character trigrams into signed buckets.
 
-    Question and option have a half of the embedding each, both of length 1: in one bag of
-    n-grams a short option would drown in a long question.
+    Question and option each fill one half of the embedding, and each half has length 1. In one
+    common bag of n-grams, a long question would drown a short option.
     """
 
     name = "hashing"
     template = None
 
     def __init__(self, dim: int = 64) -> None:
-        """`dim` is even; half of it is the question's."""
+        """Make an embedder of an even dimension `dim`."""
         self.dim = dim
 
     def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
-        """Return float16 [rows, dim], one row per option."""
+        """Return float16 [rows, dim], one row for each option."""
         texts = _hashed(questions.texts, self.dim // 2)
         options = _hashed([text for texts in questions.options for text in texts], self.dim // 2)
         rows = np.hstack([np.repeat(texts, questions.counts, axis=0), options])

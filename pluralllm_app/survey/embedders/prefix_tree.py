@@ -1,10 +1,10 @@
-"""Prompts that begin alike as one tree of tokens, each of which a model computes once.
+"""Prompts that begin alike, as one tree of tokens, so that a model computes each token once.
 
-In a causal model a token depends on those before it alone. So one pass over the tree gives every
-prompt what a pass of its own would give, up to rounding: a node attends to itself and its
-ancestors, and its position is its depth. Keys and values of a shared beginning serve all prompts
-that share it, within the pass (the tree attention of SpecInfer, arXiv 2305.09781). What the
-prompts of all trees begin with is run before, and its keys and values are kept.
+In a causal model a token depends only on the tokens before it. One pass over the tree therefore
+gives each prompt the same result as a pass of its own, up to rounding: a node attends to itself and
+its ancestors, and its position is its depth (the tree attention of SpecInfer, arXiv 2305.09781).
+The tokens with which the prompts of all trees begin are run first; their keys and values are kept
+and serve every batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """The distinct beginnings of one or more prompts: a node for each, numbered as they come.
+    """The distinct beginnings of some prompts: one node for each, numbered as they first occur.
 
     >>> PrefixTree.of([[5, 6, 7], [5, 6, 8, 9], [5, 6]])
     PrefixTree(tokens=[5, 6, 7, 8, 9], paths=[[0, 1, 2], [0, 1, 3, 4], [0, 1]])
@@ -46,7 +46,7 @@ class PrefixTree:
 
 
 class Beginning:
-    """The tokens that every prompt begins with, run through a model; there may be none."""
+    """The tokens with which every prompt begins, run through a model; there may be none."""
 
     def __init__(self, model: Any, tokens: Sequence[int]) -> None:
         """Run `tokens` through a causal `model`."""
@@ -59,29 +59,32 @@ class Beginning:
             self.hidden = output.last_hidden_state[0].float().sum(0)  # [dim]
 
     def cache(self, batch: int) -> Any:
-        """Return its keys and values for each of `batch` rows, for the model to append to."""
+        """Return the keys and values for each of `batch` rows, to which the model may append."""
         cache = deepcopy(self._cache)
         cache.batch_repeat_interleave(batch)
         return cache
 
 
 def cache_argument(model: Any) -> str:
-    """What a causal model calls its keys and values: transformers 5 renames it, model by model."""
+    """Return the name of a model's argument for keys and values.
+
+    transformers 5 is renaming it, model by model.
+    """
     return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 def common_beginning(prompts: Sequence[list[int]]) -> list[int]:
-    """Return the longest beginning of all `prompts` that leaves each at least one token."""
-    # What the first and the last in order share, all between them share.
+    """Return the longest beginning that all `prompts` share and that leaves each a token."""
+    # In sorted order, whatever the first and the last share, all between them share as well.
     pairs = zip(min(prompts), max(prompts), strict=False)
     shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     return shared[: min(map(len, prompts)) - 1]
 
 
 def batches(trees: Sequence[PrefixTree], budget: int) -> Iterator[list[int]]:
-    """Yield indices of trees of like size, at most `budget` tokens with padding in each batch.
+    """Yield batches of indices of similarly large trees, of at most `budget` tokens with padding.
 
-    A tree meets the same ones whatever the order of `trees`, so its numbers are the same.
+    Which trees share a batch does not depend on the order of `trees`, so neither do the results.
     """
     order = sorted(
         range(len(trees)), key=lambda index: (-len(trees[index].tokens), trees[index].tokens)
@@ -93,10 +96,10 @@ def batches(trees: Sequence[PrefixTree], budget: int) -> Iterator[list[int]]:
 
 
 def takes_trees(model: Any, longest: int) -> bool:
-    """Whether a transformers model computes trees, whose longest prompt has `longest` tokens.
+    """Whether a transformers model can compute trees whose longest prompt has `longest` tokens.
 
-    It does if it is causal in every layer, passes a mask on as it is given, takes positions as they
-    are given, and has neither recurrent layers nor windows shorter than a prompt.
+    It can if it is causal in every layer, uses a given mask and given positions unchanged, and has
+    neither recurrent layers nor attention windows shorter than a prompt.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
@@ -115,7 +118,7 @@ def takes_trees(model: Any, longest: int) -> bool:
 
 
 def padded_tokens(trees: Sequence[PrefixTree], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids, int64 [batch, nodes], and which of them are no padding, bool."""
+    """Return token ids, int64 [batch, nodes], and which of them are real, bool; the rest pad."""
     sizes = torch.tensor([len(tree.tokens) for tree in trees])
     real = torch.arange(int(sizes.max())) < sizes[:, None]
     ids = torch.full(real.shape, padding)
@@ -126,11 +129,11 @@ def padded_tokens(trees: Sequence[PrefixTree], padding: int) -> tuple[torch.Tens
 def tree_inputs(
     trees: Sequence[PrefixTree], nodes: int, beginning: Beginning, model: Any
 ) -> dict[str, Any]:
-    """Return what `model` takes, besides the ids [batch, nodes], to continue `beginning`."""
+    """Return what `model` needs besides the ids [batch, nodes] to continue `beginning`."""
     device, dtype = model.device, model.dtype
     attends, depths = tree_attention(trees, nodes)
     attends = F.pad(attends, (beginning.length, 0), value=True).to(device)
-    # A mask to add: not every way of computing attention takes one of truth values.
+    # A mask that is added: not every implementation of attention accepts a boolean one.
     mask = torch.zeros(attends.shape, dtype=dtype, device=device)
     mask.masked_fill_(~attends, torch.finfo(dtype).min)
     return {
@@ -141,7 +144,7 @@ def tree_inputs(
 
 
 def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whom each node attends to, bool [batch, nodes, nodes], and its depth, int64."""
+    """Return what each node attends to, bool [batch, nodes, nodes], and its depth, int64."""
     attends = torch.zeros(len(trees), nodes, nodes, dtype=torch.bool)
     depths = torch.zeros(len(trees), nodes, dtype=torch.int64)
     before = torch.ones(nodes, nodes, dtype=torch.bool).tril()
@@ -155,9 +158,9 @@ def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tenso
 def path_means(
     trees: Sequence[PrefixTree], hidden: torch.Tensor, beginning: Beginning | None = None
 ) -> torch.Tensor:
-    """Return float32 [prompts, dim], the mean of `hidden` along `beginning` and each path.
+    """Return float32 [prompts, dim], the mean of the hidden states of each prompt.
 
-    `hidden` is [batch, nodes, dim], of the nodes alone.
+    `hidden`, [batch, nodes, dim], is that of the trees' nodes; `beginning` has its own.
     """
     most = max(len(tree.paths) for tree in trees)
     along = torch.zeros(len(trees), most, hidden.shape[1])

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, cycle
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -33,50 +32,33 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     takes_trees,
     tree_inputs,
 )
+from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
-MOST_TOKENS = 2048  # of a prompt, for models that state no limit of their own
-
-
-def _plain(question: str, options: Sequence[str]) -> Iterator[str]:
-    for option in options:
-        yield f"{question} Answer: {option}"
-
-
-def _alpaca(question: str, options: Sequence[str]) -> Iterator[str]:
-    """Prompts in the sections Alpaca was tuned on, each option as the response.
-
-    The structure is that of the GPO paper, lettered options included; the wording is our own.
-    """
-    lettered = [f"{_letter(index)}. {option}" for index, option in enumerate(options)]
-    for option in lettered:
-        yield (
-            "### Instruction:\nPick the one option that answers the question.\n\n"
-            f"### Input:\n{question}\n\nOptions:\n" + "\n".join(lettered) + "\n\n"
-            f"### Response:\n{option}"
-        )
-
-
-def _letter(index: int) -> str:
-    return ascii_uppercase[index] if index < len(ascii_uppercase) else str(index + 1)
-
-
-TEMPLATES = {"plain": _plain, "alpaca": _alpaca}
+MOST_TOKENS = 2048  # longest prompt, for models that state no limit of their own
 
 
 class TransformerEmbedder:
     """Embeds prompts with a model from the hub or from a local path.
 
-    On GPUs, all that there are, the model runs in bfloat16, else in float32. Weights are read from
-    safetensors only. A causal model computes once what the prompts of a question have in common.
+    Where there are GPUs, the model runs on all of them in bfloat16, otherwise in float32. Weights
+    are read from safetensors files only. A causal model computes what the prompts of a question
+    have in common only once.
     """
 
-    def __init__(self, name: str, template: str) -> None:
+    def __init__(
+        self, name: str, template: str, devices: Sequence[torch.device] | None = None
+    ) -> None:
         """Load the model called `name`.
 
+        Args:
+            name: its name on the hub, or the path of its directory.
+            template: the name of one of TEMPLATES.
+            devices: where it runs, one copy for each; all GPUs or else the CPU if not given.
+
         Raises:
-            SurveyError: no such template or model, or one that is no single stack of layers.
+            SurveyError: there is no such template or model, or the model is an encoder-decoder.
         """
         if template not in TEMPLATES:
             raise SurveyError(f"unknown template {template!r}: {did_you_mean(template, TEMPLATES)}")
@@ -85,17 +67,19 @@ class TransformerEmbedder:
         self.name = name
         self.template = template
         gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-        self._devices = gpus or [torch.device("cpu")]
+        self._devices = devices or gpus or [torch.device("cpu")]
         self._path = os.path.expanduser(name)
         _check_available(self._path)
         self._tokenizer, self._model = _load(self._path, self._devices[0])
 
     def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
-        """Return float16 [rows, dim], one row per option; the same bits if it was interrupted.
+        """Return float16 [rows, dim], one row for each option.
+
+        An embedding that was interrupted and continued gives the same bits as one that was not.
 
         Raises:
             SurveyError: the model gives numbers that are not finite in float16, or the directory
-                `unfinished` has rows of something else.
+                `unfinished` holds rows of another embedding.
         """
         prompts = self._tokenize(questions, console)
         as_trees = takes_trees(self._model, max(map(len, prompts)))
@@ -107,11 +91,11 @@ class TransformerEmbedder:
         plan = list(batches(trees, BATCH_TOKENS[self._devices[0].type]))
         order = np.concatenate([segment_rows(first[batch], sizes[batch]) for batch in plan])
 
-        # In the order of the plan, in which any number of finished rows are the first ones.
+        # Rows are in the order of the plan, so that the finished ones always come first.
         width = self._model.config.get_text_config().hidden_size
         rows = torch.empty(len(prompts), width, dtype=torch.float16)
-        shards = UnfinishedRows(unfinished, self._digest(common, trees))
-        finished = shards.resume(rows)
+        unfinished_rows = UnfinishedRows(unfinished, self._digest(common, trees))
+        finished = unfinished_rows.resume(rows)
         if finished:
             console.print(f"{finished:,} of {len(rows):,} options are embedded already")
         progress = Progress(
@@ -134,12 +118,12 @@ class TransformerEmbedder:
                         f"embedder {self.name!r} gives numbers that are not finite in float16: "
                         "choose another model"
                     )
-                shards.keep(rows[:end])
+                unfinished_rows.keep(rows[:end])
                 progress.update(task, completed=end)
         return rows[torch.from_numpy(np.argsort(order))]
 
     def _tokenize(self, questions: Questions, console: Console) -> list[list[int]]:
-        """Return the token ids of each row's prompt, the longest cut at the left."""
+        """Return the token ids of each row's prompt, cut at the left where it is too long."""
         prompts = list(
             chain.from_iterable(map(TEMPLATES[self.template], questions.texts, questions.options))
         )
@@ -147,7 +131,7 @@ class TransformerEmbedder:
         tokens: list[list[int]] = self._tokenizer(prompts, verbose=False)["input_ids"]
         long = [row for row, ids in enumerate(tokens) if len(ids) > limit]
         if long:
-            # The option stands at the end of the prompt.
+            # At the left, because the option is at the end of the prompt.
             self._tokenizer.truncation_side = "left"
             cut = self._tokenizer(
                 [prompts[row] for row in long], truncation=True, max_length=limit
@@ -158,7 +142,7 @@ class TransformerEmbedder:
         return tokens
 
     def _most_tokens(self) -> int:
-        # A tokenizer without a limit states an astronomic one, and some models have none.
+        # A tokenizer without a limit states an astronomical number, and some models state nothing.
         config = self._model.config.get_text_config()
         positions: int = getattr(config, "max_position_embeddings", MOST_TOKENS)
         stated: int = self._tokenizer.model_max_length
@@ -169,7 +153,7 @@ class TransformerEmbedder:
     ) -> Iterator[torch.Tensor]:
         """Yield the means of each batch; several GPUs compute batches side by side.
 
-        `common` is what all trees continue, None for an encoder.
+        `common` holds the tokens with which all prompts begin; it is None for an encoder.
         """
         others = self._devices[1:]
         models = [self._model, *(_load(self._path, device)[1] for device in others)]
@@ -180,7 +164,7 @@ class TransformerEmbedder:
         if not others:
             yield from (self._means(trees, *places[0]) for trees in batched)
             return
-        # One thread for each: it mostly waits for its GPU.
+        # One thread for each GPU: it mostly waits.
         with ExitStack() as stack:
             pools = [ThreadPoolExecutor(1) for _ in places]
             for pool in pools:
@@ -198,9 +182,9 @@ class TransformerEmbedder:
     ) -> torch.Tensor:
         """Return float32 [prompts, dim], the mean hidden state over each prompt's own tokens.
 
-        The trees continue `beginning`; for an encoder it is None and each tree is one prompt.
+        The trees continue `beginning`. For an encoder it is None, and each tree is one prompt.
         """
-        # Padding is masked, so any id does where a tokenizer (Llama's) has none for it.
+        # Llama's tokenizer has no id for padding; any id will do, because padding is masked.
         ids, real = padded_tokens(trees, self._tokenizer.pad_token_id or 0)
         if beginning is None:
             inputs = {"attention_mask": real.long().to(model.device)}
@@ -210,7 +194,7 @@ class TransformerEmbedder:
         return path_means(trees, output.last_hidden_state, beginning).cpu()
 
     def _digest(self, common: Sequence[int], trees: Sequence[PrefixTree]) -> str:
-        """Return a hash of all that decides the rows and their order, on one machine."""
+        """Return a hash of everything that determines the rows and their order on one machine."""
         description = [
             self._model.config.to_json_string(),
             [torch.__version__, transformers.__version__, self._devices[0].type, BATCH_TOKENS],

@@ -1,7 +1,8 @@
-"""What is done of a long embedding, on disk: one that was interrupted goes on from there.
+"""The finished rows of a long embedding on disk, so that an interrupted one can continue.
 
-A directory of files 000000001234.safetensors, each named by its first row: `rows` float16
-[n, dim], in the order they were computed, and the digest of what they were computed from.
+They are kept in a directory of files like 000000001234.safetensors, each named by the number of its
+first row. A file holds `rows`, float16 [n, dim], in the order in which they were computed, and the
+digest of what they were computed from.
 """
 
 import shutil
@@ -15,36 +16,36 @@ from safetensors.torch import save
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import SurveyError
 
-SECONDS = 30.0  # of work that an interruption can lose
+SECONDS = 30.0  # of work that an interruption loses at most
 
 
 class UnfinishedRows:
-    """Rows computed so far, from one and the same model, prompts and batches.
+    """The rows computed so far with one model, from one list of prompts in one plan of batches.
 
-    The directory appears with the first shard, so never for an embedding of a few seconds.
+    The directory is made with its first file, so an embedding of a few seconds never has one.
     """
 
     def __init__(self, directory: Path, digest: str) -> None:
-        """`digest` tells embeddings apart that must not be mixed."""
+        """`digest` differs between embeddings whose rows must not be mixed."""
         self._directory = directory
         self._digest = digest
         self._kept = 0
         self._last = time.monotonic()
 
     def resume(self, rows: torch.Tensor) -> int:
-        """Read what is kept into the first of `rows` [all, dim] and return how many they are.
+        """Read the kept rows into the first ones of `rows` [all, dim] and return their number.
 
         Raises:
-            SurveyError: shards that are damaged or have another digest.
+            SurveyError: a file is damaged or has another digest.
         """
         while (file := self._file(self._kept)).exists():
-            shard = self._read(file)
-            rows[self._kept : self._kept + len(shard)] = shard
-            self._kept += len(shard)
+            read = self._read(file)
+            rows[self._kept : self._kept + len(read)] = read
+            self._kept += len(read)
         return self._kept
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Write those of `rows` [done, dim] that are in no shard, SECONDS after the last one.
+        """Write those of `rows` [done, dim] that are in no file yet, every SECONDS.
 
         Raises:
             SurveyError: the directory cannot be written.
@@ -72,7 +73,7 @@ class UnfinishedRows:
                 digest = tensors.metadata()["digest"]
                 rows: torch.Tensor = tensors.get_tensor("rows")
         except (OSError, SafetensorError) as error:
-            raise SurveyError(f"{file} cannot be read ({error}): delete it to go on") from error
+            raise SurveyError(f"{file} cannot be read ({error}): delete it to continue") from error
         if digest != self._digest:
             raise SurveyError(
                 f"{file.parent} holds an unfinished embedding of another model, template or "
@@ -82,6 +83,6 @@ class UnfinishedRows:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove the directory of an embedding that is now elsewhere, if it came to have one."""
+    """Remove the directory of an embedding that is now complete, if there is one."""
     if directory.exists():
         shutil.rmtree(directory)

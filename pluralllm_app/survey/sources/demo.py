@@ -1,14 +1,14 @@
-"""The demo survey: synthetic groups, questions and answers, made from a seed.
+"""The demo survey: synthetic groups, questions and answers, generated from a seed.
 
-Each group has a position in a space of two values: openness and common provision. Each option
-has a stance in the same space, which the phrases in the question and option texts tell, so that a
-predictor can learn it from their embeddings. Of group g, the share that picks option o is
+Each group has a position in a space of two values, openness and common provision. Each option has a
+stance in the same space. The phrases in the texts of question and option express that stance, so a
+predictor can learn it from their embeddings. The share of group g that picks option o is
 
     softmax over the options of ( CONVICTION * weight(topic) * position(g) . stance(o) + appeal(o) )
 
-where weight(topic) tells how much the topic stirs values and appeal(o) what all groups share: a
-preference for some phrases, and for the milder answers of a scale. The shares are then observed
-from a number of respondents, multinomially, and every group skips some of the questions.
+where weight(topic) says how strongly the topic stirs values, and appeal(o) is common to all groups:
+some phrases and the milder answers of a scale are liked by everyone. The observed shares are those
+of a multinomial sample of respondents, and every group skips some of the questions.
 """
 
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ TRAIN_GROUPS = (
 )  # fmt: skip
 EVALUATION_GROUPS = ("Irrendal", "Jorvessey", "Kelmara", "Lowenfurt", "Mirrowen", "Nordhaven")
 
-CONVICTION = 1.6  # how far values move answers; 0 leaves appeal alone
-CENTRE, SPREAD = (0.5, 0.5), (1.0, 0.6)  # of the groups' positions; openness divides them most
+CONVICTION = 1.6  # how strongly values move answers; at 0 only appeal matters
+CENTRE, SPREAD = (0.5, 0.5), (1.0, 0.6)  # of the groups' positions; openness divides them more
 RESPONDENTS = (400, 1200)  # people asked per group, at least and at most
 ANSWERED = (0.65, 0.95)  # fraction of the questions a group answers, at least and at most
 
-Stance = Doubles  # [2] position an option stands for
+Stance = Doubles  # [2] the position that an option expresses
 
-# The two ends of each value: what those who hold it would do about a topic.
+# The two ends of each value: what people at that end would do about a topic.
 PHRASES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (  # openness
         ("open {} to newcomers", "open {} to foreign ideas", "open {} to our neighbours"),
@@ -56,7 +56,7 @@ TOPICS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """A question form whose ordered options grade one phrase."""
+    """A form of question whose ordered options say how much one favours a phrase."""
 
     question: str
     options: tuple[str, ...]  # from most in favour to least
@@ -79,7 +79,7 @@ SCALES = (
     Scale("Would it be good or bad to {}?", ("Good", "Neither good nor bad", "Bad")),
     Scale("Would you vote for a plan to {}?", ("Yes, for it", "No, against it")),
 )
-CHOICES = (  # question form, options, how many questions per topic
+CHOICES = (  # form of question, number of options, number of questions per topic
     ("Which of these two comes closer to your view on {}?", 2, 4),
     ("What should come first when it comes to {}?", 3, 3),
     ("Which plan for {} would you back?", 4, 3),
@@ -98,7 +98,7 @@ class _Question:
 
 
 def demo(seed: int = 0) -> SurveyContent:
-    """Generate the demo survey; one seed gives one survey, in every process."""
+    """Generate the demo survey; the same seed gives the same survey in every process."""
     drawn = [question for topic in TOPICS for question in _questions_on(topic, seed)]
     questions = Questions(
         ids=[question_id(question.text, question.options) for question in drawn],
@@ -159,7 +159,7 @@ def _questions_on(topic: str, seed: int) -> Iterator[_Question]:
             scale.degrees * appeal[row] - 0.8 * scale.degrees**2,
         )
     for text, size, repeats in CHOICES:
-        # Questions of one form have no option in common, so that no two are the same.
+        # Questions of one form share no option, so no two of them are the same.
         for rows in rng.permutation(len(phrases)).reshape(-1, size)[:repeats]:
             yield _Question(
                 text.format(topic),
@@ -186,7 +186,7 @@ def _observe(
     rng = generator(seed, "demo answers", name)
     respondents = int(rng.integers(*RESPONDENTS, endpoint=True))
     answered = np.flatnonzero(rng.random(len(questions)) < rng.uniform(*ANSWERED))
-    # multinomial draws want rows of one length: pad the options with probability 0.
+    # numpy draws multinomials from rows of equal length: pad with options of probability 0.
     padded = np.zeros((len(questions), int(counts.max())))
     real = np.arange(padded.shape[1]) < counts[:, None]
     padded[real] = expected

@@ -2,7 +2,7 @@
 
 The layout is that of Anthropic/llm_global_opinions: columns question, options (text of a list),
 source, and selections, the text of a ``defaultdict(<class 'list'>, {country: [share, ...]})``.
-Cells are parsed as literals, never evaluated.
+Cells are parsed as literals and never evaluated.
 """
 
 import ast
@@ -37,11 +37,11 @@ _NON_FINITE = re.compile(r"(?<=[\[ ])-?(?:nan|inf)(?=[,\]])")
 
 
 def read_global_opinions(file: Path | None = None) -> SurveyContent:
-    """Read the data set from a local copy, or download it from the hub.
+    """Read the data set from the local copy `file`, or download it from the hub.
 
     Raises:
-        SurveyError: no such file, a missing column, a cell that is not what it should be (with its
-            row number), or no way to download.
+        SurveyError: there is no such file, a column is missing, a cell is malformed (the message
+            has its row number), or the download fails.
     """
     place = HUB_NAME if file is None else str(file)
     frames = []
@@ -95,7 +95,7 @@ def _download() -> pd.DataFrame:
     try:
         frame: pd.DataFrame = load_dataset(HUB_NAME, split="train").to_pandas()
         return frame
-    # Whatever goes wrong between here and the hub, the remedy is the same.
+    # Whatever goes wrong on the way to the hub, the remedy is the same.
     except Exception as error:
         raise SurveyError(
             f"cannot download {HUB_NAME} ({error}): pass a local copy with --file"
@@ -107,7 +107,7 @@ def _parse(place: str, frame: pd.DataFrame, column: str, parse: Any) -> list[Any
     for row, text in zip(frame["row"], frame[column], strict=True):
         try:
             parsed.append(parse(text))
-        # Numbers out of range raise the first two, text nested too deeply the last two.
+        # OverflowError: a number out of range; the last two: text that is nested too deeply.
         except (OverflowError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise SurveyError(f"{place}: row {row} has a malformed {column!r} cell") from None
     return parsed
@@ -134,7 +134,7 @@ def _number(option: int | float) -> str:
 def _shares_by_country(text: str) -> tuple[list[str], list[int], list[float]]:
     """Parse the text of a defaultdict of lists of numbers; nan and inf both become inf.
 
-    Returns the countries, of which one may occur twice, how many shares each has, and these.
+    Returns the countries (one may occur twice), the number of shares of each, and all shares.
 
     >>> _shares_by_country("defaultdict(<class 'list'>, {'Egypt': [0.25, 0.75], 'Peru': [nan]})")
     (['Egypt', 'Peru'], [2, 1], [0.25, 0.75, inf])
@@ -167,10 +167,10 @@ def _answers(
     questions: Questions,
     dropped: dict[str, int],
 ) -> Answers:
-    """Flatten the selections, drop unusable answers, and count those by reason in `dropped`."""
-    countries = [own for own, _, _ in selections]
-    lengths = np.array([length for _, own, _ in selections for length in own], np.int64)
-    flat = np.array([share for _, _, own in selections for share in own], np.float64)
+    """Flatten the selections and drop unusable answers, counted by reason in `dropped`."""
+    countries = [names for names, _, _ in selections]
+    lengths = np.array([length for _, lengths, _ in selections for length in lengths], np.int64)
+    flat = np.array([share for _, _, shares in selections for share in shares], np.float64)
     question = np.repeat(np.arange(len(selections)), list(map(len, countries)))
     written, names = pd.factorize(pd.Series(list(chain.from_iterable(countries)), dtype=str))
     same, groups = pd.factorize(pd.Series(map(clean_text, names), dtype=str))

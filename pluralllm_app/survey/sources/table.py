@@ -1,14 +1,14 @@
-"""Anybody's survey: a long table with one row per question, group and option.
+"""A survey of one's own: a table with one row per question, group and option.
 
-Columns: question_id, question, option, group, and either `share` (of the group that picks the
-option, summing to 1 per question and group) or `count` (people who picked it); optionally `value`,
-the option's ordinal value. A question's options are all those that occur with it, in order of first
-appearance; an option without a row for a group was picked by nobody there. Spaces around a text do
-not count, nor how its accents are encoded (Unicode NFC).
+Its columns are question_id, question, option, group, and either `share` (the part of the group that
+picks the option; shares sum to 1 per question and group) or `count` (how many people picked it). A
+column `value` may give the option's ordinal value. The options of a question are all those that
+occur with it, in order of first appearance; if a group has no row for an option, nobody in it
+picked that option. Spaces around a text are ignored, and accents are brought into Unicode form NFC.
 
-A table is read in batches, and 16 bytes are kept of each row: its group and its question's option
-by number, and its share or count. So memory is bounded by the number of rows, shares and different
-texts, however often a text repeats: some 60 bytes for each row at most, and a batch of rows.
+A table is read in batches. Of each row only 16 bytes are kept: the numbers of its group and of its
+option, and its share or count. Memory therefore depends on the number of rows, shares and different
+texts, but not on how often a text repeats: at most about 60 bytes per row, plus one batch.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -28,21 +28,21 @@ from pluralllm_app.survey.sources.table_files import read_batches, require_colum
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
 SUM_TOLERANCE = 0.02  # published shares are rounded
-MOST = 1e12  # people; sums of counts stay whole numbers of 64 bits
+MOST = 1e12  # people; sums of counts still fit into 64-bit integers
 _NO_TEXT = object()  # stands for a cell that holds a list or an object
-_PAIR = 2**32  # a pair of numbers below it is one number: first * _PAIR + second
+_PAIR = 2**32  # two smaller numbers are packed into one: first * _PAIR + second
 
 
 def read_table(file: Path) -> SurveyContent:
     """Read a long table into a survey.
 
     Raises:
-        SurveyError: unreadable file, missing column, empty text, numbers that are no shares or
-            counts, a repeated row, or a question with two texts.
+        SurveyError: the file cannot be read, a column is missing, a text is empty, a number is not
+            a share or count, a row is repeated, or a question has two texts.
     """
     rows = _Rows(file)
     questions, position = rows.questions()
-    # One cell for each answer, ascending by group, then question.
+    # A cell is a group with a question that it answers, in the order of groups, then questions.
     cells = np.unique(np.concatenate([np.unique(rows.cells(batch)) for batch in rows.batches]))
     group, question = np.divmod(cells, _PAIR)
     options = questions.counts[question]
@@ -64,7 +64,7 @@ def read_table(file: Path) -> SurveyContent:
         group=group,
         question=question,
         shares=flat,
-        # Counts may be weighted, and a few answers weigh less than one person in all.
+        # Counts may be weighted, so that some answers weigh less than one person in all.
         respondents=np.rint(totals).clip(1).astype(np.int64) if counted else None,
     )
     asked = totals > 0
@@ -89,8 +89,8 @@ class _Batch:
     amount: Doubles  # [n] share or count
 
 
-class _Numbers:
-    """Numbers what it is shown in the order of first appearance."""
+class _Numbering:
+    """Gives a number to each different thing, in the order of first appearance."""
 
     def __init__(self) -> None:
         self._known: dict[Any, int] = {}
@@ -100,24 +100,26 @@ class _Numbers:
 
     @property
     def texts(self) -> list[str]:
-        """What has been numbered, in that order."""
+        """The things that have a number, in that order."""
         return list(self._known)
 
     def of(self, things: Iterable[Any]) -> Ints:
-        return np.array([self._known.setdefault(own, len(self._known)) for own in things], np.int64)
+        """Return the number of each thing."""
+        known = self._known
+        return np.array([known.setdefault(thing, len(known)) for thing in things], np.int64)
 
 
 class _Faults:
-    """What is wrong with which rows of a table."""
+    """Collects which rows of a table have which fault."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._found: dict[str, tuple[int, int]] = {}  # how many rows, and the first
+        self._found: dict[str, tuple[int, int]] = {}  # number of rows, and the first
 
     def note(self, fault: str, wrong: Bools, first_row: int) -> None:
         """Note the rows of a batch [n] that have a fault."""
         rows = np.flatnonzero(wrong)
-        # Also where there are none: the faults are told in the order of the checks.
+        # Noted even if there are none, so that faults are reported in the order of the checks.
         count, first = self._found.get(fault, (0, 0))
         if len(rows) and not count:
             first = first_row + int(rows[0]) + 1
@@ -133,15 +135,15 @@ class _Faults:
 
 
 class _Rows:
-    """The rows of a table as numbers, without fault but that some may be repeated."""
+    """The rows of a table as numbers; all faults but repeated rows have been refused."""
 
     def __init__(self, file: Path) -> None:
         self.batches: list[_Batch] = []
         self.faults = _Faults(file)
-        self.groups = _Numbers()
+        self.groups = _Numbering()
         self.counted = False
-        self._ids, self._questions, self._options = _Numbers(), _Numbers(), _Numbers()
-        self._choices = _Numbers()  # pairs of question and option
+        self._ids, self._questions, self._options = _Numbering(), _Numbering(), _Numbering()
+        self._choices = _Numbering()  # pairs of question and option
         self._text_of: Ints = np.empty(0, np.int64)  # of each question
         self._value_of: Doubles = np.empty(0)  # of each choice
         self._read(file)
@@ -184,17 +186,17 @@ class _Rows:
         numbers = (group.astype(np.int32), choice.astype(np.int32))
         self.batches.append(_Batch(first_row, *numbers, amount))
 
-    def _texts(self, frame: pd.DataFrame, column: str, numbers: _Numbers, first_row: int) -> Ints:
-        """[n] number of each row's text."""
+    def _texts(self, frame: pd.DataFrame, column: str, numbers: _Numbering, first_row: int) -> Ints:
+        """Return the number of each row's text, [n]."""
         cells = frame[column]
         try:
             codes, different = pd.factorize(cells, use_na_sentinel=False)
         except TypeError:  # lists or objects, which cannot be compared
-            cells = cells.map(lambda own: own if isinstance(own, Hashable) else _NO_TEXT)
+            cells = cells.map(lambda cell: cell if isinstance(cell, Hashable) else _NO_TEXT)
             codes, different = pd.factorize(cells, use_na_sentinel=False)
-        nested = np.array([own is _NO_TEXT for own in different], bool)
+        nested = np.array([text is _NO_TEXT for text in different], bool)
         self.faults.note(f"hold a list or an object as {column}", nested[codes], first_row)
-        texts = ["" if pd.isna(own) else clean_text(str(own)) for own in different]
+        texts = ["" if pd.isna(text) else clean_text(str(text)) for text in different]
         blank = np.array([not text for text in texts], bool)
         self.faults.note(f"have no {column}", blank[codes], first_row)
         return numbers.of(texts)[codes]
@@ -209,7 +211,7 @@ class _Rows:
         return amount
 
     def _values(self, frame: pd.DataFrame, first_row: int) -> Doubles:
-        """[n] ordinal value, NaN where there is none."""
+        """Return the ordinal value of each row, [n], NaN where there is none."""
         if "value" not in frame.columns:
             return np.full(len(frame), np.nan)
         column = frame["value"]
@@ -220,16 +222,16 @@ class _Rows:
         return values
 
     def _question_of(self) -> Ints:
-        """[choices] the question of each."""
+        """Return the question of each choice, [choices]."""
         return np.array(self._choices.texts, np.int64) // _PAIR
 
     def cells(self, batch: _Batch) -> Ints:
-        """[n] the pair of group and question of each row."""
+        """Return the group and question of each row of a batch, packed into one number, [n]."""
         cells: Ints = batch.group.astype(np.int64) * _PAIR + self._question_of()[batch.choice]
         return cells
 
     def questions(self) -> tuple[Questions, Ints]:
-        """The questions; and [choices] the position of each among the options of its question."""
+        """Return the questions, and each choice's place among its question's options, [choices]."""
         question = self._question_of()
         order = np.argsort(question, kind="stable")
         counts = np.bincount(question, minlength=len(self._ids))
@@ -242,10 +244,10 @@ class _Rows:
         return Questions(
             ids=self._ids.texts,
             texts=[texts[text] for text in self._text_of],
-            options=[own.tolist() for own in np.split(options, ends)],
+            options=[part.tolist() for part in np.split(options, ends)],
             values=[
-                None if np.isnan(own).all() else own.tolist()
-                for own in np.split(self._value_of[order], ends)
+                None if np.isnan(part).all() else part.tolist()
+                for part in np.split(self._value_of[order], ends)
             ],
         ), position
 
@@ -258,7 +260,7 @@ def _with_first_row(frames: Iterable[pd.DataFrame]) -> Iterator[tuple[pd.DataFra
 
 
 def _extended(known: NDArray[Any], number: Ints, value: NDArray[Any]) -> NDArray[Any]:
-    """`known` [k] with the first `value` [n] of each new `number` [n], from k on."""
+    """Append to `known` [k] the first `value` [n] of each `number` [n] from k on."""
     if number.max(initial=-1) < len(known):
         return known
     new, first = np.unique(number, return_index=True)

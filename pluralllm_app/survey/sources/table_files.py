@@ -1,4 +1,4 @@
-"""Tables in files of several kinds, batch by batch."""
+"""Reading tables from files of several kinds in batches of rows."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,16 @@ def read_batches(file: Path, repeating: Sequence[str] = ()) -> Iterator[pd.DataF
     """Read a .csv (all columns as text, nothing taken for missing), .parquet or .jsonl table.
 
     Args:
-        repeating: columns of texts that occur often, which may come as categories.
+        repeating: columns whose texts repeat often; they may be read as categories.
 
     Yields:
-        Frames of at most BATCH rows; an empty one, if any, only where the table has no rows.
+        Frames of at most BATCH rows.
 
     Raises:
-        SurveyError: missing, of another kind, damaged, or without rows.
+        SurveyError: the file is missing, of another kind, damaged, or has no rows.
     """
     if file.is_dir():
-        raise SurveyError(f"{file} is a directory: give the table itself as --file")
+        raise SurveyError(f"{file} is a directory: name the table itself as --file")
     if file.suffix not in _READERS:
         known = ", ".join(_READERS)
         raise SurveyError(f"{file} has the ending {file.suffix!r}: known are {known}")
@@ -81,13 +81,13 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
-        raise ValueError(f"line {number} is no JSON object, which each line must be")
+        raise ValueError(f"line {number} is no JSON object, but each line must be one")
     if "\\ud" in line.lower():
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"line {number} has half a character, an escape without its other"
+                f"line {number} has half a character: a surrogate escape without its other half"
             ) from error
     return row
 
@@ -96,14 +96,14 @@ _READERS = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
 
 
 def require_columns(file: Path | str, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise SurveyError if a column is missing, with those found."""
+    """Raise SurveyError if a column is missing; the message names those found."""
     for column in columns:
         if column not in frame.columns:
             raise SurveyError(f"{file} has no column {column!r}; found: {shown_columns(frame)}")
 
 
 def shown_columns(frame: pd.DataFrame) -> str:
-    """The names of the first columns, for a message."""
+    """Return the names of the first columns, for a message."""
     names = [shorten(str(name), 60) for name in frame.columns]
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
     hint = "" if len(names) > 1 else " (a table's columns must be separated by commas)"

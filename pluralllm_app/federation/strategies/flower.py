@@ -1,0 +1,33 @@
+"""Flower's strategies as ours: contributions go in as messages, arrays come out."""
+
+from collections.abc import Iterable, Iterator
+
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
+
+from pluralllm_app.federation.messages import ARRAYS, METRICS, arrays_to_record
+from pluralllm_app.learning.base import Arrays, Contribution
+
+WEIGHT = "weight"  # the one metric that Flower's strategies weigh by, besides those of the learner
+
+
+def aggregate(
+    strategy: Strategy, round_number: int, contributions: Iterable[Contribution]
+) -> Arrays:
+    """What one of Flower's strategies, which weighs by `WEIGHT`, makes of contributions."""
+    record, _ = strategy.aggregate_train(round_number, list(_messages(contributions)))
+    return plain_arrays(record)
+
+
+def _messages(contributions: Iterable[Contribution]) -> Iterator[Message]:
+    for contribution in contributions:
+        metrics = MetricRecord({**contribution.metrics, WEIGHT: contribution.weight})
+        content = RecordDict({ARRAYS: arrays_to_record(contribution.arrays), METRICS: metrics})
+        # A strategy reads the content only; a message must have a receiver.
+        yield Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
+
+
+def plain_arrays(record: ArrayRecord | None) -> Arrays:
+    """The arrays of a record by name."""
+    assert record is not None, "there was at least one contribution"
+    return {name: array.numpy() for name, array in record.items()}

@@ -1,0 +1,141 @@
+"""Strategies that look at single updates: robust to some that are wrong, or fair to some groups.
+
+All are Flower's own classes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg as FlowerStrategy
+
+from pluralllm_app.federation.messages import arrays_to_record
+from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
+from pluralllm_app.learning.base import Arrays, Contribution, Strategy
+from pluralllm_app.learning.gpo import JS_DIVERGENCE
+from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
+
+
+@dataclass(frozen=True)
+class _Individual(Strategy):
+    """One of Flower's strategies; it carries nothing from round to round."""
+
+    needs_individual_updates: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
+
+    @abstractmethod
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        """Flower's class with the options."""
+
+    def aggregate(
+        self,
+        round_number: int,
+        current: Arrays,
+        carried: Arrays,
+        contributions: Iterable[Contribution],
+    ) -> tuple[Arrays, Arrays]:
+        return aggregate(self._rule(current), round_number, contributions), {}
+
+
+@dataclass(frozen=True)
+class FedMedian(_Individual):
+    """The median of the updates, weight by weight (arXiv 1803.01498)."""
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        return flower.FedMedian(weighted_by_key=WEIGHT)
+
+
+@dataclass(frozen=True)
+class FedTrimmedAvg(_Individual):
+    """The mean of the updates without the extreme ones, weight by weight (arXiv 1803.01498).
+
+    fraction: share of the updates cut at each end.
+    """
+
+    fraction: Annotated[float, Range(0, 0.5, below=True)]
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        return flower.FedTrimmedAvg(beta=self.fraction, weighted_by_key=WEIGHT)
+
+
+@dataclass(frozen=True)
+class Krum(_Individual):
+    """The update that is nearest to the others (Blanchard et al. 2017).
+
+    malicious: how many groups may send anything.
+    """
+
+    malicious: CountOrZero
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.malicious + 3
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        return flower.Krum(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
+
+
+@dataclass(frozen=True)
+class MultiKrum(_Individual):
+    """The mean of the updates that are nearest to the others (Blanchard et al. 2017).
+
+    malicious: how many groups may send anything. selected: how many updates are averaged.
+    """
+
+    weighs: ClassVar[bool] = True
+    malicious: CountOrZero
+    selected: Count
+
+    @property
+    def least_updates(self) -> int:
+        return max(2 * self.malicious + 3, self.selected + self.malicious)
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        return flower.MultiKrum(
+            num_malicious_nodes=self.malicious,
+            num_nodes_to_select=self.selected,
+            weighted_by_key=WEIGHT,
+        )
+
+
+@dataclass(frozen=True)
+class Bulyan(_Individual):
+    """Krum several times, then a trimmed mean (arXiv 1802.07927).
+
+    malicious: how many groups may send anything.
+    """
+
+    malicious: CountOrZero
+
+    @property
+    def least_updates(self) -> int:
+        return 4 * self.malicious + 3
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        return flower.Bulyan(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
+
+
+@dataclass(frozen=True)
+class QFedAvg(_Individual):
+    """q-FedAvg (arXiv 1905.10497, algorithm 2).
+
+    q: 0 is FedAvg, larger lifts the groups with the largest loss. lipschitz: the L of the rule; the
+    step shrinks as q L ||update||^2 / loss grows above 1.
+    """
+
+    q: NonNegative
+    lipschitz: Positive
+
+    def _rule(self, current: Arrays) -> FlowerStrategy:
+        # It raises the loss to a power, so it gets the divergence, which is never negative. Flower
+        # derives L from the rate of plain gradient descent at the groups; ours may run Adam.
+        rule = flower.QFedAvg(
+            q=self.q,
+            client_learning_rate=1 / self.lipschitz,
+            train_loss_key=JS_DIVERGENCE,
+            weighted_by_key=WEIGHT,
+        )
+        rule.current_arrays = arrays_to_record(current)
+        return rule

@@ -1,0 +1,180 @@
+"""What a federation runs: a learner, of which each group does one half and the server the other.
+
+In a round the server sends each group the shared part of its state; each group answers with a
+contribution; the server combines the contributions into the next state. A learner whose state is
+the weights of a network contributes trained weights; one that learns by sums contributes sums.
+Nothing here knows how contributions travel.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.preferences import PreferenceSet
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Arrays by name."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the server knows after a round."""
+
+    sent: Arrays  # what every group is sent
+    kept: Arrays = field(default_factory=dict)  # what the server needs besides, e.g. its momentum
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server asks of a group in a round."""
+
+    round: int  # from 1
+    evaluate: bool  # score the state that was sent as well, before learning from it
+    experiment: str  # 32 hexadecimal digits that name the run, also where it is resumed
+    counted: int  # the group's last round whose contribution counted; 0: none did
+    options: Mapping[str, float] = field(default_factory=dict)  # of the strategy, for the groups
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one group answers in a round."""
+
+    arrays: Arrays
+    weight: float  # how much it counts; a group says how many questions it learned from
+    metrics: Mapping[str, float]  # numbers for the record, see `Form.metrics`
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """Type and shape of an array."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every contribution in a run looks like, so that the server can check each of them."""
+
+    arrays: Mapping[str, ArrayForm]
+    metrics: Mapping[str, float]  # the least value that each may have
+
+    def check(self, contribution: Contribution) -> None:
+        """Raise ValueError, saying what is wrong, unless a contribution has this form."""
+        self.check_arrays(contribution.arrays)
+        for name, value in contribution.metrics.items():
+            if value < self.metrics[name]:
+                raise ValueError(f"its {name} is below {self.metrics[name]:g}")
+
+    def check_arrays(self, arrays: Arrays) -> None:
+        """Raise ValueError, saying what is wrong, unless arrays have this form and are finite."""
+        if set(arrays) != set(self.arrays):
+            raise ValueError(f"its arrays are not {', '.join(self.arrays)}")
+        for name, array in arrays.items():
+            form = self.arrays[name]
+            if array.dtype != form.dtype or array.shape != form.shape:
+                raise ValueError(
+                    f"its {name} are {array.dtype} {array.shape}, not {form.dtype} {form.shape}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"its {name} are not all finite")
+
+
+class Learner(Protocol):
+    """How a federation learns a predictor."""
+
+    @property
+    def form(self) -> Form:
+        """What contributions look like."""
+
+    @property
+    def needs_individual_updates(self) -> bool:
+        """Whether `combine` looks at single contributions, and not only at their weighted sum."""
+
+    def contribute(
+        self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
+    ) -> Contribution:
+        """A group's half: learn from its answers.
+
+        Args:
+            sent: what the server sent.
+            preferences: the group's answers.
+            request: what the server asks.
+            memory: a directory of the group's own, kept from round to round; it need not be there.
+        """
+
+    def initial_state(self) -> State:
+        """The server's half: the state that the first round starts from."""
+
+    def options(self) -> Mapping[str, float]:
+        """The server's half: what goes to the groups as `Request.options`."""
+
+    def combine(
+        self, round_number: int, state: State, contributions: Iterable[Contribution]
+    ) -> State:
+        """The server's half: the next state.
+
+        Args:
+            round_number: from 1.
+            state: what the groups started from.
+            contributions: checked against `form`; they come one by one, in the order of the groups'
+                names, and can be gone through once.
+
+        Raises:
+            FederationError: no usable state comes out of them.
+        """
+
+    def predictor(self, sent: Arrays) -> Predictor:
+        """What a state predicts; it changes with the next call."""
+
+    def work(self, groups: int) -> tuple[int, int]:
+        """What a round in which so many groups learned took: steps, and tasks of all groups."""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """How the server turns a round's contributions into new arrays.
+
+    A strategy is a frozen dataclass, and its fields are its options. It holds nothing from round to
+    round: what it carries, such as a momentum, is given to `aggregate` and returned by it, so that
+    it is saved with the run.
+    """
+
+    needs_individual_updates: ClassVar[bool]
+    """Whether it looks at single updates, and not only at their weighted sum."""
+    weighs: ClassVar[bool] = True
+    """Whether its result depends on the updates' weights."""
+
+    @property
+    def least_updates(self) -> int:
+        """The fewest updates of a round for which it is defined."""
+        return 1
+
+    @property
+    def group_options(self) -> Mapping[str, float]:
+        """Numbers that the groups need for their half of it."""
+        return {}
+
+    @abstractmethod
+    def aggregate(
+        self,
+        round_number: int,
+        current: Arrays,
+        carried: Arrays,
+        contributions: Iterable[Contribution],
+    ) -> tuple[Arrays, Arrays]:
+        """The new arrays, and what to carry to the next round.
+
+        Args:
+            round_number: from 1.
+            current: what the groups started from.
+            carried: what the last round returned; {} in the first.
+            contributions: the groups' updates, at least one; they come one by one and can be gone
+                through once.
+        """

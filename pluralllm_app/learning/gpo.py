@@ -1,0 +1,142 @@
+"""The GPO preference predictor, learned by a few local steps at each group and a strategy."""
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pluralllm_app.errors import FederationError
+from pluralllm_app.learning.base import (
+    ArrayForm,
+    Arrays,
+    Contribution,
+    Form,
+    Request,
+    State,
+    Strategy,
+)
+from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
+from pluralllm_app.learning.optimizer_memory import Moments
+from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
+from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.settings import Settings
+
+WEIGHTS = "weights"
+"""The one array of its state: all parameters [P] float32, in the order of the state dict.
+
+One array instead of one per layer: each array costs a header to write and to parse, on every trip.
+"""
+LOSS, JS_DIVERGENCE = "loss", "js-divergence"
+PROXIMAL_MU = "proximal-mu"  # of FedProx
+
+
+class GPOLearner:
+    """Local steps at the groups (arXiv 2503.09925, algorithm 1) and any strategy at the server.
+
+    Args:
+        settings: of the run.
+        dim_x: width of the survey's embeddings.
+        strategy: of the server; None at a group, which only contributes and scores.
+        device: where this half computes.
+    """
+
+    def __init__(
+        self, settings: Settings, dim_x: int, strategy: Strategy | None = None, device: str = "cpu"
+    ) -> None:
+        self._settings = settings
+        self._dim_x = dim_x
+        self._strategy = strategy
+        self._device = device
+
+    @cached_property
+    def _network(self) -> GPO:
+        """The process's one network; weights are copied into it."""
+        return initial_model(self._dim_x, self._settings).to(self._device)
+
+    @cached_property
+    def form(self) -> Form:
+        """One vector of weights, with the loss and the divergence of the last tasks."""
+        parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        weights = ArrayForm(np.dtype(np.float32), (parameters,))
+        return Form({WEIGHTS: weights}, {LOSS: -math.inf, JS_DIVERGENCE: 0.0})
+
+    @property
+    def needs_individual_updates(self) -> bool:
+        """Whether its strategy looks at single updates."""
+        return self.strategy.needs_individual_updates
+
+    @property
+    def strategy(self) -> Strategy:
+        """The server's strategy."""
+        assert self._strategy is not None, "a group's half has no strategy"
+        return self._strategy
+
+    def contribute(
+        self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
+    ) -> Contribution:
+        """Train the weights that were sent on tasks drawn from the group's train questions."""
+        settings = self._settings
+        network = self._load(sent)
+        moments = Moments(memory / request.experiment)
+        keeps = settings.training.client_optimizer_state == "keep"
+        statistics, optimizer_state = train_group(
+            network,
+            preferences,
+            settings.training,
+            seed=settings.federation.seed,
+            split=settings.split,
+            round_number=request.round,
+            rounds=settings.federation.rounds,
+            proximal_mu=request.options.get(PROXIMAL_MU, 0.0),
+            optimizer_state=moments.load(request.counted if keeps else 0),
+        )
+        if keeps:
+            moments.keep(request.round, optimizer_state, request.counted)
+        return Contribution(
+            arrays={WEIGHTS: get_weights(network).cpu().numpy()},
+            weight=len(split_questions(preferences, "train", settings.split).train),
+            metrics={LOSS: statistics.loss, JS_DIVERGENCE: statistics.js_divergence},
+        )
+
+    def initial_state(self) -> State:
+        """Untrained weights; they depend on the seed and the sizes alone."""
+        return State({WEIGHTS: get_weights(initial_model(self._dim_x, self._settings)).numpy()})
+
+    def options(self) -> Mapping[str, float]:
+        """Those of the strategy."""
+        return self.strategy.group_options
+
+    def combine(
+        self, round_number: int, state: State, contributions: Iterable[Contribution]
+    ) -> State:
+        """Aggregate the trained weights by the strategy."""
+        combined, carried = self.strategy.aggregate(
+            round_number, state.sent, state.kept, contributions
+        )
+        # Several strategies compute in float64.
+        sent = {name: array.astype(np.float32) for name, array in combined.items()}
+        try:
+            self.form.check_arrays(sent)
+        except ValueError as error:
+            name = self._settings.federation.strategy
+            raise FederationError(
+                f"round {round_number}: the weights {name} gave are not usable ({error}): lower "
+                "the learning rates"
+            ) from error
+        return State(sent, carried)
+
+    def predictor(self, sent: Arrays) -> GPO:
+        """The predictor with these weights."""
+        return self._load(sent)
+
+    def work(self, groups: int) -> tuple[int, int]:
+        """Optimiser steps one after another, and tasks of all groups."""
+        training = self._settings.training
+        return training.local_steps, groups * tasks_per_round(training)
+
+    def _load(self, sent: Arrays) -> GPO:
+        set_weights(self._network, torch.tensor(sent[WEIGHTS]))
+        return self._network

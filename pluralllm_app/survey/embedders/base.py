@@ -1,0 +1,34 @@
+"""What an embedder is."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.console import Console
+
+from pluralllm_app.survey.content import Questions
+
+
+class Embedder(Protocol):
+    """Turns each option of each question into a vector, the same one in every process."""
+
+    @property
+    def name(self) -> str:
+        """What the user named as --embedder."""
+
+    @property
+    def template(self) -> str | None:
+        """The name of the prompt template, or None if the embedder uses none."""
+
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+        """Embed all options.
+
+        Args:
+            questions: the questions with their options.
+            console: where to show progress.
+            unfinished: a directory in which an embedder that takes long keeps its finished rows, so
+                that a later call can continue; the caller removes it.
+
+        Returns:
+            float16 [rows, dim], one row for each option, in the order of `questions`.
+        """
