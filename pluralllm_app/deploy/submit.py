@@ -9,21 +9,22 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import httpx
 from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.layout import CONNECTION, read_groups
+from pluralllm_app.engines.app_files import APP, app_files
+from pluralllm_app.engines.base import Engine, Outcome
 from pluralllm_app.engines.follow import follow
-from pluralllm_app.engines.launch import APP, make_out, read_resumed_config, read_run_config, reopen
-from pluralllm_app.engines.simulation import app_files
+from pluralllm_app.engines.run_config import read_resumed_config, read_run_config
+from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.records.console import print_results
 from pluralllm_app.records.reader import read_run
-from pluralllm_app.records.schema import RoundEntry, Status
+from pluralllm_app.records.schema import RoundEntry, RunInfo
 from pluralllm_app.records.trackers import check_tracker
 from pluralllm_app.records.writer import STATE, close_unfinished
 from pluralllm_app.settings import Scalar, Settings
@@ -32,19 +33,28 @@ POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at
 PATIENCE_SECONDS = 20.0  # without an answer of the SuperLink
 
 
-class Submitted:
-    """A run at the SuperLink; an `Engine` to `follow`."""
+class Submitted(Engine):
+    """A run at the SuperLink, which goes on there where this process ends.
 
-    def __init__(self, control: Control, run_id: int) -> None:
+    Args:
+        control: a connection to the SuperLink.
+        run_config: of the run.
+    """
+
+    run_id: int
+    """The SuperLink's number of the run, once it is started."""
+
+    def __init__(self, control: Control, run_config: Mapping[str, Scalar]) -> None:
         self._control = control
-        self._run_id = run_id
-        self._asked = self._answered = time.monotonic()
-        self._outcome: str | None = None
-        self.error = ""
-        """Why the run failed, once `poll` says so."""
+        self._run_config = run_config
+        self._outcome: Outcome | None = None
 
-    def poll(self) -> str | None:
-        """How the run ended: completed, failed or stopped; None while it goes on.
+    def start(self) -> None:
+        self.run_id = self._control.start_run(app_files(APP), self._run_config)
+        self._asked = self._answered = time.monotonic()
+
+    def poll(self) -> Outcome | None:
+        """How the run ended; None while it goes on.
 
         Raises:
             httpx.TransportError: the SuperLink has not answered for `PATIENCE_SECONDS`.
@@ -54,18 +64,15 @@ class Submitted:
             return self._outcome
         self._asked = now
         try:
-            self._outcome, self.error = self._control.outcome(self._run_id)
+            self._outcome = self._control.outcome(self.run_id)
             self._answered = now
         except httpx.TransportError:
             if now >= self._answered + PATIENCE_SECONDS:
                 raise
         return self._outcome
 
-    def wait(self) -> str:
-        """Wait until the run has ended; how it did. Raises what `poll` does."""
-        while (outcome := self.poll()) is None:
-            time.sleep(0.1)
-        return outcome
+    def end(self) -> None:
+        """Nothing is left to end: the run is the SuperLink's, and this process has none for it."""
 
 
 def submit(
@@ -95,8 +102,8 @@ def submit(
         if config or overrides or out:
             raise UserError("--resume takes the run's own settings: give it alone")
         run_config = read_resumed_config(resume)  # it waits for the groups that it began with
-        run = read_run(resume)
-        wanted = [entry.group for entry in (run and run.roster) or []]
+        before = read_run(resume)
+        wanted = [entry.group for entry in (before and before.roster) or []]
     else:
         run_config = _new_config(config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
@@ -109,13 +116,14 @@ def submit(
     if resume:
         reopen(settings.path("out"), run_config)
     else:
-        make_out(run_config, runs=path / "server" / "runs")
+        runs = path / "server" / "runs"
+        run_config["out"] = str(make_run_directory(run_config, runs=runs))
         settings = Settings.from_config(run_config)
     out = settings.path("out")
     try:
         with connect(path) as control:
-            status, error_said, rounds = _follow(control, path, settings, run_config, console)
-            if status == "failed":
+            outcome, rounds = _follow(control, path, settings, run_config, console)
+            if outcome.status == "failed":
                 missing = _missing(control, groups, wanted)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
@@ -124,10 +132,10 @@ def submit(
     finally:
         with suppress(OSError):  # where nothing was begun; a run that was makes it again
             out.rmdir()
-    if status != "completed":
-        said = "was stopped" if status == "stopped" else "failed"
-        lines = [f"the run {said}" + (f": {error_said}" if error_said else "")]
-        lines += [f"now {line}" for line in missing if status == "failed"]
+    if outcome.status != "completed":
+        said = "was stopped" if outcome.status == "stopped" else "failed"
+        lines = [f"the run {said}" + (f": {outcome.error}" if outcome.error else "")]
+        lines += [f"now {line}" for line in missing if outcome.status == "failed"]
         raise UserError("\n".join([*lines, f"See {out}."]))
     print_results(out, rounds, console, f"The trained predictor: {out / 'model'}")
 
@@ -184,32 +192,37 @@ def _follow(
     settings: Settings,
     run_config: Mapping[str, Scalar],
     console: Console,
-) -> tuple[Status, str | None, list[RoundEntry]]:
-    """Submit the run, show it until it ends; returns status, error and rounds."""
+) -> tuple[Outcome, list[RoundEntry]]:
+    """Submit the run, show it until it ends; returns how it ended, and its rounds."""
     out = settings.path("out")
     flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
     said = (
         f"Interrupted while it was submitted: whether the run goes on tells {flwr} ls {CONNECTION}"
     )
     try:
+        run = Submitted(control, run_config)
         with console.status("submitting the run"):
-            run_id = control.start_run(app_files(APP), run_config)
-        said = f"The run goes on, see {out}. To end it: {flwr} stop {run_id} {CONNECTION}"
-        _say(console, f"Run {run_id} in {out}")
-        run = Submitted(control, run_id)
+            run.start()
+        said = f"The run goes on, see {out}. To end it: {flwr} stop {run.run_id} {CONNECTION}"
+        _say(console, f"Run {run.run_id} in {out}")
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
-        record = read_run(out)
-        status, error = (record.status, record.error) if record else ("running", None)
-        if status == "running":
+        outcome = _recorded_outcome(read_run(out))
+        if outcome is None:
             # The app's process did not get as far as to say so, or still ends.
-            status, error = cast(Status, run.wait()), run.error
+            outcome = run.wait()
             with suppress(UserError):
-                if record := close_unfinished(out, status, error):
-                    status, error = record.status, record.error
+                info = close_unfinished(out, outcome.status, outcome.error)
+                outcome = _recorded_outcome(info) or outcome
     except KeyboardInterrupt:
         _say(console, said)
         raise
-    return status, error, rounds
+    return outcome, rounds
+
+
+def _recorded_outcome(info: RunInfo | None) -> Outcome | None:
+    if info is None or info.status == "running":
+        return None
+    return Outcome(info.status, info.error or "")
 
 
 def _remedy(path: Path, out: Path) -> str:

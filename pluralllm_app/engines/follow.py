@@ -2,23 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pluralllm_app.engines.base import POLL_SECONDS, Engine
 from pluralllm_app.settings import Settings
 
 if TYPE_CHECKING:
     from pluralllm_app.records.schema import RoundEntry
-
-POLL_SECONDS = 0.1
-
-
-class Engine(Protocol):
-    """What runs the app in another process."""
-
-    def poll(self) -> str | None:
-        """How the run ended; None while it goes on."""
 
 
 def follow(
