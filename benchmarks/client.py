@@ -24,6 +24,7 @@ from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning import local_steps as training
 from pluralllm_app.learning.optimizer_memory import Moments
+from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -98,6 +99,7 @@ def main() -> None:
             patch.object(Moments, "load", grid.moments.around(Moments.load)),
             patch.object(Moments, "keep", grid.moments.around(Moments.keep)),
             patch.object(PreferenceSet, "task", grid.tasks.around(PreferenceSet.task)),
+            patch.object(Batch, "gather", grid.tasks.around(Batch.gather)),
         ):
             run_federation(grid, Settings.from_config(config), config)
     per_round = len(grid.whole) // arguments.rounds

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.preferences import PreferenceSet, Task
-from pluralllm_app.scoring.metrics import js_divergence
+from pluralllm_app.predictors.gpo.rows import Batch
+from pluralllm_app.preferences import PreferenceSet
 
 
 class CommonGPO(nn.Module):
@@ -34,24 +35,22 @@ class CommonGPO(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.load_state_dict(ours.state_dict())
 
-    def forward(self, task: Task) -> tuple[Tensor, Tensor]:
-        """Predicted shares [T] and their std [T]."""
-        count = len(task.context_x)
-        x = torch.cat([task.context_x, task.target_x])
-        y = torch.cat([task.context_y, torch.zeros_like(task.target_y)])
+    def forward(self, task: Batch) -> tuple[Tensor, Tensor]:
+        """Predicted shares [T] and their std [T], of a batch of one task."""
+        x, y, (count,) = task.x, task.y, task.context
         mask = torch.zeros(len(x), len(x), dtype=torch.bool, device=x.device)
         mask[:, count:] = True
         rows = self.encoder(self.embedder(torch.cat([x, y[:, None]], dim=-1))[None], mask=mask)[0]
         mean, log_std = self.predictor(rows[count:]).unbind(dim=-1)
         shares, start = torch.zeros_like(mean), 0
-        for options in task.target_options.tolist():
+        for options in task.options.tolist():
             shares[start : start + options] = mean[start : start + options].softmax(dim=0)
             start += options
         return shares, log_std.exp()
 
-    def densities(self, task: Task) -> Tensor:
+    def densities(self, task: Batch) -> Tensor:
         """Log density [T] of the true shares."""
-        return torch.distributions.Normal(*self(task)).log_prob(task.target_y)
+        return torch.distributions.Normal(*self(task)).log_prob(task.shares)
 
 
 @torch.no_grad()
@@ -60,10 +59,9 @@ def evaluate(model: CommonGPO, preferences: PreferenceSet, context: np.ndarray) 
     scores = []
     device = next(model.parameters()).device
     for question in np.setdiff1d(np.arange(len(preferences)), context):
-        task = preferences.task(context, np.array([question]), device)
-        shares, _ = model(task)
-        options = task.target_options.numpy()
-        divergence = js_divergence(shares.cpu().numpy(), task.target_y.cpu().numpy(), options)
+        task = preferences.task(context, np.array([question]))
+        shares, _ = model(Batch.gather([task], device))
+        divergence = js_divergence(shares.cpu().numpy(), task.target.shares, task.target.options)
         scores.append(1 - float(np.sqrt(divergence[0])))
     return np.array(scores)
 

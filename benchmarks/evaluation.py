@@ -11,7 +11,9 @@ from common_way import CommonGPO, evaluate
 from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish, seconds
 
 from pluralllm_app.learning.local_steps import initial_model
-from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 
@@ -21,16 +23,16 @@ def main() -> None:
     one_draw = paper_settings(**{"evaluation-draws": 1})
     settings = paper_settings()
     model = initial_model(survey.dim, settings)
-    common = CommonGPO(model)
-    group = max(survey.groups, key=lambda own: (own.role == "evaluation", own.questions))
+    common, predictor = CommonGPO(model), GPOPredictor(model)
+    group = max(survey.groups, key=lambda each: (each.role == "evaluation", each.questions))
     preferences = survey.preferences(group.name)
     context, target = evaluation_draws(
         preferences, "evaluation", settings.split, one_draw.evaluation
     )[0]
 
     def ours() -> np.ndarray:
-        return score_group(
-            model, preferences, "evaluation", settings.split, one_draw.evaluation, survey.metric
+        return evaluate_group(
+            predictor, preferences, "evaluation", settings.split, one_draw.evaluation, survey.metric
         ).scores.scores
 
     def theirs() -> np.ndarray:
@@ -41,11 +43,11 @@ def main() -> None:
     mine, common_seconds, ratio = paired(ours, theirs, 15)
 
     def everything() -> None:
-        for own in survey.groups:
-            score_group(
-                model,
-                survey.preferences(own.name),
-                own.role,
+        for each in survey.groups:
+            evaluate_group(
+                predictor,
+                survey.preferences(each.name),
+                each.role,
                 settings.split,
                 settings.evaluation,
                 survey.metric,

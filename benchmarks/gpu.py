@@ -32,7 +32,10 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning.local_steps import initial_model, run_steps
 from pluralllm_app.learning.optimizers import make_optimizer
 from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
-from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.gpo.rows import Batch
+from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.embedders.templates import TEMPLATES
@@ -77,7 +80,7 @@ def make_survey(path: Path, questions: int, dim: int, groups: int) -> PreparedSu
         source="random numbers",
         licence="none",
         questions=make_questions(questions),
-        embeddings=torch.from_numpy(rng.normal(size=(rows, dim))).to(torch.float16),
+        embeddings=rng.normal(size=(rows, dim)).astype(np.float16),
         answers=Answers(
             groups=names,
             group=np.repeat(np.arange(groups), questions),
@@ -94,9 +97,9 @@ def local_steps(dim: int, precision: str, arguments: argparse.Namespace) -> Iter
     """Milliseconds a step, of six in a row on a task of 50 + 50 questions."""
     device = arguments.device
     settings = paper_settings()
-    task = draw(dim, arguments.task_questions, device)
+    (task,) = draw(dim, arguments.task_questions)
     ours = initial_model(dim, settings).to(device)
-    common = CommonGPO(ours)
+    common, batch = CommonGPO(ours), Batch.gather([task], torch.device(device))
     weights = flatten_weights(ours, get_weights(ours))
     optimizer = make_optimizer(weights, settings.training)
     common_optimizer = torch.optim.Adam(common.parameters(), lr=3e-4)
@@ -109,7 +112,7 @@ def local_steps(dim: int, precision: str, arguments: argparse.Namespace) -> Iter
         for _ in range(STEPS):
             common_optimizer.zero_grad()
             with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                loss = -common.densities(task).mean()
+                loss = -common.densities(batch).mean()
             loss.backward()
             common_optimizer.step()
 
@@ -126,14 +129,14 @@ def evaluation(survey: PreparedSurvey, arguments: argparse.Namespace) -> Iterato
     """Milliseconds a question of scoring one group on one context."""
     settings = paper_settings(**{"evaluation-draws": 1})
     model = initial_model(survey.dim, settings).to(arguments.device)
-    common = CommonGPO(model)
+    common, predictor = CommonGPO(model), GPOPredictor(model)
     group = next(group for group in survey.groups if group.role == "evaluation")
     preferences = survey.preferences(group.name)
     sections = settings.split, settings.evaluation
     ((context, target),) = evaluation_draws(preferences, group.role, *sections)
 
     def ours() -> object:
-        return score_group(model, preferences, group.role, *sections, survey.metric)
+        return evaluate_group(predictor, preferences, group.role, *sections, survey.metric)
 
     mine, theirs, ratio = paired(
         settled(ours, arguments.device),

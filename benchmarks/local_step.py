@@ -14,27 +14,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
+import numpy as np
 import torch
 from common_way import CommonGPO
 from measuring import count_flop, matrix_peak, paired, paper_settings, parse, publish
 
-from pluralllm_app import training
+from pluralllm_app.learning import local_steps
 from pluralllm_app.learning.device import prepare_processor
 from pluralllm_app.learning.local_steps import initial_model, run_steps
 from pluralllm_app.learning.optimizers import make_optimizer
 from pluralllm_app.predictors.gpo.network import flatten_weights, get_weights
-from pluralllm_app.preferences import Task
+from pluralllm_app.predictors.gpo.rows import Batch
+from pluralllm_app.preferences import PreferenceSet, Task
 
 OPTIONS = 4
 
 
-def draw(dim: int, questions: int, device: str = "cpu") -> Task:
-    """A task of random numbers with as many context as target questions."""
-    rows = questions * OPTIONS
-    shares = torch.rand(2, questions, OPTIONS, device=device)
-    context_y, target_y = (shares / shares.sum(-1, keepdim=True)).flatten(1)
-    x, target_x = torch.randn(2, rows, dim, device=device)
-    return Task(x, context_y, target_x, target_y, torch.full((questions,), OPTIONS))
+def draw(dim: int, questions: int, tasks: int = 1) -> list[Task]:
+    """Tasks of random numbers, each with as many context as target questions."""
+    rng = np.random.default_rng(0)
+    count = 2 * questions * tasks
+    group = PreferenceSet(
+        group="random",
+        embeddings=rng.normal(size=(count * OPTIONS, dim)).astype(np.float16),
+        questions=np.arange(count),
+        first_rows=np.arange(count) * OPTIONS,
+        options=np.full(count, OPTIONS),
+        shares=rng.dirichlet(np.ones(OPTIONS), count).astype(np.float32).ravel(),
+    )
+    parts = np.split(np.arange(count), 2 * tasks)
+    return [group.task(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
 
 
 class OurSteps:
@@ -43,7 +52,7 @@ class OurSteps:
     def __init__(self, dim: int, questions: int, tasks: int) -> None:
         torch.manual_seed(0)
         settings = paper_settings()
-        self.tasks = [draw(dim, questions) for _ in range(tasks)]
+        self.tasks = draw(dim, questions, tasks)
         self.model = initial_model(dim, settings)
         self.weights = flatten_weights(self.model, get_weights(self.model))
         self.optimizer = make_optimizer(self.weights, settings.training)
@@ -94,7 +103,10 @@ def main() -> None:
             parser.add_argument("--questions", type=int, default=50, help="context and target"),
             parser.add_argument("--tasks", type=int, default=1, help="of the step"),
             parser.add_argument(
-                "--pack-rows", type=int, default=training.PACK_ROWS["cpu"], help="at once, at most"
+                "--pack-rows",
+                type=int,
+                default=local_steps.PACK_ROWS["cpu"],
+                help="at once, at most",
             ),
             parser.add_argument(
                 "--processes", type=int, default=0, help="of one thread, that step side by side"
@@ -104,25 +116,25 @@ def main() -> None:
     )
     sizes = arguments.dim, arguments.questions, arguments.tasks
     our_step = OurSteps(*sizes)
-    tasks = our_step.tasks
+    batches = [Batch.gather([task], torch.device("cpu")) for task in our_step.tasks]
     common = CommonGPO(our_step.model)
     common_optimizer = torch.optim.Adam(common.parameters(), lr=3e-4)
 
-    training.PACK_ROWS["cpu"] = arguments.pack_rows
+    local_steps.PACK_ROWS["cpu"] = arguments.pack_rows
 
     def one_by_one() -> float:
-        training.PACK_ROWS["cpu"] = 0
+        local_steps.PACK_ROWS["cpu"] = 0
         loss = our_step()
-        training.PACK_ROWS["cpu"] = arguments.pack_rows
+        local_steps.PACK_ROWS["cpu"] = arguments.pack_rows
         return loss
 
     def common_step() -> float:
         common_optimizer.zero_grad()
         loss = 0.0
-        for task in tasks:
-            own = -common.densities(task).mean() / len(tasks)
-            own.backward()
-            loss += own.item()
+        for batch in batches:
+            part = -common.densities(batch).mean() / len(batches)
+            part.backward()
+            loss += part.item()
         common_optimizer.step()
         return loss
 

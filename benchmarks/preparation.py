@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from measuring import Results, paired, parse, publish, seconds
 
+from pluralllm_app.core.segments import Halves
 from pluralllm_app.survey.content import question_id
 from pluralllm_app.survey.prepared import write_survey
 from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
@@ -113,7 +113,11 @@ def measure_global_opinions(file: Path) -> Results:
 
     mine, theirs, ratio = paired(ours, common, REPEATS)
     survey = found["ours"]
-    embeddings = torch.randn(int(survey.questions.counts.sum()), DIM).half()
+    embeddings = (
+        np.random.default_rng(0)
+        .normal(size=(survey.questions.counts.sum(), DIM))
+        .astype(np.float16)
+    )
     whole = median(seconds(lambda: prepare(file, embeddings)) for _ in range(REPEATS))
     expected = {
         (question_id(text, list(map(_text, options)), source), country): shares
@@ -136,7 +140,7 @@ def measure_global_opinions(file: Path) -> Results:
     }
 
 
-def prepare(file: Path, embeddings: torch.Tensor) -> None:
+def prepare(file: Path, embeddings: Halves) -> None:
     """All that preparing every country takes but computing the embeddings."""
     survey = read_global_opinions(file)
     groups = [name for name, count in survey.answers.counts().items() if count]

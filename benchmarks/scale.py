@@ -16,7 +16,6 @@ from statistics import median
 
 import altair as alt
 import numpy as np
-import torch
 import vl_convert
 from measuring import Results, parse, publish
 from whole_run import KINDS, watch
@@ -85,7 +84,7 @@ def write_random_survey(path: Path, groups: int, dim: int) -> None:
             options=[[f"Option {option}" for option in range(OPTIONS)]] * QUESTIONS,
             values=[None] * QUESTIONS,
         ),
-        embeddings=torch.from_numpy(rng.normal(size=(QUESTIONS * OPTIONS, dim))).half(),
+        embeddings=rng.normal(size=(QUESTIONS * OPTIONS, dim)).astype(np.float16),
         answers=Answers(
             groups=names,
             group=np.repeat(np.arange(groups), QUESTIONS),

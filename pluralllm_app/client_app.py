@@ -36,7 +36,7 @@ from pluralllm_app.learning.local_steps import torch_device
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.preferences import PreferenceSet, split_questions
-from pluralllm_app.scoring.evaluation import score_group
+from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -167,7 +167,7 @@ def without_content(handler: Handler) -> Handler:
 
 def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> Evaluation:
     start = time.perf_counter()
-    result = score_group(
+    result = evaluate_group(
         learner.predictor(sent),
         place.preferences,
         place.group.role,

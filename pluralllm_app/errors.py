@@ -13,6 +13,10 @@ class SurveyError(UserError):
     """A survey, its source, or one of its files is missing, malformed or unfit for the run."""
 
 
+class PredictorError(UserError):
+    """A saved predictor is missing, damaged, or of another kind or shape than it says."""
+
+
 class SettingsError(UserError):
     """A run setting is unknown, of the wrong type, out of range, or at odds with another."""
 

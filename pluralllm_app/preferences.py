@@ -1,91 +1,87 @@
-"""One group's preferences, and the tasks drawn from them.
+"""Questions of a survey, one group's answers to them, and the tasks drawn from these.
 
-A *preference set* holds all questions one group answered: for each question the rows of its
+A *preference set* holds all questions that one group answered: for each question the rows of its
 options in the survey's embedding table, and the share of the group that picks each option.
-A *task* is a few of them as context (shares given) and others as target (shares to predict).
+A *task* is some of them as context (shares given) and some others as target (shares to predict).
 Everything here is flat: the options of question 0, then of question 1, and so on, so that no
 function loops over questions.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import torch
 
 from pluralllm_app.core.seeding import generator
-from pluralllm_app.core.segments import Bools, Floats, Ints, segment_rows, segment_starts
+from pluralllm_app.core.segments import Bools, Floats, Halves, Ints, segment_rows, segment_starts
 from pluralllm_app.settings import SplitSettings
 
 
-@dataclass(frozen=True)
-class Task:
-    """Context and target questions of one group, ready for the predictor.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuestionSet:
+    """Questions of a survey: Q of them, with R options in all."""
 
-    Shapes: C context option rows, T target option rows, Q target questions.
-    """
-
-    context_x: torch.Tensor  # [C, dim_x] float32 embeddings
-    context_y: torch.Tensor  # [C] float32 shares
-    target_x: torch.Tensor  # [T, dim_x] float32 embeddings
-    target_y: torch.Tensor  # [T] float32 shares
-    target_options: torch.Tensor  # [Q] int64 option counts, summing to T; always on the CPU
-
-
-@dataclass(frozen=True)
-class PreferenceSet:
-    """All questions one group answered (Q questions, R option rows in all)."""
-
-    group: str
-    embeddings: torch.Tensor  # [table rows, dim_x] float16: the survey's whole option table
-    questions: Ints  # [Q] index of each question in the survey, ascending
+    embeddings: Halves  # [table rows, dim_x]: of every option of the survey, mapped from its file
+    questions: Ints  # [Q] index of each question in the survey
     first_rows: Ints  # [Q] row of each question's first option in `embeddings`
     options: Ints  # [Q] option counts, each >= 2
-    shares: Floats  # [R] share of the group that picks each option; sums to 1 per question
     values: Floats | None = None  # [R] ordinal values of the options, for the Wasserstein score
 
     def __len__(self) -> int:
         return len(self.questions)
 
     @property
+    def rows(self) -> Ints:
+        """[R] row of each option in `embeddings`."""
+        return segment_rows(self.first_rows, self.options)
+
+    @property
     def starts(self) -> Ints:
-        """[Q] position of each question's first option in `shares`."""
+        """[Q] position of each question's first option among the R options."""
         return segment_starts(self.options)
 
-    def table_rows(self, positions: Ints) -> Ints:
-        """Rows of the embedding table for the questions at `positions`, flat."""
-        return segment_rows(self.first_rows[positions], self.options[positions])
 
-    def share_rows(self, positions: Ints) -> Ints:
-        """Indices into `shares` (and `values`) for the questions at `positions`, flat."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreferenceSet(QuestionSet):
+    """Questions that one group answered, and its answers."""
+
+    group: str
+    shares: Floats  # [R] share of the group that picks each option; sums to 1 per question
+
+    def select(self, positions: Ints) -> "PreferenceSet":
+        """The questions at `positions` [n], each in 0..Q-1, with the group's answers."""
+        flat = self._flat(positions)
+        return PreferenceSet(
+            group=self.group, shares=self.shares[flat], **self._questions(positions, flat)
+        )
+
+    def ask(self, positions: Ints) -> QuestionSet:
+        """The questions at `positions` [n] without the answers."""
+        return QuestionSet(**self._questions(positions, self._flat(positions)))
+
+    def task(self, context: Ints, target: Ints) -> "Task":
+        """The task to predict the answers at positions `target` from those at `context`."""
+        return Task(self.select(context), self.select(target))
+
+    def _flat(self, positions: Ints) -> Ints:
         return segment_rows(self.starts[positions], self.options[positions])
 
-    def rows(
-        self, positions: Ints, device: torch.device | str = "cpu"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings [R, dim_x] float32 and shares [R] of the questions at `positions` [n]."""
-        # Without `non_blocking` a copy to a GPU first waits for all that was asked of it before.
-        table, shares = (
-            torch.from_numpy(values).to(device, non_blocking=True)
-            for values in (self.table_rows(positions), self.shares[self.share_rows(positions)])
-        )
-        return _on_device(self.embeddings, torch.device(device))[table].float(), shares
-
-    def task(self, context: Ints, target: Ints, device: torch.device | str = "cpu") -> Task:
-        """Gather the questions at positions `context` and `target` (each [n], in 0..Q-1)."""
-        context_x, context_y = self.rows(context, device)
-        target_x, target_y = self.rows(target, device)
-        options = torch.from_numpy(self.options[target])
-        return Task(context_x, context_y, target_x, target_y, options)
+    def _questions(self, positions: Ints, flat: Ints) -> dict[str, Any]:
+        return {
+            "embeddings": self.embeddings,
+            "questions": self.questions[positions],
+            "first_rows": self.first_rows[positions],
+            "options": self.options[positions],
+            "values": None if self.values is None else self.values[flat],
+        }
 
 
-@lru_cache(maxsize=1)
-def _on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The option table on a device: itself on the CPU, copied to a GPU once in a process.
+@dataclass(frozen=True)
+class Task:
+    """Predict a group's answers to the questions of `target` from those of `context`."""
 
-    All groups of a survey share one table.
-    """
-    return table.to(device)
+    context: PreferenceSet
+    target: PreferenceSet
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from pluralllm_app.settings import Scalar, Settings, read_defaults
 from pluralllm_app.survey.content import Answers, Questions
@@ -50,7 +49,7 @@ def make_survey(
             options=[[f"{OPTION_TEXT} {i} {j}" for j in range(n)] for i, n in enumerate(options)],
             values=[None] * questions,
         ),
-        embeddings=torch.from_numpy(rng.normal(size=(sum(options), dim))).to(torch.float16),
+        embeddings=rng.normal(size=(sum(options), dim)).astype(np.float16),
         answers=Answers(
             groups=groups,
             group=np.repeat(np.arange(len(groups)), answered),

@@ -16,11 +16,13 @@ import torch
 
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.scoring.evaluation import evaluation_draws, score_group
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
-from tests.predictors.test_gpo import REFERENCE, reference_model, reference_task
+from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 
 __all__ = ["reference_model"]
 
@@ -186,8 +188,8 @@ def test_the_common_way_is_the_published_model(reference_model: GPO) -> None:
 
     common = CommonGPO(reference_model)
     total = torch.zeros(())
-    for group in range(3):
-        task = reference_task(group)
+    for group in GROUPS:
+        task = reference_batch(group)
         shares, std = common(task)
         for name, value in (("std", std), ("prob", shares)):
             expected = REFERENCE[f"{name}/{group}"]
@@ -209,6 +211,8 @@ def test_the_common_way_scores_alike(tiny_survey: PreparedSurvey, make_settings)
     preferences = tiny_survey.preferences("Dogwood")
     arguments = (settings.split, settings.evaluation)
     ((context, _),) = evaluation_draws(preferences, "evaluation", *arguments)
-    ours = score_group(model, preferences, "evaluation", *arguments, tiny_survey.metric)
+    ours = evaluate_group(
+        GPOPredictor(model), preferences, "evaluation", *arguments, tiny_survey.metric
+    )
     theirs = evaluate(CommonGPO(model), preferences, context)
     np.testing.assert_allclose(ours.scores.scores, theirs, atol=1e-5)

@@ -1,10 +1,10 @@
 """Tasks are drawn within bounds, disjoint, and gathered from the right rows."""
 
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from pluralllm_app.settings import SplitSettings
 # Questions 0 and 2 of a survey of three questions with 2, 3 and 2 options.
 TWO_QUESTIONS = PreferenceSet(
     group="Alder",
-    embeddings=torch.arange(7, dtype=torch.float16)[:, None] * torch.ones(1, 2),
+    embeddings=np.arange(7, dtype=np.float16)[:, None] * np.ones((1, 2), np.float16),
     questions=np.array([0, 2]),
     first_rows=np.array([0, 5]),
     options=np.array([2, 2]),
@@ -37,23 +37,33 @@ def test_segment_rows_concatenates_ranges(segments: list[tuple[int, int]]) -> No
     assert segment_rows(first, lengths).tolist() == expected
 
 
-def test_task_gathers_rows_and_shares_of_its_questions() -> None:
+def test_a_task_has_the_rows_and_shares_of_its_questions() -> None:
     task = TWO_QUESTIONS.task(np.array([1]), np.array([0]))
-    assert task.context_x[:, 0].tolist() == [5, 6]
-    assert task.context_y.tolist() == pytest.approx([0.4, 0.6])
-    assert task.target_x[:, 0].tolist() == [0, 1]
-    assert task.target_y.tolist() == pytest.approx([0.1, 0.9])
-    assert task.target_options.tolist() == [2]
-    assert task.context_x.dtype == torch.float32
+    assert task.context.questions.tolist() == [2]
+    assert task.context.rows.tolist() == [5, 6]
+    assert task.context.shares.tolist() == pytest.approx([0.4, 0.6])
+    assert task.target.rows.tolist() == [0, 1]
+    assert task.target.shares.tolist() == pytest.approx([0.1, 0.9])
+    assert {task.context.group, task.target.group} == {"Alder"}
+    assert task.context.embeddings is TWO_QUESTIONS.embeddings
 
 
-def test_the_table_is_copied_to_a_device_once() -> None:
-    module._on_device.cache_clear()
-    for _ in range(3):
-        task = TWO_QUESTIONS.task(np.array([1]), np.array([0]), "meta")
-    assert module._on_device.cache_info().misses == 1
-    assert {task.context_x.device.type, task.target_y.device.type} == {"meta"}
-    assert task.target_options.device.type == "cpu"
+def test_selected_questions_come_in_the_order_asked_for() -> None:
+    valued = replace(TWO_QUESTIONS, values=np.array([1, 2, 7, 8], np.float32))
+    turned = valued.select(np.array([1, 0]))
+    assert (turned.questions.tolist(), turned.starts.tolist()) == ([2, 0], [0, 2])
+    assert turned.rows.tolist() == [5, 6, 0, 1]
+    assert turned.shares.tolist() == pytest.approx([0.4, 0.6, 0.1, 0.9])
+    assert turned.values is not None
+    assert turned.values.tolist() == [7, 8, 1, 2]
+    assert len(valued.select(np.array([], np.int64))) == 0
+
+
+def test_questions_to_ask_have_no_answers() -> None:
+    asked = TWO_QUESTIONS.ask(np.array([1]))
+    assert (asked.questions.tolist(), asked.rows.tolist()) == ([2], [5, 6])
+    assert not isinstance(asked, PreferenceSet)
+    assert not hasattr(asked, "shares")
 
 
 @given(
@@ -85,7 +95,12 @@ def test_hold_out_is_a_partition_that_depends_on_group_and_seed() -> None:
     def preferences(group: str) -> PreferenceSet:
         many = np.arange(95)
         return PreferenceSet(
-            group, torch.zeros(190, 1), many, many * 2, np.full(95, 2), np.full(190, 0.5)
+            group=group,
+            embeddings=np.zeros((190, 1), np.float16),
+            questions=many,
+            first_rows=many * 2,
+            options=np.full(95, 2),
+            shares=np.full(190, 0.5, np.float32),
         )
 
     def split(group: str, fraction: float = 0.1, seed: int = 0) -> Split:

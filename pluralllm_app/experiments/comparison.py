@@ -39,7 +39,7 @@ from pluralllm_app.learning.centralized import (
     train_alone,
     train_centralized,
 )
-from pluralllm_app.predictors.baselines import BASELINES, TrainAnswers
+from pluralllm_app.predictors.registry import BASELINES
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.records.writer import (
     close_unfinished,
@@ -48,9 +48,6 @@ from pluralllm_app.records.writer import (
     recorded_run,
 )
 from pluralllm_app.scoring.evaluation import (
-    GroupEvaluation,
-    evaluation_draws,
-    score_shares,
     summarise_groups,
 )
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar, Settings
@@ -76,7 +73,7 @@ METHODS: dict[str, Method] = {
     "centralized-equal-tasks": Method("Centralized GPO, equal tasks", pools_answers=True),
     "centralized-converged": Method("Centralized GPO, converged", pools_answers=True),
     "local-only": Method("GPO of one group alone", pools_answers=False),
-    **{name: Method(own.title, own.pools_answers) for name, own in BASELINES.items()},
+    **{name: Method(kind.title, kind.pools_answers) for name, kind in BASELINES.items()},
 }
 
 
@@ -249,18 +246,11 @@ def score_baseline(name: str, survey: PreparedSurvey, settings: Settings, config
         start = time.perf_counter()
         pool = PooledSurvey.of(survey)
         pool.record(survey, record)
-        answers = [
-            TrainAnswers(group, split_questions(group, "train", settings.split).train)
-            for group in (pool.preferences[name] for name in pool.of_role("train"))
-        ]
-        baseline = BASELINES[name].fit(answers)
-        evaluations = {}
-        for group, preferences in pool.preferences.items():
-            role = pool.roles[group]
-            draws = evaluation_draws(preferences, role, settings.split, settings.evaluation)
-            predicted = [baseline.predict(preferences, *draw) for draw in draws]
-            scores = score_shares(preferences, draws, predicted, survey.metric)
-            evaluations[group] = GroupEvaluation(scores, None)
+        train = [pool.preferences[group] for group in pool.of_role("train")]
+        baseline = BASELINES[name].fit(
+            [group.select(split_questions(group, "train", settings.split).train) for group in train]
+        )
+        evaluations = {group: pool.score(baseline, group, settings) for group in pool.roles}
         record.append_round(
             {
                 "round": 0,

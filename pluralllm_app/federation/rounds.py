@@ -30,7 +30,7 @@ from pluralllm_app.learning.base import Contribution, Request, State
 from pluralllm_app.learning.local_steps import chosen_groups
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.writer import RunRecord, recorded_run
 from pluralllm_app.scoring.evaluation import summarise_groups
 from pluralllm_app.settings import Scalar, Settings
@@ -137,10 +137,9 @@ class Rounds:
         self._exchange([], list(self.roster.groups))
         self.record.save_model("model", self._predictor())
 
-    def _predictor(self) -> GPO:
+    def _predictor(self) -> Predictor:
         """What the current state predicts."""
-        predictor: GPO = self.learner.predictor(self.state.learner.sent)
-        return predictor
+        return self.learner.predictor(self.state.learner.sent)
 
     def _save(self) -> None:
         self.state.best_score = self.record.best_score

@@ -17,7 +17,6 @@ from itertools import count, islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pluralllm_app.core.seeding import generator
@@ -35,12 +34,14 @@ from pluralllm_app.learning.local_steps import (
     train_group,
 )
 from pluralllm_app.learning.optimizers import OptimizerState, make_optimizer
+from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.predictors.gpo.network import GPO, flatten_weights, get_weights, set_weights
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import PreferenceSet, Task, draw_task, split_questions
 from pluralllm_app.records.writer import RunRecord, recorded_run
 from pluralllm_app.scoring.evaluation import (
     GroupEvaluation,
-    score_group,
+    evaluate,
     selection_score,
     summarise_groups,
 )
@@ -74,10 +75,10 @@ class PooledSurvey:
         """Names of the groups of one role, sorted."""
         return sorted(name for name, own in self.roles.items() if own == role)
 
-    def score(self, model: GPO, name: str, settings: Settings) -> GroupEvaluation:
+    def score(self, predictor: Predictor, name: str, settings: Settings) -> GroupEvaluation:
         """Score a predictor on one group."""
-        return score_group(
-            model,
+        return evaluate(
+            predictor,
             self.preferences[name],
             self.roles[name],
             settings.split,
@@ -133,6 +134,7 @@ def train_centralized(
             initial_model(survey.dim, settings).to(torch_device(settings.training.device))
             for _ in range(2)
         )
+        predictor = GPOPredictor(model)
         train = _Trainer(trained, pool, settings, steps, constant=budget == "converged")
         scores: list[float] = []
         for number in count():
@@ -142,10 +144,12 @@ def train_centralized(
             check_finite(train.weights, settings)
             if train.left == 0 or number % settings.evaluation.evaluate_every == 0:
                 set_weights(model, train.weights)
-                evaluations = {name: pool.score(model, name, settings) for name in pool.roles}
+                evaluations = {
+                    name: pool.score(GPOPredictor(model), name, settings) for name in pool.roles
+                }
                 summary = summarise_groups(evaluations, pool.roles, settings.split)
                 entry["evaluation"] = summary
-                record.keep_best(number, summary, pool.roles, model)
+                record.keep_best(number, summary, pool.roles, predictor)
                 scores.append(selection_score(summary["roles"]["train"]))
             entry["seconds"] = round(time.perf_counter() - start, 3)
             record.append_round(entry)
@@ -156,7 +160,7 @@ def train_centralized(
                 break
         record.update(ended_by="score" if converged else "budget")
         set_weights(model, train.weights)
-        record.save_model("model", model)
+        record.save_model("model", predictor)
 
 
 class _Trainer:
@@ -166,7 +170,7 @@ class _Trainer:
         self, model: GPO, pool: PooledSurvey, settings: Settings, steps: int, *, constant: bool
     ) -> None:
         self._model, self._training = model, settings.training
-        self._batches = _batches(pool, settings, next(model.parameters()).device)
+        self._batches = _batches(pool, settings)
         self.weights = flatten_weights(model, get_weights(model))
         self._optimizer = make_optimizer(self.weights, settings.training)
         self._rates = (
@@ -200,7 +204,7 @@ class _Trainer:
         return {"loss": statistics.loss, "steps": len(rates), "tasks": tasks, "seconds": seconds}
 
 
-def _batches(pool: PooledSurvey, settings: Settings, device: torch.device) -> Iterator[list[Task]]:
+def _batches(pool: PooledSurvey, settings: Settings) -> Iterator[list[Task]]:
     """One draw of `tasks-per-step` tasks from every train group, again and again."""
     groups = [pool.preferences[name] for name in pool.of_role("train")]
     positions = [split_questions(group, "train", settings.split).train for group in groups]
@@ -208,7 +212,7 @@ def _batches(pool: PooledSurvey, settings: Settings, device: torch.device) -> It
     size = task_size(settings.training)
     while True:
         yield [
-            group.task(*draw_task(train, size, rng), device)
+            group.task(*draw_task(train, size, rng))
             for group, train in zip(groups, positions, strict=True)
             for _ in range(settings.training.tasks_per_step)
         ]
@@ -260,9 +264,9 @@ def train_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
                 tasks += tasks_per_round(settings.training)
             seconds += time.perf_counter() - begun
             check_finite(get_weights(model), settings)
-            own[name] = pool.score(model, name, settings)
+            own[name] = pool.score(GPOPredictor(model), name, settings)
             for other, evaluations in on_others.items():
-                evaluations.append(pool.score(model, other, settings))
+                evaluations.append(pool.score(GPOPredictor(model), other, settings))
         scored = own | {name: _mean(evaluations) for name, evaluations in on_others.items()}
         record.append_round(
             {

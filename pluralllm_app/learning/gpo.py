@@ -21,6 +21,7 @@ from pluralllm_app.learning.base import (
 from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
 from pluralllm_app.learning.optimizer_memory import Moments
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import Settings
 
@@ -128,9 +129,9 @@ class GPOLearner:
             ) from error
         return State(sent, carried)
 
-    def predictor(self, sent: Arrays) -> GPO:
+    def predictor(self, sent: Arrays) -> GPOPredictor:
         """The predictor with these weights."""
-        return self._load(sent)
+        return GPOPredictor(self._load(sent))
 
     def work(self, groups: int) -> tuple[int, int]:
         """Optimiser steps one after another, and tasks of all groups."""

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.learning.optimizers import Optimizer, OptimizerState, make_optimizer
 from pluralllm_app.predictors.gpo.network import GPO, flatten_weights, get_weights, task_losses
+from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, split_questions
-from pluralllm_app.scoring.metrics import js_divergence
 from pluralllm_app.settings import Settings, SplitSettings, TrainingSettings
 
 # Rows that go through the network at once. More take memory, and were no faster on a CPU; for a GPU
@@ -91,12 +92,12 @@ def packs(tasks: Iterable[Task], most_rows: int) -> Iterator[list[Task]]:
     pack: list[Task] = []
     rows = 0
     for task in tasks:
-        own = len(task.context_x) + len(task.target_x)
-        if pack and rows + own > most_rows:
+        count = len(task.context.shares) + len(task.target.shares)
+        if pack and rows + count > most_rows:
             yield pack
             pack, rows = [], 0
         pack.append(task)
-        rows += own
+        rows += count
     if pack:
         yield pack
 
@@ -119,7 +120,7 @@ def run_steps(
         batches: as many as there are `rates`.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
-        precision: of the network's products, see `gpo.task_losses`.
+        precision: of the network's products, see `network.task_losses`.
     """
     assert weights.grad is not None
     start = weights.clone() if proximal_mu else weights
@@ -129,9 +130,10 @@ def run_steps(
     for batch, rate in zip(batches, rates, strict=True):
         weights.grad.zero_()
         for pack in packs(batch, PACK_ROWS[weights.device.type]):
-            own, predicted = task_losses(model, pack, precision)
-            torch.autograd.backward(own.sum() / len(batch))
-            losses.append(own.detach())
+            gathered = Batch.gather(pack, weights.device)
+            pack_losses, predicted = task_losses(model, gathered, precision)
+            torch.autograd.backward(pack_losses.sum() / len(batch))
+            losses.append(pack_losses.detach())
             shares.append(predicted.detach())
             tasks += pack
         if proximal_mu:
@@ -141,8 +143,8 @@ def run_steps(
         optimizer.step(rate)
     divergences = js_divergence(
         torch.cat(shares).cpu().numpy(),
-        torch.cat([task.target_y for task in tasks]).cpu().numpy(),
-        torch.cat([task.target_options for task in tasks]).cpu().numpy(),
+        np.concatenate([task.target.shares for task in tasks]),
+        np.concatenate([task.target.options for task in tasks]),
     )
     return StepStatistics(float(torch.cat(losses).mean()), float(divergences.mean()))
 
@@ -173,12 +175,8 @@ def train_group(
     train = split_questions(preferences, "train", split).train
     size = task_size(settings)
     rng = generator(seed, "tasks", preferences.group, round_number)
-    device = next(model.parameters()).device
     batches = (
-        [
-            preferences.task(*draw_task(train, size, rng), device)
-            for _ in range(settings.tasks_per_step)
-        ]
+        [preferences.task(*draw_task(train, size, rng)) for _ in range(settings.tasks_per_step)]
         for _ in range(settings.local_steps)
     )
     first = (round_number - 1) * settings.local_steps

@@ -1,5 +1,99 @@
-"""What a predictor is; the author of this room replaces this line."""
+"""What a predictor is: it predicts how a group answers some questions from its other answers."""
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
-Predictor = Any
+from numpy.typing import NDArray
+
+from pluralllm_app.core.segments import Doubles
+from pluralllm_app.preferences import PreferenceSet, QuestionSet
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted shares of the T options of some questions, flat in the questions' order."""
+
+    shares: Doubles  # [T], summing to 1 per question
+    deviation: Doubles | None = None  # [T] standard deviation of each; None: the kind has none
+
+
+class Predictor(ABC):
+    """Predicts a group's answers in context, without being trained on that group.
+
+    A predictor is saved as its `config` and its `arrays`; its kind says which class restores it,
+    see `registry`.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]  # for tables and headings
+    about: ClassVar[str]  # how it predicts, in a sentence for the card beside the saved predictor
+    pools_answers: ClassVar[bool] = False  # whether it needs, and holds, groups' raw answers
+
+    @abstractmethod
+    def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
+        """Predict the answers of the context's group to the questions of `target`.
+
+        Args:
+            context: questions the group answered, with its answers.
+            target: questions of the same survey.
+        """
+
+    def predict_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Prediction]:
+        """Predict for several pairs of context and target; some kinds share work among them."""
+        return [self.predict(context, target) for context, target in pairs]
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What config.json says besides the kind: JSON values by name."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """What model.safetensors holds, by name."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, config: Mapping[str, Any], arrays: Arrays) -> Self:
+        """Make the predictor that has this `config` and these `arrays`.
+
+        Raises:
+            ArraysError: the arrays are others than this config describes.
+            ValueError, TypeError: the config is not that of a predictor of this kind.
+        """
+
+
+class Baseline(Predictor):
+    """A predictor without federated training: what a trained predictor has to beat."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: Sequence[PreferenceSet]) -> Self:
+        """Fit it on the answers of the train groups, each with the questions it lets others use.
+
+        A group among them is left out when it is predicted itself, so that it counts as new.
+        """
+
+
+class ArraysError(ValueError):
+    """Saved arrays are others than the config beside them describes."""
+
+
+def check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that there are exactly the arrays of these names and `shapes`.
+
+    Raises:
+        ArraysError: naming the first few that are missing, not known or of another shape.
+    """
+    faults = [f"{name} is missing" for name in shapes if name not in arrays]
+    faults += [f"{name} is not known" for name in arrays if name not in shapes]
+    faults += [
+        f"{name} is {list(arrays[name].shape)}, not {list(shape)}"
+        for name, shape in shapes.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ArraysError(", ".join(faults[:3]) + more)

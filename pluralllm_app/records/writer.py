@@ -29,7 +29,8 @@ from safetensors import SafetensorError
 from pluralllm_app import __version__
 from pluralllm_app.core.atomic import held, read_json, sync, write_atomically
 from pluralllm_app.errors import FederationError, UserError
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.schema import SCHEMA_VERSION, RoundEntry, to_plain
 from pluralllm_app.records.trackers import Tracker, open_tracker, round_values
 from pluralllm_app.scoring.evaluation import selection_score
@@ -121,13 +122,13 @@ class RunRecord:
             os.fsync(file.fileno())
         self._tell_tracker(lambda tracker: tracker.log(line["round"], round_values(line)))
 
-    def save_model(self, name: str, model: GPO) -> None:
-        """Write `model` as directory `name`, replacing an older one of the same sizes."""
+    def save_model(self, name: str, predictor: Predictor) -> None:
+        """Write a predictor as directory `name`, replacing an older one of the same sizes."""
         target = self.path / name
         fresh = target.with_name(f".{target.name}.new")
         with self._writing(name):
             shutil.rmtree(fresh, ignore_errors=True)
-            model.save_pretrained(fresh)
+            save_predictor(predictor, fresh)
             for file in fresh.iterdir():
                 sync(file)
             if not target.exists():
@@ -160,9 +161,13 @@ class RunRecord:
             ) from error
 
     def keep_best(
-        self, number: int, summary: Mapping[str, Any], roles: Mapping[str, str], model: GPO
+        self,
+        number: int,
+        summary: Mapping[str, Any],
+        roles: Mapping[str, str],
+        predictor: Predictor,
     ) -> None:
-        """Save `model` as best/ if it is, by the train groups' mean alignment.
+        """Save `predictor` as best/ if it is, by the train groups' mean alignment.
 
         Args:
             number: the round.
@@ -175,7 +180,7 @@ class RunRecord:
             return
         if (score := selection_score(train)) > self.best_score:
             self.best_score = score
-            self.save_model("best", model)
+            self.save_model("best", predictor)
             self.update(best_round=number, best_score=self.best_score)
 
 

@@ -5,17 +5,16 @@ draw. Numbers are thousandths, texts stand once: a page for 14 groups stays smal
 """
 
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import PredictorError, UserError
 from pluralllm_app.experiments.results import Run
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.report.sources import Method, Sources
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_shares
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, read_section
@@ -60,9 +59,7 @@ def predict(
     # What scoring needs, no more: a run of before a setting was added has not all settings.
     split = read_section(SplitSettings, run.record["settings"])
     evaluation = read_section(EvaluationSettings, run.record["settings"])
-    model = _load(run.path / "best")
-    if model.dim_x != prepared.dim:
-        raise NoPredictionsError(f"{run.path / 'best'} is no model for this survey.")
+    predictor = _load(run.path / "best")
     here = {own.name for own in prepared.groups if (prepared.path / own.file).exists()}
     roster = sorted(run.record["roster"], key=lambda own: (own["role"], own["group"]))
     chosen = [own for own in roster if own["group"] in here]
@@ -71,7 +68,12 @@ def predict(
     groups, used = [], set()
     for done, own in enumerate(chosen):
         progress(done, len(chosen))
-        answers = _answers(model, prepared, own["group"], own["role"], split, evaluation)
+        try:
+            answers = _answers(predictor, prepared, own["group"], own["role"], split, evaluation)
+        except ValueError as error:
+            raise NoPredictionsError(
+                f"{run.path / 'best'} is no model for this survey: {error}"
+            ) from error
         used |= {answer[0] for answer in answers}
         groups.append({"name": own["group"], "role": own["role"], "answers": answers})
     questions = prepared.questions()
@@ -121,16 +123,15 @@ def _open_survey(run: Run, given: Path | None) -> PreparedSurvey:
     return survey
 
 
-def _load(path: Path) -> GPO:
+def _load(path: Path) -> Predictor:
     try:
-        with redirect_stdout(None):  # it prints that it loads
-            return GPO.from_pretrained(path).eval()
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        return load_predictor(path)
+    except PredictorError as error:
         raise NoPredictionsError(f"The model {path} is damaged: {error}") from error
 
 
 def _answers(
-    model: GPO,
+    predictor: Predictor,
     survey: PreparedSurvey,
     group: str,
     role: str,
@@ -142,10 +143,8 @@ def _answers(
     if not len(target):
         return []
     task = preferences.task(context, target)
-    predicted = model.predict(
-        task.context_x, task.context_y, task.target_x, task.target_options
-    ).numpy()
-    true = task.target_y.numpy()
+    predicted = predictor.predict(task.context, task.target).shares
+    true = task.target.shares
     scores = score_shares(preferences, [(context, target)], [predicted], survey.metric).scores
     ends = np.cumsum(preferences.options[target])[:-1]
     return [

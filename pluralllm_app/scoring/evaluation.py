@@ -1,18 +1,17 @@
 """Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from pluralllm_app.core.seeding import generator
-from pluralllm_app.core.segments import Ints, segment_rows, segment_starts
+from pluralllm_app.core.segments import Ints
 from pluralllm_app.errors import FederationError
-from pluralllm_app.predictors.gpo.network import GPO, log_likelihood, segment_softmax
+from pluralllm_app.predictors.base import Prediction, Predictor
 from pluralllm_app.preferences import PreferenceSet, reserved_questions, split_questions
 from pluralllm_app.scoring.metrics import GroupScores, alignment, summarise
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
@@ -80,18 +79,16 @@ def evaluation_draws(
 
 
 def score_shares(
-    preferences: PreferenceSet, draws: list[Draw], predicted: list[NDArray[Any]], metric: str
+    preferences: PreferenceSet, draws: list[Draw], predicted: Sequence[ArrayLike], metric: str
 ) -> GroupScores:
     """Score the shares [T] predicted for each draw's targets against the group's own.
 
     A question's score is averaged over the draws in which it was a target.
     """
     scores = []
-    for (_, target), shares in zip(draws, predicted, strict=True):
-        rows = preferences.share_rows(target)
-        values = None if preferences.values is None else preferences.values[rows]
-        options = preferences.options[target]
-        scores.append(alignment(metric, shares, preferences.shares[rows], options, values))
+    for (_, positions), shares in zip(draws, predicted, strict=True):
+        target = preferences.select(positions)
+        scores.append(alignment(metric, shares, target.shares, target.options, target.values))
     positions = np.concatenate([target for _, target in draws])
     values = np.concatenate(scores)
     count = np.bincount(positions, minlength=len(preferences))
@@ -100,35 +97,39 @@ def score_shares(
     return GroupScores(preferences.questions[scored], total[scored] / count[scored])
 
 
-@torch.inference_mode()
-def score_group(
-    model: GPO,
+def evaluate(
+    predictor: Predictor,
     preferences: PreferenceSet,
     role: str,
     split: SplitSettings,
     settings: EvaluationSettings,
     metric: str,
 ) -> GroupEvaluation:
-    """Score `model` on one group: all targets of a draw in one pass, rows embedded once."""
+    """Score a predictor on one group, on the contexts and targets of `evaluation_draws`."""
     draws = evaluation_draws(preferences, role, split, settings)
-    device = next(model.parameters()).device
-    everything = np.unique(np.concatenate([target for _, target in draws]))
-    x, _ = preferences.rows(everything, device)
-    embedded = model.embed(x, x.new_zeros(len(x)))
-    first = np.full(len(preferences), -1)
-    first[everything] = segment_starts(preferences.options[everything])
-    predictions, log_densities = [], []
-    for context, target in draws:
-        context_x, context_y = preferences.rows(context, device)
-        target_rows = torch.from_numpy(segment_rows(first[target], preferences.options[target]))
-        rows = torch.cat([model.embed(context_x, context_y), embedded[target_rows.to(device)]])
-        mean, std = model.attend(rows, [len(context_x)], [len(target_rows)])
-        predicted = segment_softmax(mean, torch.from_numpy(preferences.options[target]))
-        shares = torch.from_numpy(preferences.shares[preferences.share_rows(target)]).to(device)
-        log_densities.append(log_likelihood(predicted, std, shares).cpu().numpy())
-        predictions.append(predicted.cpu().numpy())
-    loss = -float(np.concatenate(log_densities).mean(dtype=np.float64))
-    return GroupEvaluation(score_shares(preferences, draws, predictions, metric), loss)
+    predictions = predictor.predict_each(
+        [(preferences.select(context), preferences.ask(target)) for context, target in draws]
+    )
+    scores = score_shares(preferences, draws, [own.shares for own in predictions], metric)
+    true = np.concatenate([preferences.select(target).shares for _, target in draws])
+    return GroupEvaluation(scores, negative_log_likelihood(predictions, true))
+
+
+def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) -> float | None:
+    """Mean over the rows of -log Normal(true share; predicted share, its deviation), in nats.
+
+    None where a prediction has no deviation.
+
+    Args:
+        true: [T] true shares of the rows of all predictions, one after another.
+    """
+    deviations = [own.deviation for own in predictions if own.deviation is not None]
+    if len(deviations) < len(predictions):
+        return None
+    deviation = np.concatenate(deviations)
+    error = np.asarray(true, np.float64) - np.concatenate([own.shares for own in predictions])
+    rows = (error / deviation) ** 2 / 2 + np.log(deviation) + math.log(2 * math.pi) / 2
+    return float(rows.mean())
 
 
 def summarise_groups(

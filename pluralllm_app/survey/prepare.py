@@ -81,7 +81,7 @@ def prepare(
         source=survey.source,
         licence=survey.licence,
         questions=survey.questions,
-        embeddings=embeddings,
+        embeddings=embeddings.numpy(),
         answers=survey.answers,
         roles=roles,
         synthetic=survey.synthetic,

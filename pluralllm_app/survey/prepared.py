@@ -20,12 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from pluralllm_app.core.atomic import beside, try_directory, usual_rights, whole_directory
 from pluralllm_app.core.names import file_slugs
-from pluralllm_app.core.segments import Floats, Ints, segment_rows
+from pluralllm_app.core.segments import Floats, Halves, Ints, segment_rows
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet
@@ -48,7 +47,7 @@ class PreparedSurvey(SurveyInfo):
     """
 
     path: Path
-    embeddings: torch.Tensor  # [rows, dim] float16, mapped from the file
+    embeddings: Halves  # [rows, dim] float16, mapped from the file
     table: pa.Table  # questions.parquet
 
     @classmethod
@@ -198,7 +197,7 @@ def write_survey(
     source: str,
     licence: str,
     questions: Questions,
-    embeddings: torch.Tensor,
+    embeddings: Halves,
     answers: Answers,
     roles: Mapping[str, str],
     synthetic: bool = False,
@@ -238,7 +237,7 @@ def write_survey(
             pq.write_table(_questions_table(questions), fresh / "questions.parquet")
             file = fresh / "embeddings.safetensors"
             with usual_rights(file):
-                save_file({"embeddings": embeddings.contiguous()}, file)
+                save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
             file_of = {group.name: fresh / group.file for group in groups}
             for group_name, table in _group_tables(questions, answers):
                 if group_name in file_of:
@@ -253,7 +252,7 @@ def write_survey(
 def _check_content(
     metric: str,
     questions: Questions,
-    embeddings: torch.Tensor,
+    embeddings: Halves,
     answers: Answers,
     roles: Mapping[str, str],
 ) -> None:
@@ -261,12 +260,12 @@ def _check_content(
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     questions.check()
     rows = int(questions.counts.sum())
-    if embeddings.dtype != torch.float16 or embeddings.ndim != 2 or len(embeddings) != rows:
+    if embeddings.dtype != np.float16 or embeddings.ndim != 2 or len(embeddings) != rows:
         raise SurveyError(
             f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, "
-            f"expected torch.float16 [{rows}, dim]"
+            f"expected float16 [{rows}, dim]"
         )
-    if not embeddings.isfinite().all():
+    if not np.isfinite(embeddings).all():
         raise SurveyError("embeddings are not all finite in float16: choose another embedder")
     counts = answers.counts()
     for name, role in roles.items():
@@ -287,11 +286,11 @@ def _describe_groups(answers: Answers, roles: Mapping[str, str]) -> tuple[Group,
     )
 
 
-def _fingerprint(questions: Questions, embeddings: torch.Tensor) -> str:
+def _fingerprint(questions: Questions, embeddings: Halves) -> str:
     content = [questions.ids, questions.texts, questions.options, questions.values]
     digest = hashlib.sha256(json.dumps(content).encode())
     digest.update(json.dumps(list(embeddings.shape)).encode())
-    digest.update(embeddings.contiguous().numpy().data)
+    digest.update(np.ascontiguousarray(embeddings).data)
     return digest.hexdigest()
 
 

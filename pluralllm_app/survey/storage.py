@@ -3,6 +3,7 @@
 Every fault is a SurveyError that names the file and the remedy, and never a share.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from safetensors import SafetensorError, safe_open
 
 from pluralllm_app.core.segments import (
     Doubles,
     Floats,
+    Halves,
     Ints,
     segment_rows,
     segment_starts,
@@ -91,25 +92,31 @@ def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(found == wanted)
 
 
-def map_embeddings(file: Path, dim: int) -> torch.Tensor:
+def map_embeddings(file: Path, dim: int) -> Halves:
     """Return the embeddings, float16 [rows, dim], mapped: pages are read only as they are used.
+
+    What is written to the array stays in this process.
 
     Raises:
         SurveyError: missing or damaged file, no tensor `embeddings`, another type or width.
     """
     try:
-        with safe_open(file, framework="pt", device="cpu") as tensors:
-            if "embeddings" not in set(tensors.keys()):
+        with safe_open(file, framework="numpy") as tensors:  # checks header and length of the file
+            if "embeddings" not in tensors.keys():  # noqa: SIM118 (it is no dictionary)
                 raise _refusal(file, "has no tensor 'embeddings'")
-            embeddings: torch.Tensor = tensors.get_tensor("embeddings")
+            part = tensors.get_slice("embeddings")
+            kind, shape = part.get_dtype(), part.get_shape()
+        with file.open("rb") as opened:
+            header = opened.read(int.from_bytes(opened.read(8), "little"))
     except FileNotFoundError:
         raise _missing(file) from None
     except (OSError, SafetensorError) as error:
         raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
-    if embeddings.dtype != torch.float16 or embeddings.ndim != 2 or embeddings.shape[1] != dim:
-        shape = list(embeddings.shape)
-        raise _refusal(file, f"holds {embeddings.dtype} {shape}, not torch.float16 [rows, {dim}]")
-    return embeddings
+    if kind != "F16" or len(shape) != 2 or shape[1] != dim:
+        raise _refusal(file, f"holds {kind} {shape}, not F16 [rows, {dim}]")
+    offset = 8 + len(header) + json.loads(header)["embeddings"]["data_offsets"][0]
+    # Torch shares an array with a copy on write silently, but warns of a read-only one.
+    return np.asarray(np.memmap(file, np.float16, "c", offset, tuple(shape)))
 
 
 def read_questions(file: Path, rows: int, metric: str) -> pa.Table:

@@ -30,6 +30,8 @@ from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES
 from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records import console as follow
 from pluralllm_app.records.console import print_results, report_command
 from pluralllm_app.records.writer import STATE, close_unfinished
@@ -165,7 +167,8 @@ def test_the_readmes_prediction_works(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     survey = prepare("demo", tmp_path / "data" / "demo", console=Console(quiet=True))
-    GPO(survey.dim, d_model=8, num_layers=1).save_pretrained(tmp_path / "runs" / "mine" / "best")
+    predictor = GPOPredictor(GPO(survey.dim, d_model=8, num_layers=1))
+    save_predictor(predictor, tmp_path / "runs" / "mine" / "best")
     readme = (ROOT / "README.md").read_text()
     section = readme[readme.index("The predictor in use") :]
     snippet = section[section.index("```python") + len("```python") : section.index("\n```\n\n")]

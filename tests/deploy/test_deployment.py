@@ -19,7 +19,6 @@ from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.layout import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
-from pluralllm_app.predictors.gpo.network import GPO, get_weights
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
@@ -32,6 +31,7 @@ from tests.support.deployment import (
 )
 from tests.support.forwarder import Forwarder
 from tests.support.traces import traces
+from tests.support.weights import saved_vector
 
 pytestmark = pytest.mark.engine
 
@@ -198,7 +198,7 @@ def test_from_keys_to_a_finished_run(
     assert model_weights(run) == model_weights(tmp_path / "simulated")
 
     crossed = {group: b"\0".join(wire.streams) for group, wire in wires.items()}
-    final = get_weights(GPO.from_pretrained(run / "model")).numpy().tobytes()
+    final = saved_vector(run / "model").numpy().tobytes()
     for group, content in crossed.items():
         assert group.encode() in content
         assert final in content

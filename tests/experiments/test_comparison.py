@@ -32,12 +32,12 @@ from pluralllm_app.experiments.comparison import (
 )
 from pluralllm_app.experiments.results import Comparison
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.records.writer import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
+from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
 
@@ -96,10 +96,7 @@ def test_a_federated_cell_gives_the_weights_of_a_run(config: Config, tmp_path: P
     config |= {"seed": 1, "evaluation-seed": 1}
     settings = Settings.from_config(config)
     run_federation(LocalGrid(client_app.app, config, 5), settings, config)
-    ours, theirs = (
-        GPO.from_pretrained(path / "model").state_dict()
-        for path in (cell.path, settings.path("out"))
-    )
+    ours, theirs = (saved_weights(path / "model") for path in (cell.path, settings.path("out")))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

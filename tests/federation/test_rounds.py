@@ -36,6 +36,7 @@ from pluralllm_app.survey.site import write_site
 from tests.conftest import QUESTION_TEXT, make_survey
 from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid
+from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
 GROUPS = ["Alder", "Birch", "Cedar", "Dogwood", "Élan 中/.."]  # partitions 0 to 4
@@ -58,7 +59,7 @@ def read(config: Config) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return GPO.from_pretrained(path).state_dict()
+    return saved_weights(path)
 
 
 def test_a_run_leaves_its_whole_record(config: Config) -> None:
@@ -246,7 +247,7 @@ def test_nothing_of_a_partition_is_in_a_message(
 def test_the_search_finds_answers(tiny_survey: PreparedSurvey) -> None:
     answers = Answers(tiny_survey)
     shares = tiny_survey.preferences("Birch").shares
-    row = tiny_survey.embeddings[7].numpy()
+    row = tiny_survey.embeddings[7]
     for content in (
         f"{QUESTION_TEXT} 3?".encode(),
         f"[{shares[3]}]".encode(),

@@ -18,11 +18,12 @@ from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, regis
 from pluralllm_app.federation.strategies.averages import FedAvg
 from pluralllm_app.learning.base import Arrays, Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
-from pluralllm_app.predictors.gpo.network import GPO, get_weights
+from pluralllm_app.predictors.gpo.network import get_weights
 from pluralllm_app.records.writer import read_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TRAIN, make_survey
+from tests.support.weights import saved_vector
 
 Config = dict[str, Scalar]
 Make = Callable[..., Settings]
@@ -229,7 +230,7 @@ def trained(config: Config, crowd: PreparedSurvey, out: str, **overrides: Scalar
     grid = InProcessGrid(client_app.app, config, nodes=len(crowd.groups))
     run_federation(grid, Settings.from_config(config), config)
     assert read_run(Path(str(config["out"])))["status"] == "completed"
-    return get_weights(GPO.from_pretrained(f"{config['out']}/model")).numpy()
+    return saved_vector(Path(str(config["out"])) / "model").numpy()
 
 
 @pytest.mark.usefixtures("root")

@@ -17,11 +17,13 @@ from pluralllm_app.learning import centralized
 from pluralllm_app.learning.centralized import budget_steps, train_alone, train_centralized
 from pluralllm_app.learning.local_steps import initial_model, train_group
 from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import reserved_questions
-from pluralllm_app.scoring.evaluation import score_group
+from pluralllm_app.scoring.evaluation import evaluate
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
+from tests.support.weights import saved_vector
 
 Config = dict[str, Scalar]
 
@@ -88,8 +90,7 @@ def test_same_seed_same_bits(config: Config, tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(config | {"out": str(tmp_path / name), "seed": seed}, "equal-steps")
-        model = GPO.from_pretrained(tmp_path / name / "model")
-        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()))
+        weights.append(saved_vector(tmp_path / name / "model"))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -137,8 +138,13 @@ def test_alone_is_a_client_that_never_hears_of_the_others(config: Config) -> Non
 
         def score(group: str, role: str, model: GPO = model) -> float:
             preferences = survey.preferences(group)
-            return score_group(
-                model, preferences, role, settings.split, settings.evaluation, survey.metric
+            return evaluate(
+                GPOPredictor(model),
+                preferences,
+                role,
+                settings.split,
+                settings.evaluation,
+                survey.metric,
             ).scores.mean
 
         groups = entry["evaluation"]["groups"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.learning.local_steps import (
     PACK_ROWS,
     StepStatistics,
@@ -22,8 +23,8 @@ from pluralllm_app.learning.local_steps import (
 )
 from pluralllm_app.learning.optimizers import make_optimizer
 from pluralllm_app.predictors.gpo.network import GPO, flatten_weights, get_weights, task_losses
-from pluralllm_app.preferences import PreferenceSet
-from pluralllm_app.scoring.metrics import js_divergence
+from pluralllm_app.predictors.gpo.rows import Batch
+from pluralllm_app.preferences import PreferenceSet, Task
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -50,6 +51,10 @@ def train(
         **kwargs,
     )
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), result
+
+
+def gathered(*tasks: Task) -> Batch:
+    return Batch.gather(tasks, torch.device("cpu"))
 
 
 def steps(model: GPO, settings: Settings, batches, rates, **kwargs) -> StepStatistics:
@@ -102,7 +107,7 @@ def test_bfloat16_gradients_are_sums_in_float32(make_settings: Make, preferences
     gradients = {}
     for precision in (torch.float32, torch.bfloat16):
         weights.grad.zero_()
-        loss, predicted = task_losses(model, [task], precision)
+        loss, predicted = task_losses(model, gathered(task), precision)
         assert loss.dtype == predicted.dtype == torch.float32
         loss.backward()
         gradients[precision] = weights.grad.clone()
@@ -116,7 +121,7 @@ def test_one_sgd_step_by_hand(make_settings: Make, preferences) -> None:
     task = preferences.task(np.arange(3), np.arange(3, 6))
     other = preferences.task(np.arange(6, 9), np.arange(9, 12))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    loss = (task_losses(model, [task])[0] + task_losses(model, [other])[0]) / 2
+    loss = task_losses(model, gathered(task, other))[0].mean()
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     plain = make_settings({"optimizer": "sgd", "weight-decay": 0.0})
     statistics = steps(model, plain, [[task, other]], [0.5])
@@ -145,9 +150,9 @@ def test_packs_of_tasks_step_as_one_by_one(
 
 def test_packs_keep_the_order_and_the_bound(preferences) -> None:
     tasks = [preferences.task(np.arange(2), np.arange(4, 4 + size)) for size in (1, 2, 8, 1, 1)]
-    rows = [len(task.context_x) + len(task.target_x) for task in tasks]
+    rows = [len(task.context.shares) + len(task.target.shares) for task in tasks]
     assert rows == [7, 10, 25, 7, 7]
-    sizes = [[len(task.target_options) for task in pack] for pack in packs(tasks, 17)]
+    sizes = [[len(task.target) for task in pack] for pack in packs(tasks, 17)]
     assert sizes == [[1, 2], [8], [1, 1]]
     assert list(packs([], 17)) == []
 
@@ -155,14 +160,21 @@ def test_packs_keep_the_order_and_the_bound(preferences) -> None:
 def test_statistics_are_means_over_tasks(make_settings: Make, preferences) -> None:
     settings = make_settings({"optimizer": "sgd"})
     model = initial_model(6, settings)
-    task = preferences.task(np.arange(3), np.arange(3, 6))
-    _, predicted = task_losses(copy.deepcopy(model), [task])
-    statistics = steps(model, settings, [[task]], [1e-9])
-    expected = js_divergence(
-        predicted.detach().numpy(), task.target_y.numpy(), task.target_options.numpy()
-    ).mean()
-    assert statistics.js_divergence == pytest.approx(expected, abs=1e-6)
-    assert statistics.js_divergence >= 0
+    tasks = [
+        preferences.task(np.arange(3), np.arange(3, 6)),
+        preferences.task(np.arange(6, 9), np.arange(9, 17)),
+    ]
+    losses, predicted = task_losses(copy.deepcopy(model), gathered(*tasks))
+    statistics = steps(model, settings, [[tasks[0]], [tasks[1]]], [1e-9, 1e-9])
+    assert losses[0].item() != pytest.approx(losses[1].item(), abs=1e-3)
+    assert statistics.loss == pytest.approx(losses.mean().item(), abs=1e-5)
+    divergences = js_divergence(
+        predicted.detach().numpy(),
+        np.concatenate([task.target.shares for task in tasks]),
+        np.concatenate([task.target.options for task in tasks]),
+    )
+    assert len(divergences) == 11  # each question counts alike, of whichever task it is
+    assert statistics.js_divergence == pytest.approx(divergences.mean(), abs=1e-6)
 
 
 def test_clipping_bounds_the_gradient(make_settings: Make, preferences) -> None:

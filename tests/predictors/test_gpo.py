@@ -1,15 +1,12 @@
 """The predictor against numbers of the published model, and the properties of its attention."""
 
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 from pluralllm_app.predictors.gpo.network import (
     GPO,
@@ -20,10 +17,14 @@ from pluralllm_app.predictors.gpo.network import (
     segment_softmax,
     task_losses,
 )
+from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import Task
+from tests.support.preferences import random_groups
+from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 
-# Weights, inputs, outputs and gradients of one run of the published model on three groups.
-REFERENCE = np.load(Path(__file__).with_name("gpo_reference.npz"))
+__all__ = ["reference_model"]
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", autouse=True, params=[1, 2])
@@ -35,56 +36,33 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def reference_model() -> GPO:
-    model = GPO(24, d_model=32, emb_depth=4, dim_feedforward=48, nhead=4, num_layers=3)
-    weights = {
-        name[2:]: torch.from_numpy(REFERENCE[name]) for name in REFERENCE if name.startswith("w/")
-    }
-    model.load_state_dict(weights, strict=True)
-    return model
+def attended(
+    model: GPO, context_x: torch.Tensor, context_y: torch.Tensor, target_x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raw mean and standard deviation of the targets."""
+    x = torch.cat([context_x, target_x], dim=-2)
+    y = torch.cat([context_y, target_x.new_zeros(target_x.shape[:-1])], dim=-1)
+    return model.attend(model.embed(x, y), [context_x.shape[-2]], [target_x.shape[-2]])
 
 
-def reference_task(group: int) -> Task:
-    def rows(name: str) -> torch.Tensor:
-        kind = name.split("_")[0]
-        return torch.from_numpy(REFERENCE[name][group, : REFERENCE[f"{kind}_lengths"][group].sum()])
-
-    return Task(
-        context_x=rows("context_x"),
-        context_y=rows("context_y")[:, 0],
-        target_x=rows("target_x"),
-        target_y=rows("target_y")[:, 0],
-        target_options=torch.from_numpy(REFERENCE["target_lengths"][group]),
-    )
-
-
-@pytest.mark.parametrize("group", [0, 1, 2])
+@pytest.mark.parametrize("group", GROUPS)
 def test_outputs_equal_the_published_models(reference_model: GPO, group: int) -> None:
-    task = reference_task(group)
-    mean, std = reference_model(task.context_x, task.context_y, task.target_x)
-    shares = reference_model.predict(
-        task.context_x, task.context_y, task.target_x, task.target_options
-    )
+    batch = reference_batch(group)
+    rows = reference_model.embed(batch.x, batch.y)
+    mean, std = reference_model.attend(rows, batch.context, batch.target)
+    shares, same_std = reference_model(rows, batch.context, batch.target, batch.options)
+    assert torch.equal(std, same_std)
     for name, value in (("mean", mean), ("std", std), ("prob", shares)):
         expected = REFERENCE[f"{name}/{group}"]
         np.testing.assert_allclose(value.detach().numpy(), expected, rtol=0, atol=1e-5)
 
 
 def test_loss_and_gradients_equal_the_published_models(reference_model: GPO) -> None:
-    tasks = [reference_task(group) for group in range(3)]
-    outputs = [reference_model(task.context_x, task.context_y, task.target_x) for task in tasks]
-    # The likelihood of all groups at once, flat.
-    predicted = segment_softmax(
-        torch.cat([mean for mean, _ in outputs]), torch.cat([task.target_options for task in tasks])
-    )
-    total = log_likelihood(
-        predicted,
-        torch.cat([std for _, std in outputs]),
-        torch.cat([task.target_y for task in tasks]),
-    ).sum()
+    batch = reference_batch(*GROUPS)
+    losses, _ = task_losses(reference_model, batch)
+    total = (losses * torch.tensor(batch.target)).sum()
     # The published loss divides by the number of padded rows.
-    loss = -total / (3 * REFERENCE["target_x"].shape[1])
+    loss = total / (3 * REFERENCE["target_x"].shape[1])
     loss.backward()
     assert loss.item() == pytest.approx(float(REFERENCE["loss"]), abs=1e-5)
     for name, parameter in reference_model.named_parameters():
@@ -125,7 +103,7 @@ def test_gradients_equal_those_of_the_plain_formula(
     torch.manual_seed(seed)
     model = GPO(3, d_model=8, emb_depth=2, dim_feedforward=12, nhead=nhead, num_layers=2).double()
     x, y = torch.randn(count + targets, 3).double(), torch.rand(count).double()
-    loss = sum(part.square().sum() for part in model(x[:count], y, x[count:]))
+    loss = sum(part.square().sum() for part in attended(model, x[:count], y, x[count:]))
     first, last = model.encoder["layers"]
     rows = model.embed(x, torch.cat([y, torch.zeros(targets)]))
     rows = plain_layer(first, rows, rows[:count])
@@ -137,9 +115,20 @@ def test_gradients_equal_those_of_the_plain_formula(
     torch.testing.assert_close(torch.autograd.grad(loss, parameters), expected)
 
 
+class Whole(torch.nn.Module):
+    """A predictor from embeddings and shares to raw outputs."""
+
+    def __init__(self, gpo: GPO) -> None:
+        super().__init__()
+        self.gpo = gpo
+
+    def forward(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return attended(self.gpo, *arguments)
+
+
 def test_gradcheck() -> None:
     torch.manual_seed(0)
-    model = GPO(2, d_model=4, emb_depth=2, dim_feedforward=6, nhead=2, num_layers=2).double()
+    model = Whole(GPO(2, d_model=4, emb_depth=2, dim_feedforward=6, nhead=2, num_layers=2)).double()
     names, parameters = zip(*model.named_parameters(), strict=True)
     arguments = (torch.randn(3, 2).double(), torch.rand(3).double(), torch.randn(2, 2).double())
 
@@ -155,7 +144,7 @@ def test_flattened_weights_are_the_models_and_so_are_their_gradients(reference_m
     start = get_weights(reference_model)
     weights = flatten_weights(reference_model, start.clone())
     parameters = list(reference_model.parameters())
-    task_losses(reference_model, [reference_task(0)])[0].backward()
+    task_losses(reference_model, reference_batch(0))[0].backward()
     assert weights.grad is not None
     gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
     assert torch.equal(weights.grad, torch.cat(gradients))
@@ -168,9 +157,9 @@ def test_a_batch_of_groups_equals_one_by_one(reference_model: GPO) -> None:
     rng = torch.Generator().manual_seed(0)
     context_x, target_x = torch.randn(2, 5, 24, generator=rng), torch.randn(2, 7, 24, generator=rng)
     context_y = torch.rand(2, 5, generator=rng)
-    mean, std = reference_model(context_x, context_y, target_x)
+    mean, std = attended(reference_model, context_x, context_y, target_x)
     for group in range(2):
-        alone = reference_model(context_x[group], context_y[group], target_x[group])
+        alone = attended(reference_model, context_x[group], context_y[group], target_x[group])
         torch.testing.assert_close(mean[group], alone[0])
         torch.testing.assert_close(std[group], alone[1])
 
@@ -182,11 +171,13 @@ def test_context_order_and_other_targets_change_nothing(seed: int) -> None:
     model = GPO(3, d_model=8, emb_depth=2, dim_feedforward=8, nhead=2, num_layers=2)
     context_x, context_y = torch.randn(6, 3, generator=rng), torch.rand(6, generator=rng)
     target_x = torch.randn(4, 3, generator=rng)
-    mean, std = model(context_x, context_y, target_x)
+    outputs = attended(model, context_x, context_y, target_x)
     order = torch.randperm(6, generator=rng)
-    torch.testing.assert_close(model(context_x[order], context_y[order], target_x), (mean, std))
+    shuffled = attended(model, context_x[order], context_y[order], target_x)
+    torch.testing.assert_close(shuffled, outputs)
     others = torch.cat([target_x[:2], torch.randn(9, 3, generator=rng)])
-    torch.testing.assert_close(model(context_x, context_y, others)[0][:2], mean[:2])
+    mean, _ = attended(model, context_x, context_y, others)
+    torch.testing.assert_close(mean[:2], outputs[0][:2])
 
 
 @settings(deadline=None)
@@ -215,7 +206,6 @@ def test_size_is_the_published_one() -> None:
     [
         ((0, 3), (0,), (2, 3), "at least one context"),
         ((4, 3), (4,), (0, 3), "at least one target row"),
-        ((4, 2), (4,), (2, 3), "context has 2 dimensions, targets 3"),
         ((4, 2), (4,), (2, 2), "dim_x=3"),
         ((4, 3), (5,), (2, 3), "do not fit"),
     ],
@@ -225,7 +215,7 @@ def test_wrong_shapes_are_refused(
 ) -> None:
     model = GPO(3, d_model=8, num_layers=1)
     with pytest.raises(ValueError, match=message):
-        model(torch.zeros(context_x), torch.zeros(context_y), torch.zeros(target_x))
+        attended(model, torch.zeros(context_x), torch.zeros(context_y), torch.zeros(target_x))
 
 
 def test_only_one_dimensional_answers() -> None:
@@ -233,84 +223,41 @@ def test_only_one_dimensional_answers() -> None:
         GPO(3, dim_y=2)
 
 
-def test_saved_predictor_loads_equal(tmp_path: Path) -> None:
-    model = GPO(3, d_model=8, num_layers=1)
-    model.save_pretrained(tmp_path / "model")
-    names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert names == {"config.json", "model.safetensors", "README.md"}
-    assert "[More Information Needed]" not in (tmp_path / "model" / "README.md").read_text()
-    loaded = GPO.from_pretrained(tmp_path / "model")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, loaded.state_dict()[name])
-
-
-def test_a_saved_predictor_has_the_rights_of_other_files(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
-    finally:
-        os.umask(before)
-    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o640
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda weights: {f"model.{name}": tensor for name, tensor in weights.items()},
-        lambda weights: weights | {"extra": torch.zeros(1)},
-        lambda weights: dict(list(weights.items())[1:]),
-        lambda weights: {name: tensor[..., :1].clone() for name, tensor in weights.items()},
-    ],
-)
-def test_weights_of_another_model_are_refused(tmp_path: Path, change: Callable) -> None:
-    GPO(3, d_model=8, num_layers=1).save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    save_file(change(load_file(file)), file)
-    with pytest.raises(ValueError, match=f"{file} holds other weights than the config.json"):
-        GPO.from_pretrained(tmp_path)
-
-
-def test_pickled_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="pickle"):
-        GPO._load_as_pickle(GPO(3, d_model=8, num_layers=1), "pytorch_model.bin", "cpu", True)
-
-
 def test_task_loss_is_the_mean_over_target_rows(reference_model: GPO) -> None:
-    task = reference_task(0)
-    loss, predicted = task_losses(reference_model, [task])
-    _, std = reference_model(task.context_x, task.context_y, task.target_x)
+    batch = reference_batch(0)
+    loss, predicted = task_losses(reference_model, batch)
+    rows = reference_model.embed(batch.x, batch.y)
+    shares, std = reference_model(rows, batch.context, batch.target, batch.options)
+    assert torch.equal(shares, predicted)
     by_hand = (
-        0.5 * ((task.target_y - predicted) / std) ** 2 + std.log() + 0.5 * np.log(2 * np.pi)
+        0.5 * ((batch.shares - shares) / std) ** 2 + std.log() + 0.5 * np.log(2 * np.pi)
     ).mean()
     assert loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
 
 
-def ragged_task(rng: torch.Generator) -> Task:
-    """A task of 1 to 5 context and target questions of 2 to 5 options."""
-    rows, options = [], []
-    for _ in range(2):
-        questions = int(torch.randint(1, 6, (), generator=rng))
-        options.append(torch.randint(2, 6, (questions,), generator=rng))
-        shares = segment_softmax(torch.randn(int(options[-1].sum()), generator=rng), options[-1])
-        rows += [torch.randn(len(shares), 3, generator=rng), shares]
-    return Task(*rows, options[1])
+def ragged_tasks(rng: np.random.Generator, count: int) -> list[Task]:
+    """Tasks of 1 to 5 context and target questions of 2 to 5 options."""
+    (group,) = random_groups(rng, 1, rng.integers(2, 6, 10 * count), answered=1.0)
+    ends = np.cumsum(rng.integers(1, 6, 2 * count))
+    parts = np.split(np.arange(len(group)), ends)
+    return [group.task(*pair) for pair in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_several_tasks_at_once_are_each_as_alone(count: int, seed: int) -> None:
-    rng = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     model = GPO(3, d_model=8, emb_depth=2, dim_feedforward=8, nhead=2, num_layers=2)
     weights = flatten_weights(model, get_weights(model))
     assert weights.grad is not None
-    tasks = [ragged_task(rng) for _ in range(count)]
-    alone = [task_losses(model, [task]) for task in tasks]
+    tasks = ragged_tasks(rng, count)
+    alone = [task_losses(model, Batch.gather([task], CPU)) for task in tasks]
     sum(loss.sum() for loss, _ in alone).backward()
     expected = weights.grad.clone()
-    order = torch.randperm(count, generator=rng).tolist()
+    order = rng.permutation(count).tolist()
     for chosen in (range(count), order):
         weights.grad.zero_()
-        losses, predicted = task_losses(model, [tasks[i] for i in chosen])
+        losses, predicted = task_losses(model, Batch.gather([tasks[i] for i in chosen], CPU))
         losses.sum().backward()
         torch.testing.assert_close(losses, torch.cat([alone[i][0] for i in chosen]))
         torch.testing.assert_close(predicted, torch.cat([alone[i][1] for i in chosen]))
@@ -319,13 +266,8 @@ def test_several_tasks_at_once_are_each_as_alone(count: int, seed: int) -> None:
 
 def test_a_step_never_waits_for_the_device() -> None:
     # Tensors on the meta device have no values: what would have to read one raises.
-    task = reference_task(0)
-    on_meta = Task(
-        *(part.to("meta") for part in (task.context_x, task.context_y)),
-        *(part.to("meta") for part in (task.target_x, task.target_y)),
-        task.target_options,
-    )
-    model = GPO(24, d_model=32, num_layers=2).to("meta")
-    losses, _ = task_losses(model, [on_meta, on_meta])
+    tasks = ragged_tasks(np.random.default_rng(0), 2)
+    model = GPO(3, d_model=32, num_layers=2).to("meta")
+    losses, _ = task_losses(model, Batch.gather(tasks, torch.device("meta")))
     losses.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from pluralllm_app.experiments.comparison import open_comparison, run_cell
@@ -55,7 +54,7 @@ def hostile_survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
             options=[[f"</td><i>{i}.{j} 🙂" for j in range(n)] for i, n in enumerate(options)],
             values=[None] * QUESTIONS,
         ),
-        embeddings=torch.from_numpy(rng.normal(size=(sum(options), 6))).to(torch.float16),
+        embeddings=rng.normal(size=(sum(options), 6)).astype(np.float16),
         answers=Answers(
             groups=groups,
             group=np.repeat(np.arange(len(groups)), QUESTIONS),

@@ -9,12 +9,14 @@ import torch
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import task_losses
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import reserved_questions, split_questions
 from pluralllm_app.scoring.evaluation import (
     GroupEvaluation,
     check_size,
+    evaluate,
     evaluation_draws,
-    score_group,
     score_shares,
     summarise_groups,
 )
@@ -70,18 +72,23 @@ def test_score_equals_predicting_draw_by_draw(
     settings = make_settings()
     model = initial_model(6, settings)
     preferences = tiny_survey.preferences("Dogwood")
-    result = score_group(
-        model, preferences, "evaluation", settings.split, settings.evaluation, "jensen-shannon"
+    result = evaluate(
+        GPOPredictor(model),
+        preferences,
+        "evaluation",
+        settings.split,
+        settings.evaluation,
+        "jensen-shannon",
     )
     totals, counts, losses = np.zeros(30), np.zeros(30), []
     for context, target in evaluation_draws(
         preferences, "evaluation", settings.split, settings.evaluation
     ):
         task = preferences.task(context, target)
-        loss, predicted = task_losses(model, [task])
-        losses.append(loss.item() * len(task.target_y))
+        loss, predicted = task_losses(model, Batch.gather([task], torch.device("cpu")))
+        losses.append(loss.item() * len(task.target.shares))
         totals[target] += js_alignment(
-            predicted.detach().numpy(), task.target_y.numpy(), task.target_options.numpy()
+            predicted.detach().numpy(), task.target.shares, task.target.options
         )
         counts[target] += 1
     scored = counts > 0
@@ -100,7 +107,7 @@ def test_draws_are_averaged_over_those_that_score_a_question(tiny_survey: Prepar
     preferences = tiny_survey.preferences("Dogwood")
     none = np.array([], dtype=np.int64)
     draws = [(none, np.array([0, 1])), (none, np.array([1, 4]))]
-    first, second = (preferences.shares[preferences.share_rows(target)] for _, target in draws)
+    first, second = (preferences.select(target).shares for _, target in draws)
     second[:3] = [1, 0, 0]  # question 1 has 3 options
     scored = score_shares(preferences, draws, [first, second], "jensen-shannon")
     assert scored.questions.tolist() == [0, 1, 4]
@@ -155,8 +162,8 @@ def test_evaluation_leaves_the_predictor_alone(
     settings = make_settings()
     model = initial_model(6, settings)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    score_group(
-        model,
+    evaluate(
+        GPOPredictor(model),
         tiny_survey.preferences("Alder"),
         "train",
         settings.split,

@@ -16,7 +16,7 @@ class Answers:
         questions = survey.questions()
         texts = [*questions.texts, *(text for own in questions.options for text in own)]
         self.texts = sorted({text[:12] for text in texts})  # however they are cut off
-        self.embeddings = survey.embeddings.numpy()
+        self.embeddings = survey.embeddings
         self.groups = [survey.preferences(group.name) for group in survey.groups]
         self.shares = np.concatenate([group.shares for group in self.groups]).astype(np.float64)
 

@@ -16,7 +16,7 @@ def traces(survey: PreparedSurvey) -> set[bytes]:
     """
     found = {QUESTION_TEXT.encode(), OPTION_TEXT.encode()}
     for width in (np.float16, np.float32, np.float64):
-        found |= {row.tobytes() for row in survey.embeddings.numpy().astype(width)}
+        found |= {row.tobytes() for row in survey.embeddings.astype(width)}
     for group in survey.groups:
         preferences = survey.preferences(group.name)
         shares, starts = preferences.shares, preferences.starts[1:]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
@@ -25,7 +24,7 @@ ANSWERS = Answers(
     shares=np.array([0.9, 0.1, 0.5, 0.5, 0.25, 0.75, 0.2, 0.3, 0.5, 1.0, 0.0]),
     respondents=np.array([10, 20, 10, 20, 20]),
 )
-EMBEDDINGS = torch.arange(14, dtype=torch.float16).reshape(7, 2)
+EMBEDDINGS = np.arange(14, dtype=np.float16).reshape(7, 2)
 
 
 @pytest.fixture

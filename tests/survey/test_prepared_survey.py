@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError
@@ -36,7 +35,7 @@ def test_written_survey_reads_back(tiny):
         ("North", "train", 2),
         ("South", "evaluation", 3),
     ]
-    assert tiny.embeddings.dtype == torch.float16
+    assert tiny.embeddings.dtype == np.float16
     assert tiny.embeddings.shape == (7, tiny.dim)
     assert tiny.questions().options[1] == ["Good", "Fair", "Bad"]
     assert tiny.questions().values == [None, [3, 2, 1], [1, 0]]
@@ -50,8 +49,8 @@ def test_preferences_come_in_survey_order(tiny):
     assert north.shares.dtype == np.float32
     np.testing.assert_allclose(north.shares, [0.25, 0.75, 0.9, 0.1], rtol=1e-6)
     assert north.values is None
-    task = north.task(np.array([1]), np.array([0]))
-    assert task.context_x.tolist() == [[10, 11], [12, 13]]
+    context = north.select(np.array([1]))
+    assert north.embeddings[context.rows].tolist() == [[10, 11], [12, 13]]
 
 
 def test_tables_that_other_tools_have_written_are_read(tiny):
@@ -174,7 +173,7 @@ def test_broken_group_is_refused(tiny, column, values, fault):
         ({"format_version": None}, "format version None, .*: run `pluralllm prepare`"),
         ({"metric": "cosine"}, "metric 'cosine'"),
         ({"dim": "2"}, "'dim'"),
-        ({"dim": 3}, r"not torch.float16 \[rows, 3\]"),
+        ({"dim": 3}, r"not F16 \[rows, 3\]"),
         ({"groups": [{"name": "North"}]}, "'file'"),
         (
             {"groups": [{"name": "N", "role": "test", "questions": 1, "file": "groups/n.parquet"}]},
@@ -243,9 +242,9 @@ def test_damaged_file_is_refused(tiny, file, damage):
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"embeddings": torch.zeros(7, 2)},
-        {"embeddings": torch.zeros(7, dtype=torch.float16)},
-        {"other": torch.zeros(7, 2, dtype=torch.float16)},
+        {"embeddings": np.zeros((7, 2), np.float32)},
+        {"embeddings": np.zeros(7, np.float16)},
+        {"other": np.zeros((7, 2), np.float16)},
     ],
 )
 def test_wrong_embeddings_are_refused(tiny, tensors):
@@ -275,8 +274,8 @@ def test_no_survey_at_the_path(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"embeddings": torch.full((7, 2), torch.inf).half()}, "finite"),
-        ({"embeddings": torch.zeros(6, 2).half()}, r"expected torch.float16 \[7, dim\]"),
+        ({"embeddings": np.full((7, 2), np.inf, np.float16)}, "finite"),
+        ({"embeddings": np.zeros((6, 2), np.float16)}, r"expected float16 \[7, dim\]"),
         ({"roles": {"North": "test"}}, "role 'test'"),
         ({"roles": {"West": "train"}}, "'West' answers no question"),
         ({"roles": {}}, "no group"),

@@ -1,4 +1,4 @@
-"""The GPO preference predictor: network, likelihood, save and load.
+"""The GPO preference predictor: its network and its likelihood.
 
 A small transformer that sees some answered questions of a group (context) and predicts the
 group's share of each option of other questions (targets), without fine-tuning. The network is
@@ -14,17 +14,13 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain, pairwise
-from pathlib import Path
-from textwrap import shorten
-from typing import Any, NoReturn, cast
+from typing import cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, constants
 from torch import Tensor, nn
 
-from pluralllm_app.core.atomic import usual_rights
 from pluralllm_app.predictors.gpo.products import Linear, attention, linear
-from pluralllm_app.preferences import Task
+from pluralllm_app.predictors.gpo.rows import Batch
 
 
 class EncoderLayer(nn.Module):
@@ -71,43 +67,10 @@ class EncoderLayer(nn.Module):
         return rows
 
 
-_CARD = """---
-{{ card_data }}
----
-
-# Group preference predictor
-
-From some questions that a group has answered, this transformer predicts how the group's answers
-to other questions are distributed. It is the predictor of PluralLLM
-([arXiv:2503.09925](https://arxiv.org/abs/2503.09925)), trained with `pluralllm_app`.
-
-```python
-from pluralllm_app.predictors.gpo.network import GPO
-
-model = GPO.from_pretrained("the directory or repository that holds this file")
-shares = model.predict(context_x, context_y, target_x, target_options)
-```
-
-`context_x` and `target_x` are embeddings of a question with one of its options each, as wide as
-`dim_x` in config.json and from the embedder that the survey was prepared with; `context_y` the
-shares of the group that picked the context's options, `target_options` how many options each
-question to predict has. Which survey and groups it was trained on, and how well it predicts them,
-stand in run.json and rounds.jsonl of its run.
-"""
-
-
-class GPO(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="pluralllm_app",
-    tags=["pluralllm", "group-preference-optimization", "preference-prediction"],
-    model_card_template=_CARD,
-):
+class GPO(nn.Module):
     """Predicts a group's option shares from context questions.
 
     The parameter names are those of the published code, so that its weights load strictly.
-    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` use config.json and
-    model.safetensors. Weights that are not exactly those of the configuration are refused.
 
     Args:
         dim_x: width of the option embeddings.
@@ -133,6 +96,15 @@ class GPO(
         if dim_y != 1:
             raise ValueError(f"an answer is one share per option: dim_y must be 1, not {dim_y}")
         self.dim_x = dim_x
+        self.sizes = {
+            "dim_x": dim_x,
+            "dim_y": dim_y,
+            "d_model": d_model,
+            "emb_depth": emb_depth,
+            "dim_feedforward": dim_feedforward,
+            "nhead": nhead,
+            "num_layers": num_layers,
+        }
         widths = [dim_x + dim_y, *[d_model] * emb_depth]
         embedder: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
@@ -188,73 +160,19 @@ class GPO(
         return mean, log_std.exp()
 
     def forward(
-        self, context_x: Tensor, context_y: Tensor, target_x: Tensor
+        self, rows: Tensor, context: list[int], target: list[int], options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Predict all targets in one pass.
+        """Predict the shares of all target rows; training and prediction both go through here.
 
         Args:
-            context_x: [..., C, dim_x] embeddings of the context options.
-            context_y: [..., C] their shares.
-            target_x: [..., T, dim_x] embeddings of the target options.
+            rows: embedded rows [N, d] of tasks, see `attend`.
+            options: [Q] int64 option counts of the target questions, summing to T; on the CPU.
 
         Returns:
-            mean [..., T] (a softmax over each question's options gives the shares) and
-            std [..., T], both raw outputs of the head with std = exp(second output).
-
-        Raises:
-            ValueError: shapes that do not fit, no context row, or no target row.
+            shares [T], summing to 1 per question, and their standard deviation [T].
         """
-        if context_x.shape[-1] != target_x.shape[-1]:
-            raise ValueError(
-                f"context has {context_x.shape[-1]} dimensions, targets {target_x.shape[-1]}"
-            )
-        target_y = target_x.new_zeros(target_x.shape[:-1])
-        x = torch.cat([context_x, target_x], dim=-2)
-        y = torch.cat([context_y, target_y], dim=-1)
-        return self.attend(self.embed(x, y), [context_x.shape[-2]], [target_x.shape[-2]])
-
-    @torch.inference_mode()
-    def predict(
-        self, context_x: Tensor, context_y: Tensor, target_x: Tensor, target_options: Tensor
-    ) -> Tensor:
-        """Return the predicted share of each target option, [T]; sums to 1 per question.
-
-        Args:
-            context_x: [C, dim_x]; context_y: [C]; target_x: [T, dim_x].
-            target_options: [Q] int64 option count of each target question, summing to T.
-
-        Raises:
-            ValueError: shapes or option counts that do not fit.
-        """
-        if int(target_options.sum()) != len(target_x):
-            raise ValueError(
-                f"target_options sum to {int(target_options.sum())} but there are {len(target_x)} "
-                "target rows"
-            )
-        mean, _ = self(context_x, context_y, target_x)
-        return segment_softmax(mean, target_options)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        with usual_rights(save_directory / constants.SAFETENSORS_SINGLE_FILE):
-            super()._save_pretrained(save_directory)
-
-    @classmethod
-    def _load_as_safetensor(
-        cls, model: Any, model_file: str, map_location: str, strict: bool
-    ) -> Any:
-        # Strictly whatever was asked: by default the mixin leaves random what a file lacks.
-        try:
-            return super()._load_as_safetensor(model, model_file, map_location, True)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{model_file} holds other weights than the config.json beside it describes: "
-                f"{shorten(str(error), 300)}"
-            ) from error
-
-    @classmethod
-    def _load_as_pickle(cls, model: Any, model_file: str | Path, *_: Any) -> NoReturn:
-        # The mixin falls back to pickled weights when a repository has no model.safetensors.
-        raise ValueError(f"{model_file} is a pickle; only model.safetensors is loaded")
+        mean, std = self.attend(rows, context, target)
+        return segment_softmax(mean, options), std
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
@@ -315,26 +233,17 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
 
 
 def task_losses(
-    model: GPO, tasks: Sequence[Task], precision: torch.dtype = torch.float32
+    model: GPO, batch: Batch, precision: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """Return (loss of each task [n], predicted shares of all their target rows, flat).
+    """Return (loss of each task [n], predicted shares of all their target rows [T]).
 
     A loss is the negative log-likelihood averaged over the task's target rows, in nats. `precision`
     is that of the network's products; weights, gradients and results are float32 in any case.
     """
-    parts = [
-        part
-        for task in tasks
-        for part in (
-            (task.context_x, task.context_y),
-            (task.target_x, torch.zeros_like(task.target_y)),
-        )
-    ]
-    x, y = (torch.cat(rows) for rows in zip(*parts, strict=True))
-    target = [len(task.target_x) for task in tasks]
     rounded = precision == torch.bfloat16
-    with torch.autocast(x.device.type, precision) if rounded else nullcontext():
-        mean, std = model.attend(model.embed(x, y), [len(task.context_x) for task in tasks], target)
-    predicted = segment_softmax(mean, torch.cat([task.target_options for task in tasks]))
-    densities = log_likelihood(predicted, std, torch.cat([task.target_y for task in tasks]))
-    return -torch.stack([own.mean() for own in torch.split(densities, target)]), predicted
+    with torch.autocast(batch.x.device.type, precision) if rounded else nullcontext():
+        rows = model.embed(batch.x, batch.y)
+        shares, std = model(rows, batch.context, batch.target, batch.options)
+    densities = log_likelihood(shares, std, batch.shares)
+    parts = torch.split(densities, batch.target)
+    return -torch.stack([part.mean() for part in parts]), shares

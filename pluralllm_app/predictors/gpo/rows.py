@@ -1,0 +1,89 @@
+"""Rows as the network reads them: embeddings and shares of questions, gathered on a device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pluralllm_app.core.segments import Halves
+from pluralllm_app.preferences import QuestionSet, Task
+
+# The option table that was used last, and its copy on the device it was used on.
+_last_table: tuple[Halves, torch.device, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of n tasks: context and target of the first task, then of the second, and so on.
+
+    There are N rows in all, T of them of the targets' Q questions.
+    """
+
+    x: Tensor  # [N, dim_x] float32 embeddings
+    y: Tensor  # [N] float32 shares, 0 for the target rows
+    context: list[int]  # [n] context rows of each task
+    target: list[int]  # [n] target rows of each task
+    options: Tensor  # [Q] int64 option counts of the target questions; always on the CPU
+    shares: Tensor  # [T] float32 true shares of the target rows
+
+    @classmethod
+    def gather(cls, tasks: Sequence[Task], device: torch.device) -> "Batch":
+        """Gather the rows of tasks; raises ValueError where they are of different surveys."""
+        sets = [part for task in tasks for part in (task.context, task.target)]
+        given = [
+            shares
+            for task in tasks
+            for shares in (task.context.shares, np.zeros_like(task.target.shares))
+        ]
+        return cls(
+            x=embeddings_on(device, sets),
+            y=on_device(device, np.concatenate(given)),
+            context=[len(task.context.shares) for task in tasks],
+            target=[len(task.target.shares) for task in tasks],
+            options=torch.from_numpy(np.concatenate([task.target.options for task in tasks])),
+            shares=on_device(device, np.concatenate([task.target.shares for task in tasks])),
+        )
+
+
+def embeddings_on(device: torch.device, sets: Sequence[QuestionSet]) -> Tensor:
+    """Embeddings [R, dim_x] float32 of the options of all questions of `sets`.
+
+    Raises:
+        ValueError: see `table_of`.
+    """
+    table = table_of(sets)
+    rows = on_device(device, np.concatenate([questions.rows for questions in sets]))
+    return _table_on(device, table)[rows].float()
+
+
+def table_of(sets: Sequence[QuestionSet]) -> Halves:
+    """The option table that all `sets` refer to.
+
+    Raises:
+        ValueError: the questions are of different surveys, or of one that was opened twice.
+    """
+    table = sets[0].embeddings
+    if any(questions.embeddings is not table for questions in sets):
+        raise ValueError("context and target must be questions of one opened survey")
+    return table
+
+
+def on_device(device: torch.device, values: NDArray[Any]) -> Tensor:
+    """A tensor of `values` on a device."""
+    # Without `non_blocking` a copy to a GPU first waits for all that was asked of it before.
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
+def _table_on(device: torch.device, table: Halves) -> Tensor:
+    """The option table on a device: itself on the CPU, copied to a GPU once.
+
+    All groups of a survey share one table, so that a process keeps one copy.
+    """
+    global _last_table
+    if _last_table is None or _last_table[0] is not table or _last_table[1] != device:
+        _last_table = table, device, torch.from_numpy(table).to(device)
+    return _last_table[2]

@@ -1,0 +1,26 @@
+"""The kinds of predictor there are, and which of them are baselines."""
+
+from importlib import import_module
+
+from pluralllm_app.predictors.base import Baseline, Predictor
+from pluralllm_app.predictors.consensus import Consensus, WeightedConsensus
+from pluralllm_app.predictors.low_rank import LowRank
+from pluralllm_app.predictors.ridge import Ridge
+from pluralllm_app.predictors.uniform import Uniform
+
+# In the order of tables.
+BASELINES: dict[str, type[Baseline]] = {
+    baseline.kind: baseline for baseline in (Uniform, Consensus, WeightedConsensus, LowRank, Ridge)
+}
+# Kinds that need torch: module and class, imported when one is asked for.
+_IMPORTED_LATER = {"gpo": ("pluralllm_app.predictors.gpo.predictor", "GPOPredictor")}
+KINDS = (*_IMPORTED_LATER, *BASELINES)
+
+
+def predictor_class(kind: str) -> type[Predictor]:
+    """The class of a kind of KINDS; raises KeyError for another."""
+    if kind in BASELINES:
+        return BASELINES[kind]
+    module, name = _IMPORTED_LATER[kind]
+    found: type[Predictor] = getattr(import_module(module), name)
+    return found

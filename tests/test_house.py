@@ -1,0 +1,128 @@
+"""The house stands: rooms import in one direction, the domain knows no Flower, files stay small."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "pluralllm_app"
+# A module imports from its own line and the lines above, never from one below.
+ROOMS = (
+    ("errors", "core"),
+    ("settings",),
+    ("survey", "preferences"),
+    ("predictors",),
+    ("scoring",),
+    ("learning",),
+    ("records",),
+    ("federation",),
+    ("client_app", "server_app"),
+    ("engines",),
+    ("experiments",),
+    ("report", "deploy"),
+    ("cli",),
+)
+DOMAIN = ("errors", "core", "survey", "preferences", "predictors", "scoring", "learning")
+MOST_LINES = 350
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+}
+FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def named(file: Path) -> Iterator[str]:
+    """Yield what a file imports anywhere, also inside functions, and the modules named in texts."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and node.value in FILES:
+            yield node.value
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for name in named(FILES[module]):
+        while name not in FILES and "." in name:
+            name = name.rpartition(".")[0]
+        if name in FILES and name not in (module, PACKAGE):
+            found.add(name)
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+MODULES = [module for module in FILES if module != PACKAGE]  # which itself is the public names
+# What is still on the move: (module, what it may not import), and files that are still too long.
+UPWARD: set[tuple[str, str]] = {
+    ("pluralllm_app.learning.centralized", "pluralllm_app.records.writer"),
+    ("pluralllm_app.predictors.baselines", "pluralllm_app.scoring.metrics"),
+    ("pluralllm_app.survey.info", "pluralllm_app.scoring.metrics"),
+    ("pluralllm_app.survey.prepare", "pluralllm_app.scoring.metrics"),
+    ("pluralllm_app.survey.prepared", "pluralllm_app.scoring.metrics"),
+}
+LONG = {
+    "pluralllm_app/engines/simulation.py",
+    "pluralllm_app/experiments/comparison.py",
+    "pluralllm_app/federation/flower_compat.py",
+    "pluralllm_app/records/writer.py",
+    "pluralllm_app/settings.py",
+    "tests/cli/test_run.py",
+    "tests/deploy/test_command.py",
+    "tests/deploy/test_faults.py",
+    "tests/deploy/test_init.py",
+    "tests/federation/test_rounds.py",
+}
+
+
+def test_no_module_imports_a_later_room() -> None:
+    upward = {
+        (module, other)
+        for module in MODULES
+        for other in imports(module)
+        if FLOOR[room(other)] > FLOOR[room(module)]
+    }
+    assert upward - UPWARD == set()
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    try:
+        TopologicalSorter({module: imports(module) for module in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_domain_knows_no_flower() -> None:
+    domain = [module for module in MODULES if room(module) in DOMAIN]
+    known = {(module, name) for module in domain for name in named(FILES[module])}
+    assert {pair for pair in known if pair[1].split(".")[0] in ("flwr", "ray")} == set()
+
+
+def test_files_are_small() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
+        for part in (PACKAGE, "tests", "benchmarks")
+        for path in (ROOT / part).rglob("*.py")
+    }
+    assert {path for path, lines in lengths.items() if lines > MOST_LINES} - LONG == set()
+
+
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.cli"])
+def test_what_every_command_imports_is_light(module: str) -> None:
+    heavy = "{'torch', 'flwr', 'ray', 'pandas'}"
+    program = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == []
