@@ -73,9 +73,7 @@ UPWARD: set[tuple[str, str]] = {
     ("pluralllm_app.survey.prepared", "pluralllm_app.scoring.metrics"),
 }
 LONG = {
-    "pluralllm_app/engines/simulation.py",
     "pluralllm_app/experiments/comparison.py",
-    "pluralllm_app/federation/flower_compat.py",
     "pluralllm_app/records/writer.py",
     "pluralllm_app/settings.py",
     "tests/cli/test_run.py",
