@@ -10,7 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pluralllm_app.engines.launch import check_run, make_out, read_run_config, settings_with_survey
+from pluralllm_app.engines.preflight import preflight
+from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
+from pluralllm_app.engines.run_directory import make_run_directory
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.centralized_runs import run_centralized
 from pluralllm_app.experiments.comparison import (
@@ -63,7 +65,7 @@ def compare(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     default = Path("runs", f"compare-{prepared.path.name}").resolve()
     out = Path(str(run_config["out"] or default))
-    check_run(settings, None)
+    preflight(settings)
     with locked(out):
         cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
         left = [cell for cell in cells if not cell.finished]
@@ -96,8 +98,8 @@ def centralized(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     train_groups = sum(group.role == "train" for group in prepared.groups)
     steps = budget_steps(budget, settings, train_groups)
-    check_run(settings, None)
-    make_out(run_config, f"-centralized-{budget}")
+    preflight(settings)
+    run_config["out"] = str(make_run_directory(run_config, f"-centralized-{budget}"))
     settings = Settings.from_config(run_config)
     rounds = -(-steps // settings.training.local_steps)
     console.print(

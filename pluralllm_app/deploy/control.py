@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from pluralllm_app.deploy.layout import read_connection, read_groups
+from pluralllm_app.engines.base import Ended, Outcome
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import ControlApi, KeyWasUsedError, Node, key_bytes
 from pluralllm_app.settings import Scalar
@@ -74,9 +76,10 @@ class Control:
         """
         return self._api.start_run(files, run_config)
 
-    def outcome(self, run_id: int) -> tuple[str | None, str]:
-        """How a run ended (completed, failed, stopped; None before that), and of what it failed."""
-        return self._api.outcome(run_id)
+    def outcome(self, run_id: int) -> Outcome | None:
+        """How a run ended; None before that."""
+        status, error = self._api.outcome(run_id)
+        return Outcome(cast(Ended, status), error) if status else None
 
     def key(self, slug: str) -> bytes:
         """The public key of a group's node, as the SuperLink knows it."""

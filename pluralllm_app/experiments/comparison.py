@@ -28,7 +28,7 @@ import torch
 from pluralllm_app import __version__
 from pluralllm_app.core.atomic import held, write_atomically
 from pluralllm_app.core.suggestions import did_you_mean
-from pluralllm_app.engines.simulation import usable_cpus
+from pluralllm_app.engines.resources import usable_cpus
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.centralized_runs import run_alone, run_baseline, run_centralized
 from pluralllm_app.experiments.results import read_comparison
@@ -206,17 +206,16 @@ def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]
 def run_cell(cell: Cell) -> None:
     """Run one cell in this process and write its run directory, anew if it was cut off."""
     # Here, so that this module can be read without Flower.
-    from pluralllm_app import client_app
-    from pluralllm_app.engines.in_process import InProcessGrid
-    from pluralllm_app.federation.rounds import run_federation
+    from pluralllm_app.engines.in_process import InProcess
+    from pluralllm_app.federation.flower_compat import LOGGER
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    LOGGER.setLevel(logging.WARNING)
     shutil.rmtree(cell.path, ignore_errors=True)
     settings = Settings.from_config(cell.config)
     survey = PreparedSurvey.open(settings.path("survey"))
     if cell.method == "federated":
-        grid = InProcessGrid(client_app.app, cell.config, len(survey.groups))
-        run_federation(grid, settings, cell.config)
+        with InProcess(cell.config) as engine:
+            engine.wait().check()
     elif cell.method == "local-only":
         run_alone(survey, settings, cell.config)
     elif cell.method in BASELINES:

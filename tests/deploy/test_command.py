@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -33,6 +34,7 @@ from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
 from pluralllm_app.deploy import keys, submit
 from pluralllm_app.deploy.layout import initialise, read_groups
+from pluralllm_app.engines.base import Ended, Outcome
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
@@ -357,20 +359,22 @@ def test_the_record_tells_where_the_superlink_does_not(
 def test_one_lost_answer_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(submit, "time", clock)
-    answers: list[str | None] = ["", None, "", None, None, None, None, "completed"]
+    answers: list[Ended | Literal[""] | None] = ["", None, "", None, None, None, None, "completed"]
 
-    def outcome(run_id: int) -> tuple[str | None, str]:
+    def outcome(run_id: int) -> Outcome | None:
+        assert run_id == 7
         if (answer := answers.pop(0)) is None:
             raise httpx.ReadTimeout("lost")
-        return answer or None, ""
+        return Outcome(answer) if answer else None
 
-    submitted = submit.Submitted(SimpleNamespace(outcome=outcome), 7)  # type: ignore[arg-type]
-    for _ in range(6):
+    control: Any = SimpleNamespace(outcome=outcome, start_run=lambda files, run_config: 7)
+    with submit.Submitted(control, {}) as submitted:
+        for _ in range(6):
+            clock.now += submit.POLL_SECONDS
+            assert submitted.poll() is None
         clock.now += submit.POLL_SECONDS
-        assert submitted.poll() is None
-    clock.now += submit.POLL_SECONDS
-    with pytest.raises(httpx.ReadTimeout):  # 20 seconds after the last answer
-        submitted.poll()
+        with pytest.raises(httpx.ReadTimeout):  # 20 seconds after the last answer
+            submitted.poll()
 
 
 def test_a_run_that_was_cut_off_goes_on(
