@@ -11,12 +11,12 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.records.reader import read_comparison, read_rounds, read_run
 from pluralllm_app.records.schema import (
     ComparisonInfo,
-    EvaluationResult,
     RoundEntry,
     RunInfo,
 )
+from pluralllm_app.scoring.results import EvaluationResult, Role
 
-ROLES = ("evaluation", "train")
+ROLES: tuple[Role, ...] = ("evaluation", "train")  # in the order of tables
 SCORES = (
     *("mean", "pooled", "worst", "gap", "cov", "fi", "fi_per_question"),
     *("mean_seen", "mean_reserved"),  # with reserved questions only
@@ -130,13 +130,13 @@ class Run:
         counted = self.counted
         return self.rounds[counted[-1]].evaluation if counted else None
 
-    def score(self, role: str, key: str) -> float | None:
+    def score(self, role: Role, key: str) -> float | None:
         """One number of the result's summary of a role; None where there is none."""
         summary = self.result.roles[role] if self.result else None
         value: float | None = getattr(summary, key) if summary else None
         return value
 
-    def means(self, role: str) -> list[tuple[float, int]]:
+    def means(self, role: Role) -> list[tuple[float, int]]:
         """Mean alignment of a role at each evaluation, with the index of its round."""
         scored = [(index, self.rounds[index].evaluation) for index in self.evaluated]
         return [
@@ -212,13 +212,13 @@ class MethodResult:
     seeds: int  # how many it is to have
     runs: Sequence[Run]
 
-    def score(self, role: str, key: str) -> Interval | None:
+    def score(self, role: Role, key: str) -> Interval | None:
         """A number of the summary of a role over the seeds; None where no run has it."""
         values = [run.score(role, key) for run in self.runs]
         known = [value for value in values if value is not None]
         return Interval.of(known) if known else None
 
-    def group_scores(self, role: str) -> dict[str, Interval]:
+    def group_scores(self, role: Role) -> dict[str, Interval]:
         """Alignment of every group of a role over the seeds, by name."""
         values: dict[str, list[float]] = {}
         for run in self.runs:
@@ -228,7 +228,7 @@ class MethodResult:
                     values.setdefault(name, []).append(group.alignment)
         return {name: Interval.of(scores) for name, scores in values.items()}
 
-    def difference(self, other: "MethodResult", role: str, key: str) -> Interval | None:
+    def difference(self, other: "MethodResult", role: Role, key: str) -> Interval | None:
         """This method's score less that of another, paired by seed."""
         theirs = {run.seed: run.score(role, key) for run in other.runs}
         pairs = [(run.score(role, key), theirs.get(run.seed)) for run in self.runs]

@@ -12,7 +12,8 @@ from pluralllm_app.experiments.results import (
     Run,
     loss_goal,
 )
-from pluralllm_app.learning.centralized import LONGEST, PATIENCE
+from pluralllm_app.learning.budgets import LONGEST, PATIENCE
+from pluralllm_app.scoring.results import Role
 
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
@@ -26,10 +27,10 @@ FAIRNESS_NOTE = (
 
 @dataclass(frozen=True)
 class Column:
-    """A score of a role, see `metrics.summarise`."""
+    """A score of a role, see `results.RoleSummary`."""
 
     title: str
-    role: str
+    role: Role
     key: str
     lower_is_better: bool = False
 

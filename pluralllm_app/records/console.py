@@ -21,12 +21,17 @@ from rich.table import Table
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
-from pluralllm_app.records.schema import RoleSummary, RoundEntry
+from pluralllm_app.records.schema import RoundEntry
+from pluralllm_app.scoring.results import Role, RoleSummary
 
 HEADER = (
     "            train      train groups   groups never trained on\n"
     "round        loss     mean    worst      mean    worst      FI   seconds"
 )
+ROLE_TITLES: dict[Role, str] = {
+    "evaluation": "Groups never trained on",
+    "train": "Train groups",
+}
 
 
 class RoundTable(Observer):
@@ -91,7 +96,7 @@ def progress_bars(console: Console) -> Progress:
 def _row(entry: RoundEntry) -> str:
     """A round with an evaluation as a line under HEADER."""
 
-    def summary(role: str) -> RoleSummary | None:
+    def summary(role: Role) -> RoleSummary | None:
         return entry.evaluation.roles[role] if entry.evaluation else None
 
     train, unseen = summary("train"), summary("evaluation")
@@ -140,7 +145,7 @@ def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hin
             _number(group.alignment),
         )
     console.print(table)
-    for role, title in (("evaluation", "Groups never trained on"), ("train", "Train groups")):
+    for role, title in ROLE_TITLES.items():
         if summary := last.roles[role]:
             say(
                 f"{title}: mean {summary.mean:.4f}, pooled {summary.pooled:.4f}, worst "

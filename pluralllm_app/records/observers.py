@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from pluralllm_app.predictors.base import Predictor
-from pluralllm_app.records.schema import RoleSummary, RoundEntry, Status
+from pluralllm_app.records.schema import RoundEntry, Status
 from pluralllm_app.records.writer import RunRecord
 
 
@@ -43,7 +43,7 @@ class BestModel(Observer):
         groups = sum(group.role == "train" for group in self._record.roster)
         if not train or train.groups < groups:
             return
-        if (score := selection_score(train)) > self._best_score:
+        if (score := train.selection_score) > self._best_score:
             self._best_score = score
             self._record.save_model("best", predictor())
             self._record.update(best_round=entry.round, best_score=score)
@@ -61,10 +61,3 @@ class Checkpoints(Observer):
         if round_number % self._every == 0:
             self._record.save_model(f"checkpoints/round-{round_number:04d}", predictor())
             self._record.save_model("model", predictor())
-
-
-def selection_score(train: RoleSummary) -> float:
-    """What models are chosen by, of a summary of the train groups: never by reserved questions."""
-    if train.mean_reserved is None and train.mean_seen is None:
-        return train.mean
-    return -math.inf if train.mean_seen is None else train.mean_seen

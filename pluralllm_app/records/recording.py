@@ -23,6 +23,7 @@ from pluralllm_app.records.writer import (
     new_run,
     now,
 )
+from pluralllm_app.scoring.results import EvaluationResult
 from pluralllm_app.settings import Scalar
 
 
@@ -59,12 +60,12 @@ class Recording(RunRecord):
     def keep_best(
         self,
         number: int,
-        summary: Mapping[str, Any],
+        evaluation: EvaluationResult,
         roles: Mapping[str, str],
         predictor: Predictor,
     ) -> None:
         """Save `model` as best/ if it is."""
-        entry = from_plain(RoundEntry, {"round": number, "evaluation": summary})
+        entry = RoundEntry(round=number, evaluation=evaluation)
         BestModel(self).recorded(entry, lambda: predictor)
 
     def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:

@@ -16,8 +16,9 @@ from pluralllm_app.report.series import (
 )
 from pluralllm_app.report.sources import ReportMethod, Sources
 from pluralllm_app.report.style import Spec, Style
+from pluralllm_app.scoring.results import Role
 
-ROLES = {"evaluation": "groups never trained on", "train": "groups trained on"}
+ROLES: dict[Role, str] = {"evaluation": "groups never trained on", "train": "groups trained on"}
 # Who is drawn at first where many methods would hide each other.
 FIRST = ("federated", "centralized-equal-tasks", "low-rank", "consensus")
 
@@ -121,7 +122,7 @@ def _groups(methods: Sequence[ReportMethod], style: Style) -> Figure:
 def _fairness(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = fairness_rows(methods)
     titles = _titles(methods, rows)
-    by_role: dict[str, list[Row]] = {
+    by_role: dict[Role, list[Row]] = {
         role: [row for row in rows if row["role"] == role] for role in ROLES
     }
     return Figure(
@@ -141,7 +142,7 @@ def _fairness(methods: Sequence[ReportMethod], style: Style) -> Figure:
 
 
 def _by_role(
-    kind: str, rows: Mapping[str, list[Row]], chart: Callable[[list[Row], str], Spec]
+    kind: str, rows: Mapping[Role, list[Row]], chart: Callable[[list[Row], str], Spec]
 ) -> list[Chart]:
     """A chart for each role there are rows of; `chart` gets these and what the role is called."""
     return [

@@ -15,6 +15,7 @@ import numpy as np
 
 from pluralllm_app.experiments.results import ROLES, Cost, Interval, Run
 from pluralllm_app.report.sources import SCORING, ReportMethod
+from pluralllm_app.scoring.results import Role
 
 Row = dict[str, Any]
 Point = tuple[float, Cost]
@@ -34,7 +35,7 @@ def loss_rows(methods: Sequence[ReportMethod]) -> list[Row]:
     ]
 
 
-def score_rows(methods: Sequence[ReportMethod], role: str) -> list[Row]:
+def score_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Mean alignment of a role at each evaluation; `rule` says that nothing was trained."""
 
     def scores(run: Run) -> list[Point]:
@@ -47,7 +48,7 @@ def score_rows(methods: Sequence[ReportMethod], role: str) -> list[Row]:
     ]
 
 
-def group_rows(methods: Sequence[ReportMethod], role: str) -> list[Row]:
+def group_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Alignment of every group of a role."""
     return [
         {"method": method.title, "group": group} | _numbers(interval, "alignment")
@@ -56,7 +57,7 @@ def group_rows(methods: Sequence[ReportMethod], role: str) -> list[Row]:
     ]
 
 
-def difference_rows(methods: Sequence[ReportMethod], role: str) -> list[Row]:
+def difference_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Mean alignment of a role less that of the federated method, see `federated_of`.
 
     Runs are paired by seed, and only where both are scored on the same questions and contexts.

@@ -8,12 +8,9 @@ from pluralllm_app.records.reader import ROUNDS, RUN
 from pluralllm_app.records.schema import (
     ComparedSurvey,
     ComparisonInfo,
-    EvaluationResult,
-    GroupResult,
     Hardware,
     Identity,
     RecordedSurvey,
-    RoleSummary,
     RosterEntry,
     RoundEntry,
     RunInfo,
@@ -21,6 +18,7 @@ from pluralllm_app.records.schema import (
     encode_file,
     encode_line,
 )
+from pluralllm_app.scoring.results import EvaluationResult, GroupResult, RoleSummary
 from tests.conftest import TRAIN
 
 SURVEY = RecordedSurvey(name="by hand", fingerprint="f0", dim=6, metric="jensen-shannon")

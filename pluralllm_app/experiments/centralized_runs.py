@@ -1,0 +1,107 @@
+"""Run directories of training without a federation, and of baselines."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from pluralllm_app.learning.centralized import (
+    CentralizedRound,
+    Trained,
+    train_alone,
+    train_centralized,
+)
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.registry import BASELINES
+from pluralllm_app.preferences import split_questions
+from pluralllm_app.records.observers import BestModel, Observer
+from pluralllm_app.records.recording import no_predictor, recorded_run
+from pluralllm_app.records.schema import RoundEntry, TrainEntry
+from pluralllm_app.records.writer import RunRecord
+from pluralllm_app.scoring.pooled_survey import PooledSurvey
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+
+def run_centralized(
+    survey: PreparedSurvey,
+    settings: Settings,
+    config: Mapping[str, Scalar],
+    budget: str,
+    observers: Sequence[Observer] = (),
+) -> None:
+    """Train on all train groups at once; writes a run directory at `settings.out`.
+
+    A round of the record is `local-steps` optimiser steps.
+
+    Args:
+        survey: read whole.
+        settings: of the run.
+        config: the run config the settings were read from, for the record.
+        budget: one of `budgets.BUDGETS`.
+        observers: told of the rounds, besides what keeps the best predictor.
+    """
+    with recorded_run(settings.path("out"), f"centralized-{budget}", config) as record:
+        record.observers += [BestModel(record), *observers]
+        pool = _read_pool(survey, record)
+        for done in train_centralized(pool, settings, budget):
+            entry = RoundEntry(
+                round=done.number,
+                train=_train_entry(done.trained) if done.trained else None,
+                evaluation=done.evaluation,
+                seconds=done.seconds,
+            )
+            record.close_round(entry, partial(_predictor_of, done))
+        record.update(ended_by=done.ended_by)
+        record.save_model("model", done.predictor)
+
+
+def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
+    """Train each train group alone; writes a run directory with one evaluation."""
+    with recorded_run(settings.path("out"), "local-only", config) as record:
+        start = time.perf_counter()
+        trained, evaluation = train_alone(_read_pool(survey, record), settings)
+        entry = RoundEntry(
+            round=settings.federation.rounds,
+            train=_train_entry(trained),
+            evaluation=evaluation,
+            seconds=round(time.perf_counter() - start, 3),
+        )
+        record.close_round(entry, no_predictor)
+
+
+def run_baseline(
+    name: str, survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]
+) -> None:
+    """Score a baseline on the contexts every predictor is scored on; writes a run directory.
+
+    What it pools are the answers a federated run trains on: no held-out or reserved question.
+    """
+    with recorded_run(settings.path("out"), name, config) as record:
+        start = time.perf_counter()
+        pool = _read_pool(survey, record)
+        train = [pool.preferences[group] for group in pool.of_role("train")]
+        baseline = BASELINES[name].fit(
+            [group.select(split_questions(group, "train", settings.split).train) for group in train]
+        )
+        evaluation = pool.score_all(baseline, settings)
+        seconds = round(time.perf_counter() - start, 3)
+        entry = RoundEntry(round=0, evaluation=evaluation, seconds=seconds)
+        record.close_round(entry, lambda: baseline)
+
+
+def _train_entry(trained: Trained) -> TrainEntry:
+    return TrainEntry(
+        loss=trained.loss, steps=trained.steps, tasks=trained.tasks, seconds=trained.seconds
+    )
+
+
+def _predictor_of(done: CentralizedRound) -> Predictor:
+    return done.predictor
+
+
+def _read_pool(survey: PreparedSurvey, record: RunRecord) -> PooledSurvey:
+    """Read every group, and write survey and groups into the run's record."""
+    pool = PooledSurvey.read(survey)
+    groups = sorted(pool.preferences.items())
+    record.describe(survey, [(name, pool.roles[name], len(answers)) for name, answers in groups])
+    return pool
