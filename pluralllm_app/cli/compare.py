@@ -14,6 +14,7 @@ from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
 from pluralllm_app.engines.run_directory import make_run_directory
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.centralized_runs import run_centralized
 from pluralllm_app.experiments.comparison import (
     METHODS,
     Cell,
@@ -37,7 +38,7 @@ from pluralllm_app.experiments.tables import (
     cost_rows,
     method_title,
 )
-from pluralllm_app.learning.centralized import budget_steps, train_centralized
+from pluralllm_app.learning.budgets import budget_steps
 from pluralllm_app.records.console import HEADER, progress_bars, report_command, round_row
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -117,7 +118,7 @@ def centralized(
                 console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
             progress.update(bar, completed=entry["round"])
 
-        train_centralized(prepared, settings, run_config, budget, show)
+        run_centralized(prepared, settings, run_config, budget, show)
     for line in (
         f"Run directory: {settings.path('out')}",
         "Next, compare with the federated run: pluralllm compare --survey "
