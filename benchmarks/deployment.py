@@ -37,8 +37,9 @@ from rich.console import Console
 from safetensors.numpy import load
 
 from pluralllm_app import client_app
+from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.engines.in_process import InProcessGrid
-from pluralllm_app.engines.launch import demo_survey, read_run_config
+from pluralllm_app.engines.run_config import read_run_config
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey

@@ -31,8 +31,7 @@ from pluralllm_app.federation.messages import (
     record_to_request,
 )
 from pluralllm_app.learning.base import Arrays, Learner
-from pluralllm_app.learning.device import prepare_processor
-from pluralllm_app.learning.local_steps import torch_device
+from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.preferences import PreferenceSet, split_questions

@@ -10,8 +10,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pluralllm_app.engines.launch import check_run, make_out, read_run_config, settings_with_survey
+from pluralllm_app.engines.preflight import preflight
+from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
+from pluralllm_app.engines.run_directory import make_run_directory
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.centralized_runs import run_centralized
 from pluralllm_app.experiments.comparison import (
     METHODS,
     Cell,
@@ -35,7 +38,7 @@ from pluralllm_app.experiments.tables import (
     cost_rows,
     method_title,
 )
-from pluralllm_app.learning.centralized import budget_steps, train_centralized
+from pluralllm_app.learning.budgets import budget_steps
 from pluralllm_app.records.console import HEADER, progress_bars, report_command, round_row
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -62,7 +65,7 @@ def compare(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     default = Path("runs", f"compare-{prepared.path.name}").resolve()
     out = Path(str(run_config["out"] or default))
-    check_run(settings, None)
+    preflight(settings)
     with locked(out):
         cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
         left = [cell for cell in cells if not cell.finished]
@@ -95,8 +98,8 @@ def centralized(
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
     train_groups = sum(group.role == "train" for group in prepared.groups)
     steps = budget_steps(budget, settings, train_groups)
-    check_run(settings, None)
-    make_out(run_config, f"-centralized-{budget}")
+    preflight(settings)
+    run_config["out"] = str(make_run_directory(run_config, f"-centralized-{budget}"))
     settings = Settings.from_config(run_config)
     rounds = -(-steps // settings.training.local_steps)
     console.print(
@@ -115,7 +118,7 @@ def centralized(
                 console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
             progress.update(bar, completed=entry["round"])
 
-        train_centralized(prepared, settings, run_config, budget, show)
+        run_centralized(prepared, settings, run_config, budget, show)
     for line in (
         f"Run directory: {settings.path('out')}",
         "Next, compare with the federated run: pluralllm compare --survey "

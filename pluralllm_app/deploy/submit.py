@@ -15,9 +15,12 @@ import httpx
 from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
-from pluralllm_app.deploy.layout import CONNECTION, read_groups
-from pluralllm_app.engines.launch import APP, make_out, read_resumed_config, read_run_config, reopen
-from pluralllm_app.engines.simulation import app_files
+from pluralllm_app.deploy.groups import read_groups
+from pluralllm_app.deploy.layout import CONNECTION
+from pluralllm_app.engines.app_files import APP, app_files
+from pluralllm_app.engines.base import Engine, Outcome
+from pluralllm_app.engines.run_config import read_resumed_config, read_run_config
+from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.records.console import follow, print_results
@@ -29,19 +32,28 @@ POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at
 PATIENCE_SECONDS = 20.0  # without an answer of the SuperLink
 
 
-class Submitted:
-    """A run at the SuperLink; an `Engine` to `follow`."""
+class Submitted(Engine):
+    """A run at the SuperLink, which goes on there where this process ends.
 
-    def __init__(self, control: Control, run_id: int) -> None:
+    Args:
+        control: a connection to the SuperLink.
+        run_config: of the run.
+    """
+
+    run_id: int
+    """The SuperLink's number of the run, once it is started."""
+
+    def __init__(self, control: Control, run_config: Mapping[str, Scalar]) -> None:
         self._control = control
-        self._run_id = run_id
-        self._asked = self._answered = time.monotonic()
-        self._outcome: str | None = None
-        self.error = ""
-        """Why the run failed, once `poll` says so."""
+        self._run_config = run_config
+        self._outcome: Outcome | None = None
 
-    def poll(self) -> str | None:
-        """How the run ended: completed, failed or stopped; None while it goes on.
+    def start(self) -> None:
+        self.run_id = self._control.start_run(app_files(APP), self._run_config)
+        self._asked = self._answered = time.monotonic()
+
+    def poll(self) -> Outcome | None:
+        """How the run ended; None while it goes on.
 
         Raises:
             httpx.TransportError: the SuperLink has not answered for `PATIENCE_SECONDS`.
@@ -51,18 +63,15 @@ class Submitted:
             return self._outcome
         self._asked = now
         try:
-            self._outcome, self.error = self._control.outcome(self._run_id)
+            self._outcome = self._control.outcome(self.run_id)
             self._answered = now
         except httpx.TransportError:
             if now >= self._answered + PATIENCE_SECONDS:
                 raise
         return self._outcome
 
-    def wait(self) -> str:
-        """Wait until the run has ended; how it did. Raises what `poll` does."""
-        while (outcome := self.poll()) is None:
-            time.sleep(0.1)
-        return outcome
+    def end(self) -> None:
+        """Nothing is left to end: the run is the SuperLink's, and this process has none for it."""
 
 
 def submit(
@@ -105,7 +114,8 @@ def submit(
     if resume:
         reopen(settings.path("out"), run_config)
     else:
-        make_out(run_config, runs=path / "server" / "runs")
+        runs = path / "server" / "runs"
+        run_config["out"] = str(make_run_directory(run_config, runs=runs))
         settings = Settings.from_config(run_config)
     out = settings.path("out")
     try:
@@ -185,20 +195,22 @@ def _follow(
     out = settings.path("out")
     flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
     said = (
-        f"Interrupted while it was submitted: whether the run goes on tells {flwr} ls {CONNECTION}"
+        "Interrupted while the run was being submitted. To see whether it goes on: "
+        f"{flwr} ls {CONNECTION}"
     )
     try:
+        run = Submitted(control, run_config)
         with console.status("submitting the run"):
-            run_id = control.start_run(app_files(APP), run_config)
-        said = f"The run goes on, see {out}. To end it: {flwr} stop {run_id} {CONNECTION}"
-        _say(console, f"Run {run_id} in {out}")
-        run = Submitted(control, run_id)
+            run.start()
+        said = f"The run goes on, see {out}. To end it: {flwr} stop {run.run_id} {CONNECTION}"
+        _say(console, f"Run {run.run_id} in {out}")
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
         if (record := read_run(out)).get("status", "running") == "running":
             # The app's process did not get as far as to say so, or still ends.
-            record = {"status": run.wait(), "error": run.error}
+            outcome = run.wait()
+            record = {"status": outcome.status, "error": outcome.error}
             with suppress(UserError):
-                record = close_unfinished(out, record["status"], run.error) or record
+                record = close_unfinished(out, outcome.status, outcome.error) or record
     except KeyboardInterrupt:
         _say(console, said)
         raise

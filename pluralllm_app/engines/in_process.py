@@ -7,8 +7,46 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from pluralllm_app.engines.base import Engine, Outcome
+from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import exception_reply, give_id, identify_process
-from pluralllm_app.settings import Scalar
+from pluralllm_app.settings import Scalar, Settings
+
+
+class InProcess(Engine):
+    """A run in this process. `poll` returns when the run has ended, since nothing else runs it.
+
+    Errors that are no `UserError` are raised by `poll`, with their traceback.
+
+    Args:
+        run_config: of the run; its survey says which groups there are.
+    """
+
+    def __init__(self, run_config: dict[str, Scalar]) -> None:
+        self._run_config = run_config
+        self._outcome: Outcome | None = None
+
+    def start(self) -> None:
+        from pluralllm_app import client_app
+        from pluralllm_app.survey.prepared import PreparedSurvey
+
+        self._settings = Settings.from_config(self._run_config)
+        groups = PreparedSurvey.open(self._settings.path("survey")).groups
+        self._grid = InProcessGrid(client_app.app, self._run_config, len(groups))
+
+    def poll(self) -> Outcome:
+        from pluralllm_app.federation.rounds import run_federation
+
+        if self._outcome is None:
+            try:
+                run_federation(self._grid, self._settings, self._run_config)
+                self._outcome = Outcome("completed")
+            except UserError as error:
+                self._outcome = Outcome("failed", str(error))
+        return self._outcome
+
+    def end(self) -> None:
+        """Nothing is left to end: the run has no process of its own."""
 
 
 class InProcessGrid(Grid):
@@ -51,7 +89,7 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Let the nodes of these messages answer them, so that no reply waits here."""
-        asked = [self.messages.pop(own) for own in message_ids if own in self.messages]
+        asked = [self.messages.pop(each) for each in message_ids if each in self.messages]
         return [reply for reply in map(self._answer, asked) if reply is not None]
 
     def _answer(self, message: Message) -> Message | None:

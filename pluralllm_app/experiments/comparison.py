@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,26 +28,16 @@ import torch
 from pluralllm_app import __version__
 from pluralllm_app.core.atomic import held, write_atomically
 from pluralllm_app.core.suggestions import did_you_mean
-from pluralllm_app.engines.simulation import usable_cpus
+from pluralllm_app.engines.resources import usable_cpus
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.centralized_runs import run_alone, run_baseline, run_centralized
 from pluralllm_app.experiments.results import read_comparison
-from pluralllm_app.learning.centralized import (
-    BUDGETS,
-    PooledSurvey,
-    budget_steps,
-    train_alone,
-    train_centralized,
-)
+from pluralllm_app.learning.budgets import BUDGETS, budget_steps
 from pluralllm_app.predictors.registry import BASELINES
-from pluralllm_app.preferences import split_questions
 from pluralllm_app.records.writer import (
     close_unfinished,
     describe_error,
     read_run,
-    recorded_run,
-)
-from pluralllm_app.scoring.evaluation import (
-    summarise_groups,
 )
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -217,49 +206,23 @@ def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]
 def run_cell(cell: Cell) -> None:
     """Run one cell in this process and write its run directory, anew if it was cut off."""
     # Here, so that this module can be read without Flower.
-    from pluralllm_app import client_app
-    from pluralllm_app.engines.in_process import InProcessGrid
-    from pluralllm_app.federation.rounds import run_federation
+    from pluralllm_app.engines.in_process import InProcess
+    from pluralllm_app.federation.flower_compat import LOGGER
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    LOGGER.setLevel(logging.WARNING)
     shutil.rmtree(cell.path, ignore_errors=True)
     settings = Settings.from_config(cell.config)
     survey = PreparedSurvey.open(settings.path("survey"))
     if cell.method == "federated":
-        grid = InProcessGrid(client_app.app, cell.config, len(survey.groups))
-        run_federation(grid, settings, cell.config)
+        with InProcess(cell.config) as engine:
+            engine.wait().check()
     elif cell.method == "local-only":
-        train_alone(survey, settings, cell.config)
+        run_alone(survey, settings, cell.config)
     elif cell.method in BASELINES:
-        score_baseline(cell.method, survey, settings, cell.config)
+        run_baseline(cell.method, survey, settings, cell.config)
     else:
         budget = cell.method.removeprefix("centralized-")
-        train_centralized(survey, settings, cell.config, budget)
-
-
-def score_baseline(name: str, survey: PreparedSurvey, settings: Settings, config: Config) -> None:
-    """Score a baseline on the contexts every predictor is scored on; writes a run directory.
-
-    What it pools are the answers a federated run trains on: no held-out or reserved question.
-    """
-    with recorded_run(settings.path("out"), name, config) as record:
-        start = time.perf_counter()
-        pool = PooledSurvey.of(survey)
-        pool.record(survey, record)
-        train = [pool.preferences[group] for group in pool.of_role("train")]
-        baseline = BASELINES[name].fit(
-            [group.select(split_questions(group, "train", settings.split).train) for group in train]
-        )
-        evaluations = {group: pool.score(baseline, group, settings) for group in pool.roles}
-        record.append_round(
-            {
-                "round": 0,
-                "train": None,
-                "evaluation": summarise_groups(evaluations, pool.roles, settings.split),
-                "failures": [],
-                "seconds": round(time.perf_counter() - start, 3),
-            }
-        )
+        run_centralized(survey, settings, cell.config, budget)
 
 
 def default_jobs(settings: Settings) -> int:

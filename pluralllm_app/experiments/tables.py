@@ -12,7 +12,7 @@ from pluralllm_app.experiments.results import (
     MethodResult,
     Run,
 )
-from pluralllm_app.learning.centralized import LONGEST, PATIENCE
+from pluralllm_app.learning.budgets import LONGEST, PATIENCE
 
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
@@ -26,7 +26,7 @@ FAIRNESS_NOTE = (
 
 @dataclass(frozen=True)
 class Column:
-    """A score of a role, see `metrics.summarise`."""
+    """A score of a role, see `results.RoleSummary`."""
 
     title: str
     role: str

@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("flwr")
 """Flower's logger: what a ServerApp writes to it is shown by `flwr run --stream`."""
 
-STRATEGY_STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
-"""Attributes of Flower's strategies that `federation.strategies` sets before a round, and reads
-after it: what the round starts from, and what is kept from round to round."""
-
 
 def identify_process() -> None:
     """Set what Flower sets in the process of a ServerApp before messages can be made there."""
@@ -78,15 +74,12 @@ def error_reason(reply: Message) -> str:
 
 # ---- Commands and logs of a simulation ----
 
+# Environment variables of Flower's processes. These keep them from calling their makers' servers:
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-"""Keeps Flower's processes from calling its makers' servers."""
+HOME = "FLWR_HOME"  # the directory of Flower's own configuration and state
+POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"  # seconds between looks for new tasks
 
-HOME = "FLWR_HOME"
-"""Environment variable that names the directory of Flower's own configuration and state."""
-
-POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
-"""Environment variable: the seconds after which a SuperLink or SuperNode looks for new tasks."""
-
+# What Flower says of a run, in its list of runs or in its logs.
 EXCEPTION_PREFIXES = ("Simulation failed with exception: ", "ServerApp failed with exception: ")
 GENERIC_FAILURE = "An error was encountered. Ending simulation."
 PROCESS_LOST = "No heartbeat received from the task"
@@ -95,31 +88,31 @@ LOGGED_EXCEPTION = re.compile(r"An exception occurr?ed ?!! (.+)")
 _NOTICE = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
 
 
-def flwr(*arguments: str) -> None:
-    """Run the command `flwr` in this process; raises SystemExit where it fails."""
+def load_flwr() -> Callable[..., None]:
+    """Import Flower's command, which takes a moment; returns what runs it in this process.
+
+    That is called with the command's arguments, and raises SystemExit where it fails.
+    """
     from flwr.cli.app import app
 
-    try:
-        app(arguments, prog_name="flwr")
-    except SystemExit as end:
-        if end.code:
-            raise
+    def flwr(*arguments: str) -> None:
+        try:
+            app(arguments, prog_name="flwr")
+        except SystemExit as end:
+            if end.code:
+                raise
+
+    return flwr
 
 
 def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:
-    """How the only run of a SuperLink ended, and the cause where it is not completed.
+    """How the only run of a SuperLink ended (completed, failed, stopped), and why it failed or "".
 
-    `flwr run` exits 0 even where the app raised: only the list of runs tells.
-
-    Args:
-        listing: what `flwr ls --format json` printed.
-        log: what the SuperLink printed.
-
-    Returns:
-        `completed`, `failed` or `stopped`, and the cause or "".
+    `flwr run` exits 0 even where the app raised. Only what `flwr ls --format json` printed, the
+    listing, tells, and where that is no help, what the SuperLink printed, the log.
     """
     if not listing["success"]:
-        return "failed", f"Flower does not tell how the run ended: {listing['error-message']}"
+        return "failed", f"Flower does not say how the run ended: {listing['error-message']}"
     run = listing["runs"][0]
     status = run["status"].removeprefix("finished:")
     if status == "completed":
@@ -141,9 +134,8 @@ def cause_in(log: str) -> str:
 
 
 def _without_prefix(details: str) -> str:
-    for prefix in EXCEPTION_PREFIXES:
-        details = details.removeprefix(prefix)
-    return details
+    first, second = EXCEPTION_PREFIXES
+    return details.removeprefix(first).removeprefix(second)
 
 
 # ---- The SuperLink and SuperNodes of a deployment ----
@@ -256,12 +248,9 @@ class ControlApi:
             content, _ = build_fab_from_files(files)
         except ValueError as error:
             raise UserError(f"Flower does not take the app: {error}") from error
-        fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
-        response = self._client.StartRun(
-            StartRunRequest(
-                fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(run_config))
-            )
-        )
+        fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
+        config = user_config_to_proto(dict(run_config))
+        response = self._client.StartRun(StartRunRequest(fab=fab, override_config=config))
         if not response.HasField("run_id"):
             raise UserError(
                 f"the SuperLink did not start the run: {response.note or 'see what it prints'}"

@@ -31,8 +31,9 @@ from pluralllm_app.learning.local_steps import chosen_groups
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.schema import to_plain
 from pluralllm_app.records.writer import RunRecord, recorded_run
-from pluralllm_app.scoring.evaluation import summarise_groups
+from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 
 Failures = list[dict[str, str]]  # group, phase, reason
@@ -240,8 +241,9 @@ class Rounds:
         entry["seconds"] = round(entry["seconds"] + seconds, 3)
         if evaluations:
             roles = {name: group.role for name, group in self.roster.groups.items()}
-            entry["evaluation"] = summarise_groups(evaluations, roles, self.settings.split)
-            self.record.keep_best(entry["round"], entry["evaluation"], roles, self._predictor())
+            evaluation = summarise(evaluations, roles, self.settings.split)
+            entry["evaluation"] = to_plain(evaluation)
+            self.record.keep_best(entry["round"], evaluation, roles, self._predictor())
         self.record.append_round(entry)
         self.state.entry = new_entry(self.state.round + 1) | {"failures": heard.lost}
         heard.since += seconds

@@ -1,4 +1,4 @@
-"""How a process that trains or scores uses the processor."""
+"""Where a process trains or scores, and how it uses its processor."""
 
 import ctypes
 import sys
@@ -12,6 +12,13 @@ from threadpoolctl import threadpool_limits
 # second value is the largest that glibc takes.
 _TRIM_THRESHOLD = (-1, 2**28)
 _MMAP_THRESHOLD = (-3, 2**25)
+
+
+def torch_device(device: str) -> str:
+    """The device to train on: the one asked for, or for ``auto`` CUDA where there is a GPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prepare_processor(threads: int) -> None:

@@ -48,13 +48,6 @@ def tasks_per_round(settings: TrainingSettings) -> int:
     return settings.local_steps * settings.tasks_per_step
 
 
-def torch_device(device: str) -> str:
-    """The device to train on: the one asked for, or for ``auto`` CUDA where there is a GPU."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def step_precision(settings: TrainingSettings) -> torch.dtype:
     """The precision of local steps; scores are computed in float32 whatever it is.
 

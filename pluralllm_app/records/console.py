@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 class Engine(Protocol):
     """What runs the app in another process."""
 
-    def poll(self) -> str | None:
+    def poll(self) -> object | None:
         """How the run ended; None while it goes on."""
 
 

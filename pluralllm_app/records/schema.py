@@ -17,51 +17,16 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.scoring.results import EvaluationResult, Role, RoleSummary
 from pluralllm_app.settings import ADDED_LATER, Scalar
 
 SCHEMA_VERSION = 1
 
-Role = Literal["train", "evaluation"]
 Status = Literal["running", "completed", "failed", "stopped"]
 Content = TypeVar("Content", bound="RunInfo | RoundEntry | ComparisonInfo")
 
 # Marks a field that is left out of the file while it is None or empty.
 _OPTIONAL = {"optional": True}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoleSummary:
-    """Alignment and fairness over the groups of one role, see `metrics.summarise`."""
-
-    groups: int
-    mean: float
-    pooled: float
-    worst: float
-    worst_group: str
-    gap: float
-    cov: float
-    fi: float
-    fi_per_question: float | None
-    mean_seen: float | None = None  # both None where no question is reserved
-    mean_reserved: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupResult:
-    """How a predictor did on one group."""
-
-    role: Role
-    alignment: float
-    loss: float | None  # nats per option; None for a predictor without a likelihood
-    questions: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationResult:
-    """How a predictor did on all groups; a role is None where none of its groups was scored."""
-
-    roles: Mapping[Role, RoleSummary | None]
-    groups: Mapping[str, GroupResult]
 
 
 @dataclass(frozen=True, kw_only=True)

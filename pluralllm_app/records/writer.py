@@ -33,7 +33,7 @@ from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.schema import SCHEMA_VERSION, RoundEntry, to_plain
 from pluralllm_app.records.trackers import Tracker, open_tracker, round_values
-from pluralllm_app.scoring.evaluation import selection_score
+from pluralllm_app.scoring.results import EvaluationResult
 from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar
 
 STATE = "resume.safetensors"
@@ -163,7 +163,7 @@ class RunRecord:
     def keep_best(
         self,
         number: int,
-        summary: Mapping[str, Any],
+        evaluation: EvaluationResult,
         roles: Mapping[str, str],
         predictor: Predictor,
     ) -> None:
@@ -171,14 +171,14 @@ class RunRecord:
 
         Args:
             number: the round.
-            summary: of `evaluation.summarise_groups`.
+            evaluation: of the groups.
             roles: role of every group of the run.
         """
-        train = summary["roles"]["train"]
+        train = evaluation.roles["train"]
         # A mean over some of the groups does not compare with a mean over all of them.
-        if train is None or train["groups"] < list(roles.values()).count("train"):
+        if train is None or train.groups < list(roles.values()).count("train"):
             return
-        if (score := selection_score(train)) > self.best_score:
+        if (score := train.selection_score) > self.best_score:
             self.best_score = score
             self.save_model("best", predictor)
             self.update(best_round=number, best_score=self.best_score)

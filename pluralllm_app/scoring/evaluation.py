@@ -1,9 +1,8 @@
 """Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +11,8 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Ints
 from pluralllm_app.errors import FederationError
 from pluralllm_app.predictors.base import Prediction, Predictor
-from pluralllm_app.preferences import PreferenceSet, reserved_questions, split_questions
-from pluralllm_app.scoring.metrics import GroupScores, alignment, summarise
+from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.scoring.metrics import GroupScores, alignment
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
 
 Draw = tuple[Ints, Ints]  # positions of the context and of the targets
@@ -130,47 +129,3 @@ def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) 
     error = np.asarray(true, np.float64) - np.concatenate([own.shares for own in predictions])
     rows = (error / deviation) ** 2 / 2 + np.log(deviation) + math.log(2 * math.pi) / 2
     return float(rows.mean())
-
-
-def summarise_groups(
-    evaluations: Mapping[str, GroupEvaluation], roles: Mapping[str, str], split: SplitSettings
-) -> dict[str, Any]:
-    """The evaluation of a round as it is recorded.
-
-    ``roles``: for train and evaluation groups the keys of `metrics.summarise`, or None where no
-    group of the role was scored; with reserved questions also ``mean_seen`` and ``mean_reserved``,
-    the mean over groups of the scores on questions that train groups may have trained on, and on
-    those that none did. ``groups``: each group's role, alignment, loss, number of questions.
-    """
-    summaries: dict[str, Any] = {}
-    for role in ("train", "evaluation"):
-        scored = {name: item.scores for name, item in evaluations.items() if roles[name] == role}
-        summaries[role] = summarise(scored) if scored else None
-        if scored and split.reserved_fraction:
-            summaries[role] |= _by_reservation(list(scored.values()), split)
-    groups = {
-        name: {
-            "role": roles[name],
-            "alignment": evaluation.scores.mean,
-            "loss": evaluation.loss,
-            "questions": len(evaluation.scores.questions),
-        }
-        for name, evaluation in evaluations.items()
-    }
-    return {"roles": summaries, "groups": groups}
-
-
-def selection_score(train: Mapping[str, Any]) -> float:
-    """What weights are chosen by, of a summary of the train groups: never by reserved questions."""
-    score: float | None = train.get("mean_seen", train["mean"])
-    return -math.inf if score is None else score
-
-
-def _by_reservation(groups: list[GroupScores], split: SplitSettings) -> dict[str, float | None]:
-    means: dict[str, list[float]] = {"mean_seen": [], "mean_reserved": []}
-    for group in groups:
-        reserved = reserved_questions(group.questions, split)
-        for key, mask in (("mean_seen", ~reserved), ("mean_reserved", reserved)):
-            if mask.any():
-                means[key].append(float(group.scores[mask].mean()))
-    return {key: float(np.mean(values)) if values else None for key, values in means.items()}

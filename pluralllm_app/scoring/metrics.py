@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 
 from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.segments import Doubles, Ints, segment_sums
-
-METRICS = ("jensen-shannon", "wasserstein")
+from pluralllm_app.survey.info import METRICS
 
 
 def js_alignment(predicted: ArrayLike, true: ArrayLike, options: Ints) -> Doubles:
@@ -57,7 +56,7 @@ def alignment(
     options: Ints,
     values: ArrayLike | None = None,
 ) -> Doubles:
-    """Alignment score of each question, [Q], under the survey's `metric` (one of METRICS)."""
+    """Alignment score of each question, [Q], under the survey's `metric`, one of its METRICS."""
     if metric == "wasserstein":
         if values is None:
             raise ValueError("the Wasserstein score needs the options' ordinal values")
@@ -107,25 +106,3 @@ def fairness_per_question(groups: Mapping[str, GroupScores]) -> float | None:
     # 1 / (1 + CoV^2) = mean^2 / mean of squares; groups that all score 0 are treated alike.
     ratio = np.divide(total**2, count[shared] * squares, out=np.ones_like(total), where=squares > 0)
     return float(ratio.mean())
-
-
-def summarise(groups: Mapping[str, GroupScores]) -> dict[str, float | int | str | None]:
-    """Alignment and fairness over the groups of one role.
-
-    Keys: groups (count), mean (over groups), pooled (over group-question pairs), worst,
-    worst_group, gap (best - worst), cov, fi (over group means), fi_per_question.
-    """
-    names = sorted(groups)
-    means = np.array([groups[name].mean for name in names])
-    pooled = np.concatenate([groups[name].scores for name in names])
-    return {
-        "groups": len(names),
-        "mean": float(means.mean()),
-        "pooled": float(pooled.mean()),
-        "worst": float(means.min()),
-        "worst_group": names[int(means.argmin())],
-        "gap": float(means.max() - means.min()),
-        "cov": coefficient_of_variation(means),
-        "fi": fairness_index(means),
-        "fi_per_question": fairness_per_question(groups),
-    }

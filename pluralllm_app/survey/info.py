@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.scoring.metrics import METRICS
 from pluralllm_app.survey.storage import PREPARE_AGAIN
 
 FORMAT_VERSION = 1
 ROLES = ("train", "evaluation")
+METRICS = ("jensen-shannon", "wasserstein")  # of alignment, see `scoring.metrics`
 _GROUP_FILE = re.compile(r"groups/[a-z0-9-]+\.parquet")
 
 

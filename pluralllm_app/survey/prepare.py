@@ -11,10 +11,10 @@ from rich.table import Table
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.scoring.metrics import METRICS
 from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
+from pluralllm_app.survey.info import METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources.registry import read_source

@@ -28,10 +28,9 @@ from pluralllm_app.core.segments import Floats, Halves, Ints, segment_rows
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet
-from pluralllm_app.scoring.metrics import METRICS
 from pluralllm_app.survey import storage
 from pluralllm_app.survey.content import Answers, Questions
-from pluralllm_app.survey.info import FORMAT_VERSION, ROLES, Group, SurveyInfo
+from pluralllm_app.survey.info import FORMAT_VERSION, METRICS, ROLES, Group, SurveyInfo
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 

@@ -24,8 +24,12 @@ from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
-from pluralllm_app.engines import launch as module
-from pluralllm_app.engines.launch import claimed, demo_survey, make_out, read_run_config, run
+from pluralllm_app.engines import demo as demo_module
+from pluralllm_app.engines import run_directory, simulation
+from pluralllm_app.engines.demo import demo_survey
+from pluralllm_app.engines.launch import run
+from pluralllm_app.engines.run_config import read_run_config
+from pluralllm_app.engines.run_directory import claimed, make_run_directory
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES
@@ -220,7 +224,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(module, "Simulation", Interrupted)
+    monkeypatch.setattr(simulation, "Simulation", Interrupted)
     output = StringIO()
     with pytest.raises(KeyboardInterrupt):
         run(
@@ -248,25 +252,23 @@ def test_runs_of_one_second_have_a_directory_each(
             return cls(2026, 1, 1, 12)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "datetime", Clock)
-    configs: list[dict[str, Scalar]] = [{"out": "", "seed": 3} for _ in range(3)]
-    for config in configs:
-        make_out(config)
+    monkeypatch.setattr(run_directory, "datetime", Clock)
+    made = [make_run_directory({"out": "", "seed": 3}) for _ in range(3)]
     names = [f"20260101-120000-seed3{suffix}" for suffix in ("", "-2", "-3")]
-    assert [config["out"] for config in configs] == [str(tmp_path / "runs" / own) for own in names]
-    assert all(Path(str(config["out"])).is_dir() for config in configs)
+    assert made == [tmp_path / "runs" / name for name in names]
+    assert all(path.is_dir() for path in made)
 
 
 def test_a_given_directory_is_for_one_command(tmp_path: Path) -> None:
     out = tmp_path / "run"
     config: dict[str, Scalar] = {"out": str(out), "seed": 0}
     out.mkdir()
-    make_out(config)  # empty, so it may be there
-    make_out(config)  # as a command that was started in the same moment
+    make_run_directory(config)  # empty, so it may be there
+    make_run_directory(config)  # as a command that was started in the same moment
     with claimed(out), pytest.raises(UserError, match="another command runs in"), claimed(out):
         pass
     with claimed(out), pytest.raises(UserError, match="is not empty: give another --out"):
-        make_out(config)
+        make_run_directory(config)
     with claimed(out):  # a run is resumed
         pass
 
@@ -274,7 +276,7 @@ def test_a_given_directory_is_for_one_command(tmp_path: Path) -> None:
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the demo belongs; nothing is there."""
-    monkeypatch.setattr(module, "DEMO", tmp_path / "data" / "demo")
+    monkeypatch.setattr(demo_module, "DEMO", tmp_path / "data" / "demo")
     return tmp_path / "data" / "demo"
 
 
@@ -294,7 +296,7 @@ def test_the_demo_is_made_once(demo: Path) -> None:
 def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> None:
     prepare("demo", demo, console=QUIET, **other)
     before = {file: file.read_bytes() for file in demo.glob("**/*.*")}
-    with pytest.raises(UserError, match="not the demo survey as it is built in: give it as --surv"):
+    with pytest.raises(UserError, match="not the built-in demo survey: give it as --surv"):
         demo_survey(QUIET)
     assert before == {file: file.read_bytes() for file in demo.glob("**/*.*")}
     assert list(demo.parent.iterdir()) == [demo]

@@ -14,13 +14,10 @@ import psutil
 import pytest
 
 from pluralllm_app.core.atomic import held
-from pluralllm_app.engines.simulation import (
-    Resources,
-    Simulation,
-    end_processes,
-    share_out,
-    usable_cpus,
-)
+from pluralllm_app.engines.base import Outcome
+from pluralllm_app.engines.processes import end_processes
+from pluralllm_app.engines.resources import Resources, share_out, usable_cpus
+from pluralllm_app.engines.simulation import Simulation
 from pluralllm_app.errors import UserError
 
 TINY_APP = Path(__file__).parents[1] / "support" / "tiny_app"
@@ -153,8 +150,8 @@ def test_two_runs_at_once_one_completes_and_one_is_left_in_the_middle(
         Simulation(TINY_APP, wait, ONE_ACTOR, tmp_path / "log2") as second,
     ):
         wait_until(lambda: first.poll() and (tmp_path / "wait.json").exists())
-        assert (first.poll(), first.error) == ("completed", None)
-        assert (second.poll(), second.error) == (None, None)
+        assert first.poll() == Outcome("completed")
+        assert second.poll() is None
         assert processes_of(simulations) != []
         started = time.monotonic()
     assert time.monotonic() - started < 15
@@ -178,9 +175,7 @@ def test_an_app_that_raises_fails_the_run_with_its_message(
     tmp_path: Path, simulations: Path
 ) -> None:
     with Simulation(TINY_APP, {"mode": "raise"}, ONE_ACTOR, tmp_path / "log") as simulation:
-        wait_until(simulation.poll)
-        assert simulation.poll() == "failed"
-        assert simulation.error == "the tiny app was told to raise"
+        assert simulation.wait() == Outcome("failed", "the tiny app was told to raise")
     assert processes_of(simulations) == []
 
 
@@ -192,9 +187,7 @@ def test_a_killed_superlink_fails_the_run(tmp_path: Path, simulations: Path) -> 
         for process in processes_of(simulations):
             if any("flower-superlink" in word for word in process.cmdline()):
                 process.kill()
-        wait_until(simulation.poll)
-        assert simulation.poll() == "failed"
-        assert simulation.error == "Flower's SuperLink ended before the run did"
+        assert simulation.wait() == Outcome("failed", "Flower's SuperLink ended before the run did")
     assert processes_of(simulations) == []
 
 
@@ -213,7 +206,7 @@ def test_a_run_that_cannot_start_says_why(
         pytest.raises(UserError, match=cause) as raised,
         Simulation(tmp_path / app, config, ONE_ACTOR, tmp_path / "log") as simulation,
     ):
-        wait_until(simulation.poll)
+        simulation.wait()
     assert "Traceback" not in str(raised.value)
     assert processes_of(simulations) == []
 
@@ -226,7 +219,8 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path, simulations: P
             sys.executable,
             "-c",
             "import time; from pathlib import Path\n"
-            "from pluralllm_app.engines.simulation import Resources, Simulation\n"
+            "from pluralllm_app.engines.resources import Resources\n"
+            "from pluralllm_app.engines.simulation import Simulation\n"
             f"with Simulation(Path({str(TINY_APP)!r}), {{'seen': '/nowhere'}},"
             f" Resources(2, 1, 1), Path({str(log)!r})):\n    time.sleep(600)",
         ],

@@ -10,7 +10,7 @@ import torch
 from flwr.app import Message
 
 from pluralllm_app import client_app
-from pluralllm_app.engines.launch import read_resumed_config
+from pluralllm_app.engines.run_config import read_resumed_config
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState

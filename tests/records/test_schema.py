@@ -8,12 +8,9 @@ import pytest
 
 from pluralllm_app.errors import UserError
 from pluralllm_app.records.schema import (
-    EvaluationResult,
     Failure,
-    GroupResult,
     GroupUpdate,
     Hardware,
-    RoleSummary,
     RosterEntry,
     RoundEntry,
     RunInfo,
@@ -25,6 +22,7 @@ from pluralllm_app.records.schema import (
     from_plain,
     to_plain,
 )
+from pluralllm_app.scoring.results import EvaluationResult, GroupResult, RoleSummary
 from pluralllm_app.settings import ADDED_LATER
 
 SUMMARY = RoleSummary(

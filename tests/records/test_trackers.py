@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.learning.centralized import train_centralized
+from pluralllm_app.experiments.centralized_runs import run_centralized
 from pluralllm_app.records.trackers import check_tracker, round_values
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -21,7 +21,7 @@ def run(config: Config, tracker: str) -> tuple[Path, list[dict[str, Any]]]:
     config |= {"tracker": tracker}
     settings = Settings.from_config(config)
     survey = PreparedSurvey.open(settings.path("survey"))
-    train_centralized(survey, settings, config, "equal-steps")
+    run_centralized(survey, settings, config, "equal-steps")
     out = settings.path("out")
     return out, [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
 

@@ -13,14 +13,12 @@ from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import reserved_questions, split_questions
 from pluralllm_app.scoring.evaluation import (
-    GroupEvaluation,
     check_size,
     evaluate,
     evaluation_draws,
     score_shares,
-    summarise_groups,
 )
-from pluralllm_app.scoring.metrics import GroupScores, js_alignment
+from pluralllm_app.scoring.metrics import js_alignment
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -140,20 +138,6 @@ def test_reservation_does_not_depend_on_group_or_answers(make_settings: Make) ->
     some = np.array([3, 17, 400])
     assert reserved_questions(some, split).tolist() == every[some].tolist()
     assert not reserved_questions(some, make_settings().split).any()
-
-
-def test_summary_tells_seen_from_reserved_questions(make_settings: Make) -> None:
-    split = make_settings({"reserved-fraction": 0.5}).split
-    questions = np.arange(8)
-    reserved = reserved_questions(questions, split)
-    scores = {
-        "A": GroupEvaluation(GroupScores(questions, np.where(reserved, 0.2, 0.8)), 0.0),
-        "B": GroupEvaluation(GroupScores(questions, np.where(reserved, 0.4, 0.6)), 0.0),
-    }
-    roles = summarise_groups(scores, {"A": "train", "B": "train"}, split)["roles"]
-    assert roles["train"]["mean_seen"] == pytest.approx(0.7)
-    assert roles["train"]["mean_reserved"] == pytest.approx(0.3)
-    assert roles["evaluation"] is None
 
 
 def test_evaluation_leaves_the_predictor_alone(

@@ -17,7 +17,6 @@ from pluralllm_app.scoring.metrics import (
     fairness_per_question,
     js_alignment,
     js_divergence,
-    summarise,
     wasserstein_alignment,
 )
 
@@ -118,14 +117,3 @@ def test_fairness_per_question_uses_questions_two_groups_share() -> None:
     assert fairness_per_question(groups) == pytest.approx(expected)
     assert fairness_per_question(scores(a={1: 0.5}, b={2: 0.5})) is None
     assert fairness_per_question(scores(a={1: 0.0}, b={1: 0.0})) == 1.0
-
-
-def test_summary_by_hand() -> None:
-    summary = summarise(scores(b={1: 0.8, 2: 0.8, 3: 0.8}, a={1: 0.6}))
-    assert summary["groups"] == 2
-    assert summary["mean"] == pytest.approx(0.7)
-    assert summary["pooled"] == pytest.approx(0.75)
-    assert (summary["worst"], summary["worst_group"]) == (pytest.approx(0.6), "a")
-    assert summary["gap"] == pytest.approx(0.2)
-    assert summary["cov"] == pytest.approx(1 / 7)
-    assert summary["fi"] == pytest.approx(49 / 50)
