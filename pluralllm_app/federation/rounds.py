@@ -31,8 +31,8 @@ from pluralllm_app.learning.local_steps import chosen_groups
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import to_plain
-from pluralllm_app.records.writer import RunRecord, recorded_run
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 
@@ -97,7 +97,7 @@ class Rounds:
     """
 
     def __init__(
-        self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
+        self, grid: Grid, settings: Settings, record: Recording, progress: Callable[[str], None]
     ) -> None:
         self.grid = grid
         self.settings = settings

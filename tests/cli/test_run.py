@@ -38,6 +38,7 @@ from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records import console as follow
 from pluralllm_app.records.console import print_results, report_command
+from pluralllm_app.records.reader import read_rounds, read_run
 from pluralllm_app.records.writer import STATE, close_unfinished
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepare import prepare
@@ -46,6 +47,7 @@ from tests.conftest import ROOT, TINY, make_survey
 from tests.support import faulty_client
 from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid
+from tests.support.runs import write_run
 
 BIN = Path(sys.executable).parent
 TINY_RUN = TINY | {"round-timeout": 120.0, "start-timeout": 60.0}
@@ -184,12 +186,14 @@ def test_the_readmes_prediction_works(
 
 
 def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
-    assert close_unfinished(tmp_path, "stopped", "interrupted") == {}
-    (tmp_path / "run.json").write_text('{"status": "running", "error": null}')
-    assert close_unfinished(tmp_path, "stopped", "interrupted")["status"] == "stopped"
-    assert json.loads((tmp_path / "run.json").read_text())["error"] == "interrupted"
+    assert close_unfinished(tmp_path, "stopped", "interrupted") is None
+    write_run(tmp_path, status="running")
+    stopped = close_unfinished(tmp_path, "stopped", "interrupted")
+    assert stopped is not None
+    assert (stopped.status, stopped.error) == ("stopped", "interrupted")
+    assert read_run(tmp_path) == stopped
     # A run that has ended stays as it is.
-    assert close_unfinished(tmp_path, "failed", "late")["status"] == "stopped"
+    assert close_unfinished(tmp_path, "failed", "late") == stopped
 
 
 @pytest.mark.parametrize(
@@ -214,8 +218,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
             log.write_text("Flower starts")
             (log.parent / "tensorboard").mkdir()
             if status:
-                fields = {"status": status.split()[0]}
-                (log.parent / "run.json").write_text(json.dumps(fields))
+                write_run(log.parent, status=status.split()[0])
             if status == "completed with its state":
                 (log.parent / STATE).touch()
 
@@ -336,9 +339,8 @@ def left_behind(simulations: Path) -> list[str]:
 def test_the_results_name_the_survey(config: dict[str, Scalar], tmp_path: Path) -> None:
     settings = Settings.from_config(config)
     run_federation(LocalGrid(client_app.app, config, nodes=5), settings, config)
-    rounds = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
-    shown = StringIO()
-    print_results(settings, list(map(json.loads, rounds)), Console(file=shown), "a hint")
+    shown, out = StringIO(), tmp_path / "run"
+    print_results(out, read_rounds(out, complete=True), Console(file=shown), "a hint")
     assert shown.getvalue().startswith("Survey: tiny\n")
 
 

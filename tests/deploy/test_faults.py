@@ -20,7 +20,8 @@ import pytest
 
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.records.writer import STATE, locked_run
+from pluralllm_app.records.lock import locked_run
+from pluralllm_app.records.writer import STATE
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN

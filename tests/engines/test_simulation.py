@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pluralllm_app.core.atomic import held
+from pluralllm_app.core.locks import held
 from pluralllm_app.engines.base import Outcome
 from pluralllm_app.engines.processes import end_processes
 from pluralllm_app.engines.resources import Resources, share_out, usable_cpus
@@ -129,7 +129,7 @@ def test_ended_processes_hold_no_locks(tmp_path: Path) -> None:
         assert parent.stdout
         assert parent.stdout.readline() == b"locked\n"
         end_processes(root)
-        with (tmp_path / "lock").open("w") as lock, held(lock, "still locked"):
+        with held(tmp_path / "lock", "still locked"):
             pass
 
 
