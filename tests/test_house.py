@@ -70,8 +70,6 @@ LONG = {
     "pluralllm_app/experiments/comparison.py",
     "pluralllm_app/records/writer.py",
     "pluralllm_app/settings.py",
-    "tests/cli/test_run.py",
-    "tests/deploy/test_faults.py",
     "tests/federation/test_rounds.py",
 }
 
