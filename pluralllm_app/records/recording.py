@@ -1,6 +1,5 @@
 """A run while it goes on: its directory is written, and its observers are told."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 from pluralllm_app.errors import FederationError
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.lock import locked_run
-from pluralllm_app.records.observers import BestModel, Observer
+from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.resume import check_resumable, check_same
-from pluralllm_app.records.schema import RoundEntry, RunInfo, Status, from_plain
+from pluralllm_app.records.schema import RoundEntry, RunInfo, Status
 from pluralllm_app.records.trackers import Tracking, open_tracker
 from pluralllm_app.records.writer import (
     RUNNING,
@@ -23,7 +22,6 @@ from pluralllm_app.records.writer import (
     new_run,
     now,
 )
-from pluralllm_app.scoring.results import EvaluationResult
 from pluralllm_app.settings import Scalar
 
 
@@ -46,27 +44,6 @@ class Recording(RunRecord):
         """Tell the observers that a round has given a new predictor."""
         for observer in self.observers:
             observer.trained(round_number, predictor)
-
-    # The next three are for callers that still have dicts.
-    best_score = -math.inf
-
-    def append_round(self, entry: RoundEntry | Mapping[str, Any]) -> None:
-        """Record a round given as a dict, and tell the observers."""
-        if isinstance(entry, RoundEntry):
-            super().append_round(entry)
-        else:
-            self.close_round(from_plain(RoundEntry, entry), no_predictor)
-
-    def keep_best(
-        self,
-        number: int,
-        evaluation: EvaluationResult,
-        roles: Mapping[str, str],
-        predictor: Predictor,
-    ) -> None:
-        """Save `model` as best/ if it is."""
-        entry = RoundEntry(round=number, evaluation=evaluation)
-        BestModel(self).recorded(entry, lambda: predictor)
 
     def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
         """Record a round, then tell the observers; `predictor` is the one that was scored."""
