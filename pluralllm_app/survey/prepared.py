@@ -30,7 +30,15 @@ from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.survey import storage
 from pluralllm_app.survey.content import Answers, Questions
-from pluralllm_app.survey.info import FORMAT_VERSION, METRICS, ROLES, Group, SurveyInfo
+from pluralllm_app.survey.info import (
+    FORMAT_VERSION,
+    METRICS,
+    ORDINAL_METRICS,
+    PREPARE_AGAIN,
+    ROLES,
+    Group,
+    SurveyInfo,
+)
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 
@@ -77,7 +85,7 @@ class PreparedSurvey(SurveyInfo):
         if _fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
-                f"from the fingerprint in survey.json: {storage.PREPARE_AGAIN}"
+                f"from the fingerprint in survey.json: {PREPARE_AGAIN}"
             )
 
     def equals(self, other: "PreparedSurvey") -> bool:
@@ -158,7 +166,7 @@ class PreparedSurvey(SurveyInfo):
     @cached_property
     def _values(self) -> Floats | None:
         """[rows] ordinal value of each option, where the metric needs them."""
-        if self.metric != "wasserstein":
+        if self.metric not in ORDINAL_METRICS:
             return None
         values: Floats = storage.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
