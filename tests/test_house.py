@@ -68,8 +68,6 @@ MODULES = [module for module in FILES if module != PACKAGE]  # which itself is t
 UPWARD: set[tuple[str, str]] = set()
 LONG = {
     "pluralllm_app/settings.py",
-    "tests/cli/test_run.py",
-    "tests/deploy/test_faults.py",
     "tests/federation/test_rounds.py",
 }
 

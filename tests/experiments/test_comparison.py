@@ -6,8 +6,6 @@ import multiprocessing
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,8 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
+from tests.support.signals import with_sigint
+from tests.support.waiting import wait_until
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
@@ -241,14 +241,15 @@ def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signa
     tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
-    process = psutil.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE)
+    command += ["--out", str(tmp_path / "out")]
+    process = psutil.Popen(with_sigint(signal.SIG_DFL, command), stderr=subprocess.PIPE)
     cell = tmp_path / "out" / "cells" / "federated" / "seed-0"
-    wait_for(lambda: len(rounds(cell)) > 2)
+    wait_until(lambda: len(rounds(cell)) > 2)
     children = process.children(recursive=True)
     assert children
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
-    wait_for(lambda: not any(child.is_running() for child in children))
+    _, errors = process.communicate()
+    wait_until(lambda: not any(child.is_running() for child in children))
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert status(cell) == "stopped"
@@ -263,13 +264,6 @@ def status(path: Path) -> str | None:
 def rounds(path: Path) -> list[str]:
     file = path / "rounds.jsonl"
     return file.read_text().splitlines() if file.exists() else []
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
