@@ -70,8 +70,10 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
 
 
 @lru_cache(maxsize=1, typed=True)
-def _learner(config: tuple[tuple[str, Scalar], ...], dim_x: int, device: str) -> Learner:
-    return make_learner(_settings(config), dim_x, device=device)
+def _learner(
+    config: tuple[tuple[str, Scalar], ...], survey: PreparedSurvey, device: str
+) -> Learner:
+    return make_learner(_settings(config), survey.dim, survey.all_questions, device=device)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _received(
     """This process's learner, and what the server sent for it."""
     prepare_processor(settings.training.client_threads)
     config = tuple(context.run_config.items())
-    learner = _learner(config, survey.dim, device_of(context, settings))
+    learner = _learner(config, survey, device_of(context, settings))
     return learner, record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
 
 

@@ -38,7 +38,7 @@ NO_RESULT = (
     *("expected-nodes", "start-timeout", "round-timeout"),
 )
 # Settings that came after the first runs were recorded, and what those runs did.
-ADDED_LATER: dict[str, Scalar] = {"precision": "auto"}
+ADDED_LATER: dict[str, Scalar] = {"precision": "auto", "predictor": "gpo"}
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
 
@@ -133,6 +133,7 @@ class FederationSettings:
 
     seed: CountOrZero
     rounds: Count
+    predictor: Literal["gpo", "factors"]
     strategy: str
     weighting: Literal["questions", "uniform"]
     train_groups_per_round: CountOrZero
@@ -295,6 +296,17 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
+    if federation.predictor == "factors":
+        for key, value, wanted in (
+            ("strategy", federation.strategy, "fedavg"),
+            ("weighting", federation.weighting, "questions"),
+            ("train-groups-per-round", federation.train_groups_per_round, 0),
+        ):
+            if value != wanted:
+                raise SettingsError(
+                    f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain sums "
+                    f"over all train groups, set {key} = {wanted!r}"
+                )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:
         raise SettingsError(

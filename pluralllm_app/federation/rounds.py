@@ -36,6 +36,7 @@ from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 Content = TypeVar("Content")
 
@@ -114,7 +115,13 @@ class Rounds:
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
-        self.learner = make_learner(settings, self.roster.survey.dim, strategy)
+        self.learner = make_learner(
+            settings,
+            self.roster.survey.dim,
+            lambda: PreparedSurvey.open(settings.path("survey")).all_questions(),
+            strategy=strategy,
+            train_groups=len(self.roster.of_role("train")),
+        )
         self.form = hooks.sent_form(self.learner.form)
         if settings.resume:
             record.check_described(self.roster.survey, groups)

@@ -1,0 +1,1 @@
+"""The latent-factor predictor: offsets and loadings of every option, learned by sums over groups."""
