@@ -71,9 +71,7 @@ LONG = {
     "pluralllm_app/records/writer.py",
     "pluralllm_app/settings.py",
     "tests/cli/test_run.py",
-    "tests/deploy/test_command.py",
     "tests/deploy/test_faults.py",
-    "tests/deploy/test_init.py",
     "tests/federation/test_rounds.py",
 }
 

@@ -17,31 +17,33 @@ if TYPE_CHECKING:
     from pluralllm_app.deploy.layout import Deployment
 
 deploy_app = typer.Typer(
-    help="Run a federation on machines of their own: keys, start scripts, who is connected.",
+    help="Run a federation on several machines: keys, start scripts, who is connected.",
     no_args_is_help=True,
 )
 
-DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of `init`.")]
+DirectoryArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory that `init` made.")
+]
 
 
 @deploy_app.command("init")
 def init_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory to write; new or empty.")
+        Path, typer.Argument(metavar="DIR", help="Directory to make; it must be new or empty.")
     ],
     server: Annotated[
         list[str],
         typer.Option(
-            help="DNS name or IP address of the server; repeat for more, nodes take the first."
+            help="DNS name or IP address of the server. Repeat for more; nodes use the first."
         ),
     ],
     groups: Annotated[list[str], typer.Option(help="Name of a group; repeat for more.")],
     port: Annotated[int, typer.Option(help="Port of the server.")] = 9443,
 ) -> None:
-    """Make keys, certificates, start scripts and systemd units of a federation.
+    """Make the keys, certificates, start scripts and systemd units of a federation.
 
-    Run it on the server: DIR/flwr-home names DIR by its absolute path. Each group's machine gets
-    its DIR/nodes/... over a safe channel.
+    Run it on the server, because DIR/flwr-home contains the absolute path of DIR. Then copy each
+    group's directory in DIR/nodes to the group's machine, over a safe channel.
 
     Examples:
 
@@ -49,7 +51,7 @@ def init_command(
 
       pluralllm deploy init trial --server 127.0.0.1 --groups North --groups East
     """
-    from pluralllm_app.deploy.layout import initialise
+    from pluralllm_app.deploy.creation import initialise
 
     _describe(initialise(directory, server, groups, port))
 
@@ -59,16 +61,16 @@ def register_command(
     directory: DirectoryArgument,
     group: Annotated[
         list[str] | None,
-        typer.Option("--group", help="Name of a group, may be repeated; default: all."),
+        typer.Option("--group", help="Name of a group. Repeat for more; default: all."),
     ] = None,
 ) -> None:
     """Make the nodes' public keys known to the running SuperLink, which refuses all others.
 
-    Run it on the server. Nodes that are registered are left as they are. Exit status 1 if one could
-    not be registered; the others are.
+    Run it on the server. Nodes that are registered already are left as they are. The exit status
+    is 1 if a node could not be registered; the others are registered all the same.
     """
     from pluralllm_app.deploy.control import connect
-    from pluralllm_app.deploy.layout import read_groups
+    from pluralllm_app.deploy.groups import read_groups
     from pluralllm_app.errors import UserError
 
     groups = read_groups(directory)
@@ -106,10 +108,10 @@ def run_command(
         typer.Option(help="Run directory to go on with, with its own settings."),
     ] = None,
 ) -> None:
-    """Train a predictor over the groups' nodes; exit status 1 unless the run is completed.
+    """Train a predictor over the groups' nodes; the exit status is 1 unless the run is completed.
 
-    Run it on the server, as the user who started the SuperLink. Settings are those of `pluralllm
-    run`; the run waits for every group's node. Ctrl-C ends this command, not the run.
+    Run it on the server, as the user who started the SuperLink. It has the settings of `pluralllm
+    run`, and waits for every group's node. Ctrl-C ends this command, but not the run.
 
     Examples:
 
@@ -131,12 +133,12 @@ def remove_command(
     directory: DirectoryArgument,
     group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of a group.")],
 ) -> None:
-    """Shut a group's node out: unregister its key, and forget the group.
+    """Shut out a group's node: unregister its key, and forget the group.
 
-    Run it on the server. The SuperLink never takes the key again.
+    Run it on the server. The SuperLink will never accept the key again.
     """
     from pluralllm_app.deploy.control import connect
-    from pluralllm_app.deploy.layout import read_groups, remove_group
+    from pluralllm_app.deploy.groups import read_groups, remove_group
 
     groups = read_groups(directory)
     slug = _slug(group, groups, directory)
@@ -162,11 +164,10 @@ def add_command(
 ) -> None:
     """Add a group: make a key, a start script and a systemd unit for its node.
 
-    Run it on the server. To give the node of a group a new key, `remove` the group and add it
-    again.
+    Run it on the server. To give a group's node a new key, `remove` the group and add it again.
     """
+    from pluralllm_app.deploy.groups import add_group, read_groups
     from pluralllm_app.deploy.keys import fingerprint
-    from pluralllm_app.deploy.layout import add_group, read_groups
 
     slug, key = add_group(directory, group)
     node = directory.resolve() / "nodes" / slug
@@ -187,24 +188,24 @@ def renew_command(
     server: Annotated[
         list[str] | None,
         typer.Option(
-            help="DNS name or IP address of the server, may be repeated; default: those of the old "
-            "certificate. Nodes go on calling the one in their start.sh."
+            help="DNS name or IP address of the server. Repeat for more; default: those of the old "
+            "certificate. Nodes still call the one in their start.sh."
         ),
     ] = None,
     new_authority: Annotated[
         bool,
         typer.Option(
             "--new-authority",
-            help="Make a new authority as well, where its key is lost: each node needs its ca.crt.",
+            help="Also make a new authority, if its key is lost. Each node then needs its ca.crt.",
         ),
     ] = False,
 ) -> None:
-    """Make the server a new certificate.
+    """Make a new certificate for the server.
 
-    Run it on the server, with the authority's key in DIR/ca/ca.key: then the nodes trust it as they
-    are.
+    Run it on the server, with the authority's key in DIR/ca/ca.key. Then the nodes trust the new
+    certificate without any change.
     """
-    from pluralllm_app.deploy.layout import renew
+    from pluralllm_app.deploy.renewal import renew
 
     made = renew(directory, server or [], new_authority)
     _say(f"server: {_validity(made.certificate)}")
@@ -218,13 +219,14 @@ def renew_command(
 
 @deploy_app.command("status")
 def status_command(directory: DirectoryArgument) -> None:
-    """Show which groups are connected; exit status 1 unless all of them are.
+    """Show which groups are connected; the exit status is 1 unless all of them are.
 
-    Run it on the server. A node is online while it reports to the SuperLink, every 20 seconds or
-    so; one that was killed counts as online for up to a minute more, and then as offline.
+    Run it on the server. A node is online while it reports to the SuperLink, about every 20
+    seconds. One that was killed counts as online for up to a minute, and then as offline.
     """
     from pluralllm_app.deploy.control import connect
-    from pluralllm_app.deploy.layout import CONNECTION, read_groups
+    from pluralllm_app.deploy.groups import read_groups
+    from pluralllm_app.deploy.layout import CONNECTION
     from pluralllm_app.deploy.status import certificate_notice, status_table
 
     groups = read_groups(directory)
@@ -244,6 +246,23 @@ def status_command(directory: DirectoryArgument) -> None:
     Console().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):
         raise typer.Exit(1)
+
+
+@deploy_app.command("check-certificate", hidden=True)
+def check_certificate_command(
+    file: Annotated[Path, typer.Argument(help="Certificate of the authority.")],
+) -> None:
+    """Check that a file holds the certificate of an authority; start.sh calls this."""
+    import ssl
+
+    from pluralllm_app.errors import UserError
+
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise UserError(
+            f"{file} is no certificate ({error}): copy it from where it was made"
+        ) from error
 
 
 @deploy_app.command("node-config", hidden=True)

@@ -15,7 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from pluralllm_app.deploy.layout import read_connection, read_groups
+from pluralllm_app.deploy.groups import read_groups
+from pluralllm_app.deploy.layout import read_connection
 from pluralllm_app.engines.base import Ended, Outcome
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import ControlApi, KeyWasUsedError, Node, key_bytes
@@ -30,9 +31,9 @@ class Control:
         self._api = api
 
     def by_group(self, registered: Mapping[bytes, Node]) -> dict[str, Node]:
-        """Of the nodes of `nodes_by_key`, those that are of a group, by its slug.
+        """The nodes of the groups, among those of `nodes_by_key`, by the group's slug.
 
-        Its key tells; where that cannot be read, the slug it was registered under.
+        Its key tells whose it is; where that cannot be read, the slug that it is registered under.
         """
         named = {node.name: node for node in registered.values()}
         found = {}
@@ -59,9 +60,9 @@ class Control:
             return self._api.register(self.key(slug), slug)
         except KeyWasUsedError as error:
             raise UserError(
-                "the node's key was registered once and unregistered, and the SuperLink takes no "
-                "key twice: for a new key, take the group out with `pluralllm deploy remove`, and "
-                "in with `pluralllm deploy add`"
+                "the node's key was registered and then unregistered, and the SuperLink takes no "
+                "key twice. For a new key, take the group out with `pluralllm deploy remove`, and "
+                "bring it in again with `pluralllm deploy add`"
             ) from error
 
     def unregister(self, node: Node) -> None:
@@ -91,7 +92,7 @@ class Control:
                 f"cannot read the public key {file}: {error}; copy it from node.key.pub of the node"
             ) from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise UserError(f"{file} is no ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
+            raise UserError(f"{file} is not an ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
         return key_bytes(key)
 
 
@@ -121,7 +122,7 @@ def connect(path: Path) -> Iterator[Control]:
 def _refusal(address: str, response: httpx.Response) -> str:
     if response.status_code == httpx.codes.FORBIDDEN:
         return (
-            f"the SuperLink at {address} answers such requests on its own machine alone: run the "
+            f"the SuperLink at {address} answers such requests only on its own machine: run the "
             "command there, or through an SSH tunnel to it"
         )
     return f"the SuperLink at {address} refuses: {response.text}"
@@ -131,8 +132,8 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return (
             f"the SuperLink at {address} has a certificate that {root} does not vouch for "
-            f"({error}): it was renewed and the SuperLink not started again since, has expired or "
-            "does not name this address, or another federation's server runs there"
+            f"({error}). Either it has expired or does not name this address, or it was renewed "
+            "and the SuperLink not started again since, or another federation's server runs there"
         )
     return (
         f"no SuperLink answers at {address} ({error}): start it with server/start.sh and look at "

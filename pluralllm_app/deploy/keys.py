@@ -97,7 +97,7 @@ def read_certificate(file: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot read the certificate {file}: {error}; bring it back, or make a new one with "
+            f"cannot read the certificate {file}: {error}; restore it, or make a new one with "
             "`pluralllm deploy renew --server NAME`"
         ) from error
 
@@ -113,12 +113,12 @@ def read_authority(file: Path, key: Path) -> Certificate:
         private = load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError(
-            f"cannot read the private key {key}: {error}; bring it back, or make a new authority "
+            f"cannot read the private key {key}: {error}; restore it, or make a new authority "
             "with --new-authority"
         ) from error
     own = private.public_key() == certificate.public_key()
     if not (own and isinstance(private, ec.EllipticCurvePrivateKey)):
-        raise UserError(f"{key} is not the key that {file} was made with: bring that one")
+        raise UserError(f"{key} is not the key that {file} was made with: provide that one")
     return Certificate(certificate, private)
 
 

@@ -5,7 +5,8 @@ for the node's config, with whatever a shell might read in another way written a
 """
 
 import re
-from ipaddress import ip_address
+
+from pluralllm_app.deploy.addresses import bind_address, with_port
 
 _HEAD = """\
 set -eu
@@ -22,13 +23,7 @@ for file in {files}; do
     fi
 done
 # A SuperLink with a damaged one starts all the same, and leaves every run pending.
-python3 -I -c '
-import ssl, sys
-try:
-    ssl.create_default_context(cafile=sys.argv[1])
-except OSError as error:
-    sys.exit(f"{{sys.argv[1]}} is no certificate ({{error}}): copy it from where it was made")
-' "$here/ca.crt"
+pluralllm deploy check-certificate "$here/ca.crt"
 export FLWR_HOME="$here/state/flwr-home" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.2  # seconds a message waits for its process, at most
 unset PYTHONDONTWRITEBYTECODE  # every message starts a process: it reads compiled bytecode
@@ -103,9 +98,9 @@ def superlink_script(servers: list[str], port: int) -> str:
 
     It binds to loopback if all `servers` are loopback, and to IPv6 if one is an IPv6 address.
     """
-    host = _bind_address(servers)
+    host = bind_address(servers)
     head = _HEAD.format(files="ca.crt server.crt server.key")
-    return _SUPERLINK.format(head=head, host=host, port=port, address=address(host, port))
+    return _SUPERLINK.format(head=head, host=host, port=port, address=with_port(host, port))
 
 
 def supernode_script(superlink: str, group: str) -> str:
@@ -124,36 +119,6 @@ def supernode_unit(slug: str) -> str:
     return _UNIT.format(directory=f"/opt/pluralllm/nodes/{slug}", what=f"SuperNode {slug}")
 
 
-def address(host: str, port: int) -> str:
-    """Write host and port as one address."""
-    return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
-
-
 def toml_text(text: str) -> str:
     """A text of TOML that a shell and Flower's reader of node configs leave as it is."""
     return '"' + re.sub(r"[^A-Za-z0-9 ._-]", lambda odd: rf"\U{ord(odd[0]):08x}", text) + '"'
-
-
-def _bind_address(servers: list[str]) -> str:
-    alone = all(map(_is_loopback, servers))
-    if any(map(is_ipv6, servers)):
-        return "::1" if alone else "::"
-    return "127.0.0.1" if alone else "0.0.0.0"
-
-
-def _is_loopback(name: str) -> bool:
-    return ip_address(name).is_loopback if is_ip(name) else name == "localhost"
-
-
-def is_ipv6(name: str) -> bool:
-    """Whether a DNS name or IP address is an IPv6 address."""
-    return ":" in name
-
-
-def is_ip(name: str) -> bool:
-    """Whether a name is an IPv4 or IPv6 address."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -15,7 +15,8 @@ import httpx
 from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
-from pluralllm_app.deploy.layout import CONNECTION, read_groups
+from pluralllm_app.deploy.groups import read_groups
+from pluralllm_app.deploy.layout import CONNECTION
 from pluralllm_app.engines.app_files import APP, app_files
 from pluralllm_app.engines.base import Engine, Outcome
 from pluralllm_app.engines.run_config import read_resumed_config, read_run_config
@@ -194,7 +195,8 @@ def _follow(
     out = settings.path("out")
     flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
     said = (
-        f"Interrupted while it was submitted: whether the run goes on tells {flwr} ls {CONNECTION}"
+        "Interrupted while the run was being submitted. To see whether it goes on: "
+        f"{flwr} ls {CONNECTION}"
     )
     try:
         run = Submitted(control, run_config)

@@ -31,7 +31,7 @@ def demo_survey(console: Console) -> Path:
             except OSError:  # something is there, perhaps of a command that starts just now
                 if not PreparedSurvey.open(DEMO).equals(demo):
                     raise UserError(
-                        f"{DEMO} is not the demo survey as it is built in: give it as --survey "
+                        f"{DEMO} is not the built-in demo survey: give it as --survey "
                         f"{DEMO}, or move it away"
                     ) from None
         finally:

@@ -112,7 +112,7 @@ def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:
     listing, tells, and where that is no help, what the SuperLink printed, the log.
     """
     if not listing["success"]:
-        return "failed", f"Flower does not tell how the run ended: {listing['error-message']}"
+        return "failed", f"Flower does not say how the run ended: {listing['error-message']}"
     run = listing["runs"][0]
     status = run["status"].removeprefix("finished:")
     if status == "completed":

@@ -296,7 +296,7 @@ def test_the_demo_is_made_once(demo: Path) -> None:
 def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> None:
     prepare("demo", demo, console=QUIET, **other)
     before = {file: file.read_bytes() for file in demo.glob("**/*.*")}
-    with pytest.raises(UserError, match="not the demo survey as it is built in: give it as --surv"):
+    with pytest.raises(UserError, match="not the built-in demo survey: give it as --surv"):
         demo_survey(QUIET)
     assert before == {file: file.read_bytes() for file in demo.glob("**/*.*")}
     assert list(demo.parent.iterdir()) == [demo]

@@ -1,13 +1,19 @@
-"""What `make faults` adds: repeats, and a table of the faults at the end."""
+"""Deployments for the tests, and what `make faults` adds: repeats, and a table at the end."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Protocol
 
 import pytest
+
+from pluralllm_app.deploy import submit
+from pluralllm_app.deploy.creation import initialise
+from tests.support import control_api
+from tests.support.control_api import SuperLink
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,30 @@ def _outcomes(outcomes: Iterable[str]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return "; ".join(f"{outcome} ({times})" for outcome, times in counts.items())
+
+
+ODD = "Élan 中/.. $(touch /tmp/x); `id` %h \"quoted\" 'twice' \\"
+GROUPS = ["Alder", "Birch", ODD]
+SERVERS = ["Flower.example.org", "192.0.2.7"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return initialise(tmp_path_factory.mktemp("deploy") / "there", SERVERS, GROUPS, 9443).path
+
+
+@pytest.fixture
+def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
+    """A SuperLink, which the commands reach."""
+    superlink = SuperLink()
+
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(submit, "PATIENCE_SECONDS", 0.3)
+    client = SimpleNamespace(from_server_address=lambda *_, **__: superlink)
+    monkeypatch.setattr("flwr.supercore.control.ControlHttpClient", client)
+    return superlink
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return initialise(tmp_path / "there", ["127.0.0.1"], control_api.GROUPS, 9443).path

@@ -23,7 +23,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.control import connect
-from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.deployment import Deployment, free_port, wait_until
 from tests.support.forwarder import Forwarder

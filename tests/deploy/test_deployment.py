@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.deploy.control import connect
-from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
 from pluralllm_app.settings import Scalar
@@ -130,7 +130,7 @@ def test_runs_are_submitted_on_the_server_alone(deployment: Deployment) -> None:
     (there / "flwr-home").mkdir(parents=True)
     config = (deployment.dir / "flwr-home" / "config.toml").read_text()
     (there / "flwr-home" / "config.toml").write_text(config.replace("127.0.0.1", addresses()[0]))
-    with pytest.raises(UserError, match="on its own machine alone"), connect(there) as control:
+    with pytest.raises(UserError, match="only on its own machine"), connect(there) as control:
         control.by_group(control.nodes_by_key())
 
 

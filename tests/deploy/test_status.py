@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.control import connect
-from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.status import certificate_notice, status_table
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import Node

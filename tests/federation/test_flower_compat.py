@@ -243,6 +243,8 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     options = set(re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE))
     assert options
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    known = {flower_compat.HOME, flower_compat.POLL_INTERVAL, *flower_compat.ENVIRONMENT}
+    assert set(re.findall(r"FLWR_\w+", script)) == known
 
 
 def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ import tomli_w
 
 from pluralllm_app import client_app
 from pluralllm_app.deploy.control import connect
-from pluralllm_app.deploy.layout import initialise
+from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation

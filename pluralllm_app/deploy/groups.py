@@ -1,0 +1,117 @@
+"""The groups of a deployment: server/groups.json, and the public key of each group's node."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pluralllm_app.core.atomic import held, read_json, whole_directory, write_atomically
+from pluralllm_app.core.names import clean_text, file_slugs
+from pluralllm_app.deploy.addresses import server_name, with_port
+from pluralllm_app.deploy.keys import NodeKey, make_node_key, read_certificate, server_names
+from pluralllm_app.deploy.layout import groups_file, read_connection, write_node, writing
+from pluralllm_app.errors import UserError
+
+_SLUG = re.compile("[a-z0-9-]+")
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """The groups of the deployment at `path`: {slug: name}.
+
+    Raises:
+        UserError: it is not a deployment, or damaged.
+    """
+    file = path / "server" / "groups.json"
+    try:
+        if not file.exists():
+            raise UserError(
+                f"{path} is not a deployment, because it has no server/groups.json: make one with "
+                "`pluralllm deploy init`"
+            )
+    except OSError as error:
+        raise UserError(
+            f"cannot read {file}: {error.strerror}; run the command as the user who owns {path}"
+        ) from error
+    groups = read_json(file)
+    names = list(groups.values())
+    texts = all(isinstance(name, str) for name in names)
+    if not (texts and all(map(_SLUG.fullmatch, groups)) and len(set(names)) == len(names)):
+        raise UserError(
+            f'{file} is damaged: it must hold each group once, as {{"north": "North"}}, where '
+            "north.pub in server/nodes is the key of its node"
+        )
+    return groups
+
+
+def check_group_names(names: list[str]) -> None:
+    """Raise UserError for a group that has no name, or an unprintable one, or is given twice."""
+    for name in names:
+        if not name:
+            raise UserError("a group has no name: give one")
+        if not name.isprintable():
+            raise UserError(f"group {name!r} has a line break or a control character: rename it")
+        if names.count(name) > 1:
+            raise UserError(f"group {name!r} is given twice, but each group has one node")
+
+
+def add_group(path: Path, group: str) -> tuple[str, NodeKey]:
+    """Add a group to the deployment at `path`, with a node; returns the node's slug and key.
+
+    Raises:
+        UserError: the group has no name or is there already, the directory of its node is there
+            already, or something cannot be read or written.
+    """
+    with _changing(path) as groups:
+        name = clean_text(group)
+        check_group_names([name])
+        if name in groups.values():
+            raise UserError(
+                f"group {name!r} is in {path} already: to give its node a new key, take it out "
+                "with `pluralllm deploy remove` first"
+            )
+        slug = file_slugs([*groups.values(), name])[name]
+        node = path / "nodes" / slug
+        if node.exists():
+            raise UserError(f"{node} belongs to an earlier node: move it away")
+        superlink, key = _superlink(path), make_node_key(slug)
+        authority = read_certificate(path / "server" / "ca.crt").public_bytes(Encoding.PEM)
+        with writing():
+            with whole_directory(node, mode=0o700) as fresh:
+                write_node(fresh, slug, name, key, authority, superlink)
+            write_atomically(path / "server" / "nodes" / f"{slug}.pub", key.public)
+            write_atomically(path / "server" / "groups.json", groups_file(groups | {slug: name}))
+    return slug, key
+
+
+def remove_group(path: Path, slug: str) -> None:
+    """Take a group and its node's public key out of the deployment at `path`.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    with _changing(path) as groups, writing():
+        groups.pop(slug, None)  # another command may just have removed it
+        write_atomically(path / "server" / "groups.json", groups_file(groups))
+        (path / "server" / "nodes" / f"{slug}.pub").unlink(missing_ok=True)
+
+
+def _superlink(path: Path) -> str:
+    """What the nodes of the deployment at `path` call."""
+    address, _ = read_connection(path)
+    port = address.rpartition(":")[2]
+    if not port.isdecimal():
+        raise UserError(f"the address {address!r} in {path}/flwr-home/config.toml has no port")
+    first = server_names(path / "server" / "server.crt")[0]
+    return with_port(server_name(first), int(port))
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[dict[str, str]]:
+    """The groups of a deployment, which no other command changes during the block."""
+    read_groups(path)  # it is a deployment
+    with writing():
+        lock = (path / "server" / ".lock").open("w")
+    with lock, held(lock, f"another command changes the groups of {path}: wait for it"):
+        yield read_groups(path)
