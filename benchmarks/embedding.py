@@ -19,6 +19,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
+from pluralllm_app.core.segments import Halves
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.prefix_tree import PrefixTree, batches, common_beginning
 from pluralllm_app.survey.embedders.templates import TEMPLATES
@@ -120,13 +121,13 @@ def main() -> None:
         save_model(path, prompts, arguments.hidden, arguments.layers)
         embedder = TransformerEmbedder(str(path), "alpaca")
 
-        def ours() -> torch.Tensor:
+        def ours() -> Halves:
             return embedder.embed(questions, Console(quiet=True), path / "unfinished")
 
         def common() -> torch.Tensor:
             return common_way(path, prompts)
 
-        difference = float((ours().float() - common().float()).abs().max())
+        difference = float(np.abs(ours().astype(np.float32) - common().float().numpy()).max())
         mine, theirs, ratio = paired(ours, common, arguments.repeats)
         tokens = PreTrainedTokenizerFast.from_pretrained(path)(prompts)["input_ids"]
     counts = count_tokens(tokens, questions.counts.tolist())

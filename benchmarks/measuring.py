@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pluralllm_app.learning.device import prepare_processor
-from pluralllm_app.records.writer import describe_machine
+from pluralllm_app.records.machine import hardware, versions
+from pluralllm_app.records.schema import to_plain
 from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,6 +105,8 @@ def publish(name: str, results: Results, file: Path | None) -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "threads": torch.get_num_threads(),
             "results": results,
-        } | describe_machine()
+            "versions": versions(),
+            "hardware": to_plain(hardware()),
+        }
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """A tiny survey and the run config that fits it."""
 
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ EVALUATION = ("Dogwood", "Élan 中/..")
 # Texts and shares that a search of the bytes of messages and logs can find.
 QUESTION_TEXT = "Should the sundial face north"
 OPTION_TEXT = "Certainly so"
+
+
+def pytest_collection_finish() -> None:
+    """Spare garbage collection what is imported by now: Flower collects after every array."""
+    gc.freeze()
 
 
 def make_survey(

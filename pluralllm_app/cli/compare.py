@@ -39,7 +39,7 @@ from pluralllm_app.experiments.tables import (
     method_title,
 )
 from pluralllm_app.learning.budgets import budget_steps
-from pluralllm_app.records.console import HEADER, progress_bars, report_command, round_row
+from pluralllm_app.records.console import RoundTable, progress_bars, report_command
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -109,16 +109,8 @@ def centralized(
         soft_wrap=True,
         markup=False,
     )
-    console.print(HEADER, highlight=False, soft_wrap=True)
-    with progress_bars(console) as progress:
-        bar = progress.add_task("training", total=rounds)
-
-        def show(entry: dict[str, Any]) -> None:
-            if entry["evaluation"]:
-                console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
-            progress.update(bar, completed=entry["round"])
-
-        run_centralized(prepared, settings, run_config, budget, show)
+    with RoundTable(console, "training", rounds) as table:
+        run_centralized(prepared, settings, run_config, budget, [table])
     for line in (
         f"Run directory: {settings.path('out')}",
         "Next, compare with the federated run: pluralllm compare --survey "
@@ -182,11 +174,11 @@ def _write_scores(comparison: Comparison, file: Path) -> None:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print scores, differences and costs of a comparison, each with its definition."""
-    description = comparison.description
-    seeds = description["seeds"]
+    info = comparison.info
+    seeds = info.seeds
     console.print()
     console.print(
-        f"{description['survey']['name']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
+        f"{info.survey.name}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
         f"({', '.join(map(str, seeds))}), alignment (1 is perfect)"
         + (
             ": mean [95 % bootstrap interval over the seeds]"
@@ -203,7 +195,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print("No evaluation groups: no scores of groups never trained on.")
     console.print(_alignment(comparison))
     console.print(_fairness(comparison))
-    if description["settings"]["reserved-fraction"]:
+    if info.settings["reserved-fraction"]:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
     shown = [method.name for method in comparison.methods if method.runs]
@@ -277,7 +269,7 @@ def _costs(comparison: Comparison) -> Table:
     columns = [("to reach", None), *((title, len("centralized")) for title in COST_COLUMNS)]
     table = _table("What it took (mean over seeds)", *columns)
     for method in comparison.methods:
-        if rows := cost_rows(comparison, method):
+        if rows := cost_rows(method, comparison.methods):
             lines = (rows, *zip(*rows.values(), strict=True))
             table.add_row(method.title, *("\n".join(cells) for cells in lines))
     return table

@@ -240,8 +240,12 @@ def _check_encoding(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) on Ctrl-C."""
-    # A supervisor's or a shell's SIGTERM ends a run as tidily as Ctrl-C does.
+    """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) when stopped.
+
+    Ctrl-C and SIGTERM stop it, and leave no process behind. A command that a shell starts in the
+    background, as in a script or by `nohup ... &`, may inherit that SIGINT is ignored. It goes on
+    ignoring it, as its caller asked; SIGTERM always stops it.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _check_encoding(sys.argv)

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
+from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
 
 _SOURCES = "\n\n".join(f"  {name}: {source.summary}." for name, source in SOURCES.items())
@@ -72,7 +73,8 @@ def prepare_command(
     metric: Annotated[
         str,
         typer.Option(
-            help="jensen-shannon, or wasserstein (only questions with ordinal values are kept)."
+            help=f"{', '.join(METRICS)}; {', '.join(ORDINAL_METRICS)} keeps only the questions "
+            "whose options have ordinal values."
         ),
     ] = "jensen-shannon",
     seed: Annotated[int, typer.Option(help="Seed of the demo and of the split by fraction.")] = 0,

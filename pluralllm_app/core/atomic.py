@@ -1,13 +1,12 @@
-"""Files and directories that are whole at any moment, and locks on them."""
+"""Files and directories that are whole at any moment."""
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pluralllm_app.errors import UserError
 
@@ -98,13 +97,3 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} is damaged: it holds no object")
     return content
-
-
-@contextmanager
-def held(lock: IO[str], busy: str) -> Iterator[None]:
-    """Hold the lock on an open file for the block; raises UserError(busy) where another does."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(busy) from None
-    yield

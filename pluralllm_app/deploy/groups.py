@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pluralllm_app.core.atomic import held, read_json, whole_directory, write_atomically
+from pluralllm_app.core.atomic import read_json, whole_directory, write_atomically
+from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text, file_slugs
 from pluralllm_app.deploy.addresses import server_name, with_port
 from pluralllm_app.deploy.keys import NodeKey, make_node_key, read_certificate, server_names
@@ -112,6 +113,7 @@ def _changing(path: Path) -> Iterator[dict[str, str]]:
     """The groups of a deployment, which no other command changes during the block."""
     read_groups(path)  # it is a deployment
     with writing():
-        lock = (path / "server" / ".lock").open("w")
-    with lock, held(lock, f"another command changes the groups of {path}: wait for it"):
+        busy = f"another command changes the groups of {path}: wait for it"
+        lock = held(path / "server" / ".lock", busy)
+    with lock:
         yield read_groups(path)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.deploy.keys import read_certificate
 from pluralllm_app.federation.flower_compat import Node
-from pluralllm_app.records.writer import read_run
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.schema import RunInfo
 
 _NOTICE = timedelta(days=30)
 
@@ -29,17 +29,16 @@ def status_table(
         others: registrations of no group.
     """
     run = _last_run(runs)
-    roster = {entry["group"] for entry in run.get("roster") or []}
-    survey = run.get("survey") or {}
+    roster = {entry.group for entry in (run and run.roster) or []}
     table = Table()
     table.add_column("group", overflow="fold")
     for column in ("node id", "state (UTC)", "survey"):
         table.add_column(column, no_wrap=True)
     for slug, name in groups.items():
-        used = survey["fingerprint"][:12] if name in roster else "-"
+        used = run.survey.fingerprint[:12] if run and run.survey and name in roster else "-"
         table.add_row(escape(name), *_cells(nodes.get(slug)), used)
-    if roster:
-        table.caption = escape(f"survey: fingerprint in the last run, of {survey['name']}")
+    if run and run.survey:
+        table.caption = escape(f"survey: fingerprint in the last run, of {run.survey.name}")
         table.caption_justify = "left"
     for node in others:
         table.add_row(f"[red]no group[/] ({escape(node.name)})", *_cells(node), "-")
@@ -72,7 +71,7 @@ def _cells(node: Node | None) -> tuple[str, str]:
     return str(node.id), f"[yellow]offline[/] since {node.time:%m-%d %H:%M:%S}"
 
 
-def _last_run(runs: Path) -> dict[str, Any]:
-    """run.json of the run that started last and got as far as its roster; {} where none did."""
-    found = [run for directory in runs.glob("*") if (run := read_run(directory)).get("roster")]
-    return max(found, key=lambda run: str(run["started"]), default={})
+def _last_run(runs: Path) -> RunInfo | None:
+    """The run that started last and got as far as its roster; None where none did."""
+    found = [run for path in runs.glob("*") if (run := read_run(path)) and run.roster]
+    return max(found, key=lambda run: run.started, default=None)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -19,13 +18,16 @@ from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.deploy.layout import CONNECTION
 from pluralllm_app.engines.app_files import APP, app_files
 from pluralllm_app.engines.base import Engine, Outcome
+from pluralllm_app.engines.follow import follow
 from pluralllm_app.engines.run_config import read_resumed_config, read_run_config
 from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.records.console import follow, print_results
+from pluralllm_app.records.console import print_results
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.schema import RoundEntry, RunInfo
 from pluralllm_app.records.trackers import check_tracker
-from pluralllm_app.records.writer import STATE, close_unfinished, read_run
+from pluralllm_app.records.writer import STATE, close_unfinished
 from pluralllm_app.settings import Scalar, Settings
 
 POLL_SECONDS = 5.0  # run.json tells sooner how the run ends, if it was begun at all
@@ -101,7 +103,8 @@ def submit(
         if config or overrides or out:
             raise UserError("--resume takes the run's own settings: give it alone")
         run_config = read_resumed_config(resume)  # it waits for the groups that it began with
-        wanted = [entry["group"] for entry in read_run(resume).get("roster") or []]
+        before = read_run(resume)
+        wanted = [entry.group for entry in (before and before.roster) or []]
     else:
         run_config = _new_config(config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
@@ -120,8 +123,8 @@ def submit(
     out = settings.path("out")
     try:
         with connect(path) as control:
-            record, rounds = _follow(control, path, settings, run_config, console)
-            if record["status"] == "failed":
+            outcome, rounds = _follow(control, path, settings, run_config, console)
+            if outcome.status == "failed":
                 missing = _missing(control, groups, wanted)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
@@ -130,12 +133,12 @@ def submit(
     finally:
         with suppress(OSError):  # where nothing was begun; a run that was makes it again
             out.rmdir()
-    if (status := record["status"]) != "completed":
-        said = "was stopped" if status == "stopped" else "failed"
-        lines = [f"the run {said}" + (f": {record['error']}" if record["error"] else "")]
-        lines += [f"now {line}" for line in missing if status == "failed"]
+    if outcome.status != "completed":
+        said = "was stopped" if outcome.status == "stopped" else "failed"
+        lines = [f"the run {said}" + (f": {outcome.error}" if outcome.error else "")]
+        lines += [f"now {line}" for line in missing if outcome.status == "failed"]
         raise UserError("\n".join([*lines, f"See {out}."]))
-    print_results(settings, rounds, console, f"The trained predictor: {out / 'model'}")
+    print_results(out, rounds, console, f"The trained predictor: {out / 'model'}")
 
 
 def _new_config(
@@ -190,8 +193,8 @@ def _follow(
     settings: Settings,
     run_config: Mapping[str, Scalar],
     console: Console,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Submit the run, show it until it ends; returns status and error, and its rounds."""
+) -> tuple[Outcome, list[RoundEntry]]:
+    """Submit the run, show it until it ends; returns how it ended, and its rounds."""
     out = settings.path("out")
     flwr = f"FLWR_HOME={shlex.quote(str(path.resolve() / 'flwr-home'))} flwr"
     said = (
@@ -205,16 +208,23 @@ def _follow(
         said = f"The run goes on, see {out}. To end it: {flwr} stop {run.run_id} {CONNECTION}"
         _say(console, f"Run {run.run_id} in {out}")
         rounds = list(follow(run, settings, console, "waiting for the nodes"))
-        if (record := read_run(out)).get("status", "running") == "running":
+        outcome = _recorded_outcome(read_run(out))
+        if outcome is None:
             # The app's process did not get as far as to say so, or still ends.
             outcome = run.wait()
-            record = {"status": outcome.status, "error": outcome.error}
             with suppress(UserError):
-                record = close_unfinished(out, outcome.status, outcome.error) or record
+                info = close_unfinished(out, outcome.status, outcome.error)
+                outcome = _recorded_outcome(info) or outcome
     except KeyboardInterrupt:
         _say(console, said)
         raise
-    return record, rounds
+    return outcome, rounds
+
+
+def _recorded_outcome(info: RunInfo | None) -> Outcome | None:
+    if info is None or info.status == "running":
+        return None
+    return Outcome(info.status, info.error or "")
 
 
 def _remedy(path: Path, out: Path) -> str:

@@ -4,11 +4,12 @@ import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pluralllm_app.engines.app_files import APP
+from pluralllm_app.engines.follow import follow
 from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.engines.resources import Resources
 from pluralllm_app.engines.run_config import (
@@ -18,8 +19,10 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
-from pluralllm_app.records.console import follow, print_results
 from pluralllm_app.settings import Scalar, Settings
+
+if TYPE_CHECKING:
+    from pluralllm_app.records.schema import RoundEntry
 
 
 def run(
@@ -66,13 +69,15 @@ def run(
             reopen(out, run_config)
         console.print(f"Flower simulation: {resources}")
         rounds = _run_simulation(settings, run_config, resources, console)
-    print_results(settings, rounds, console, _hint(settings))
+    from pluralllm_app.records.console import print_results
+
+    print_results(out, rounds, console, _hint(settings))
 
 
 def _run_simulation(
     settings: Settings, run_config: Mapping[str, Scalar], resources: Resources, console: Console
-) -> list[dict[str, Any]]:
-    """Start the simulation, follow it to its end, and return the lines of rounds.jsonl."""
+) -> "list[RoundEntry]":
+    """Start the simulation, follow it to its end, and return its rounds."""
     from pluralllm_app.engines.simulation import Simulation
     from pluralllm_app.records.writer import close_unfinished
 
@@ -82,14 +87,15 @@ def _run_simulation(
             rounds = list(follow(simulation, settings, console, "starting Flower and Ray"))
             outcome = simulation.poll()
     except KeyboardInterrupt:
-        status = close_unfinished(out, "stopped", "interrupted").get("status", "stopped")
-        said = _stopped(out, status)
+        info = close_unfinished(out, "stopped", "interrupted")
+        said = _stopped(out, info.status if info else "stopped")
         console.print(said, markup=False, highlight=False, soft_wrap=True)
         raise
     error = outcome.error if outcome else None
-    record = close_unfinished(out, "failed", error)
-    if record.get("status") != "completed":
-        raise UserError(f"the run failed: {record.get('error') or error}\nSee {out} and its {LOG}.")
+    info = close_unfinished(out, "failed", error)
+    if info is None or info.status != "completed":
+        cause = (info and info.error) or error
+        raise UserError(f"the run failed: {cause}\nSee {out} and its {LOG}.")
     return rounds
 
 

@@ -63,13 +63,13 @@ def read_resumed_config(path: Path) -> dict[str, Scalar]:
     Raises:
         UserError: it holds no run, or a damaged one.
     """
-    from pluralllm_app.records.writer import read_run
+    from pluralllm_app.records.reader import read_run
 
     path = path.expanduser().resolve()
-    settings = read_run(path).get("settings")
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no run to resume: it has no run.json with settings")
-    return settings | {"resume-from": str(path), "out": "", "expected-nodes": 0}
+    info = read_run(path)
+    if info is None:
+        raise UserError(f"{path} holds no run to resume: it has no run.json")
+    return {**info.settings, "resume-from": str(path), "out": "", "expected-nodes": 0}
 
 
 def settings_with_survey(run_config: dict[str, Scalar], console: Console) -> Settings:

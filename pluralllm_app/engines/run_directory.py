@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from pluralllm_app.core.atomic import held
+from pluralllm_app.core.locks import held
 from pluralllm_app.errors import UserError
 from pluralllm_app.settings import Scalar
 
@@ -62,10 +62,10 @@ def claimed(out: Path) -> Iterator[None]:
         UserError: another one runs there, or it cannot be written.
     """
     try:
-        log = (out / LOG).open("a")
+        lock = held(out / LOG, f"another command runs in {out}: wait for it, or end it")
     except OSError as error:
         raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
-    with log, held(log, f"another command runs in {out}: wait for it, or end it"):
+    with lock:
         yield
 
 
@@ -73,10 +73,11 @@ def reopen(out: Path, run_config: Mapping[str, Scalar]) -> None:
     """Check that the run in `out` can go on, and cut its record to what it goes on from.
 
     Raises:
-        UserError: it cannot, see `records.writer.check_resumable`.
+        UserError: it cannot, see `records.resume.check_resumable`.
     """
     from pluralllm_app.federation.state import rewind
-    from pluralllm_app.records.writer import check_resumable, locked_run, reopen_record
+    from pluralllm_app.records.lock import locked_run
+    from pluralllm_app.records.resume import check_resumable, reopen_record
 
     with locked_run(out):
         check_resumable(out, run_config)

@@ -1,20 +1,25 @@
 """Run directories of training without a federation, and of baselines."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from pluralllm_app.learning.centralized import train_alone, train_centralized
+from pluralllm_app.learning.centralized import (
+    CentralizedRound,
+    Trained,
+    train_alone,
+    train_centralized,
+)
+from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.predictors.registry import BASELINES
 from pluralllm_app.preferences import split_questions
-from pluralllm_app.records.schema import to_plain
-from pluralllm_app.records.writer import RunRecord, recorded_run
+from pluralllm_app.records.observers import BestModel, Observer
+from pluralllm_app.records.recording import no_predictor, recorded_run
+from pluralllm_app.records.schema import RoundEntry, TrainEntry
+from pluralllm_app.records.writer import RunRecord
 from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-
-Entry = dict[str, Any]
 
 
 def run_centralized(
@@ -22,7 +27,7 @@ def run_centralized(
     settings: Settings,
     config: Mapping[str, Scalar],
     budget: str,
-    progress: Callable[[Entry], None] = lambda entry: None,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Train on all train groups at once; writes a run directory at `settings.out`.
 
@@ -33,22 +38,19 @@ def run_centralized(
         settings: of the run.
         config: the run config the settings were read from, for the record.
         budget: one of `budgets.BUDGETS`.
-        progress: called with each line of rounds.jsonl.
+        observers: told of the rounds, besides what keeps the best predictor.
     """
     with recorded_run(settings.path("out"), f"centralized-{budget}", config) as record:
+        record.observers += [BestModel(record), *observers]
         pool = _read_pool(survey, record)
         for done in train_centralized(pool, settings, budget):
-            entry: Entry = {
-                "round": done.number,
-                "train": asdict(done.trained) if done.trained else None,
-                "evaluation": to_plain(done.evaluation),
-                "failures": [],
-                "seconds": done.seconds,
-            }
-            if done.evaluation:
-                record.keep_best(done.number, done.evaluation, pool.roles, done.predictor)
-            record.append_round(entry)
-            progress(entry)
+            entry = RoundEntry(
+                round=done.number,
+                train=_train_entry(done.trained) if done.trained else None,
+                evaluation=done.evaluation,
+                seconds=done.seconds,
+            )
+            record.close_round(entry, partial(_predictor_of, done))
         record.update(ended_by=done.ended_by)
         record.save_model("model", done.predictor)
 
@@ -58,15 +60,13 @@ def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, S
     with recorded_run(settings.path("out"), "local-only", config) as record:
         start = time.perf_counter()
         trained, evaluation = train_alone(_read_pool(survey, record), settings)
-        record.append_round(
-            {
-                "round": settings.federation.rounds,
-                "train": asdict(trained),
-                "evaluation": to_plain(evaluation),
-                "failures": [],
-                "seconds": round(time.perf_counter() - start, 3),
-            }
+        entry = RoundEntry(
+            round=settings.federation.rounds,
+            train=_train_entry(trained),
+            evaluation=evaluation,
+            seconds=round(time.perf_counter() - start, 3),
         )
+        record.close_round(entry, no_predictor)
 
 
 def run_baseline(
@@ -83,15 +83,20 @@ def run_baseline(
         baseline = BASELINES[name].fit(
             [group.select(split_questions(group, "train", settings.split).train) for group in train]
         )
-        record.append_round(
-            {
-                "round": 0,
-                "train": None,
-                "evaluation": to_plain(pool.score_all(baseline, settings)),
-                "failures": [],
-                "seconds": round(time.perf_counter() - start, 3),
-            }
-        )
+        evaluation = pool.score_all(baseline, settings)
+        seconds = round(time.perf_counter() - start, 3)
+        entry = RoundEntry(round=0, evaluation=evaluation, seconds=seconds)
+        record.close_round(entry, lambda: baseline)
+
+
+def _train_entry(trained: Trained) -> TrainEntry:
+    return TrainEntry(
+        loss=trained.loss, steps=trained.steps, tasks=trained.tasks, seconds=trained.seconds
+    )
+
+
+def _predictor_of(done: CentralizedRound) -> Predictor:
+    return done.predictor
 
 
 def _read_pool(survey: PreparedSurvey, record: RunRecord) -> PooledSurvey:

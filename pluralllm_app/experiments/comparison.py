@@ -21,30 +21,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pluralllm_app import __version__
-from pluralllm_app.core.atomic import held, write_atomically
+from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.core.locks import held
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.engines.resources import usable_cpus
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.centralized_runs import run_alone, run_baseline, run_centralized
-from pluralllm_app.experiments.results import read_comparison
 from pluralllm_app.learning.budgets import BUDGETS, budget_steps
 from pluralllm_app.predictors.registry import BASELINES
-from pluralllm_app.records.writer import (
-    close_unfinished,
-    describe_error,
-    read_run,
+from pluralllm_app.records.reader import COMPARISON, read_comparison, read_run
+from pluralllm_app.records.schema import (
+    ComparedMethod,
+    ComparedSurvey,
+    ComparisonInfo,
+    Identity,
+    encode_file,
 )
-from pluralllm_app.settings import ADDED_LATER, NO_RESULT, Scalar, Settings
+from pluralllm_app.records.writer import close_unfinished, describe_error
+from pluralllm_app.settings import NO_RESULT, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 Config = Mapping[str, Scalar]
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Cell:
     @property
     def finished(self) -> bool:
         """Whether it has run to its end."""
-        return bool(read_run(self.path).get("status") == "completed")
+        run = read_run(self.path)
+        return run is not None and run.status == "completed"
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -119,42 +121,38 @@ def open_comparison(
     """
     settings = Settings.from_config(config)
     same = same_budgets(settings, sum(group.role == "train" for group in survey.groups))
-    identity = {
-        "schema": SCHEMA_VERSION,
-        "version": __version__,
-        "survey": _digest(survey),
-        "settings": {key: value for key, value in config.items() if key not in NO_RESULT},
-    }
+    identity = Identity(
+        version=__version__,
+        survey=_digest(survey),
+        settings={key: value for key, value in config.items() if key not in NO_RESULT},
+    )
     found = read_comparison(out)
     if found:
-        _check_same(out, found["identity"], identity)
+        _check_same(out, found.identity, identity)
     first_seed, first_contexts = int(config["seed"]), int(config["evaluation-seed"])
     asked_seeds = range(first_seed, first_seed + seeds)
     asked = {*methods, *(same[name] for name in methods if name in same)}
-    known = {*found.get("methods", {}), *asked}
-    write_comparison(
-        out,
-        {
-            "identity": identity,
-            "survey": {
-                "name": survey.name,
-                "fingerprint": survey.fingerprint,
-                "path": str(survey.path),
-                "groups": len(survey.groups),
-            },
-            "settings": dict(config),
-            "seeds": sorted({*found.get("seeds", []), *asked_seeds}),
-            "methods": {
-                name: {
-                    "title": method.title,
-                    "pools_answers": method.pools_answers,
-                    "same_as": same.get(name),
-                }
-                for name, method in METHODS.items()
-                if name in known
-            },
+    known = {*(found.methods if found else ()), *asked}
+    info = ComparisonInfo(
+        identity=identity,
+        survey=ComparedSurvey(
+            name=survey.name,
+            fingerprint=survey.fingerprint,
+            path=str(survey.path),
+            groups=len(survey.groups),
+        ),
+        settings=dict(config),
+        seeds=sorted({*(found.seeds if found else ()), *asked_seeds}),
+        methods={
+            name: ComparedMethod(
+                title=method.title, pools_answers=method.pools_answers, same_as=same.get(name)
+            )
+            for name, method in METHODS.items()
+            if name in known
         },
     )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / COMPARISON, encode_file(info))
     own = [name for name in METHODS if name in asked and name not in same]
     ordered = sorted(own, key=lambda name: name != "centralized-converged")  # by far the longest
     return [
@@ -182,24 +180,21 @@ def _digest(survey: PreparedSurvey) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_comparison(out: Path, content: Mapping[str, Any]) -> None:
-    """Write comparison.json."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "comparison.json", json.dumps(content, indent=2).encode())
-
-
-def _check_same(out: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def _check_same(out: Path, found: Identity, identity: Identity) -> None:
     remedy = "give another --out, or remove that directory"
-    for key, what in (("schema", "format"), ("version", "version"), ("survey", "survey")):
-        if found.get(key) != identity[key]:
+    for what, before, now in (
+        ("format", found.schema, identity.schema),
+        ("version", found.version, identity.version),
+        ("survey", found.survey, identity.survey),
+    ):
+        if before != now:
+            raise UserError(f"{out} compares another {what} ({before}, now {now}): {remedy}")
+    settings, settings_now = found.settings, identity.settings
+    for key in sorted({*settings, *settings_now}):
+        if settings.get(key) != settings_now.get(key):
             raise UserError(
-                f"{out} compares another {what} ({found.get(key)}, now {identity[key]}): {remedy}"
-            )
-    before, now = ADDED_LATER | found["settings"], identity["settings"]
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{out} compares {key} = {before.get(key)}, now {key} = {now.get(key)}: {remedy}"
+                f"{out} compares {key} = {settings.get(key)}, now {key} = "
+                f"{settings_now.get(key)}: {remedy}"
             )
 
 
@@ -241,15 +236,15 @@ def locked(out: Path) -> Iterator[None]:
     """
     try:
         found = {file.name for file in out.iterdir()} if out.exists() else set()
-        if found and not found & {"comparison.json", ".lock"}:
+        if found and not found & {COMPARISON, ".lock"}:
             raise UserError(f"{out} is not empty and holds no comparison: give another --out")
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
+        lock = held(out / ".lock", f"another comparison is at work in {out}: wait for it")
     except OSError as error:
         raise UserError(
             f"cannot write the comparison {out}: {error.strerror}: give another --out"
         ) from error
-    with file, held(file, f"another comparison is at work in {out}: wait for it"):
+    with lock:
         yield
 
 

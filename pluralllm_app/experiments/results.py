@@ -1,20 +1,22 @@
 """What run directories and comparisons say: scores with intervals, and what they cost."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pluralllm_app.core.atomic import read_json
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import UserError
-from pluralllm_app.records.writer import read_run
+from pluralllm_app.records.reader import read_comparison, read_rounds, read_run
+from pluralllm_app.records.schema import (
+    ComparisonInfo,
+    RoundEntry,
+    RunInfo,
+)
+from pluralllm_app.scoring.results import EvaluationResult, Role
 
-ROLES = ("evaluation", "train")
+ROLES: tuple[Role, ...] = ("evaluation", "train")  # in the order of tables
 SCORES = (
     *("mean", "pooled", "worst", "gap", "cov", "fi", "fi_per_question"),
     *("mean_seen", "mean_reserved"),  # with reserved questions only
@@ -76,8 +78,8 @@ class Run:
     """A run directory, as far as it has come."""
 
     path: Path
-    record: Mapping[str, Any]  # run.json
-    rounds: Sequence[Mapping[str, Any]]  # rounds.jsonl
+    info: RunInfo
+    rounds: Sequence[RoundEntry]
     costs: Sequence[Cost]  # at the end of each round
 
     @classmethod
@@ -87,38 +89,29 @@ class Run:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        record = read_run(path)
-        if not record:
+        info = read_run(path)
+        if info is None:
             raise UserError(f"{path} is no run directory: it has no run.json")
-        file = path / "rounds.jsonl"
-        try:
-            *lines, rest = file.read_text("utf-8").split("\n") if file.exists() else [""]
-            if rest and record.get("status") == "completed":
-                raise ValueError("its last line is cut off")
-            rounds = _parse(lines)  # without a line that is being written
-            return cls(path, record, rounds, _costs(rounds))
-        except KeyError as error:
-            raise UserError(f"{file} is damaged: it lacks {error}") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{file} is damaged: {error}") from error
+        rounds = read_rounds(path, complete=info.status == "completed")
+        return cls(path, info, rounds, _costs(rounds))
 
     @property
     def method(self) -> str:
         """Name of what was run, e.g. federated."""
-        return str(self.record["method"])
+        return self.info.method
 
     @property
     def seed(self) -> int:
-        return int(self.record["seed"])
+        return self.info.seed
 
     @property
     def finished(self) -> bool:
-        return bool(self.record["status"] == "completed")
+        return self.info.status == "completed"
 
     @property
     def evaluated(self) -> list[int]:
         """Indices into `rounds` of those with an evaluation."""
-        return [index for index, entry in enumerate(self.rounds) if entry["evaluation"]]
+        return [index for index, entry in enumerate(self.rounds) if entry.evaluation]
 
     @property
     def counted(self) -> list[int]:
@@ -128,30 +121,41 @@ class Run:
         """
         if self.method != "centralized-converged":
             return self.evaluated
-        best = self.record.get("best_round", -1)
-        return [index for index in self.evaluated if self.rounds[index]["round"] <= best]
+        best = -1 if self.info.best_round is None else self.info.best_round
+        return [index for index in self.evaluated if self.rounds[index].round <= best]
 
     @property
-    def result(self) -> Mapping[str, Any] | None:
+    def result(self) -> EvaluationResult | None:
         """The evaluation that counts, see `counted`; None where nothing was evaluated."""
         counted = self.counted
-        return self.rounds[counted[-1]]["evaluation"] if counted else None
+        return self.rounds[counted[-1]].evaluation if counted else None
 
-    def score(self, role: str, key: str) -> float | None:
+    def score(self, role: Role, key: str) -> float | None:
         """One number of the result's summary of a role; None where there is none."""
-        summary = self.result and self.result["roles"][role]
-        return summary.get(key) if summary else None
+        summary = self.result.roles[role] if self.result else None
+        value: float | None = getattr(summary, key) if summary else None
+        return value
+
+    def means(self, role: Role) -> list[tuple[float, int]]:
+        """Mean alignment of a role at each evaluation, with the index of its round."""
+        scored = [(index, self.rounds[index].evaluation) for index in self.evaluated]
+        return [
+            (summary.mean, index)
+            for index, evaluation in scored
+            if evaluation and (summary := evaluation.roles[role])
+        ]
 
     def cost_of_gain(self, share: float) -> Cost | None:
         """The cost of `share` of the gain on groups never trained on; None if nothing was gained.
 
         See DEFINITIONS["gain"].
         """
-        points = [
-            (self.rounds[index]["evaluation"]["roles"]["evaluation"], self.costs[index])
-            for index in self.counted
+        counted = self.counted
+        scores = [
+            (mean, self.costs[index])
+            for mean, index in self.means("evaluation")
+            if index in counted
         ]
-        scores = [(summary["mean"], cost) for summary, cost in points if summary]
         if len(scores) < 2 or scores[-1][0] <= scores[0][0]:
             return None
         goal = scores[0][0] + share * (scores[-1][0] - scores[0][0])
@@ -160,9 +164,9 @@ class Run:
     def losses(self) -> list[tuple[float, Cost]]:
         """Training loss after each round that trains, averaged over up to LOSS_WINDOW rounds."""
         trained = [
-            (entry["train"]["loss"], cost)
+            (entry.train.loss, cost)
             for entry, cost in zip(self.rounds, self.costs, strict=True)
-            if entry["train"]
+            if entry.train
         ]
         values = [loss for loss, _ in trained]
         return [
@@ -182,32 +186,19 @@ class Run:
         return next((cost for loss, cost in whole if loss <= goal), None)
 
 
-def _parse(lines: Sequence[str]) -> list[dict[str, Any]]:
-    rounds = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rounds.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"line {number} is not JSON") from error
-    return rounds
-
-
-def _costs(rounds: Sequence[Mapping[str, Any]]) -> list[Cost]:
-    def total(read: Callable[[Mapping[str, Any]], float]) -> list[float]:
-        return list(accumulate(read(entry) for entry in rounds))
-
-    steps = total(lambda entry: entry["train"]["steps"] if entry["train"] else 0)
-    tasks = total(lambda entry: entry["train"]["tasks"] if entry["train"] else 0)
-    seconds = total(lambda entry: entry["train"]["seconds"] if entry["train"] else 0.0)
-    return [
-        Cost(entry["round"], int(step), int(task), second)
-        for entry, step, task, second in zip(rounds, steps, tasks, seconds, strict=True)
-    ]
-
-
-def read_comparison(out: Path) -> dict[str, Any]:
-    """What comparison.json in `out` says; {} where there is none."""
-    return read_json(out / "comparison.json")
+def _costs(rounds: Sequence[RoundEntry]) -> list[Cost]:
+    costs = []
+    cost = Cost(0, 0, 0, 0.0)
+    for entry in rounds:
+        if entry.train:
+            cost = Cost(
+                entry.round,
+                cost.steps + entry.train.steps,
+                cost.tasks + entry.train.tasks,
+                cost.seconds + entry.train.seconds,
+            )
+        costs.append(replace(cost, rounds=entry.round))
+    return costs
 
 
 @dataclass(frozen=True)
@@ -221,23 +212,23 @@ class MethodResult:
     seeds: int  # how many it is to have
     runs: Sequence[Run]
 
-    def score(self, role: str, key: str) -> Interval | None:
+    def score(self, role: Role, key: str) -> Interval | None:
         """A number of the summary of a role over the seeds; None where no run has it."""
         values = [run.score(role, key) for run in self.runs]
         known = [value for value in values if value is not None]
         return Interval.of(known) if known else None
 
-    def group_scores(self, role: str) -> dict[str, Interval]:
+    def group_scores(self, role: Role) -> dict[str, Interval]:
         """Alignment of every group of a role over the seeds, by name."""
         values: dict[str, list[float]] = {}
         for run in self.runs:
-            groups = run.result["groups"] if run.result else {}
+            groups = run.result.groups if run.result else {}
             for name, group in sorted(groups.items()):
-                if group["role"] == role:
-                    values.setdefault(name, []).append(group["alignment"])
+                if group.role == role:
+                    values.setdefault(name, []).append(group.alignment)
         return {name: Interval.of(scores) for name, scores in values.items()}
 
-    def difference(self, other: "MethodResult", role: str, key: str) -> Interval | None:
+    def difference(self, other: "MethodResult", role: Role, key: str) -> Interval | None:
         """This method's score less that of another, paired by seed."""
         theirs = {run.seed: run.score(role, key) for run in other.runs}
         pairs = [(run.score(role, key), theirs.get(run.seed)) for run in self.runs]
@@ -250,7 +241,7 @@ class Comparison:
     """A comparison directory, as far as it has come."""
 
     path: Path
-    description: Mapping[str, Any]  # comparison.json
+    info: ComparisonInfo
     methods: Sequence[MethodResult]
 
     @classmethod
@@ -260,30 +251,30 @@ class Comparison:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        description = read_comparison(path)
-        if not description:
+        info = read_comparison(path)
+        if info is None:
             raise UserError(f"{path} is no comparison: it has no comparison.json")
         methods = []
-        for name, method in description["methods"].items():
-            directory = path / "cells" / (method["same_as"] or name)
-            found = (directory / f"seed-{seed}" for seed in description["seeds"])
+        for name, method in info.methods.items():
+            directory = path / "cells" / (method.same_as or name)
+            found = (directory / f"seed-{seed}" for seed in info.seeds)
             runs = [Run.read(cell) for cell in found if (cell / "run.json").exists()]
             finished = [run for run in runs if run.finished]
             methods.append(
                 MethodResult(
                     name,
-                    method["title"],
-                    method["pools_answers"],
-                    method["same_as"],
-                    len(description["seeds"]),
+                    method.title,
+                    method.pools_answers,
+                    method.same_as,
+                    len(info.seeds),
                     finished,
                 )
             )
-        return cls(path, description, methods)
+        return cls(path, info, methods)
 
     def method(self, name: str) -> MethodResult | None:
         """One method by name; None where the comparison has none or it has no finished run."""
-        return next((own for own in self.methods if own.name == name and own.runs), None)
+        return next((found for found in self.methods if found.name == name and found.runs), None)
 
     @property
     def unfinished(self) -> int:
@@ -292,8 +283,8 @@ class Comparison:
             method.seeds - len(method.runs) for method in self.methods if method.same_as is None
         )
 
-    def loss_goal(self, seed: int) -> float | None:
-        """The training loss DEFINITIONS["loss"] asks for, under one seed."""
-        published = self.method("centralized-paper")
-        runs = [run for run in published.runs if run.seed == seed] if published else []
-        return runs[0].final_loss if runs else None
+
+def loss_goal(methods: Sequence[MethodResult], seed: int) -> float | None:
+    """The training loss that DEFINITIONS["loss"] asks for, under one seed; None if unknown."""
+    runs = (run for method in methods if method.name == "centralized-paper" for run in method.runs)
+    return next((run.final_loss for run in runs if run.seed == seed), None)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, fields
 from pluralllm_app.experiments.comparison import METHODS
 from pluralllm_app.experiments.results import (
     DEFINITIONS,
-    Comparison,
     Cost,
     Interval,
     MethodResult,
     Run,
+    loss_goal,
 )
 from pluralllm_app.learning.budgets import LONGEST, PATIENCE
+from pluralllm_app.scoring.results import Role
 
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
@@ -29,7 +30,7 @@ class Column:
     """A score of a role, see `results.RoleSummary`."""
 
     title: str
-    role: str
+    role: Role
     key: str
     lower_is_better: bool = False
 
@@ -86,7 +87,7 @@ def method_title(method: MethodResult) -> str:
         notes.append(f"the same as {METHODS[method.same_as].title}")
     if len(method.runs) != method.seeds:
         notes.append(f"{len(method.runs)} of {method.seeds} seeds")
-    cut = sum(run.record.get("ended_by") == "budget" for run in method.runs)
+    cut = sum(run.info.ended_by == "budget" for run in method.runs)
     if method.name == "centralized-converged" and cut:
         notes.append(f"{cut} cut off")
     return method.title + (f" ({', '.join(notes)})" if notes else "")
@@ -101,26 +102,30 @@ def format_interval(interval: Interval | None) -> str:
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def cost_rows(comparison: Comparison, method: MethodResult) -> dict[str, list[str]] | None:
+def cost_rows(method: MethodResult, peers: Sequence[MethodResult]) -> dict[str, list[str]] | None:
     """What a method took, by kind of cost, under COST_COLUMNS; None where nothing is trained.
 
     A cell is the mean over the seeds, `-` where a seed never got there, or was not looked at on the
     way.
+
+    Args:
+        method: the method.
+        peers: those that it is compared with; the loss to reach comes from one of them.
     """
     runs = [run for run in method.runs if run.costs and run.costs[-1].steps]
     if not runs or method.same_as is not None:
         return None
     columns: list[list[Cost | None]] = [
         *([run.cost_of_gain(share) for run in runs] for share in GAINS),
-        [_cost_of_goal(comparison, run) for run in runs],
+        [_cost_of_goal(run, peers) for run in runs],
         [run.costs[-1] for run in runs],
     ]
     kinds = [field.name for field in fields(Cost)]
     return {kind: [_mean_cost(costs, kind) for costs in columns] for kind in kinds}
 
 
-def _cost_of_goal(comparison: Comparison, run: Run) -> Cost | None:
-    goal = comparison.loss_goal(run.seed)
+def _cost_of_goal(run: Run, peers: Sequence[MethodResult]) -> Cost | None:
+    goal = loss_goal(peers, run.seed)
     return None if goal is None else run.cost_of_loss(goal)
 
 

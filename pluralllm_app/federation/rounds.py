@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 from uuid import uuid4
 
 import numpy as np
@@ -24,19 +24,19 @@ from pluralllm_app.federation.messages import (
     request_to_record,
 )
 from pluralllm_app.federation.roster import Roster, build_roster
-from pluralllm_app.federation.state import RunState, new_entry, rewind
+from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.base import Contribution, Request, State
 from pluralllm_app.learning.local_steps import chosen_groups
 from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.predictors.base import Predictor
-from pluralllm_app.records.schema import to_plain
-from pluralllm_app.records.writer import RunRecord, recorded_run
+from pluralllm_app.records.observers import BestModel, Checkpoints
+from pluralllm_app.records.recording import Recording, recorded_run
+from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 
-Failures = list[dict[str, str]]  # group, phase, reason
 Content = TypeVar("Content")
 
 
@@ -59,6 +59,8 @@ def run_federation(
     """
     out = settings.path("out")
     with recorded_run(out, "federated", config, resume=settings.resume) as record:
+        every = settings.federation.checkpoint_every
+        record.observers += [BestModel(record), Checkpoints(record, every)]
         Rounds(grid, settings, record, progress).run()
         shutil.rmtree(out / CLIENTS, ignore_errors=True)
 
@@ -69,19 +71,21 @@ class Heard:
 
     since: float  # when it began, of the performance counter; later, when its scoring was done
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    missed: Failures = field(default_factory=list)  # to score
-    trained: dict[str, dict[str, float]] = field(default_factory=dict)  # as the record has it
-    lost: Failures = field(default_factory=list)  # to train
+    missed: list[Failure] = field(default_factory=list)  # to score
+    trained: dict[str, GroupUpdate] = field(default_factory=dict)
+    lost: list[Failure] = field(default_factory=list)  # to train
     training: float = 0.0  # seconds at the nodes
     all_replies: bool = False  # whether the last one was looked at
 
     def note(self, name: str, update: Update) -> None:
         self.training += update.seconds
-        self.trained[name] = {
-            **{key.replace("-", "_"): value for key, value in update.contribution.metrics.items()},
-            "questions": int(update.contribution.weight),
-            "seconds": round(update.seconds, 3),
-        }
+        metrics = update.contribution.metrics
+        self.trained[name] = GroupUpdate(
+            loss=metrics["loss"],
+            js_divergence=metrics["js-divergence"],
+            questions=int(update.contribution.weight),
+            seconds=round(update.seconds, 3),
+        )
 
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""
@@ -97,7 +101,7 @@ class Rounds:
     """
 
     def __init__(
-        self, grid: Grid, settings: Settings, record: RunRecord, progress: Callable[[str], None]
+        self, grid: Grid, settings: Settings, record: Recording, progress: Callable[[str], None]
     ) -> None:
         self.grid = grid
         self.settings = settings
@@ -115,7 +119,6 @@ class Rounds:
         if settings.resume:
             record.check_described(self.roster.survey, groups)
             self.state = rewind(record.path)
-            record.best_score = self.state.best_score
             progress(f"going on after round {self.state.round}")
         else:
             record.describe(self.roster.survey, groups)
@@ -130,10 +133,7 @@ class Rounds:
             trained = chosen_groups(train_groups, self.settings, number + 1)
             due = number % self.settings.evaluation.evaluate_every == 0
             self._exchange(trained, list(self.roster.groups) if due else [])
-            number = self.state.round
-            if number % federation.checkpoint_every == 0:
-                self.record.save_model(f"checkpoints/round-{number:04d}", self._predictor())
-                self.record.save_model("model", self._predictor())
+            self.record.trained(self.state.round, self._predictor)
             self._save()
         self._exchange([], list(self.roster.groups))
         self.record.save_model("model", self._predictor())
@@ -143,7 +143,6 @@ class Rounds:
         return self.learner.predictor(self.state.learner.sent)
 
     def _save(self) -> None:
-        self.state.best_score = self.record.best_score
         self.record.save_state(self.state.pack())
 
     def _exchange(self, trained: list[str], scored: list[str]) -> None:
@@ -157,7 +156,7 @@ class Rounds:
             if not heard.all_replies:
                 raise failure or AssertionError("the replies ended early")
             for missed in [*heard.missed, *heard.lost]:
-                self.progress(f"{missed['phase']}: {missed['group']} failed: {missed['reason']}")
+                self.progress(f"{missed.phase}: {missed.group} failed: {missed.reason}")
             self._close_round(heard)
             if trained:
                 self._check_quorum(heard)
@@ -165,10 +164,14 @@ class Rounds:
                     raise failure or AssertionError("nothing was combined")
                 self._begin_round(state, heard)
         except BaseException:  # the round that ends the run is recorded as well
-            entry = self.state.entry
-            entry["seconds"] = round(entry["seconds"] + time.perf_counter() - heard.since, 3)
-            self.record.append_round(entry)
+            entry = self._timed(time.perf_counter() - heard.since)
+            self.record.close_round(entry, self._predictor)
             raise
+
+    def _timed(self, seconds: float) -> RoundEntry:
+        """The current round's entry, which took so many seconds more."""
+        entry = self.state.entry
+        return replace(entry, seconds=round(entry.seconds + seconds, 3))
 
     def _combined(
         self, contributions: Iterator[Contribution]
@@ -231,21 +234,20 @@ class Rounds:
 
     def _close_round(self, heard: Heard) -> None:
         """Record the round of the current state; keep its predictor as `best` if it is."""
-        entry, evaluations = self.state.entry, heard.evaluations
-        entry["failures"] += heard.missed
+        evaluations, number = heard.evaluations, self.state.round
+        seconds = heard.scoring_share() * (time.perf_counter() - heard.since)
+        entry = self._timed(seconds)
+        self.state.entry = entry = replace(entry, failures=[*entry.failures, *heard.missed])
         if heard.missed and not evaluations:
             raise FederationError(
-                f"round {entry['round']}: no group could be scored: {_causes(heard.missed)}"
+                f"round {number}: no group could be scored: {_causes(heard.missed)}"
             )
-        seconds = heard.scoring_share() * (time.perf_counter() - heard.since)
-        entry["seconds"] = round(entry["seconds"] + seconds, 3)
         if evaluations:
             roles = {name: group.role for name, group in self.roster.groups.items()}
-            evaluation = summarise(evaluations, roles, self.settings.split)
-            entry["evaluation"] = to_plain(evaluation)
-            self.record.keep_best(entry["round"], evaluation, roles, self._predictor())
-        self.record.append_round(entry)
-        self.state.entry = new_entry(self.state.round + 1) | {"failures": heard.lost}
+            summary = summarise(evaluations, roles, self.settings.split)
+            entry = replace(entry, evaluation=summary)
+        self.record.close_round(entry, self._predictor)
+        self.state.entry = RoundEntry(round=number + 1, failures=heard.lost)
         heard.since += seconds
 
     def _check_quorum(self, heard: Heard) -> None:
@@ -262,15 +264,15 @@ class Rounds:
         self.state.round += 1
         self.state.counted |= dict.fromkeys(heard.trained, self.state.round)
         steps, tasks = self.learner.work(len(heard.trained))
-        entry = self.state.entry
-        entry["seconds"] = round(time.perf_counter() - heard.since, 3)
-        entry["train"] = {
-            "loss": float(np.mean([update["loss"] for update in heard.trained.values()])),
-            "steps": steps,
-            "tasks": tasks,
-            "groups": heard.trained,
-            "seconds": entry["seconds"],
-        }
+        seconds = round(time.perf_counter() - heard.since, 3)
+        train = TrainEntry(
+            loss=float(np.mean([update.loss for update in heard.trained.values()])),
+            steps=steps,
+            tasks=tasks,
+            groups=heard.trained,
+            seconds=seconds,
+        )
+        self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
 
     def _update(self, name: str, content: RecordDict) -> Update:
         return Update.from_content(content, self.form, self.roster.groups[name].pool)
@@ -289,11 +291,11 @@ class Rounds:
 
 
 def _read(
-    phase: str,
+    phase: Literal["train", "evaluate"],
     name: str,
     reply: Message | str,
     read: Callable[[str, RecordDict], Content],
-    failures: Failures,
+    failures: list[Failure],
 ) -> Content | None:
     """Read a group's reply; None where it is not good, which is added to `failures`."""
     if isinstance(reply, str):
@@ -303,9 +305,9 @@ def _read(
             return read(name, reply.content)
         except ValueError as error:
             reason = f"refused: {error}"
-    failures.append({"group": name, "phase": phase, "reason": reason})
+    failures.append(Failure(group=name, phase=phase, reason=reason))
     return None
 
 
-def _causes(failures: Failures) -> str:
-    return "; ".join(f"{failure['group']}: {failure['reason']}" for failure in failures)
+def _causes(failures: list[Failure]) -> str:
+    return "; ".join(f"{failure.group}: {failure.reason}" for failure in failures)

@@ -1,10 +1,8 @@
 """What a run needs to go on after a round as if it had never been cut off."""
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -13,6 +11,8 @@ from safetensors.numpy import save
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import State
+from pluralllm_app.records.reader import ROUNDS
+from pluralllm_app.records.schema import RoundEntry, from_plain, to_plain
 from pluralllm_app.records.writer import STATE
 
 _SENT, _KEPT = "sent.", "kept."
@@ -25,11 +25,10 @@ class RunState:
     experiment: str  # 32 hexadecimal digits; the nodes keep their moments by it
     learner: State
     round: int = 0
-    entry: dict[str, Any] = field(default_factory=lambda: new_entry(0))
+    entry: RoundEntry = field(default_factory=lambda: RoundEntry(round=0))
     """What will be recorded of the round; its evaluation comes with the next round's replies."""
     counted: dict[str, int] = field(default_factory=dict)
     """The last round of each group whose contribution counted."""
-    best_score: float = -math.inf
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
@@ -38,9 +37,8 @@ class RunState:
         rest = {
             "experiment": self.experiment,
             "round": self.round,
-            "entry": self.entry,
+            "entry": to_plain(self.entry),
             "counted": self.counted,
-            "best_score": self.best_score,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return save(contiguous, metadata={"run": json.dumps(rest)})
@@ -67,20 +65,16 @@ class RunState:
                 }
                 for prefix in (_SENT, _KEPT)
             )
-            return cls(learner=State(sent, kept), **rest)
+            entry = from_plain(RoundEntry, rest.pop("entry"))
+            return cls(learner=State(sent, kept), entry=entry, **rest)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{file} is damaged ({error}): the run cannot go on") from error
-
-
-def new_entry(number: int) -> dict[str, Any]:
-    """The record of a round in which nothing has happened yet."""
-    return {"round": number, "train": None, "evaluation": None, "failures": [], "seconds": 0.0}
 
 
 def rewind(out: Path) -> RunState:
     """Read the state of the run in `out`, and cut its record to the rounds before that state's."""
     state = RunState.load(out / STATE)
-    record = out / "rounds.jsonl"
+    record = out / ROUNDS
     lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
     kept = b"".join(line + b"\n" for line in lines[: state.round])
     write_atomically(record, kept)

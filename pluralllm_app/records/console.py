@@ -1,12 +1,10 @@
-"""Shows a run while another process writes its directory, and its results at the end."""
+"""Shows a run in a terminal: a row for each round that was scored, and the results at the end."""
 
-import json
 import shlex
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,57 +18,67 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pluralllm_app.settings import Settings
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.observers import Observer
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.schema import RoundEntry
+from pluralllm_app.scoring.results import Role, RoleSummary
 
-POLL_SECONDS = 0.1
+HEADER = (
+    "            train      train groups   groups never trained on\n"
+    "round        loss     mean    worst      mean    worst      FI   seconds"
+)
+ROLE_TITLES: dict[Role, str] = {
+    "evaluation": "Groups never trained on",
+    "train": "Train groups",
+}
 
 
-class Engine(Protocol):
-    """What runs the app in another process."""
+class RoundTable(Observer):
+    """A table that grows with the rounds, above a bar that vanishes with the end of the block."""
 
-    def poll(self) -> object | None:
-        """How the run ended; None while it goes on."""
+    def __init__(self, console: Console, waiting: str, rounds: int) -> None:
+        """Show nothing yet.
 
+        Args:
+            console: where to print.
+            waiting: what the bar says until the first round.
+            rounds: how many there will be, at most.
+        """
+        self._console = console
+        self._progress = progress_bars(console)
+        self._bar = self._progress.add_task(waiting, total=rounds)
 
-def follow(
-    engine: Engine, settings: Settings, console: Console, waiting: str
-) -> Iterator[dict[str, Any]]:
-    """Yield each round as it is recorded, showing it; ends when the run does.
+    def __enter__(self) -> "RoundTable":
+        self._progress.start()
+        self._console.print(HEADER, highlight=False, soft_wrap=True)
+        return self
 
-    Args:
-        engine: what runs it.
-        settings: of the run.
-        console: where it is shown.
-        waiting: what to say until the first round.
-    """
-    # Here, so that `--help` and a mistyped setting answer at once.
-    from pluralllm_app.records.writer import read_run
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
 
-    out = settings.path("out")
-    tail = _Tail(out / "rounds.jsonl")
-    with progress_bars(console) as progress:
-        rounds = settings.federation.rounds
-        bar = progress.add_task(waiting, total=rounds)
-        console.print(HEADER, highlight=False, soft_wrap=True)
-        ended = False
-        while not ended:
-            # The order matters: what was written before the end is still read after it. A run
-            # that has recorded its outcome need not wait for Flower to take itself down.
-            status = read_run(out).get("status", "running")
-            ended = status != "running" or engine.poll() is not None
-            for entry in tail.read():
-                for failure in entry["failures"]:
-                    console.print(
-                        f"  round {entry['round']}: {failure['group']} failed to "
-                        f"{failure['phase']}: {failure['reason']}",
-                        markup=False,
-                        style="yellow",
-                    )
-                if entry.get("evaluation"):
-                    console.print(round_row(entry), markup=False, highlight=False, soft_wrap=True)
-                progress.update(bar, completed=entry["round"], description=_describe(entry))
-                yield entry
-            time.sleep(POLL_SECONDS)
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+        """Show a round."""
+        self.show(entry)
+
+    def show(self, entry: RoundEntry) -> None:
+        """Print a round's failures, and its row if it was scored."""
+        for failure in entry.failures:
+            self._console.print(
+                f"  round {entry.round}: {failure.group} failed to {failure.phase}: "
+                f"{failure.reason}",
+                markup=False,
+                style="yellow",
+            )
+        if entry.evaluation:
+            self._console.print(_row(entry), markup=False, highlight=False, soft_wrap=True)
+        said = f"training, loss {entry.train.loss:.4f}" if entry.train else "training"
+        self._progress.update(self._bar, completed=entry.round, description=said)
 
 
 def progress_bars(console: Console) -> Progress:
@@ -85,113 +93,82 @@ def progress_bars(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-class _Tail:
-    """Reads the new whole lines of a JSON-lines file that another process writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._position += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
-
-
-HEADER = (
-    "            train      train groups   groups never trained on\n"
-    "round        loss     mean    worst      mean    worst      FI   seconds"
-)
-
-
-def round_row(entry: Mapping[str, Any]) -> str:
+def _row(entry: RoundEntry) -> str:
     """A round with an evaluation as a line under HEADER."""
 
-    def scores(role: str, *keys: str) -> list[str]:
-        summary = entry["evaluation"]["roles"][role]
-        return [f"{summary[key]:.4f}" if summary else "-" for key in keys]
+    def summary(role: Role) -> RoleSummary | None:
+        return entry.evaluation.roles[role] if entry.evaluation else None
 
-    loss = f"{entry['train']['loss']:.4f}" if entry["train"] else "-"
-    mean, worst = scores("train", "mean", "worst")
-    unseen_mean, unseen_worst, fairness = scores("evaluation", "mean", "worst", "fi")
+    train, unseen = summary("train"), summary("evaluation")
+    loss = entry.train.loss if entry.train else None
+    mean, worst = (train.mean, train.worst) if train else (None, None)
+    numbers = (unseen.mean, unseen.worst, unseen.fi) if unseen else (None, None, None)
+    unseen_mean, unseen_worst, fairness = map(_number, numbers)
     return (
-        f"{entry['round']:>5}  {loss:>10}   {mean:>6}   {worst:>6}    {unseen_mean:>6}   "
-        f"{unseen_worst:>6}  {fairness:>6}   {entry['seconds']:>7.1f}"
+        f"{entry.round:>5}  {_number(loss):>10}   {_number(mean):>6}   {_number(worst):>6}    "
+        f"{unseen_mean:>6}   {unseen_worst:>6}  {fairness:>6}   {entry.seconds:>7.1f}"
     )
 
 
-def _describe(entry: Mapping[str, Any]) -> str:
-    return f"training, loss {entry['train']['loss']:.4f}" if entry.get("train") else "training"
-
-
-def print_results(
-    settings: Settings, rounds: list[dict[str, Any]], console: Console, hint: str
-) -> None:
+def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hint: str) -> None:
     """Print the scores of a completed run, where it is, and what to do next.
 
     Args:
-        settings: of the run.
-        rounds: lines of its rounds.jsonl.
+        out: the run directory.
+        rounds: all its rounds; the first and the last are scored.
         console: where to print.
         hint: a line to end with.
     """
-    from pluralllm_app.records.writer import read_run
 
-    last = rounds[-1]["evaluation"]
-    name = read_run(settings.path("out"))["survey"]["name"]
-    console.print(f"Survey: {name}", soft_wrap=True, highlight=False, markup=False)
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    run, first, last = read_run(out), rounds[0].evaluation, rounds[-1].evaluation
+    assert run
+    assert run.survey
+    assert first
+    assert last
+    say(f"Survey: {run.survey.name}")
     table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
     table.add_column("group")
     table.add_column("role")
-    table.add_column("questions", justify="right")
-    table.add_column("untrained", justify="right")
+    for column in ("questions", "untrained"):
+        table.add_column(column, justify="right")
     table.add_column("trained", justify="right", style="bold")
-    for name, group in sorted(last["groups"].items(), key=lambda item: (item[1]["role"], item[0])):
-        before = rounds[0]["evaluation"]["groups"].get(name)
+    for name, group in sorted(last.groups.items(), key=lambda item: (item[1].role, item[0])):
+        before = first.groups.get(name)
         table.add_row(
             escape(name),
-            group["role"],
-            str(group["questions"]),
-            f"{before['alignment']:.4f}" if before else "-",
-            f"{group['alignment']:.4f}",
+            group.role,
+            str(group.questions),
+            _number(before.alignment if before else None),
+            _number(group.alignment),
         )
     console.print(table)
-    for role, title in (("evaluation", "Groups never trained on"), ("train", "Train groups")):
-        if summary := last["roles"][role]:
-            console.print(
-                f"{title}: mean {summary['mean']:.4f}, pooled {summary['pooled']:.4f}, worst "
-                f"{summary['worst']:.4f} ({summary['worst_group']}), gap {summary['gap']:.4f}, "
-                f"FI {summary['fi']:.4f} over groups, {_number(summary['fi_per_question'])} per "
-                "question" + _by_reservation(summary),
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
+    for role, title in ROLE_TITLES.items():
+        if summary := last.roles[role]:
+            say(
+                f"{title}: mean {summary.mean:.4f}, pooled {summary.pooled:.4f}, worst "
+                f"{summary.worst:.4f} ({summary.worst_group}), gap {summary.gap:.4f}, "
+                f"FI {summary.fi:.4f} over groups, {_number(summary.fi_per_question)} per "
+                "question" + _by_reservation(summary)
             )
-    for line in (
-        f"Run directory: {settings.path('out')}",
-        f"See it in a browser: {report_command(settings.path('out'))}",
-        hint,
-    ):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in (f"Run directory: {out}", f"See it in a browser: {report_command(out)}", hint):
+        say(line)
 
 
 def report_command(path: Path) -> str:
-    """How to see a run or a comparison in a browser, and before that how to install what lacks."""
+    """How to see a run or a comparison in a browser, and first how to install what that lacks."""
     command = f"pluralllm report {shlex.quote(str(path))}"
     if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
         return command
     return f"pip install -e '.[report]', then {command}"
 
 
-def _by_reservation(summary: Mapping[str, Any]) -> str:
-    if "mean_reserved" not in summary:
+def _by_reservation(summary: RoleSummary) -> str:
+    if summary.mean_seen is None and summary.mean_reserved is None:
         return ""
-    seen, reserved = (_number(summary[key]) for key in ("mean_seen", "mean_reserved"))
+    seen, reserved = _number(summary.mean_seen), _number(summary.mean_reserved)
     return f"; seen questions {seen}, reserved ones {reserved}"
 
 

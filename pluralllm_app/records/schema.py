@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.scoring.results import EvaluationResult, Role, RoleSummary
+from pluralllm_app.scoring.results import EvaluationResult, RoleSummary
 from pluralllm_app.settings import ADDED_LATER, Scalar
 
 SCHEMA_VERSION = 1
@@ -71,7 +71,7 @@ class RoundEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurveyInfo:
+class RecordedSurvey:
     """Which survey a run is of."""
 
     name: str
@@ -85,7 +85,7 @@ class RosterEntry:
     """A group of a run."""
 
     group: str
-    role: Role
+    role: str  # train or evaluation
     questions: int
 
 
@@ -115,7 +115,7 @@ class RunInfo:
     started: str  # ISO 8601
     seed: int
     settings: Mapping[str, Scalar]
-    survey: SurveyInfo | None = None
+    survey: RecordedSurvey | None = None
     roster: Sequence[RosterEntry] | None = None
     versions: Mapping[str, str]
     hardware: Hardware

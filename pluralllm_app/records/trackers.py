@@ -6,12 +6,16 @@ MLflow send to is theirs to say: WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI 
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.observers import Observer
+from pluralllm_app.records.schema import RoundEntry, Status, to_plain
+from pluralllm_app.records.writer import RunRecord, describe_error
 from pluralllm_app.settings import PATHS
 
 Values = Mapping[str, float]
@@ -128,21 +132,41 @@ def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> 
     return None if kind == "none" else _KINDS[kind](out, name, settings)
 
 
-def round_values(entry: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of rounds.jsonl under names like `evaluation/mean`."""
-    return dict(_values(entry))
+class Tracking(Observer):
+    """Sends what is recorded to a tracker; one that fails is told nothing more, the run goes on."""
+
+    def __init__(self, record: RunRecord, tracker: Tracker) -> None:
+        self._record = record
+        self._tracker: Tracker | None = tracker
+
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+        """Send the numbers of a round."""
+        self._tell(lambda tracker: tracker.log(entry.round, round_values(entry)))
+
+    def finished(self, status: Status) -> None:
+        """Send the outcome."""
+        self._tell(lambda tracker: tracker.finish(completed=status == "completed"))
+
+    def _tell(self, tell: Callable[[Tracker], None]) -> None:
+        if self._tracker:
+            try:
+                tell(self._tracker)
+            except Exception as error:
+                self._tracker = None
+                self._record.update(tracker_error=describe_error(error))
 
 
-def _values(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    yield "seconds", entry["seconds"]
-    yield "failures", len(entry["failures"])
-    if entry["train"]:
-        yield "train/loss", entry["train"]["loss"]
-    if entry["evaluation"]:
-        for role, summary in entry["evaluation"]["roles"].items():
-            for key, value in (summary or {}).items():
+def round_values(entry: RoundEntry) -> dict[str, float]:
+    """The numbers of a round under names like `evaluation groups/mean`."""
+    values: dict[str, float] = {"seconds": entry.seconds, "failures": len(entry.failures)}
+    if entry.train:
+        values["train/loss"] = entry.train.loss
+    if entry.evaluation:
+        for role, summary in entry.evaluation.roles.items():
+            for key, value in to_plain(summary or {}).items():
                 if isinstance(value, float):
-                    yield f"{role} groups/{key}", value
-        for name, group in entry["evaluation"]["groups"].items():
+                    values[f"{role} groups/{key}"] = value
+        for name, group in entry.evaluation.groups.items():
             # A slash or a name of dots would make a path for some trackers.
-            yield f"alignment/of {name.replace('/', '_')}", group["alignment"]
+            values[f"alignment/of {name.replace('/', '_')}"] = group.alignment
+    return values

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import UserError
 from pluralllm_app.report.charts import prediction_chart
+from pluralllm_app.report.notices import notices
 from pluralllm_app.report.page import PAGE_TITLE, Shown, render
 from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
 from pluralllm_app.report.sections import draw
@@ -46,12 +47,13 @@ def report(
             _write_figure(folder / file, spec, own, found)
         say("writing the page")
         chart = prediction_chart([], "", Style(own, page=True)) if found else None
-        page = render(sources, figures, Shown(found, chart, absent), own)
+        said = notices(sources)
+        page = render(sources, said, figures, Shown(found, chart, absent), own)
         try:
             write_atomically(out, page.encode())
         except OSError as error:
             raise UserError(f"cannot write {out}: {error.strerror}") from error
-    for notice in sources.notices:
+    for notice in said:
         console.print(notice, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for line in (
         f"Report: {out} ({out.stat().st_size / 1e6:.1f} MB; open it in a browser)",

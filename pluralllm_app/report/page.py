@@ -31,9 +31,10 @@ from pluralllm_app.experiments.tables import (
     format_interval,
     score_columns,
 )
+from pluralllm_app.records.schema import Hardware, RunInfo
 from pluralllm_app.report.charts import AXES
 from pluralllm_app.report.predictions import Predictions
-from pluralllm_app.report.sources import Method, Source, Sources
+from pluralllm_app.report.sources import ReportMethod, Source, Sources
 from pluralllm_app.report.style import Look, Spec, config
 from pluralllm_app.settings import PATHS
 
@@ -85,7 +86,11 @@ class Shown:
 
 
 def render(
-    sources: Sources, figures: Sequence[Figure], shown: Shown, looks: Mapping[str, Look]
+    sources: Sources,
+    notices: Sequence[str],
+    figures: Sequence[Figure],
+    shown: Shown,
+    looks: Mapping[str, Look],
 ) -> str:
     """The whole page."""
     environment = Environment(
@@ -113,7 +118,7 @@ def render(
         page_title=PAGE_TITLE,
         summary=_summary(sources),
         made=f"Made {datetime.now():%Y-%m-%d %H:%M} by pluralllm-app {__version__}.",
-        notices=sources.notices,
+        notices=notices,
         sections=sections,
         columns=columns,
         rows=rows,
@@ -181,12 +186,11 @@ def _data(figures: Sequence[Figure], shown: Shown, looks: Mapping[str, Look]) ->
 
 
 def _name(sources: Sources) -> str:
-    name = sources.survey.get("name") or sources.sources[0].path.name
-    return str(name)
+    return sources.survey.name if sources.survey else sources.sources[0].path.name
 
 
 def _summary(sources: Sources) -> str:
-    roles = [group["role"] for group in sources.roster]
+    roles = [group.role for group in sources.roster]
     groups = (
         f"{len(roles)} groups: {roles.count('train')} trained on, "
         f"{roles.count('evaluation')} never trained on"
@@ -199,7 +203,7 @@ def _summary(sources: Sources) -> str:
     return f"{groups}. {methods}, {seeds}. {done} of {len(sources.runs)} runs finished."
 
 
-def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[dict[str, Any]]:
+def _score_rows(methods: Sequence[ReportMethod], columns: Sequence[Column]) -> list[dict[str, Any]]:
     # What is not finished, or has fewer seeds than others, is shown, but is the best of nothing.
     most = max((len(own.result.runs) for own in methods), default=0)
     compared = [own.finished and len(own.result.runs) == most for own in methods]
@@ -226,63 +230,53 @@ def _score_rows(methods: Sequence[Method], columns: Sequence[Column]) -> list[di
     ]
 
 
-def _costs(method: Method) -> dict[str, list[str]] | None:
-    return cost_rows(method.comparison, method.result) if method.finished else None
+def _costs(method: ReportMethod) -> dict[str, list[str]] | None:
+    return cost_rows(method.result, method.peers) if method.finished else None
 
 
 def _facts(source: Source) -> dict[str, str]:
     """What was run, where and when."""
-    own = source.description
-    runs = [run.record for run in source.runs]
-    machines = list(dict.fromkeys(_machine(record) for record in runs))
-    versions = list(dict.fromkeys(_versions(record) for record in runs))
-    started = [record["started"] for record in runs if record.get("started")]
-    finished = [record["finished"] for record in runs if record.get("finished")]
-    survey = own.get("survey") or {}
+    runs = [run.info for run in source.runs]
+    machines = list(dict.fromkeys(_machine(run.hardware) for run in runs))
+    versions = list(dict.fromkeys(_versions(run) for run in runs))
+    survey = source.info.survey
     return {
         "directory": source.path.name,
-        "survey": str(survey.get("name", "not known")),
-        "survey fingerprint": str(survey.get("fingerprint", "")),
+        "survey": survey.name if survey else "not known",
+        "survey fingerprint": survey.fingerprint if survey else "",
         "status": _status(source),
-        "first run started": min(started, default="-"),
-        "last run finished": max(finished, default="-"),
+        "first run started": min((run.started for run in runs), default="-"),
+        "last run finished": max((run.finished for run in runs if run.finished), default="-"),
         "hardware": " / ".join(machines) or "-",
         "versions": " / ".join(versions) or "-",
     }
 
 
-def _machine(record: Mapping[str, Any]) -> str:
-    hardware = record.get("hardware") or {}
-    gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
-    processor = ", ".join(
-        hardware[key] for key in ("processor", "instructions") if hardware.get(key)
-    )
-    return (
-        f"{processor or '?'}, {hardware.get('cpus', '?')} CPUs, {gpus}; "
-        f"{hardware.get('platform', '?')}"
-    )
+def _machine(hardware: Hardware) -> str:
+    gpus = ", ".join(hardware.gpus) or "no GPU"
+    processor = ", ".join(filter(None, (hardware.processor, hardware.instructions)))
+    return f"{processor}, {hardware.cpus or '?'} CPUs, {gpus}; {hardware.platform}"
 
 
-def _versions(record: Mapping[str, Any]) -> str:
-    versions = record.get("versions") or {}
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _versions(run: RunInfo) -> str:
+    return ", ".join(f"{name} {version}" for name, version in run.versions.items())
 
 
 def _status(source: Source) -> str:
-    own = source.description
-    if "status" in own:
-        return str(own["status"])
-    cells = len(own["seeds"]) * sum(not method["same_as"] for method in own["methods"].values())
+    info = source.info
+    if isinstance(info, RunInfo):
+        return info.status
+    cells = len(info.seeds) * sum(not method.same_as for method in info.methods.values())
     return f"{len(source.runs)} of {cells} runs finished"
 
 
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
-    names = dict.fromkeys(name for own in sources for name in own.description["settings"])
+    names = dict.fromkeys(name for own in sources for name in own.info.settings)
     for path in PATHS:  # they may name people
         names.pop(path, None)
     rows = []
     for name in names:
-        values = [str(own.description["settings"].get(name, "-")) for own in sources]
+        values = [str(own.info.settings.get(name, "-")) for own in sources]
         rows.append((name, values, len(set(values)) > 1))
     return sorted(rows, key=lambda row: not row[2])

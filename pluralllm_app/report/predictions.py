@@ -15,7 +15,7 @@ from pluralllm_app.errors import PredictorError, UserError
 from pluralllm_app.experiments.results import Run
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.predictors.saved import load_predictor
-from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.report.sources import ReportMethod, Sources
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_shares
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, read_section
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -57,25 +57,26 @@ def predict(
     method, run = _best_run(sources)
     prepared = _open_survey(run, survey)
     # What scoring needs, no more: a run of before a setting was added has not all settings.
-    split = read_section(SplitSettings, run.record["settings"])
-    evaluation = read_section(EvaluationSettings, run.record["settings"])
+    split = read_section(SplitSettings, run.info.settings)
+    evaluation = read_section(EvaluationSettings, run.info.settings)
     predictor = _load(run.path / "best")
     here = {own.name for own in prepared.groups if (prepared.path / own.file).exists()}
-    roster = sorted(run.record["roster"], key=lambda own: (own["role"], own["group"]))
-    chosen = [own for own in roster if own["group"] in here]
+    roster = sorted(run.info.roster or [], key=lambda entry: (entry.role, entry.group))
+    chosen = [entry for entry in roster if entry.group in here]
     if not chosen:
         raise NoPredictionsError(f"No group's answers are in {prepared.path}: {HOW_TO}.")
-    groups, used = [], set()
-    for done, own in enumerate(chosen):
+    groups: list[dict[str, Any]] = []
+    used: set[int] = set()
+    for done, entry in enumerate(chosen):
         progress(done, len(chosen))
         try:
-            answers = _answers(predictor, prepared, own["group"], own["role"], split, evaluation)
+            answers = _answers(predictor, prepared, entry.group, entry.role, split, evaluation)
         except ValueError as error:
             raise NoPredictionsError(
                 f"{run.path / 'best'} is no model for this survey: {error}"
             ) from error
         used |= {answer[0] for answer in answers}
-        groups.append({"name": own["group"], "role": own["role"], "answers": answers})
+        groups.append({"name": entry.group, "role": entry.role, "answers": answers})
     questions = prepared.questions()
     place = {question: index for index, question in enumerate(sorted(used))}
     for group in groups:
@@ -85,22 +86,23 @@ def predict(
         "questions": [[questions.ids[i], questions.texts[i], questions.options[i]] for i in place],
         "groups": groups,
     }
-    missing = [own["group"] for own in roster if own["group"] not in here]
+    missing = [entry.group for entry in roster if entry.group not in here]
     return Predictions(method.title, run, evaluation.evaluation_context, missing, content)
 
 
-def _best_run(sources: Sources) -> tuple[Method, Run]:
+def _best_run(sources: Sources) -> tuple[ReportMethod, Run]:
     for federated in (True, False):
         for method in sources.methods:
             for run in method.result.runs:
-                usable = (run.path / "best").is_dir() and run.record.get("roster")
+                usable = (run.path / "best").is_dir() and run.info.survey
                 if usable and federated == (method.kind == "federated"):
                     return method, run
     raise NoPredictionsError("None of these runs has kept a best model yet.")
 
 
 def _open_survey(run: Run, given: Path | None) -> PreparedSurvey:
-    fingerprint = run.record["survey"]["fingerprint"]
+    assert run.info.survey is not None
+    fingerprint = run.info.survey.fingerprint
     if given is not None:
         survey = PreparedSurvey.open(given.expanduser())
         if survey.fingerprint != fingerprint:
@@ -109,7 +111,7 @@ def _open_survey(run: Run, given: Path | None) -> PreparedSurvey:
                 f"{survey.fingerprint[:12]}, of the run {fingerprint[:12]})"
             )
         return survey
-    recorded = str(run.record["settings"].get("survey", ""))
+    recorded = str(run.info.settings.get("survey", ""))
     try:
         survey = PreparedSurvey.open(recorded)
     except UserError as error:

@@ -14,10 +14,11 @@ from pluralllm_app.report.series import (
     loss_rows,
     score_rows,
 )
-from pluralllm_app.report.sources import Method, Sources
+from pluralllm_app.report.sources import ReportMethod, Sources
 from pluralllm_app.report.style import Spec, Style
+from pluralllm_app.scoring.results import Role
 
-ROLES = {"evaluation": "groups never trained on", "train": "groups trained on"}
+ROLES: dict[Role, str] = {"evaluation": "groups never trained on", "train": "groups trained on"}
 # Who is drawn at first where many methods would hide each other.
 FIRST = ("federated", "centralized-equal-tasks", "low-rank", "consensus")
 
@@ -34,7 +35,7 @@ def draw(sources: Sources, style: Style) -> list[Figure]:
     ]
 
 
-def _differences(methods: Sequence[Method], style: Style) -> Figure:
+def _differences(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = {role: difference_rows(methods, role) for role in ROLES}
     drawn = [row for own in rows.values() for row in own]
     titles = _titles(methods, drawn)
@@ -59,7 +60,7 @@ def _differences(methods: Sequence[Method], style: Style) -> Figure:
     )
 
 
-def _loss(methods: Sequence[Method], style: Style) -> Figure:
+def _loss(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = loss_rows(methods)
     titles = _titles(methods, rows)
     return Figure(
@@ -76,7 +77,7 @@ def _loss(methods: Sequence[Method], style: Style) -> Figure:
     )
 
 
-def _scores(methods: Sequence[Method], style: Style) -> Figure:
+def _scores(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = {role: score_rows(methods, role) for role in ROLES}
     titles = _titles(methods, [row for own in rows.values() for row in own])
     shown = [own.title for own in methods if own.title in titles and own.kind != "uniform"]
@@ -99,7 +100,7 @@ def _scores(methods: Sequence[Method], style: Style) -> Figure:
     )
 
 
-def _groups(methods: Sequence[Method], style: Style) -> Figure:
+def _groups(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = {role: group_rows(methods, role) for role in ROLES}
     titles = _titles(methods, [row for own in rows.values() for row in own])
     kinds = {own.title: own.kind for own in methods}
@@ -118,10 +119,10 @@ def _groups(methods: Sequence[Method], style: Style) -> Figure:
     )
 
 
-def _fairness(methods: Sequence[Method], style: Style) -> Figure:
+def _fairness(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = fairness_rows(methods)
     titles = _titles(methods, rows)
-    by_role: dict[str, list[Row]] = {
+    by_role: dict[Role, list[Row]] = {
         role: [row for row in rows if row["role"] == role] for role in ROLES
     }
     return Figure(
@@ -141,7 +142,7 @@ def _fairness(methods: Sequence[Method], style: Style) -> Figure:
 
 
 def _by_role(
-    kind: str, rows: Mapping[str, list[Row]], chart: Callable[[list[Row], str], Spec]
+    kind: str, rows: Mapping[Role, list[Row]], chart: Callable[[list[Row], str], Spec]
 ) -> list[Chart]:
     """A chart for each role there are rows of; `chart` gets these and what the role is called."""
     return [
@@ -151,7 +152,7 @@ def _by_role(
     ]
 
 
-def _titles(methods: Sequence[Method], rows: Sequence[Row]) -> list[str]:
+def _titles(methods: Sequence[ReportMethod], rows: Sequence[Row]) -> list[str]:
     drawn = {row["method"] for row in rows}
     return [own.title for own in methods if own.title in drawn]
 

@@ -1,7 +1,7 @@
 """What the figures show, as rows of plain values: one function per figure.
 
 Every row has `method`, its title. Where a method has several seeds, `low` and `high` are the 95 %
-interval of `summary.Interval`; else they are None. `rounds`, `steps`, `tasks` and `seconds` are
+interval of `results.Interval`; else they are None. `rounds`, `steps`, `tasks` and `seconds` are
 what it took to get there, averaged over the seeds. Of curves, the first method's come last: what
 comes last is drawn on top.
 """
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from pluralllm_app.experiments.results import ROLES, Cost, Interval, Run
-from pluralllm_app.report.sources import SCORING, Method
+from pluralllm_app.report.sources import SCORING, ReportMethod
+from pluralllm_app.scoring.results import Role
 
 Row = dict[str, Any]
 Point = tuple[float, Cost]
 
 
-def loss_rows(methods: Sequence[Method]) -> list[Row]:
+def loss_rows(methods: Sequence[ReportMethod]) -> list[Row]:
     """Training loss after each round, averaged as `Run.losses` does.
 
     Where seeds stop at different rounds, only the rounds that all of them have count. A method
@@ -34,15 +35,11 @@ def loss_rows(methods: Sequence[Method]) -> list[Row]:
     ]
 
 
-def score_rows(methods: Sequence[Method], role: str) -> list[Row]:
+def score_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Mean alignment of a role at each evaluation; `rule` says that nothing was trained."""
 
     def scores(run: Run) -> list[Point]:
-        found = [
-            (run.rounds[index]["evaluation"]["roles"][role], run.costs[index])
-            for index in run.evaluated
-        ]
-        return [(summary["mean"], cost) for summary, cost in found if summary]
+        return [(mean, run.costs[index]) for mean, index in run.means(role)]
 
     return [
         row | {"rule": not _trained(method)}
@@ -51,7 +48,7 @@ def score_rows(methods: Sequence[Method], role: str) -> list[Row]:
     ]
 
 
-def group_rows(methods: Sequence[Method], role: str) -> list[Row]:
+def group_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Alignment of every group of a role."""
     return [
         {"method": method.title, "group": group} | _numbers(interval, "alignment")
@@ -60,7 +57,7 @@ def group_rows(methods: Sequence[Method], role: str) -> list[Row]:
     ]
 
 
-def difference_rows(methods: Sequence[Method], role: str) -> list[Row]:
+def difference_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Mean alignment of a role less that of the federated method, see `federated_of`.
 
     Runs are paired by seed, and only where both are scored on the same questions and contexts.
@@ -76,15 +73,15 @@ def difference_rows(methods: Sequence[Method], role: str) -> list[Row]:
     return rows
 
 
-def federated_of(method: Method, methods: Sequence[Method]) -> Method | None:
-    """The first federated method of a method's comparison; None where either is not finished."""
+def federated_of(method: ReportMethod, methods: Sequence[ReportMethod]) -> ReportMethod | None:
+    """The first federated method that a method is compared with; None if either is unfinished."""
     if not method.finished:
         return None
     return next(
         (
-            own
-            for own in methods
-            if own.kind == "federated" and own.comparison is method.comparison and own.finished
+            other
+            for other in methods
+            if other.kind == "federated" and other.peers is method.peers and other.finished
         ),
         None,
     )
@@ -92,10 +89,10 @@ def federated_of(method: Method, methods: Sequence[Method]) -> Method | None:
 
 def _contexts(run: Run) -> tuple[Any, ...]:
     """What runs have in common that are scored on the same questions and contexts."""
-    return (run.seed, *(run.record["settings"].get(key) for key in SCORING))
+    return (run.seed, *(run.info.settings.get(key) for key in SCORING))
 
 
-def fairness_rows(methods: Sequence[Method]) -> list[Row]:
+def fairness_rows(methods: Sequence[ReportMethod]) -> list[Row]:
     """Both forms of the fairness index of both roles."""
     rows = []
     for method in methods:
@@ -107,11 +104,11 @@ def fairness_rows(methods: Sequence[Method]) -> list[Row]:
     return rows
 
 
-def _trained(method: Method) -> bool:
+def _trained(method: ReportMethod) -> bool:
     return any(run.losses() for run in method.result.runs)
 
 
-def _curve(method: Method, read: Callable[[Run], list[Point]], name: str) -> Iterator[Row]:
+def _curve(method: ReportMethod, read: Callable[[Run], list[Point]], name: str) -> Iterator[Row]:
     points = [read(run) for run in method.result.runs]
     # Runs of one method are evaluated after the same rounds, as far as they go.
     for at in zip(*points, strict=False):

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 from pluralllm_app.report.series import Row
-from pluralllm_app.report.sources import Method
+from pluralllm_app.report.sources import ReportMethod
 
 TRUE = "#8a929c"  # colour of true shares
 # Text, labels, grid
@@ -48,7 +48,7 @@ _LOOKS = {
 }
 
 
-def looks(methods: Sequence[Method]) -> dict[str, Look]:
+def looks(methods: Sequence[ReportMethod]) -> dict[str, Look]:
     """The look of every method, by title; what is no kind's own goes to those beyond the kinds."""
     kinds = {method.kind for method in methods}
     spare = [look for kind, look in _LOOKS.items() if kind not in kinds] or list(_LOOKS.values())

@@ -118,7 +118,7 @@ def evaluate(
     predictions = predictor.predict_each(
         [(preferences.select(context), preferences.ask(target)) for context, target in draws]
     )
-    scores = score_shares(preferences, draws, [own.shares for own in predictions], metric)
+    scores = score_shares(preferences, draws, [found.shares for found in predictions], metric)
     true = np.concatenate([preferences.select(target).shares for _, target in draws])
     return GroupEvaluation(scores, negative_log_likelihood(predictions, true))
 
@@ -132,10 +132,10 @@ def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) 
         predictions: of some questions each.
         true: [T] true shares of the rows of all predictions, one after another.
     """
-    deviations = [own.deviation for own in predictions if own.deviation is not None]
+    deviations = [found.deviation for found in predictions if found.deviation is not None]
     if len(deviations) < len(predictions):
         return None
     deviation = np.concatenate(deviations)
-    error = np.asarray(true, np.float64) - np.concatenate([own.shares for own in predictions])
+    error = np.asarray(true, np.float64) - np.concatenate([found.shares for found in predictions])
     rows = (error / deviation) ** 2 / 2 + np.log(deviation) + math.log(2 * math.pi) / 2
     return float(rows.mean())

@@ -65,6 +65,10 @@ class EvaluationResult:
     roles: Mapping[Role, RoleSummary | None]
     groups: Mapping[str, GroupResult]
 
+    def __post_init__(self) -> None:
+        if set(self.roles) != set(ROLES):
+            raise ValueError(f"the roles must be {' and '.join(ROLES)}")
+
 
 def summarise(
     evaluations: Mapping[str, GroupEvaluation], roles: Mapping[str, str], split: SplitSettings

@@ -130,11 +130,11 @@ class SurveyContent:
         survey = replace(self, answers=answers)
         return survey.keep_questions(answered, "questions that no chosen group answers")
 
-    def ordinal(self) -> "SurveyContent":
-        """Return the survey with only the questions whose options have ordinal values."""
+    def ordinal(self, metric: str) -> "SurveyContent":
+        """Return the survey with only the questions whose ordinal values `metric` can use."""
         has_values = np.array([values is not None for values in self.questions.values])
         return self.keep_questions(
-            has_values, "questions without ordinal values, which wasserstein needs"
+            has_values, f"questions without ordinal values, which {metric} needs"
         )
 
     def keep_questions(self, kept: Bools, reason: str) -> "SurveyContent":

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.storage import PREPARE_AGAIN
 
 FORMAT_VERSION = 1
 ROLES = ("train", "evaluation")
 METRICS = ("jensen-shannon", "wasserstein")  # of alignment, see `scoring.metrics`
+ORDINAL_METRICS = ("wasserstein",)  # those that need ordinal values of the options
+PREPARE_AGAIN = "run `pluralllm prepare` again"
 _GROUP_FILE = re.compile(r"groups/[a-z0-9-]+\.parquet")
 
 
@@ -33,7 +34,7 @@ class SurveyInfo:
     """The content of survey.json."""
 
     name: str
-    metric: str  # "jensen-shannon" or "wasserstein"
+    metric: str  # one of METRICS
     embedder: str  # "hashing", or a transformers model by hub name or path
     template: str | None  # the prompt template of a transformers model
     dim: int  # of the embeddings

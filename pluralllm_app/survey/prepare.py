@@ -14,7 +14,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
-from pluralllm_app.survey.info import METRICS
+from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources.registry import read_source
@@ -58,8 +58,8 @@ def prepare(
     embedding = load_embedder(embedder, template)
     started = time.perf_counter()
     survey = read_source(source, file, seed)
-    if metric == "wasserstein":
-        survey = survey.ordinal()
+    if metric in ORDINAL_METRICS:
+        survey = survey.ordinal(metric)
     if not len(survey.questions):
         reasons = (f"{count:,} {reason}" for reason, count in survey.dropped.items() if count)
         raise SurveyError(f"no question is left to prepare; left out: {', '.join(reasons)}")
@@ -81,7 +81,7 @@ def prepare(
         source=survey.source,
         licence=survey.licence,
         questions=survey.questions,
-        embeddings=embeddings.numpy(),
+        embeddings=embeddings,
         answers=survey.answers,
         roles=roles,
         synthetic=survey.synthetic,

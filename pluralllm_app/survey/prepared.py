@@ -30,7 +30,15 @@ from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.survey import storage
 from pluralllm_app.survey.content import Answers, Questions
-from pluralllm_app.survey.info import FORMAT_VERSION, METRICS, ROLES, Group, SurveyInfo
+from pluralllm_app.survey.info import (
+    FORMAT_VERSION,
+    METRICS,
+    ORDINAL_METRICS,
+    PREPARE_AGAIN,
+    ROLES,
+    Group,
+    SurveyInfo,
+)
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 
@@ -77,7 +85,7 @@ class PreparedSurvey(SurveyInfo):
         if _fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
-                f"from the fingerprint in survey.json: {storage.PREPARE_AGAIN}"
+                f"from the fingerprint in survey.json: {PREPARE_AGAIN}"
             )
 
     def equals(self, other: "PreparedSurvey") -> bool:
@@ -85,8 +93,8 @@ class PreparedSurvey(SurveyInfo):
         return all(
             getattr(self, field.name) == getattr(other, field.name) for field in fields(SurveyInfo)
         ) and all(
-            np.array_equal(getattr(own, name), getattr(theirs, name))
-            for own, theirs in (
+            np.array_equal(getattr(ours, name), getattr(theirs, name))
+            for ours, theirs in (
                 (self.preferences(group.name), other.preferences(group.name))
                 for group in self.groups
             )
@@ -158,7 +166,7 @@ class PreparedSurvey(SurveyInfo):
     @cached_property
     def _values(self) -> Floats | None:
         """[rows] ordinal value of each option, where the metric needs them."""
-        if self.metric != "wasserstein":
+        if self.metric not in ORDINAL_METRICS:
             return None
         values: Floats = storage.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
@@ -316,11 +324,11 @@ def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str,
     ends = np.concatenate([[0], np.cumsum(counts)])
     bounds = np.searchsorted(answers.group, np.arange(len(answers.groups) + 1))
     for name, start, stop in zip(answers.groups, bounds[:-1], bounds[1:], strict=True):
-        own = slice(start, stop)
+        rows = slice(start, stop)
         offsets = (ends[start : stop + 1] - ends[start]).astype(np.int32)
         shares = pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]])
         people = answers.respondents
-        respondents = [None] * (stop - start) if people is None else people[own]
-        columns = [ids.take(pa.array(answers.question[own])), shares]
+        respondents = [None] * (stop - start) if people is None else people[rows]
+        columns = [ids.take(pa.array(answers.question[rows])), shares]
         columns.append(pa.array(respondents, pa.int64()))
         yield name, pa.Table.from_arrays(columns, schema=storage.GROUP_SCHEMA)

@@ -23,8 +23,8 @@ from pluralllm_app.core.segments import (
     segment_sums,
 )
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.info import ORDINAL_METRICS, PREPARE_AGAIN
 
-PREPARE_AGAIN = "run `pluralllm prepare` again"
 SUM_TOLERANCE = 1e-3  # how far the shares of a question may be from 1 in total
 
 QUESTIONS_SCHEMA = pa.schema(
@@ -135,12 +135,12 @@ def read_questions(file: Path, rows: int, metric: str) -> pa.Table:
         raise _refusal(file, "numbers its embedding rows wrongly")
     if counts.sum() != rows:
         raise _refusal(file, f"has {counts.sum()} options but there are {rows} embeddings")
-    if metric == "wasserstein":
+    if metric in ORDINAL_METRICS:
         values = pc.list_flatten(table["values"])
         whole = not table["values"].null_count and not values.null_count
         whole = whole and np.array_equal(numbers(pc.list_value_length(table["values"])), counts)
         if not whole or not pc.all(pc.is_finite(values)).as_py():
-            raise _refusal(file, "lacks ordinal values, which metric wasserstein needs")
+            raise _refusal(file, f"lacks ordinal values, which metric {metric} needs")
     return table
 
 

@@ -27,10 +27,10 @@ from tests.support.deployment import (
     Process,
     free_port,
     model_weights,
-    wait_until,
 )
 from tests.support.forwarder import Forwarder
 from tests.support.traces import traces
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.weights import saved_vector
 
 pytestmark = pytest.mark.engine
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.engine
 GROUPS = ("Alder", "Birch", "Élan 中/..")
 # Round 0, whose scores tell whether any node works at all, and the last are evaluated.
 CONFIG: dict[str, Scalar] = TINY | {"evaluate-every": 2, "expected-nodes": 3}
-PATIENT: dict[str, Scalar] = {"round-timeout": 300.0, "start-timeout": 60.0}
+PATIENT: dict[str, Scalar] = {"round-timeout": PATIENCE, "start-timeout": PATIENCE}
 
 
 def addresses() -> list[str]:
@@ -98,7 +98,7 @@ def test_strangers_are_refused(deployment: Deployment, stranger: Path) -> None:
     misled = start("misled")  # trusts another authority
     shutil.copy(deployment.dir / "server" / "ca.crt", stranger / "nodes" / "unregistered")
     unregistered = start("unregistered")
-    assert misled.wait(60) == 1
+    assert misled.wait(PATIENCE) == 1
     assert "CERTIFICATE_VERIFY_FAILED" in deployment.log("misled")
     wait_until(lambda: "does not let this node in" in deployment.log("unregistered"))
     time.sleep(2 * RETRY_SECONDS)  # it tries again, in vain
@@ -182,7 +182,7 @@ def test_from_keys_to_a_finished_run(
     run = deployment.dir / "server" / "runs" / "first"
     overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | PATIENT).items())
     submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", run, "-c", overrides]
-    assert deployment.start("run", submit).wait(300) == 0, deployment.log("run")
+    assert deployment.start("run", submit).wait(PATIENCE) == 0, deployment.log("run")
     assert "Groups never trained on: mean" in deployment.log("run")
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "completed"
@@ -194,7 +194,7 @@ def test_from_keys_to_a_finished_run(
 
     assert model_weights(run) == deployment.weights_without(CONFIG, tmp_path / "run")
     simulated = ["pluralllm", "run", "--survey", survey.path, "--out", tmp_path / "simulated"]
-    assert deployment.start("simulation", [*simulated, "-c", overrides]).wait(120) == 0
+    assert deployment.start("simulation", [*simulated, "-c", overrides]).wait(PATIENCE) == 0
     assert model_weights(run) == model_weights(tmp_path / "simulated")
 
     crossed = {group: b"\0".join(wire.streams) for group, wire in wires.items()}
@@ -214,20 +214,20 @@ def test_from_keys_to_a_finished_run(
         "-c",
         overrides + " min-train-groups=3",
     ]
-    assert deployment.start("refused", refused).wait(300) == 1
+    assert deployment.start("refused", refused).wait(PATIENCE) == 1
     assert "min-train-groups" in deployment.log("refused")
 
     removed = command("remove", deployment.dir, "Birch")
     assert "is unregistered" in removed.output
     assert "the group is removed" in removed.output
     assert "of 2 groups online" in command("status", deployment.dir).output
-    assert nodes[1].wait(60) is not None  # by itself
+    assert nodes[1].wait(PATIENCE) is not None  # by itself
 
     for group, node in zip(GROUPS, nodes, strict=True):
         if group != "Birch":
             assert deployment.processes(group) != []
             deployment.kill(node)
-    wait_until(lambda: not any(map(deployment.processes, GROUPS)), seconds=20)
+    wait_until(lambda: not any(map(deployment.processes, GROUPS)))
 
     # The group comes back with another key, to a SuperLink with another certificate.
     site = deployment.node_dir("Birch") / "site"

@@ -5,34 +5,25 @@ or is resumed, it goes through all repeats of that fault.
 """
 
 import contextlib
-import json
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pluralllm_app.errors import UserError
-from pluralllm_app.federation.state import RunState
-from pluralllm_app.records.writer import STATE, locked_run
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN
 from tests.deploy.conftest import Note
-from tests.support import faulty_client
-from tests.support.deployment import Deployment, Process, model_weights, wait_until
+from tests.support.deployment import model_weights
+from tests.support.federation import WAITS, Federation, Run
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.fault
 
 ALDER, BIRCH, CEDAR = TRAIN
-SENT = "Sent successfully"  # what a SuperNode prints after each reply
-WAITS = "does not let this node in"
 # Evaluated before the first round and after the last; every round leaves a checkpoint.
 CONFIG: dict[str, Scalar] = TINY | {
     "evaluate-every": 100,
@@ -40,55 +31,6 @@ CONFIG: dict[str, Scalar] = TINY | {
     "start-timeout": 300.0,
     "round-timeout": 300.0,
 }
-
-
-class Federation(Deployment):
-    """A deployment of the train groups whose nodes can misbehave, and whose disk can be full."""
-
-    def __init__(self, path: Path, survey: PreparedSurvey) -> None:
-        super().__init__(path, survey, TRAIN)
-        shutil.copy(faulty_client.__file__, self.path / "app" / "pluralllm_app")
-        project = self.path / "app" / "pyproject.toml"
-        text = project.read_text("utf-8")
-        project.write_text(text.replace(".client_app:app", ".faulty_client:app"), "utf-8")
-        self.small = self.path / "small"
-        self.small.mkdir()
-        # A file system of its own, which the server's processes alone see.
-        mount = 'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"'
-        alone = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, str(self.small)]
-        possible = shutil.which("unshare") and not subprocess.run([*alone, "true"]).returncode
-        self.alone = alone if possible else []
-
-    def start_server(self) -> None:
-        """Start the SuperLink, with the small file system where one may be mounted."""
-        self.start_superlink(self.alone)
-
-    def plan(self, group: str, faults: dict[int, str]) -> None:
-        """Say which fault a group's node has in which round."""
-        (self.node_dir(group) / "faults.json").write_text(json.dumps(faults), "utf-8")
-
-    def begun(self, group: str, number: int) -> Path:
-        """The file that a node leaves when the fault of a round begins."""
-        return self.node_dir(group) / f"fault-{number}"
-
-    def wait_begun(self, group: str, number: int, submitted: Process) -> None:
-        """Wait until the fault of a round of a submitted run begins."""
-        file = self.begun(group, number)
-        wait_until(lambda: file.exists() or submitted.poll() is not None, 600)
-        assert file.exists(), self.logs
-
-    def release(self, group: str, number: int, plan: dict[int, str]) -> None:
-        """Let a group that waits in a round go on, with another plan."""
-        self.plan(group, plan)
-        self.begun(group, number).unlink()
-
-    def let_in(self, group: str) -> int:
-        """How often the SuperLink has let a group's node in."""
-        return self.log(self.slugs[group]).count("SuperNode ID")
-
-    def sent(self, group: str) -> int:
-        """How many replies a group's node has sent."""
-        return self.log(self.slugs[group]).count(SENT)
 
 
 @pytest.fixture(scope="module")
@@ -111,73 +53,8 @@ def federation(deployment: Federation) -> Federation:
             begun.unlink()
         if not deployment.processes(group):
             deployment.start_node(group)
-    deployment.wait_online(3, timeout=120)
+    deployment.wait_online(3)
     return deployment
-
-
-@dataclass
-class Run:
-    """A run directory, read while the run goes on or afterwards."""
-
-    path: Path
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """run.json."""
-        fields: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
-        return fields
-
-    @property
-    def rounds(self) -> list[dict[str, Any]]:
-        """rounds.jsonl."""
-        lines = (self.path / "rounds.jsonl").read_text("utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-
-    @property
-    def last(self) -> int:
-        """The last round whose state is kept; -1 before the first."""
-        return RunState.load(file).round if (file := self.path / STATE).exists() else -1
-
-    def ended(self, number: int) -> float:
-        """When a round ended."""
-        name = f"checkpoints/round-{number:04d}/model.safetensors"
-        return (self.path / name).stat().st_mtime
-
-    def is_free(self) -> bool:
-        """Whether no process writes the run."""
-        try:
-            with locked_run(self.path):
-                return True
-        except UserError:
-            return False
-
-    def lost(self) -> int:
-        """How many rounds have no result."""
-        wanted: int = self.fields["settings"]["rounds"]
-        return wanted - sum(one["train"] is not None for one in self.rounds)
-
-    def missed(self, group: str) -> list[int]:
-        """The rounds in which a group did not count."""
-        return [one["round"] for one in self.rounds[1:] if group not in one["train"]["groups"]]
-
-    def reasons(self, group: str, phase: str = "train") -> dict[int, str]:
-        """Why a group failed to train or to be scored, by round."""
-        return {
-            one["round"]: failure["reason"]
-            for one in self.rounds
-            for failure in one["failures"]
-            if (failure["group"], failure["phase"]) == (group, phase)
-        }
-
-    def recovery(self, group: str, number: int, since: float) -> tuple[int, float]:
-        """The rounds that a group missed from one on, and the seconds until it counted again."""
-        missed = self.missed(group)
-        again = next(n for n in range(number, len(self.rounds)) if n not in missed)
-        return again - number, self.ended(again) - since
-
-    def check(self, log: str) -> None:
-        """Check that the run is completed."""
-        assert self.fields["status"] == "completed", (self.fields["error"], log)
 
 
 @pytest.mark.usefixtures("repeat")
@@ -195,15 +72,15 @@ def test_runs_before_nodes(federation: Federation, tmp_path: Path, note: Note) -
         name: federation.submit(config | {"out": str(run.path)}, name) for name, run in runs.items()
     }
     for name in runs:
-        wait_until(lambda name=name: "1 of 3 nodes are connected" in federation.log(name), 120)
+        wait_until(lambda name=name: "1 of 3 nodes are connected" in federation.log(name))
     first, refused = next(iter(runs.values())), f"{tmp_path.name}-refused"
-    federation.submit(config | {"out": str(first.path)}, refused).wait(200)
+    federation.submit(config | {"out": str(first.path)}, refused).wait(PATIENCE)
     assert "another process writes the run in" in federation.log(refused)
     start = time.time()
     for group in (BIRCH, CEDAR):
         federation.start_node(group)
     for name, run in runs.items():
-        submitted[name].wait(300)
+        submitted[name].wait(PATIENCE)
         run.check(federation.log(name))
         assert not any(map(run.missed, TRAIN))
     assert len({model_weights(run.path) for run in runs.values()}) == 1
@@ -246,9 +123,9 @@ def test_replies(federation: Federation, repeats: int, tmp_path: Path, note: Not
         federation.wait_begun(ALDER, number, submitted)
         waits = federation.begun(ALDER, number)
         began[waits] = waits.stat().st_mtime
-        wait_until(lambda last=number: run.last >= last or submitted.poll() is not None, 200)
+        wait_until(lambda last=number: run.last >= last or submitted.poll() is not None)
         waits.unlink()
-    submitted.wait(300)
+    submitted.wait(PATIENCE)
     run.check(federation.log(name))
 
     titles = {"wait": "no reply", "die": "an app's process killed"}
@@ -282,7 +159,7 @@ def test_killed_nodes(federation: Federation, tmp_path: Path, note: Note) -> Non
     earlier = federation.sent(BIRCH)
     submitted = federation.submit(config | {"rounds": 4, "out": str(run.path)}, name)
     federation.wait_begun(CEDAR, 1, submitted)
-    wait_until(lambda: federation.sent(BIRCH) == earlier + 2, 120)  # its group, its update
+    wait_until(lambda: federation.sent(BIRCH) == earlier + 2)  # its group, its update
     killed = {BIRCH: time.time()}
     federation.end_node(BIRCH)
     waiting = federation.submit(config | {"rounds": 1, "out": str(later.path)}, second)
@@ -299,13 +176,13 @@ def test_killed_nodes(federation: Federation, tmp_path: Path, note: Note) -> Non
     wait_until(lambda: federation.log(federation.slugs[ALDER]).count(WAITS) > waited)
     federation.start_node(BIRCH)
     for group in killed:
-        wait_until(lambda group=group: federation.let_in(group) > before[group], 120)
+        wait_until(lambda group=group: federation.let_in(group) > before[group])
     assert early.poll() is None
     # CEDAR waited for them: the next round begins with all.
     federation.wait_begun(CEDAR, 3, submitted)
     federation.release(CEDAR, 3, {})
     for process, each, log in ((submitted, run, name), (waiting, later, second)):
-        process.wait(300)
+        process.wait(PATIENCE)
         each.check(federation.log(log))
     note("a killed node started again at once", "waits, counts again", lost=run.lost())
     assert run.missed(CEDAR) == []
@@ -339,15 +216,16 @@ def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, 
         killed[number] = time.time()
         federation.kill(federation.superlink)
         federation.release(CEDAR, number, {})
-        submitted.wait(60)
+        submitted.wait(PATIENCE)
         federation.start_server()
-        federation.wait_online(3, timeout=120)
+        federation.wait_online(3)
         # The ServerApp may outlive its SuperLink for some seconds.
-        wait_until(run.is_free, 120)
+        wait_until(run.is_free)
         lost[number] = number - run.last
         target = {"resume-from": str(run.path)}
     command = ["pluralllm", "deploy", "run", federation.dir, "--resume", run.path]
-    assert federation.start(f"{name}-last", command).wait(300) == 0, federation.log(f"{name}-last")
+    status = federation.start(f"{name}-last", command).wait(PATIENCE)
+    assert status == 0, federation.log(f"{name}-last")
     run.check(federation.log(f"{name}-last"))
     assert run.lost() == 0
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")
@@ -374,13 +252,13 @@ def test_full_disk(federation: Federation, repeats: int, tmp_path: Path, note: N
         filled[number] = time.time()
         fill(there / "ballast", leave=40_000)
         federation.release(CEDAR, number, {})
-        submitted.wait(200)
+        submitted.wait(PATIENCE)
         assert run.fields["status"] == "failed"
         assert re.search("cannot write .*No space left on device", run.fields["error"])
         lost[number] = number - run.last
         (there / "ballast").unlink()
         target = {"resume-from": own}
-    federation.submit(config | target, f"{name}-last").wait(300)
+    federation.submit(config | target, f"{name}-last").wait(PATIENCE)
     run.check(federation.log(f"{name}-last"))
     assert run.lost() == 0
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pluralllm_app.core.atomic import held
+from pluralllm_app.core.locks import held
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.groups import add_group, read_groups, remove_group
 from pluralllm_app.errors import UserError
@@ -57,7 +57,7 @@ def test_a_group_is_not_added_twice(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the certificate .*ca\.crt"):
         add_group(path, "Cedar")
     assert not (path / "nodes/cedar").exists()
-    with (path / "server/.lock").open("w") as lock, held(lock, "here"):
+    with held(path / "server/.lock", "here"):
         for change in (lambda: add_group(path, "Cedar"), lambda: remove_group(path, "birch")):
             with pytest.raises(UserError, match="another command changes the groups"):
                 change()

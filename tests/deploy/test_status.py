@@ -1,10 +1,10 @@
 """Who is connected, and what is said where that cannot be found out."""
 
 import contextlib
-import json
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,16 +17,13 @@ from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.status import certificate_notice, status_table
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import Node
-
-
-def write_run(runs: Path, name: str, **fields: object) -> None:
-    (runs / name).mkdir(parents=True)
-    (runs / name / "run.json").write_text(json.dumps(fields))
+from pluralllm_app.records.schema import RecordedSurvey
+from tests.support.runs import ROSTER, SURVEY, write_run
 
 
 def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> None:
-    def survey(fingerprint: str) -> dict[str, str]:
-        return {"name": "mine", "fingerprint": fingerprint}
+    def survey(fingerprint: str) -> RecordedSurvey:
+        return replace(SURVEY, name="mine", fingerprint=fingerprint)
 
     groups = {"a": "[red]A", "b": "B", "c": "C"}
     nodes = {
@@ -34,10 +31,10 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
         "b": Node(7, b"b", "offline", "b", datetime(2026, 1, 2, 3, 4, 6)),
     }
     others = [Node(8, b"x", "registered", "[red]x", None)]
-    roster = [{"group": "[red]A"}, {"group": "C"}]
-    write_run(tmp_path, "old", started="2026-01-01", roster=roster, survey=survey("1" * 64))
-    write_run(tmp_path, "an", started="2026-01-02", roster=roster, survey=survey("2" * 64))
-    write_run(tmp_path, "failed-early", started="2026-01-03", roster=None)
+    roster = [replace(ROSTER[0], group=group) for group in ("[red]A", "C")]
+    write_run(tmp_path / "old", started="2026-01-01", roster=roster, survey=survey("1" * 64))
+    write_run(tmp_path / "an", started="2026-01-02", roster=roster, survey=survey("2" * 64))
+    write_run(tmp_path / "failed-early", started="2026-01-03", roster=None)
     (tmp_path / "no-run").mkdir()
 
     console = Console(width=90, record=True)

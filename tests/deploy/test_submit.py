@@ -17,7 +17,8 @@ from pluralllm_app.engines.base import Ended, Outcome
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.records.writer import read_run, reopen_record
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.resume import reopen_record
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY
@@ -104,7 +105,9 @@ def test_a_run_is_submitted_and_shown(
     assert superlink.submitted["expected-nodes"] == 3
     assert superlink.submitted["survey"] == ""
     assert {key: superlink.submitted[key] for key in TINY} == TINY
-    assert read_run(out)["status"] == "completed"
+    info = read_run(out)
+    assert info is not None
+    assert info.status == "completed"
 
 
 def test_a_run_that_failed_has_an_exit_status(

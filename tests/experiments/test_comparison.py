@@ -6,8 +6,6 @@ import multiprocessing
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,14 @@ from pluralllm_app.experiments.comparison import (
 )
 from pluralllm_app.experiments.results import Comparison
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.records.writer import read_run
+from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
+from tests.support.runs import write_run
+from tests.support.signals import with_sigint
+from tests.support.waiting import wait_until
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
@@ -106,8 +107,7 @@ def test_what_is_finished_is_kept_and_what_was_cut_off_is_redone(
     out = tmp_path / "some"
     first, second = cells(config, out, seeds=2, methods=["uniform"])
     run_cell(first)
-    second.path.mkdir(parents=True)
-    (second.path / "run.json").write_text('{"status": "running"}')
+    write_run(second.path, [], status="running")
     again = cells(config, out, seeds=2, methods=["uniform"])
     assert [cell.finished for cell in again] == [True, False]
     run_cell(again[1])
@@ -162,7 +162,7 @@ def test_only_what_is_asked_for_is_run_and_all_is_kept(config: Config, tmp_path:
     cells(config, tmp_path / "one", seeds=3, methods=["uniform", "ridge"])
     (cell,) = cells(config, tmp_path / "one", seeds=1, methods=["uniform"])
     assert (cell.method, cell.seed) == ("uniform", 0)
-    assert Comparison.read(tmp_path / "one").description["seeds"] == [0, 1, 2]
+    assert Comparison.read(tmp_path / "one").info.seeds == [0, 1, 2]
 
 
 def test_settings_that_change_no_result_may_change(config: Config, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -
         "federated": "its process was killed"
     }
     assert planned[1].finished
-    assert read_run(planned[0].path)["status"] == "failed"
+    assert status(planned[0].path) == "failed"
     assert multiprocessing.active_children() == []
 
 
@@ -247,30 +247,29 @@ def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signa
     tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
-    process = psutil.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE)
+    command += ["--out", str(tmp_path / "out")]
+    process = psutil.Popen(with_sigint(signal.SIG_DFL, command), stderr=subprocess.PIPE)
     cell = tmp_path / "out" / "cells" / "federated" / "seed-0"
-    wait_for(lambda: len(rounds(cell)) > 2)
+    wait_until(lambda: len(rounds(cell)) > 2)
     children = process.children(recursive=True)
     assert children
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
-    wait_for(lambda: not any(child.is_running() for child in children))
+    _, errors = process.communicate()
+    wait_until(lambda: not any(child.is_running() for child in children))
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert read_run(cell)["status"] == "stopped"
+        assert status(cell) == "stopped"
         assert b"Traceback" not in errors
+
+
+def status(path: Path) -> str | None:
+    run = read_run(path)
+    return run.status if run else None
 
 
 def rounds(path: Path) -> list[str]:
     file = path / "rounds.jsonl"
     return file.read_text().splitlines() if file.exists() else []
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:

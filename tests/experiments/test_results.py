@@ -1,6 +1,5 @@
 """Intervals and costs, by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,12 @@ from hypothesis import strategies as st
 
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.results import DEFINITIONS, Comparison, Cost, Interval, Run
+from pluralllm_app.records.schema import RoundEntry
+from tests.support.runs import make_entry, write_run
 
 
-def write_run(path: Path, rounds: list[dict[str, Any]], **record: Any) -> Run:
-    path.mkdir(parents=True)
-    fields = {"method": "federated", "status": "completed", "seed": 0} | record
-    (path / "run.json").write_text(json.dumps(fields))
-    (path / "rounds.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rounds))
-    return Run.read(path)
-
-
-def entry(number: int, score: float | None = None, loss: float | None = None) -> dict[str, Any]:
-    groups = {"A": {"role": "evaluation", "alignment": score}}
-    evaluation = {"roles": {"evaluation": {"mean": score}, "train": None}, "groups": groups}
-    return {
-        "round": number,
-        "train": None if loss is None else {"loss": loss, "steps": 6, "tasks": 48, "seconds": 2.0},
-        "evaluation": None if score is None else evaluation,
-        "seconds": 9.0,
-    }
+def read(path: Path, rounds: list[RoundEntry], **fields: Any) -> Run:
+    return Run.read(write_run(path, rounds, **fields))
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
@@ -68,11 +54,11 @@ def test_one_seed_has_no_interval() -> None:
 def test_costs_of_gain_and_loss(tmp_path: Path) -> None:
     losses = [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
     scores = [None, 0.79, None, 0.895, None, 0.9]
-    rounds = [entry(0, 0.7)] + [
-        entry(number, score, loss)
+    rounds = [make_entry(0, 0.7)] + [
+        make_entry(number, score, loss)
         for number, (score, loss) in enumerate(zip(scores, losses, strict=True), start=1)
     ]
-    run = write_run(tmp_path / "run", rounds)
+    run = read(tmp_path / "run", rounds)
     # 0.7 -> 0.9: 90 % of the gain is 0.88, reached in round 4; 40 % is 0.78, in round 2.
     assert run.cost_of_gain(0.9) == Cost(4, 24, 192, 8.0)
     assert run.cost_of_gain(0.4) == Cost(2, 12, 96, 4.0)
@@ -84,13 +70,13 @@ def test_costs_of_gain_and_loss(tmp_path: Path) -> None:
 
 
 def test_no_gain_has_no_cost(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [entry(0, 0.7), entry(1, 0.6, 1.0)])
+    run = read(tmp_path / "run", [make_entry(0, 0.7), make_entry(1, 0.6, 1.0)])
     assert run.cost_of_gain(0.9) is None
-    assert write_run(tmp_path / "other", [entry(0, 0.7)]).cost_of_gain(0.9) is None
+    assert read(tmp_path / "other", [make_entry(0, 0.7)]).cost_of_gain(0.9) is None
 
 
 def test_a_run_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", [entry(0, 0.7)], status="running")
+    read(tmp_path / "run", [make_entry(0, 0.7)], status="running")
     with (tmp_path / "run" / "rounds.jsonl").open("a") as file:
         file.write('{"round": 1, "tr')
     run = Run.read(tmp_path / "run")
@@ -99,7 +85,7 @@ def test_a_run_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_whose_last_line_is_cut_off(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", [entry(0, 0.7), entry(1, 0.8, 1.0)])
+    read(tmp_path / "run", [make_entry(0, 0.7), make_entry(1, 0.8, 1.0)])
     file = tmp_path / "run" / "rounds.jsonl"
     file.write_text(file.read_text()[:-9])
     with pytest.raises(UserError, match="its last line is cut off"):
@@ -107,21 +93,21 @@ def test_a_finished_run_whose_last_line_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_the_result_of_converged_is_its_best(tmp_path: Path) -> None:
-    rounds = [entry(0, 0.7), entry(1, 0.9, 1.0), entry(2, 0.8, 0.5)]
-    run = write_run(tmp_path / "a", rounds, method="centralized-converged", best_round=1)
+    rounds = [make_entry(0, 0.7), make_entry(1, 0.9, 1.0), make_entry(2, 0.8, 0.5)]
+    run = read(tmp_path / "a", rounds, method="centralized-converged", best_round=1)
     assert run.score("evaluation", "mean") == 0.9
     assert run.cost_of_gain(0.95) == Cost(1, 6, 48, 2.0)  # what comes after it costs nothing
-    assert write_run(tmp_path / "b", rounds).score("evaluation", "mean") == 0.8
+    assert read(tmp_path / "b", rounds).score("evaluation", "mean") == 0.8
     assert run.score("train", "mean") is None
 
 
 def test_nothing_evaluated(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [entry(1, None, 1.0)])
+    run = read(tmp_path / "run", [make_entry(1, None, 1.0)])
     assert run.result is None
     assert run.score("evaluation", "mean") is None
 
 
-@pytest.mark.parametrize("text", ['{"round": 1}\n', "[1]\n", "nonsense\n"])
+@pytest.mark.parametrize("text", ['{"train": null}\n', "[1]\n", "nonsense\n"])
 def test_damaged_rounds(tmp_path: Path, text: str) -> None:
     write_run(tmp_path / "run", [])
     (tmp_path / "run" / "rounds.jsonl").write_text(text)

@@ -8,22 +8,24 @@ from rich.console import Console
 
 from pluralllm_app.cli.compare import print_comparison
 from pluralllm_app.experiments.comparison import METHODS
-from pluralllm_app.experiments.results import Comparison, MethodResult
+from pluralllm_app.experiments.results import Comparison, MethodResult, Run
 from pluralllm_app.experiments.tables import cost_rows
-from tests.experiments.test_results import entry, write_run
+from tests.support.runs import make_comparison, make_entry, write_run
 
-TRAINED = [entry(number, None, -number) for number in range(1, 6)]
+TRAINED = [make_entry(number, None, -number) for number in range(1, 6)]
 
 
 def result(path: Path, name: str) -> MethodResult:
     """Two runs of 6 rounds; minus federated, they score -0.012 and +0.034."""
     scores = (0.8, 0.8) if name == "federated" else (0.788, 0.834)
     runs = [
-        write_run(
-            path / name / str(seed),
-            [entry(0, 0.5), *TRAINED, entry(6, score, -6)],
-            method=name,
-            seed=seed,
+        Run.read(
+            write_run(
+                path / name / str(seed),
+                [make_entry(0, 0.5), *TRAINED, make_entry(6, score, -6)],
+                method=name,
+                seed=seed,
+            )
         )
         for seed, score in enumerate(scores)
     ]
@@ -33,15 +35,11 @@ def result(path: Path, name: str) -> MethodResult:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_fit_a_terminal(tmp_path: Path, width: int) -> None:
-    description = {
-        "survey": {"name": "by hand"},
-        "seeds": [0, 1],
-        "settings": {"reserved-fraction": 0.1},
-    }
+    info = make_comparison([0, 1], reserved=0.1)
     names = [name for name in METHODS if name != "centralized-converged"]
     methods = [result(tmp_path, name) for name in names]
     text = StringIO()
-    print_comparison(Comparison(tmp_path, description, methods), Console(width=width, file=text))
+    print_comparison(Comparison(tmp_path, info, methods), Console(width=width, file=text))
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     # A line for each kind of cost, a number for each column.
@@ -55,28 +53,21 @@ def test_tables_fit_a_terminal(tmp_path: Path, width: int) -> None:
 
 
 def test_what_is_trained_without_rounds_has_its_whole_cost(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [entry(6, 0.8, -6)], method="local-only")
+    run = Run.read(write_run(tmp_path / "run", [make_entry(6, 0.8, -6)], method="local-only"))
     method = MethodResult("local-only", "Alone", False, None, 1, [run])
-    rows = cost_rows(Comparison(tmp_path, {}, [method]), method)
+    rows = cost_rows(method, [method])
     assert rows is not None
     assert rows["tasks"] == ["-", "-", "-", "48"]
-    uniform = write_run(tmp_path / "uniform", [entry(0, 0.7)], method="uniform")
+    uniform = Run.read(write_run(tmp_path / "uniform", [make_entry(0, 0.7)], method="uniform"))
     method = MethodResult("uniform", "Uniform", False, None, 1, [uniform])
-    assert cost_rows(Comparison(tmp_path, {}, [method]), method) is None
+    assert cost_rows(method, [method]) is None
 
 
 def test_missing_evaluation_groups_are_said(tmp_path: Path) -> None:
-    own = entry(6, 0.8, -6)
-    own["evaluation"]["roles"] = {"evaluation": None, "train": {"mean": 0.8}}
-    run = write_run(tmp_path / "run", [own])
+    run = Run.read(write_run(tmp_path / "run", [make_entry(6, None, -6, train_score=0.8)]))
     methods = [MethodResult("federated", "Federated", False, None, 1, [run])]
-    description = {
-        "survey": {"name": "by hand"},
-        "seeds": [0],
-        "settings": {"reserved-fraction": 0.0},
-    }
     text = StringIO()
-    print_comparison(Comparison(tmp_path, description, methods), Console(file=text))
+    print_comparison(Comparison(tmp_path, make_comparison([0]), methods), Console(file=text))
     assert "No evaluation groups" in text.getvalue()
     assert "fairness index FI" in text.getvalue()
     for absent in ("Loss: ", "Converged: ", "one group alone", "Intervals: "):

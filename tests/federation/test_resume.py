@@ -14,14 +14,11 @@ from pluralllm_app.engines.run_config import read_resumed_config
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.records.writer import (
-    STATE,
-    RunRecord,
-    check_resumable,
-    close_unfinished,
-    read_run,
-    recorded_run,
-)
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.recording import Recording, recorded_run
+from pluralllm_app.records.resume import check_resumable
+from pluralllm_app.records.schema import RoundEntry
+from pluralllm_app.records.writer import STATE, RunRecord, close_unfinished
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from tests.conftest import make_survey
 from tests.federation.test_rounds import LocalGrid, read, weights
@@ -279,18 +276,18 @@ def test_a_write_error_says_how_to_go_on(
             record.save_state(b"")
         (out / "rounds.jsonl").mkdir()
         with pytest.raises(FederationError) as caught:
-            record.append_round({})
+            record.append_round(RoundEntry(round=0))
     assert remedy.format(out=out) in str(caught.value)
 
 
 def test_cut_off_while_it_ends_the_run_goes_on(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(self: RunRecord, status: str, error: str | None = None) -> None:
+    def cut(self: Recording, status: str, error: str | None = None) -> None:
         raise CutOff
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "finish", cut)
+        patch.setattr(Recording, "finish", cut)
         with pytest.raises(CutOff):
             run(config)
     assert read(config)[0]["status"] == "running"
@@ -304,4 +301,6 @@ def test_a_run_is_closed_by_none_but_its_own_command(config: Config) -> None:
     with recorded_run(out, "federated", config):
         with pytest.raises(UserError, match="another process writes the run"):
             close_unfinished(out, "failed", "it is not mine")
-        assert read_run(out)["status"] == "running"
+        run = read_run(out)
+        assert run is not None
+        assert run.status == "running"

@@ -19,7 +19,7 @@ from pluralllm_app.federation.strategies.averages import FedAvg
 from pluralllm_app.learning.base import Arrays, Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import get_weights
-from pluralllm_app.records.writer import read_run
+from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TRAIN, make_survey
@@ -229,7 +229,9 @@ def trained(config: Config, crowd: PreparedSurvey, out: str, **overrides: Scalar
     config |= {"min-train-groups": 7, "evaluate-every": 2, **overrides}
     grid = InProcessGrid(client_app.app, config, nodes=len(crowd.groups))
     run_federation(grid, Settings.from_config(config), config)
-    assert read_run(Path(str(config["out"])))["status"] == "completed"
+    run = read_run(Path(str(config["out"])))
+    assert run is not None
+    assert run.status == "completed"
     return saved_vector(Path(str(config["out"])) / "model").numpy()
 
 

@@ -11,10 +11,10 @@ from pluralllm_app.records.schema import (
     Failure,
     GroupUpdate,
     Hardware,
+    RecordedSurvey,
     RosterEntry,
     RoundEntry,
     RunInfo,
-    SurveyInfo,
     TrainEntry,
     decode,
     encode_file,
@@ -66,7 +66,7 @@ def test_a_round_is_read_back_as_it_was_written() -> None:
 def test_a_run_is_read_back_as_it_was_written() -> None:
     run = replace(
         RUN,
-        survey=SurveyInfo(name="demo", fingerprint="f0", dim=6, metric="wasserstein"),
+        survey=RecordedSurvey(name="demo", fingerprint="f0", dim=6, metric="wasserstein"),
         roster=[RosterEntry(group="Alder", role="train", questions=9)],
         best_round=0,
         resumed=["2026-01-02T00:00:00+00:00"],

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.experiments.centralized_runs import run_centralized
+from pluralllm_app.records.schema import Failure
 from pluralllm_app.records.trackers import check_tracker, round_values
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.runs import make_entry, make_evaluation
 
 Config = dict[str, Scalar]
 
@@ -27,18 +30,17 @@ def run(config: Config, tracker: str) -> tuple[Path, list[dict[str, Any]]]:
 
 
 def test_values_of_a_round() -> None:
-    roles = {"train": None, "evaluation": {"groups": 2, "mean": 0.5, "worst_group": "A"}}
-    groups = {"A": {"role": "evaluation", "alignment": 0.25}}
-    entry: dict[str, Any] = {"seconds": 2.0, "failures": [{}], "train": {"loss": -1.0}}
-    assert round_values(entry | {"evaluation": None}) == {
-        "seconds": 2.0,
-        "failures": 1,
-        "train/loss": -1.0,
+    failure = Failure(group="Alder", phase="train", reason="away")
+    entry = replace(make_entry(1, None, -1.0), failures=[failure])
+    trained = {"seconds": 9.0, "failures": 1, "train/loss": -1.0}
+    assert round_values(entry) == trained
+    values = round_values(replace(entry, evaluation=make_evaluation(0.25)))
+    assert values == trained | {
+        **{f"evaluation groups/{key}": 0.25 for key in ("mean", "pooled", "worst")},
+        **{f"evaluation groups/{key}": 0.0 for key in ("gap", "cov")},
+        "evaluation groups/fi": 1.0,
+        "alignment/of Dogwood": 0.25,
     }
-    values = round_values(entry | {"evaluation": {"roles": roles, "groups": groups}})
-    assert values["evaluation groups/mean"] == 0.5
-    assert values["alignment/of A"] == 0.25
-    assert "evaluation groups/groups" not in values
 
 
 def test_tensorboard(config: Config) -> None:
@@ -116,7 +118,7 @@ def test_a_tracker_that_fails_does_not_cost_the_run(
 ) -> None:
     path = Path(str(config["out"]))
     monkeypatch.setattr(
-        "pluralllm_app.records.writer.open_tracker", lambda *arguments: Broken(fails_at, path)
+        "pluralllm_app.records.recording.open_tracker", lambda *arguments: Broken(fails_at, path)
     )
     out, rounds = run(config, "none")
     record = json.loads((out / "run.json").read_text())

@@ -13,8 +13,7 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.report.page import embed
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.report.conftest import GROUPS, TEXTS
-from tests.report.test_series import FIRST
-from tests.report.test_sources import make_run
+from tests.support.runs import ROSTER, make_entry, write_run
 
 Write = Callable[..., str]
 
@@ -153,13 +152,8 @@ def test_without_answers_no_text_of_the_survey_is_in_the_page_or_its_figures(
 def test_a_run_without_evaluation_groups_or_intervals_has_a_page(
     tmp_path: Path, write_page: Write
 ) -> None:
-    only_train = json.loads(json.dumps(FIRST).replace('"evaluation": {"mean"', '"other": {"mean"'))
-    for line in filter(lambda line: line["evaluation"], only_train):
-        roles = line["evaluation"]["roles"]
-        roles["train"], roles["evaluation"] = roles.pop("other"), None
-        line["evaluation"]["groups"] = {"Alder": {"role": "train", "alignment": 0.5}}
-    roster = [{"group": "Alder", "role": "train", "questions": 9}]
-    text = Reader(write_page(make_run(tmp_path / "a", rounds=only_train, roster=roster))).text
+    only_train = [make_entry(0, train_score=0.5), make_entry(1, None, 0.4, train_score=0.7)]
+    text = Reader(write_page(write_run(tmp_path / "a", only_train, roster=ROSTER[:3]))).text
     assert "The survey has no evaluation groups" in text
     assert "One seed: there are no intervals" in text
     assert "None of these runs has kept a best model yet." in text
@@ -167,7 +161,7 @@ def test_a_run_without_evaluation_groups_or_intervals_has_a_page(
 
 
 def test_a_run_that_failed_at_once_has_a_page(tmp_path: Path, write_page: Write) -> None:
-    run = make_run(
+    run = write_run(
         tmp_path / "a", rounds=[], status="failed", error="no <b>quorum</b>", survey=None, roster=[]
     )
     text = Reader(write_page(run)).text
@@ -222,7 +216,7 @@ def test_every_machine_of_a_comparison_is_named(
 
 
 def test_differences_of_one_seed_have_no_interval(tmp_path: Path, write_page: Write) -> None:
-    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", method="uniform")]
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", method="uniform")]
     text = Reader(write_page(*runs)).text
     assert "better than federated training. One seed, so no interval." in text
 

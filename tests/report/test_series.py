@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from pluralllm_app.records.schema import RoundEntry
 from pluralllm_app.report.series import (
     difference_rows,
     fairness_rows,
@@ -12,20 +13,11 @@ from pluralllm_app.report.series import (
     score_rows,
 )
 from pluralllm_app.report.sources import read_sources
-from tests.report.test_sources import make_run
+from tests.support.runs import make_entry, write_run
 
 
-def entry(number: int, loss: float | None, mean: float | None) -> dict[str, Any]:
-    """A round of 2 steps and 6 tasks in 1.5 s; the evaluation has one group."""
-    summary = {"mean": mean, "worst": mean, "gap": 0, "cov": 0, "fi": 1.0, "fi_per_question": None}
-    group = {"role": "evaluation", "alignment": mean}
-    return {
-        "round": number,
-        "train": None if loss is None else {"loss": loss, "steps": 2, "tasks": 6, "seconds": 2.0},
-        "evaluation": mean
-        and {"roles": {"train": None, "evaluation": summary}, "groups": {"Dogwood": group}},
-        "seconds": 1.5,
-    }
+def entry(number: int, loss: float | None, mean: float | None) -> RoundEntry:
+    return make_entry(number, mean, loss)
 
 
 FIRST = [entry(0, None, 0.5), entry(1, 0.4, None), entry(2, 0.2, 0.7)]
@@ -35,9 +27,9 @@ SECOND = [*FIRST[:2], entry(2, 0.4, 0.9), entry(3, 0.1, None)]
 @pytest.fixture
 def methods(tmp_path: Path) -> Any:
     paths = [
-        make_run(tmp_path / "a", rounds=FIRST),
-        make_run(tmp_path / "b", rounds=SECOND, seed=1),
-        make_run(tmp_path / "c", rounds=FIRST[:1], method="uniform"),
+        write_run(tmp_path / "a", rounds=FIRST),
+        write_run(tmp_path / "b", rounds=SECOND, seed=1),
+        write_run(tmp_path / "c", rounds=FIRST[:1], method="uniform"),
     ]
     return read_sources(paths).methods
 
@@ -50,7 +42,7 @@ def test_loss_is_averaged_over_rounds_then_seeds_as_far_as_all_of_them_go(method
         ("Federated GPO", 2, 0.35),
     ]
     assert (rows[1]["low"], rows[1]["high"], rows[1]["seeds"]) == (0.3, 0.4, 2)
-    assert (rows[1]["steps"], rows[1]["tasks"], rows[1]["seconds"]) == (4, 12, 4.0)
+    assert (rows[1]["steps"], rows[1]["tasks"], rows[1]["seconds"]) == (12, 96, 4.0)
 
 
 def test_scores_are_per_evaluation_and_a_method_without_training_is_a_rule(methods: Any) -> None:
@@ -84,7 +76,7 @@ def test_differences_are_of_one_context_and_of_what_is_finished(tmp_path: Path) 
         rounds = [entry(0, None, score)]
         settings = {"evaluation-seed": contexts, "strategy": "fedavg"}
         path = tmp_path / f"{name}-{seed}"
-        return make_run(path, rounds=rounds, seed=seed, settings=settings, **fields)
+        return write_run(path, rounds=rounds, seed=seed, settings=settings, **fields)
 
     paths = [run("federated", seed, 0.5, seed) for seed in range(3)]
     paths += [run("ridge", seed, 0.6 + seed / 10, seed, method="ridge") for seed in range(2)]

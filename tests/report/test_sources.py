@@ -1,41 +1,14 @@
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.report.notices import notices
 from pluralllm_app.report.sources import Sources, read_sources
-from tests.conftest import TRAIN
-
-
-def make_run(path: Path, *, rounds: list[Any] | None = None, **fields: Any) -> Path:
-    """Write a run directory by hand: one evaluation of Alder, Birch, Cedar and Dogwood."""
-    summary = {"mean": 0.8, "worst": 0.7, "gap": 0.1, "cov": 0.1, "fi": 0.99}
-    roster = [{"group": name, "role": "train", "questions": 9} for name in TRAIN]
-    roster += [{"group": "Dogwood", "role": "evaluation", "questions": 9}]
-    record = {
-        "method": "federated",
-        "status": "completed",
-        "error": None,
-        "seed": 0,
-        "settings": {"seed": 0, "rounds": 1, "evaluation-seed": 0, "strategy": "fedavg"},
-        "survey": {"name": "by hand", "fingerprint": "f0"},
-        "roster": roster,
-    }
-    groups = {own["group"]: {"role": own["role"], "alignment": 0.8} for own in roster}
-    entry = {
-        "round": 1,
-        "train": {"loss": 0.5, "steps": 2, "tasks": 6, "seconds": 2.0},
-        "evaluation": {"roles": {"train": summary, "evaluation": summary}, "groups": groups},
-        "seconds": 1.5,
-    }
-    path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps(record | fields))
-    lines = [entry] if rounds is None else rounds
-    (path / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+from tests.support.runs import ROSTER, SURVEY, write_run
 
 
 def titles(sources: Sources) -> list[tuple[str, list[int]]]:
@@ -50,16 +23,16 @@ def test_a_comparison_is_its_methods_over_its_seeds(comparison: Path) -> None:
         ("Uniform", [0, 1]),
         ("Consensus", [0, 1]),
     ]
-    assert sources.notices == []
+    assert notices(sources) == []
     assert len(sources.runs) == 8
 
 
 def test_runs_that_differ_in_their_seeds_alone_are_one_method(tmp_path: Path) -> None:
     settings = {"rounds": 1, "strategy": "fedavg"}
     paths = [
-        make_run(tmp_path / "a", settings=settings | {"seed": 0}),
-        make_run(tmp_path / "prox", settings=settings | {"strategy": "fedprox"}),
-        make_run(tmp_path / "b", seed=1, settings=settings | {"seed": 1}),
+        write_run(tmp_path / "a", settings=settings | {"seed": 0}),
+        write_run(tmp_path / "prox", settings=settings | {"strategy": "fedprox"}),
+        write_run(tmp_path / "b", seed=1, settings=settings | {"seed": 1}),
     ]
     assert titles(read_sources(paths)) == [
         ("Federated GPO", [0, 1]),
@@ -69,9 +42,9 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_method(tmp_path: Path) ->
 
 def test_methods_of_one_title_are_told_apart_by_directory_then_number(tmp_path: Path) -> None:
     paths = [
-        make_run(tmp_path / "1" / "a"),
-        make_run(tmp_path / "2" / "a"),
-        make_run(tmp_path / "b"),
+        write_run(tmp_path / "1" / "a"),
+        write_run(tmp_path / "2" / "a"),
+        write_run(tmp_path / "b"),
     ]
     assert [title for title, _ in titles(read_sources(paths))] == [
         "Federated GPO · a · no. 1",
@@ -81,7 +54,7 @@ def test_methods_of_one_title_are_told_apart_by_directory_then_number(tmp_path: 
 
 
 def test_a_path_given_twice_counts_once(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "a")
+    path = write_run(tmp_path / "a")
     assert len(read_sources([path, path]).runs) == 1
 
 
@@ -94,7 +67,7 @@ def test_a_path_given_twice_counts_once(tmp_path: Path) -> None:
         ({"status": "stopped"}, [], "was stopped before its first round"),
         ({"status": "running"}, [], "a has no evaluation"),
         (
-            {"roster": [{"group": "Alder", "role": "train", "questions": 9}]},
+            {"roster": ROSTER[:1]},
             None,
             "no evaluation groups",
         ),
@@ -103,14 +76,14 @@ def test_a_path_given_twice_counts_once(tmp_path: Path) -> None:
 def test_what_a_reader_must_know_is_said(
     tmp_path: Path, fields: dict[str, Any], rounds: list[Any] | None, notice: str
 ) -> None:
-    sources = read_sources([make_run(tmp_path / "a", rounds=rounds, **fields)])
-    assert any(notice in text for text in sources.notices), sources.notices
+    sources = read_sources([write_run(tmp_path / "a", rounds=rounds, **fields)])
+    assert any(notice in text for text in notices(sources)), notices(sources)
 
 
 def test_other_contexts_are_said(tmp_path: Path) -> None:
     settings = {"evaluation-context": 3, "evaluation-seed": 1}
-    paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", settings=settings)]
-    text = " ".join(read_sources(paths).notices)
+    paths = [write_run(tmp_path / "a"), write_run(tmp_path / "b", settings=settings)]
+    text = " ".join(notices(read_sources(paths)))
     assert "differ in evaluation-context (3, None)" in text
     assert "differ in evaluation-seed" in text
 
@@ -123,7 +96,7 @@ def test_missing_cells_are_named(comparison: Path, tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"status": "completed"', '"status": "failed"'))
     sources = read_sources([copy])
     assert dict(titles(sources))["Consensus (0 of 2 seeds)"] == []
-    (missing, single) = sources.notices
+    (missing, single) = notices(sources)
     assert "Federated GPO, seed 1 (failed)" in missing
     assert "Consensus, seed 0 (not begun); Consensus, seed 1 (not begun)" in missing
     assert single == "One seed only, so no interval: Federated GPO (1 of 2 seeds)."
@@ -137,9 +110,9 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_runs_of_different_surveys_are_refused(tmp_path: Path) -> None:
-    other = make_run(tmp_path / "b", survey={"name": "other", "fingerprint": "f1"})
+    other = write_run(tmp_path / "b", survey=replace(SURVEY, name="other", fingerprint="f1"))
     with pytest.raises(UserError, match=r"different surveys.*a \(by hand\).*b \(other\)"):
-        read_sources([make_run(tmp_path / "a"), other])
+        read_sources([write_run(tmp_path / "a"), other])
 
 
 @pytest.mark.parametrize(
@@ -147,20 +120,24 @@ def test_runs_of_different_surveys_are_refused(tmp_path: Path) -> None:
     [
         ("run.json", "{", r"run\.json is damaged"),
         ("run.json", "[1]", r"run\.json is damaged"),
-        ("run.json", '{"method": "federated"}', r"run\.json is damaged: it lacks 'settings'"),
+        (
+            "run.json",
+            '{"method": "federated"}',
+            r"run\.json is damaged: .* missing required field `started`",
+        ),
         ("rounds.jsonl", "{\n", r"rounds\.jsonl is damaged"),
         (
             "rounds.jsonl",
             '{"round": 1, "train": null, "seconds": 1, "evaluation": {"roles": {}}}\n',
-            r"rounds\.jsonl is damaged: it lacks",
+            r"rounds\.jsonl is damaged in line 1: .* `groups` - at `\$\.evaluation`",
         ),
         ("comparison.json", "{", r"comparison\.json is damaged"),
-        ("comparison.json", '{"seeds": [0]}', r"comparison\.json is damaged: it lacks 'methods'"),
+        ("comparison.json", '{"seeds": [0]}', r"comparison\.json is damaged: .* `identity`"),
         ("comparison.json", "3", r"comparison\.json .*is damaged"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, file: str, text: str, message: str) -> None:
-    path = make_run(tmp_path / "a")
+    path = write_run(tmp_path / "a")
     (path / file).write_text(text)
     with pytest.raises(UserError, match=message):
         read_sources([path])

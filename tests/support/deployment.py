@@ -18,8 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +34,7 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings, read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARKER = "PLURALLLM_TEST_DEPLOYMENT"
@@ -44,14 +44,6 @@ Process = subprocess.Popen[bytes]
 def model_weights(run: Path) -> bytes:
     """The last weights of the run in a directory."""
     return (run / "model" / "model.safetensors").read_bytes()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until a condition holds; fail after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 class Deployment:
@@ -140,9 +132,9 @@ class Deployment:
                 process.send_signal(number)
         wait_until(lambda: not self.processes(group))
 
-    def wait_online(self, nodes: int, timeout: float = 60) -> None:
+    def wait_online(self, nodes: int) -> None:
         """Wait until exactly so many nodes are online."""
-        wait_until(lambda: self.online() == nodes, timeout)
+        wait_until(lambda: self.online() == nodes)
 
     def submit(self, run_config: Mapping[str, Scalar], name: str = "run") -> Process:
         """Submit a run of the deployment's own app by Flower's command; it ends with the run.
@@ -182,7 +174,7 @@ class Deployment:
     def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a process alone and wait until it is gone; its children see to it."""
         process.send_signal(number)
-        process.wait(30)
+        process.wait()
 
     def log(self, name: str) -> str:
         """What a process printed: superlink, the slug of a group, or the name of a run."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from rich.console import Console
 from transformers import BertModel, LlamaModel
 
@@ -109,17 +108,17 @@ def test_rows_of_something_else_are_refused(tmp_path, monkeypatch):
 
 def test_a_damaged_file_is_named(tmp_path):
     kept = UnfinishedRows(tmp_path / "kept", "digest")
-    kept.keep(torch.ones(3, 4, dtype=torch.float16))
-    kept.keep(torch.ones(5, 4, dtype=torch.float16))
+    kept.keep(np.ones((3, 4), np.float16))
+    kept.keep(np.ones((5, 4), np.float16))
     files = sorted(tmp_path.glob("kept/*"))
     assert [file.name for file in files] == [f"{row:012d}.safetensors" for row in (0, 3)]
-    assert UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4)) == 5
+    assert UnfinishedRows(tmp_path / "kept", "digest").resume(np.empty((9, 4), np.float16)) == 5
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(SurveyError, match=r"000000000003\.safetensors cannot be read"):
-        UnfinishedRows(tmp_path / "kept", "digest").resume(torch.empty(9, 4))
+        UnfinishedRows(tmp_path / "kept", "digest").resume(np.empty((9, 4), np.float16))
 
 
 def test_nothing_is_kept_of_what_takes_no_time(tmp_path, monkeypatch):
     monkeypatch.setattr(unfinished, "SECONDS", 30.0)
-    UnfinishedRows(tmp_path / "kept", "digest").keep(torch.ones(3, 4))
+    UnfinishedRows(tmp_path / "kept", "digest").keep(np.ones((3, 4), np.float16))
     assert list(tmp_path.iterdir()) == []

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from rich.console import Console
 
+from pluralllm_app.core.segments import Halves
 from pluralllm_app.survey.content import Questions
 
 
@@ -20,7 +20,7 @@ class Embedder(Protocol):
     def template(self) -> str | None:
         """The name of the prompt template, or None if the embedder uses none."""
 
-    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> Halves:
         """Embed all options.
 
         Args:

@@ -11,10 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 
-from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.segments import Doubles, Halves
 from pluralllm_app.survey.content import Questions
 
 WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
@@ -34,12 +33,12 @@ class HashingEmbedder:
         """Make an embedder of an even dimension `dim`."""
         self.dim = dim
 
-    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> Halves:
         """Return float16 [rows, dim], one row for each option."""
         texts = _hashed(questions.texts, self.dim // 2)
         options = _hashed([text for texts in questions.options for text in texts], self.dim // 2)
         rows = np.hstack([np.repeat(texts, questions.counts, axis=0), options])
-        return torch.from_numpy(rows.astype(np.float16))
+        return rows.astype(np.float16)
 
 
 def _features(text: str) -> Iterator[tuple[str, float]]:

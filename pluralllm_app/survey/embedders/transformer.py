@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from pluralllm_app.core.segments import segment_rows, segment_starts
+from pluralllm_app.core.segments import Halves, segment_rows, segment_starts
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
@@ -72,7 +72,7 @@ class TransformerEmbedder:
         _check_available(self._path)
         self._tokenizer, self._model = _load(self._path, self._devices[0])
 
-    def embed(self, questions: Questions, console: Console, unfinished: Path) -> torch.Tensor:
+    def embed(self, questions: Questions, console: Console, unfinished: Path) -> Halves:
         """Return float16 [rows, dim], one row for each option.
 
         An embedding that was interrupted and continued gives the same bits as one that was not.
@@ -93,7 +93,7 @@ class TransformerEmbedder:
 
         # Rows are in the order of the plan, so that the finished ones always come first.
         width = self._model.config.get_text_config().hidden_size
-        rows = torch.empty(len(prompts), width, dtype=torch.float16)
+        rows = np.empty((len(prompts), width), np.float16)
         unfinished_rows = UnfinishedRows(unfinished, self._digest(common, trees))
         finished = unfinished_rows.resume(rows)
         if finished:
@@ -112,15 +112,15 @@ class TransformerEmbedder:
             end = finished
             for means in self._in_turn(batched, common if as_trees else None):
                 start, end = end, end + len(means)
-                rows[start:end] = means
-                if not rows[start:end].isfinite().all():
+                rows[start:end] = means.half().numpy()
+                if not np.isfinite(rows[start:end]).all():
                     raise SurveyError(
                         f"embedder {self.name!r} gives numbers that are not finite in float16: "
                         "choose another model"
                     )
                 unfinished_rows.keep(rows[:end])
                 progress.update(task, completed=end)
-        return rows[torch.from_numpy(np.argsort(order))]
+        return rows[np.argsort(order)]
 
     def _tokenize(self, questions: Questions, console: Console) -> list[list[int]]:
         """Return the token ids of each row's prompt, cut at the left where it is too long."""

@@ -9,11 +9,11 @@ import shutil
 import time
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.core.segments import Halves
 from pluralllm_app.errors import SurveyError
 
 SECONDS = 30.0  # of work that an interruption loses at most
@@ -32,7 +32,7 @@ class UnfinishedRows:
         self._kept = 0
         self._last = time.monotonic()
 
-    def resume(self, rows: torch.Tensor) -> int:
+    def resume(self, rows: Halves) -> int:
         """Read the kept rows into the first ones of `rows` [all, dim] and return their number.
 
         Raises:
@@ -44,7 +44,7 @@ class UnfinishedRows:
             self._kept += len(read)
         return self._kept
 
-    def keep(self, rows: torch.Tensor) -> None:
+    def keep(self, rows: Halves) -> None:
         """Write those of `rows` [done, dim] that are in no file yet, every SECONDS.
 
         Raises:
@@ -53,7 +53,7 @@ class UnfinishedRows:
         if time.monotonic() - self._last < SECONDS:
             return
         file = self._file(self._kept)
-        content = save({"rows": rows[self._kept :].clone()}, {"digest": self._digest})
+        content = save({"rows": rows[self._kept :]}, {"digest": self._digest})
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             write_atomically(file, content)
@@ -67,11 +67,11 @@ class UnfinishedRows:
     def _file(self, row: int) -> Path:
         return self._directory / f"{row:012d}.safetensors"
 
-    def _read(self, file: Path) -> torch.Tensor:
+    def _read(self, file: Path) -> Halves:
         try:
-            with safe_open(file, framework="pt", device="cpu") as tensors:
+            with safe_open(file, framework="numpy") as tensors:
                 digest = tensors.metadata()["digest"]
-                rows: torch.Tensor = tensors.get_tensor("rows")
+                rows: Halves = tensors.get_tensor("rows")
         except (OSError, SafetensorError) as error:
             raise SurveyError(f"{file} cannot be read ({error}): delete it to continue") from error
         if digest != self._digest:

@@ -1,0 +1,86 @@
+"""What ends a command: Ctrl-C, unless who started it had it ignored, and SIGTERM always."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pluralllm_app.settings import Scalar
+from tests.support.signals import with_sigint
+from tests.support.waiting import wait_until
+
+ENDLESS: dict[str, Scalar] = {"rounds": 10**6, "evaluate-every": 10**6, "checkpoint-every": 10**6}
+
+
+class Comparison:
+    """`pluralllm compare` of one method, which goes on until it is stopped."""
+
+    def __init__(
+        self, config: dict[str, Scalar], directory: Path, handler: signal.Handlers
+    ) -> None:
+        settings = {k: v for k, v in (config | ENDLESS).items() if k not in ("survey", "out")}
+        file = directory / "settings.toml"
+        file.write_text("".join(f'"{k}" = {json.dumps(v)}\n' for k, v in settings.items()))
+        self.cell = directory / "out" / "cells" / "federated" / "seed-0"
+        command = [Path(sys.executable).with_name("pluralllm"), "compare", "--seeds", "1"]
+        command += ["--survey", str(config["survey"]), "--config", file]
+        command += ["--method", "federated", "--out", directory / "out"]
+        self.process = subprocess.Popen(
+            with_sigint(handler, command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def rounds(self) -> int:
+        """How many rounds it has recorded."""
+        file = self.cell / "rounds.jsonl"
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def advance(self) -> None:
+        """Wait for two more rounds."""
+        before = self.rounds()
+        wait_until(lambda: self.rounds() > before + 1 or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.communicate()[1]
+
+    def stopped(self, number: signal.Signals) -> bytes:
+        """Send a signal that stops it; returns what it printed as errors."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate()
+        assert self.process.returncode == 130, errors
+        assert json.loads((self.cell / "run.json").read_text())["status"] == "stopped"
+        return errors
+
+
+Start = Callable[[signal.Handlers], Comparison]
+
+
+@pytest.fixture
+def start(config: dict[str, Scalar], tmp_path: Path) -> Iterator[Start]:
+    """Starts a comparison; none is left after the test."""
+    started: list[Comparison] = []
+
+    def start(handler: signal.Handlers) -> Comparison:
+        started.append(Comparison(config, tmp_path, handler))
+        return started[-1]
+
+    yield start
+    for comparison in started:
+        comparison.process.kill()
+        comparison.process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_command(start: Start, number: signal.Signals) -> None:
+    comparison = start(signal.SIG_DFL)
+    comparison.advance()
+    assert b"Traceback" not in comparison.stopped(number)
+
+
+def test_an_ignored_ctrl_c_stays_ignored_but_sigterm_stops(start: Start) -> None:
+    comparison = start(signal.SIG_IGN)
+    comparison.advance()
+    comparison.process.send_signal(signal.SIGINT)
+    comparison.advance()
+    comparison.stopped(signal.SIGTERM)

@@ -1,0 +1,59 @@
+"""A run that is stopped before it has begun."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pluralllm_app.engines import simulation
+from pluralllm_app.engines.launch import run
+from pluralllm_app.records.writer import STATE
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import TINY
+from tests.support.command import overrides
+from tests.support.runs import write_run
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (None, "nothing is kept"),
+        ("running", "nothing is kept"),
+        ("failed", "the run had failed before"),
+        ("completed", "the run had completed before"),
+        ("completed with its state", "the run had completed before"),
+    ],
+)
+def test_a_run_stopped_before_its_first_round_leaves_nothing(
+    tiny_survey: PreparedSurvey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str | None,
+    said: str,
+) -> None:
+    class Interrupted:
+        def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
+            log.write_text("Flower starts")
+            (log.parent / "tensorboard").mkdir()
+            if status:
+                write_run(log.parent, status=status.split()[0])
+            if status == "completed with its state":
+                (log.parent / STATE).touch()
+
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(simulation, "Simulation", Interrupted)
+    output = StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            *(tiny_survey.path, None, [overrides(TINY)], tmp_path / "run", None, None),
+            Console(file=output),
+        )
+    assert said in output.getvalue()
+    kept = status not in (None, "running")
+    assert (tmp_path / "run").exists() == kept
+    assert (tmp_path / "run" / "run.json").exists() == kept

@@ -1,0 +1,220 @@
+"""Whole runs on Flower's Ray simulation, by `pluralllm run` and by plain `flwr run`."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pluralllm_app import client_app
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import ROOT, make_survey
+from tests.support import faulty_client
+from tests.support.answers import Answers
+from tests.support.command import BIN, TINY_RUN, overrides, pluralllm
+from tests.support.local_grid import LocalGrid
+from tests.support.signals import with_sigint
+from tests.support.waiting import PATIENCE, wait_until
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the simulations of a test keep their files: short, for Ray's sockets; left empty."""
+    directory = Path(f"/tmp/r{os.getpid()}")
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    yield directory
+    directory.rmdir()  # fails where a run left something
+
+
+def left_behind(simulations: Path) -> list[str]:
+    """Command lines of processes that a test's simulations left running."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PLURALLLM_SIMULATION", "").startswith(str(simulations)):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.engine
+def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+) -> None:
+    local = config | {"out": str(tmp_path / "local")}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    for actors in (1, 2):
+        out = tmp_path / f"actors{actors}"
+        result = pluralllm(
+            *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN)),
+            *("--actors", actors, "--out", out),
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert weights(out) == weights(tmp_path / "local")
+        assert "Groups never trained on" in result.stdout
+        assert result.stdout.splitlines()[-3:] == [
+            f"Run directory: {out}",
+            f"See it in a browser: pluralllm report {out}",
+            f"Next, try a strategy: pluralllm run --survey {tiny_survey.path} -c "
+            "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
+            f"{tiny_survey.path}",
+        ]
+        assert json.loads((out / "run.json").read_text())["status"] == "completed"
+        assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
+    assert left_behind(simulations) == []
+    search_for_answers(tiny_survey, out, result.stdout + result.stderr)
+
+
+def search_for_answers(survey: PreparedSurvey, out: Path, printed: str) -> None:
+    """Nothing of the groups' answers is in anything the run wrote or printed."""
+    answers = Answers(survey)
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert {"flower.log", "run.json", "rounds.jsonl"} <= {file.name for file in files}
+    for file in files:
+        weights = file.suffix == ".safetensors"
+        assert answers.found_in(file.read_bytes(), weights=weights) == [], file
+    assert answers.found_in(printed.encode()) == []
+
+
+@pytest.mark.engine
+def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
+    tmp_path: Path, simulations: Path
+) -> None:
+    survey = make_survey(tmp_path / "survey")
+    for partition, faults in ((0, {4: "raise"}), (1, {3: "raise", 4: "raise"})):
+        plan = tmp_path / f"node-{partition}" / "faults.json"
+        plan.parent.mkdir()
+        plan.write_text(json.dumps(faults))
+    app, out = tmp_path / "app", tmp_path / "run"
+    shutil.copytree(ROOT / "pluralllm_app", app / "pluralllm_app")
+    shutil.copy(faulty_client.__file__, app / "pluralllm_app")
+    project = (ROOT / "pyproject.toml").read_text()
+    (app / "pyproject.toml").write_text(project.replace(".client_app:app", ".faulty_client:app"))
+    result = pluralllm(
+        *("run", "--survey", survey.path, "--out", out, "--actors", 1),
+        *("-c", overrides(TINY_RUN | {"rounds": 6, "evaluate-every": 6})),
+        env=os.environ | {"PYTHONPATH": str(app)},
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    raised = "RuntimeError in faulty_client.py, line "
+    errors = " ".join(result.stderr.split())
+    assert f"round 4: good updates: 1, fewer than min-train-groups = 2: Alder: {raised}" in errors
+    assert "Traceback" not in result.stderr
+    rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    assert [[own["group"] for own in entry["failures"]] for entry in rounds] == [
+        *([], [], [], ["Birch"], ["Alder", "Birch"])
+    ]
+    assert set(rounds[3]["train"]["groups"]) == {"Alder", "Cedar"}
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"] in errors
+    assert left_behind(simulations) == []
+    search_for_answers(survey, out, result.stdout + result.stderr)
+
+
+@pytest.fixture
+def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment the README gives for a plain `flwr run`; ends its SuperLink afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    yield environment
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLWR_HOME") == str(home):
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+@pytest.mark.engine
+def test_plain_flwr_run_gives_the_same_bits(
+    tiny_survey: PreparedSurvey,
+    config: dict[str, Scalar],
+    tmp_path: Path,
+    flower_environment: dict[str, str],
+) -> None:
+    local = config | {"out": str(tmp_path / "local"), "seed": 3}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    preset = tmp_path / "preset.toml"
+    preset.write_text(
+        "\n".join(f"{key} = {value}" for key, value in (TINY_RUN | {"seed": 3}).items())
+    )
+    out = tmp_path / "plain"
+    paths = {"PLURALLLM_SURVEY": str(tiny_survey.path), "PLURALLLM_OUT": str(out)}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = subprocess.run(
+        [
+            *(BIN / "flwr", "run", ROOT, "--stream", "--run-config", preset),
+            *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
+        ],
+        env=flower_environment | paths,
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights(out) == weights(tmp_path / "local")
+
+
+@pytest.mark.engine
+def test_ctrl_c_stops_the_run_which_then_goes_on(
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+) -> None:
+    out = tmp_path / "run"
+    long = TINY_RUN | {"rounds": 80, "evaluate-every": 20, "client-optimizer-state": "keep"}
+    local = config | long | {"out": str(tmp_path / "local")}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    command = [BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out]
+    process = subprocess.Popen(
+        with_sigint(signal.SIG_DFL, [*command, "-c", overrides(long)]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: (out / "rounds.jsonl").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+    assert f"Stopped. To go on: pluralllm run --resume {out}\n" in output
+    assert left_behind(simulations) == []
+    assert not (out / "model").exists() or weights(out) != weights(tmp_path / "local")
+    refused = pluralllm("run", "--resume", out, "-c", "rounds=3")
+    assert "give it alone" in refused.stderr
+    result = pluralllm("run", "--resume", out)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights(out) == weights(tmp_path / "local")
+    assert json.loads((out / "run.json").read_text())["status"] == "completed"
+    assert len((out / "rounds.jsonl").read_text().splitlines()) == 81
+    assert left_behind(simulations) == []
+    again = pluralllm("run", "--resume", out)
+    assert again.returncode == 1
+    assert "is completed" in " ".join(again.stderr.split())

@@ -1,0 +1,32 @@
+"""The `pluralllm` command as a user runs it."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pluralllm_app.settings import Scalar
+from tests.conftest import ROOT, TINY
+from tests.support.waiting import PATIENCE
+
+BIN = Path(sys.executable).parent
+TINY_RUN = TINY | {"round-timeout": PATIENCE, "start-timeout": PATIENCE}
+
+
+def overrides(values: dict[str, Scalar]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def pluralllm(
+    *arguments: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [BIN / "pluralllm", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=cwd,
+        env=env,
+        check=False,
+    )
