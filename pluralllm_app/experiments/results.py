@@ -8,6 +8,7 @@ import numpy as np
 
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.records.reader import read_comparison, read_rounds, read_run
 from pluralllm_app.records.schema import (
     ComparisonInfo,
@@ -119,7 +120,8 @@ class Run:
 
         It is the last one; of training until convergence the best one, on the train groups.
         """
-        if self.method != "centralized-converged":
+        spec = METHODS.get(self.method)
+        if spec is None or not spec.until_converged:
             return self.evaluated
         best = -1 if self.info.best_round is None else self.info.best_round
         return [index for index in self.evaluated if self.rounds[index].round <= best]

@@ -12,13 +12,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.methods import Look
 from pluralllm_app.report.charts import prediction_chart
 from pluralllm_app.report.notices import notices
 from pluralllm_app.report.page import PAGE_TITLE, Shown, render
 from pluralllm_app.report.predictions import NoPredictionsError, Predictions, predict
 from pluralllm_app.report.sections import draw
 from pluralllm_app.report.sources import Sources, read_sources
-from pluralllm_app.report.style import Look, Spec, Style, config, looks
+from pluralllm_app.report.style import Spec, Style, config, looks
 
 Say = Callable[[str], None]
 

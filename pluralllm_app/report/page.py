@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pluralllm_app import __version__
+from pluralllm_app.experiments.methods import Look
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
     FAIRNESS_NOTE,
@@ -35,7 +36,7 @@ from pluralllm_app.records.schema import Hardware, RunInfo
 from pluralllm_app.report.charts import AXES
 from pluralllm_app.report.predictions import Predictions
 from pluralllm_app.report.sources import ReportMethod, Source, Sources
-from pluralllm_app.report.style import Look, Spec, config
+from pluralllm_app.report.style import Spec, config
 from pluralllm_app.settings import PATHS
 
 PAGE_TITLE = "PluralLLM report"  # ends the title of every page

@@ -19,8 +19,7 @@ from pluralllm_app.report.style import Spec, Style
 from pluralllm_app.scoring.results import Role
 
 ROLES: dict[Role, str] = {"evaluation": "groups never trained on", "train": "groups trained on"}
-# Who is drawn at first where many methods would hide each other.
-FIRST = ("federated", "centralized-equal-tasks", "low-rank", "consensus")
+MOST_SHOWN = 4  # methods that are drawn at first where many would hide each other
 
 
 def draw(sources: Sources, style: Style) -> list[Figure]:
@@ -80,8 +79,8 @@ def _loss(methods: Sequence[ReportMethod], style: Style) -> Figure:
 def _scores(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = {role: score_rows(methods, role) for role in ROLES}
     titles = _titles(methods, [row for own in rows.values() for row in own])
-    shown = [own.title for own in methods if own.title in titles and own.kind != "uniform"]
-
+    near = [method for method in methods if not (method.spec and method.spec.far_off)]
+    shown = [method.title for method in near if method.title in titles]
     return Figure(
         "alignment",
         "Alignment while training",
@@ -103,9 +102,9 @@ def _scores(methods: Sequence[ReportMethod], style: Style) -> Figure:
 def _groups(methods: Sequence[ReportMethod], style: Style) -> Figure:
     rows = {role: group_rows(methods, role) for role in ROLES}
     titles = _titles(methods, [row for own in rows.values() for row in own])
-    kinds = {own.title: own.kind for own in methods}
-    shown = [title for title in titles if kinds[title] in FIRST][: len(FIRST)]
-    shown = shown or titles[: len(FIRST)]
+    first = {method.title for method in methods if method.spec and method.spec.shown_first}
+    shown = [title for title in titles if title in first] or titles
+    shown = shown[:MOST_SHOWN]
     return Figure(
         "groups",
         "Alignment of each group",
