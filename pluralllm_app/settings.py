@@ -67,6 +67,11 @@ class Range:
 # Settings that are paths, and the environment variables that stand in for them.
 PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
 
+REVEALED_BY_SUMS = (
+    "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
+    "work out its answers. Use it where the server may know them, see docs/privacy.md."
+)
+
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1, below=True)]
@@ -304,8 +309,8 @@ def _check_combinations(settings: Settings) -> None:
         ):
             if value != wanted:
                 raise SettingsError(
-                    f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain sums "
-                    f"over all train groups, set {key} = {wanted!r}"
+                    f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain "
+                    f"sums over all train groups, set {key} = {wanted!r}"
                 )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:

@@ -57,6 +57,12 @@ def _run_federated(survey: "PreparedSurvey", settings: "Settings", config: "Conf
     run_federated(survey, settings, config)
 
 
+def _run_factors(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_factors
+
+    run_factors(config)
+
+
 def _run_alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
     from pluralllm_app.experiments.runs import run_alone
 
@@ -126,6 +132,14 @@ _SPECS = (
         pools_answers=False,
         run=_run_federated,
         look=Look("#0069b4", "#56b4f5", (), "circle"),
+        shown_first=True,
+    ),
+    MethodSpec(
+        name="factors",
+        title="Federated factors, sums in the clear",
+        pools_answers=False,
+        run=_run_factors,
+        look=Look("#0b6e4f", "#5fd3a8", (6, 2), "triangle-right"),
         shown_first=True,
     ),
     _centralized("paper", Look("#b07d00", "#f0c040", (2, 2), "triangle-up"), words="100 steps"),

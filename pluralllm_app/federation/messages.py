@@ -226,7 +226,8 @@ def record_of(content: RecordDict, key: str, kind: type[Record]) -> Record:
 
 def arrays_to_record(arrays: Arrays) -> ArrayRecord:
     """Pack arrays for a message."""
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return ArrayRecord({name: Array(array) for name, array in contiguous.items()})
 
 
 def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ the weights of a network contributes trained weights; one that learns by sums co
 Nothing here knows how contributions travel.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -52,10 +53,12 @@ class Contribution:
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """Type and shape of an array."""
+    """Type and shape of an array, and the bounds of its numbers."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    least: float = -math.inf
+    most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Form:
                 )
             if not np.isfinite(array).all():
                 raise ValueError(f"its {name} are not all finite")
+            if array.size and (array.min() < form.least or array.max() > form.most):
+                raise ValueError(f"its {name} are not within {form.least:g} and {form.most:g}")
 
 
 class Learner(Protocol):

@@ -1,7 +1,7 @@
 """Latent factors, learned by sums: groups infer what is theirs, the server adds up and maximises.
 
-A round is one step of variational Bayes, see `learning.sums`. What one group's contribution reveals
-is in REVEALS; what the server needs of it is its part of a sum.
+A round is one step of variational Bayes, see `learning.sums`. The server needs of a contribution
+only its part of the sums; in the clear it gives the group's answers away, see docs/privacy.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,12 +38,8 @@ from pluralllm_app.scoring.evaluation import negative_log_likelihood
 from pluralllm_app.settings import Settings
 
 MOST_FACTORS = 12
-LANDMARKS = 300  # of the text kernel; with 100 and 1,000 the scores are the same to 0.0003
-REVEALS = (
-    "With predictor = factors, each group sends sums in the clear, and whoever reads them can work "
-    "out its answers: for every option, cross / gram is the transformed share. Use it where the "
-    "server may know the answers; secure summation is not there yet. See docs/privacy.md."
-)
+LANDMARKS = 300  # of the text kernel, for the prior of offsets and loadings
+OWN = 100  # of these, the first ones, for what is a group's own
 _PACKED = ("gram", "latent")
 
 
@@ -92,16 +88,16 @@ class FactorsLearner:
         """The sums, see `Sums`; symmetric matrices are sent as their upper triangles."""
         rows, width = len(self._text), self._width
         upper = width * (width + 1) // 2
-        shapes = {
-            "groups": (1,),
-            "answered": (rows,),
-            "cross": (rows, width),
-            "gram": (rows, upper),
-            "latent": (upper,),
-            "residual": (3,),
-            "own": (2,),
+        number = np.dtype(np.float64)
+        arrays = {
+            "groups": ArrayForm(number, (1,), 1, 1),
+            "answered": ArrayForm(number, (rows,), 0, 1),
+            "cross": ArrayForm(number, (rows, width)),
+            "gram": ArrayForm(number, (rows, upper)),
+            "latent": ArrayForm(number, (upper,)),
+            "residual": ArrayForm(number, (3,), 0),
+            "own": ArrayForm(number, (2,), 0),
         }
-        arrays = {name: ArrayForm(np.dtype(np.float64), shape) for name, shape in shapes.items()}
         return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0})
 
     def contribute(
@@ -113,7 +109,7 @@ class FactorsLearner:
         factors = unpack_factors(sent)
         answers = Answers.of(known.rows, option_rows(known), known.shares)
         prior = Latent.standard(factors.mean.shape[1] - 1)
-        features = self._features[known.rows]
+        features = self._features[known.rows, :OWN]
         sums, posterior = contribution(factors, answers, features, prior)
         belief = fitted(factors, answers, features, posterior)
         divergence = js_divergence(belief.shares, known.shares, known.options)

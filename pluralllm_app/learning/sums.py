@@ -1,12 +1,12 @@
-"""Learning by sums over groups: a variational Bayes step in two halves.
+"""Learning by sums over groups: a step of variational Bayes in two halves.
 
-Each group infers its own (z_g, f_g) and contributes sums per option row (`contribution`); the server
-adds them up in the order of the groups' names and updates offsets, loadings and variances
+Each group infers its own (z_g, f_g) and contributes sums per option row (`contribution`); the
+server adds them up in the order of the groups' names, and updates offsets, loadings and variances
 (`maximise`). Nothing else is needed of a group, so that a fit of pooled answers is the same to the
 bit. Variational principal components (Bishop 1999) with missing entries (Ilin and Raiko 2010, JMLR
-11:1957), with a text prior of the loadings. After each exchange the latents are brought to mean 0 and
-covariance I by a linear map that the sums take along: without it the steps are many times smaller
-(parameter-expanded variational Bayes, Qi and Jaakkola 2006).
+11:1957), with a text prior of the loadings. After each exchange the latents are brought to mean 0
+and covariance I by a linear map that the sums take along: without it the steps are many times
+smaller (parameter-expanded variational Bayes, Qi and Jaakkola 2006).
 
 In the clear, one group's contribution gives its answers away: cross / gram of a row is its y.
 """
@@ -95,7 +95,7 @@ def posterior(
     precision[:size, :size] += uncertain[1:, 1:] + inverse - np.eye(size)
     right = design.T @ (weight * (answers.y - mean[:, 0]))
     right[:size] += inverse @ prior.mean - uncertain[1:, 0]
-    spread = np.linalg.inv(precision)
+    spread = np.linalg.inv(precision).astype(np.float64, copy=False)
     both = spread @ right
     return Latent(mean=both[:size], covariance=spread[:size, :size]), both, spread
 

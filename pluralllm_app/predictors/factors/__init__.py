@@ -1,1 +1,1 @@
-"""The latent-factor predictor: offsets and loadings of every option, learned by sums over groups."""
+"""The latent-factor predictor: an offset and loadings for every option, shared by all groups."""

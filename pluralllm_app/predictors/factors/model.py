@@ -1,25 +1,24 @@
-"""The latent-factor model of transformed shares: what is shared, and how it predicts a group.
+"""The latent-factor model of square-root shares: what is shared, and how it predicts a group.
 
-    y_gr = uniform_r + mu_r + V_r . z_g + f_g(r) + noise,   y = share ** POWER
+    y_gr = 1 / sqrt(options_r) + mu_r + V_r . z_g + f_g(r) + noise,   y = sqrt(share)
 
 Shared are the posterior of v_r = (mu_r, V_r), offset and K loadings of each option row, and a few
 variances. Private, inferred where the group's answers are, are the latent z_g ~ N(0, I) and
-f_g ~ GP(0, own k), what is the group's alone, with k the text kernel. A new group needs no training:
-its z_g and f_g follow in closed form from its context.
+f_g ~ GP(0, own k), what is the group's alone, with k the text kernel. A new group needs no
+training: its z_g and f_g follow in closed form from its context.
 
-Names of dimensions: R option rows of the survey, J = 1 + K, M landmarks, C context and T target rows.
+Names of dimensions: R option rows of the survey, J = 1 + K, M landmarks, C context and T target
+rows.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles, Ints
+from pluralllm_app.core.segments import Doubles, Floats, Ints
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
-# Between the square root, on which the first measurements were made, and the logarithm. On train
-# groups left out 0.35 is better than 0.5 and 0.25 on GlobalOpinionQA, by 0.001.
-POWER = 0.35
+POWER = 0.5  # Euclidean distance of roots is, up to a factor, the Hellinger distance
 SMALLEST = 1e-4  # predicted share, before it is rescaled
 
 
@@ -75,7 +74,11 @@ class Answers:
 
     @classmethod
     def of(
-        cls, rows: Ints, text: OptionRows, shares: Doubles, respondents: Doubles | None = None
+        cls,
+        rows: Ints,
+        text: OptionRows,
+        shares: Floats | Doubles,
+        respondents: Doubles | None = None,
     ) -> "Answers":
         """Shares [n], summing to 1 per question; `respondents` [Q], nan where unknown."""
         p = np.asarray(shares, np.float64)

@@ -1,13 +1,13 @@
 """The text kernel between option rows, in memory and time linear in the rows.
 
-k(r, r') = exp(-|q_r - q_r'|^2 / 2 l^2) * exp(-|o_r - o_r'|^2 / 2 l^2): an RBF over the direction q of
+k(r, r') = exp(-|q_r - q_r'|^2 / 2 l^2) exp(-|o_r - o_r'|^2 / 2 l^2): an RBF over the direction q of
 the question's mean embedding times an RBF over the direction o of the option's deviation from it.
-It is then projected, question by question, on what leaves the sum of the shares as it is: what one
-option gains the others lose.
+It is then projected, question by question, on what leaves the sum of the options' values as it is:
+what one option gains the others lose.
 
 `covariance` is exact, for the few rows of a context. For a whole survey, `features` are a Nystroem
-approximation (Williams and Seeger 2001): phi_r . phi_r' is k seen through a few landmark rows, which
-a pivoted Cholesky factorisation picks one after the other where the approximation is worst
+approximation (Williams and Seeger 2001): phi_r . phi_r' is k seen through a few landmark rows. A
+pivoted Cholesky factorisation picks these one after the other where the approximation is worst
 (Harbrecht, Peters and Schneider 2012). Nothing is drawn at random.
 
 Names of dimensions: R rows, Q questions, D embedding, M landmarks.
@@ -30,9 +30,7 @@ EXHAUSTED = 1e-6  # variance left unexplained at which more landmarks add nothin
 class OptionRows:
     """Option rows as the kernel sees them, the options of a question one after the other."""
 
-    directions: (
-        Floats  # [R, 2 D] of question and option, each of length 1, or 0 where there is none
-    )
+    directions: Floats  # [R, 2 D] of question and option, of length 1, or 0 where there is none
     options: Ints  # [Q] option counts, summing to R
 
     @classmethod
@@ -69,7 +67,8 @@ class OptionRows:
 
 def _unit(x: Doubles, least: Doubles | float) -> Doubles:
     norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norm, out=np.zeros_like(x), where=norm > least)
+    unit: Doubles = np.divide(x, norm, out=np.zeros_like(x), where=norm > least)
+    return unit
 
 
 def centre(values: Doubles, options: Ints) -> Doubles:
