@@ -3,22 +3,20 @@
     python benchmarks/aggregation.py --dim 4096
     python benchmarks/aggregation.py --dim 4096 --groups 100
 
-Memory is what averaging and the replies take at their peak, where the replies come one by one as
+Memory is what averaging and the updates take at their peak, where the updates come one by one as
 they do in a run, and where all of them are gathered first.
 """
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from common_way import average
-from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from measuring import copy_speed, paired, paper_settings, parse, publish
 
-from pluralllm_app.client_app import app
-from pluralllm_app.engines.in_process import InProcessGrid
-from pluralllm_app.federation.messages import METRICS, Update, record_of
-from pluralllm_app.federation.strategies import WEIGHT, make_strategy
+from pluralllm_app.federation.strategies import make_strategy
+from pluralllm_app.learning.base import Contribution
+from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import get_weights
 
@@ -35,24 +33,24 @@ def main() -> None:
     model = initial_model(arguments.dim, settings)
     start = get_weights(model).numpy()
     rng = np.random.default_rng(0)
-    InProcessGrid(app, {}, 1)  # sets what Flower needs to make messages
 
-    def reply(group: int) -> Message:
+    def contribution(group: int) -> Contribution:
         weights = start + rng.normal(size=start.shape).astype(np.float32)
-        request = Message(RecordDict(), dst_node_id=group + 1, message_type=MessageType.TRAIN)
-        reply = Message(Update(weights, 100, 0.0, 0.1, 1.0).to_content(), reply_to=request)
-        record_of(reply.content, METRICS, MetricRecord)[WEIGHT] = 100.0 + group
-        return reply
+        return Contribution({WEIGHTS: weights}, 100.0 + group, {})
 
-    strategy = make_strategy(settings)
+    strategy, before = make_strategy(settings), {WEIGHTS: start}
+
+    def aggregate(contributions: Iterable[Contribution]) -> None:
+        strategy.aggregate(1, before, {}, contributions)
+
     groups = range(arguments.groups)
-    one_by_one = peak_mib(lambda: strategy.aggregate_train(1, map(reply, groups)))
-    gathered = peak_mib(lambda: strategy.aggregate_train(1, list(map(reply, groups))))
-    replies = list(map(reply, groups))
-    states = [model.state_dict() for _ in replies]
+    one_by_one = peak_mib(lambda: aggregate(map(contribution, groups)))
+    gathered = peak_mib(lambda: aggregate(list(map(contribution, groups))))
+    contributions = list(map(contribution, groups))
+    states = [model.state_dict() for _ in contributions]
     factors = [100.0 + group for group in range(arguments.groups)]
     mine, theirs, ratio = paired(
-        lambda: strategy.aggregate_train(1, replies), lambda: average(states, factors), 20
+        lambda: aggregate(contributions), lambda: average(states, factors), 20
     )
     bytes_read = arguments.groups * start.nbytes
     publish(
@@ -65,8 +63,8 @@ def main() -> None:
             "common way / ours": ratio,
             "GB/s of updates read by ours": bytes_read / mine / 1e9,
             "GB/s that a copy reads": copy_speed() / 1e9,
-            "peak MiB, replies one by one": one_by_one,
-            "peak MiB, replies gathered": gathered,
+            "peak MiB, updates one by one": one_by_one,
+            "peak MiB, updates gathered": gathered,
         },
         arguments.json,
     )

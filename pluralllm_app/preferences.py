@@ -86,7 +86,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSize:
-    """How many questions a training task draws; both bounds of a range are inclusive."""
+    """How many questions a training task has; both bounds of each range are included."""
 
     context_min: int
     context_max: int
@@ -95,10 +95,10 @@ class TaskSize:
 
 
 def draw_task(candidates: Ints, size: TaskSize, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Draw disjoint context and target positions from `candidates` (the paper takes U[9, 90] each).
+    """Draw disjoint context and target positions from `candidates`, as many as `size` says.
 
-    Where the group has too few questions for the numbers drawn, the context gives way first, down
-    to its minimum, then the target.
+    The paper draws both numbers from U[9, 90]. Where there are too few candidates for the numbers
+    drawn, the context gets smaller first, down to its minimum, and then the target.
     """
     context = int(rng.integers(size.context_min, size.context_max, endpoint=True))
     target = int(rng.integers(size.target_min, size.target_max, endpoint=True))
@@ -110,7 +110,7 @@ def draw_task(candidates: Ints, size: TaskSize, rng: np.random.Generator) -> tup
 
 @dataclass(frozen=True)
 class Split:
-    """A group's positions 0..Q-1 in three parts, each ascending."""
+    """The positions 0..Q-1 of a group's questions in three parts, each in ascending order."""
 
     train: Ints  # a train group trains on these; the contexts of any group come from these
     held_out: Ints  # a train group's own held-out questions; other groups may train on them
@@ -118,9 +118,10 @@ class Split:
 
 
 def reserved_questions(questions: Ints, settings: SplitSettings) -> Bools:
-    """Which questions of the survey, given by index [n], no group trains on: a mask [n].
+    """Which of some questions, given by their index in the survey [n], no group trains on: [n].
 
-    Each is reserved with probability `reserved_fraction`; the seed and its index decide.
+    Each question is reserved with probability `reserved_fraction`. Whether it is depends on the
+    evaluation seed and the question's index alone.
     """
     rng = generator(settings.evaluation_seed, "reserved-questions")
     draws = rng.random(int(questions.max(initial=-1)) + 1)
@@ -129,10 +130,10 @@ def reserved_questions(questions: Ints, settings: SplitSettings) -> Bools:
 
 
 def split_questions(preferences: PreferenceSet, role: str, settings: SplitSettings) -> Split:
-    """Split a group's questions; depends on the evaluation seed and the group's name alone.
+    """Split a group's questions, depending on the evaluation seed and the group's name alone.
 
-    A train group holds out `held_out_fraction` of what is not reserved, at least one question; an
-    evaluation group, on which nobody trains, none.
+    A train group holds out `held_out_fraction` of the questions that are not reserved, at least
+    one. An evaluation group holds out none, since nobody trains on it.
     """
     mask = reserved_questions(preferences.questions, settings)
     rest, reserved = np.flatnonzero(~mask), np.flatnonzero(mask)

@@ -77,7 +77,7 @@ CountOrZero = Annotated[int, Range(0, _LARGEST)]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Sizes of the predictor, see `gpo.GPO`."""
+    """Sizes of the predictor, see `gpo.network.GPO`."""
 
     d_model: Count
     emb_depth: Count
@@ -88,7 +88,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Local training of one group in one round, see `training.train_group`."""
+    """Local training of one group in one round, see `local_steps.train_group`."""
 
     local_steps: Count
     tasks_per_step: Count
@@ -120,7 +120,7 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """When and on how many contexts groups are scored, see `evaluation.score_group`."""
+    """When and on how many contexts groups are scored, see `evaluation.evaluate`."""
 
     evaluate_every: Count
     evaluation_draws: Count

@@ -13,6 +13,7 @@ from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.methods import METHODS
 
 app = typer.Typer(
     name="pluralllm",
@@ -68,7 +69,23 @@ def run_command(
     run(survey, config, setting or [], out, resume, actors, Console())
 
 
-@app.command("compare")
+COMPARE_HELP = f"""Compare ways to predict the groups' answers, each under several seeds.
+
+All are scored on the same contexts. What is finished is not run again.
+
+Methods: {", ".join(METHODS)}.
+
+Examples:
+
+  pluralllm compare --seeds 2
+
+  pluralllm compare --survey data/globalopinionqa --config conf/paper.toml
+
+  pluralllm compare --method federated --method consensus --out runs/quick
+"""
+
+
+@app.command("compare", help=COMPARE_HELP)
 def compare_command(
     survey: SurveyOption = None,
     config: ConfigOption = None,
@@ -87,20 +104,6 @@ def compare_command(
         typer.Option(min=1, help="Runs side by side; default: the CPUs over client-threads."),
     ] = None,
 ) -> None:
-    """Compare federated and centralized training and predictors without training, over seeds.
-
-    All are scored on the same contexts. Methods: federated, centralized-paper,
-    centralized-equal-steps, centralized-equal-tasks, centralized-converged, local-only, uniform,
-    consensus, weighted-consensus, low-rank, ridge. What is finished is not run again.
-
-    Examples:
-
-      pluralllm compare --seeds 2
-
-      pluralllm compare --survey data/globalopinionqa --config conf/paper.toml
-
-      pluralllm compare --method federated --method consensus --out runs/quick
-    """
     console = Console()
     with console.status("starting"):  # torch takes seconds to import
         from pluralllm_app.cli.compare import compare

@@ -8,6 +8,7 @@ import numpy as np
 
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import UserError
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.records.reader import read_comparison, read_rounds, read_run
 from pluralllm_app.records.schema import (
     ComparisonInfo,
@@ -119,7 +120,8 @@ class Run:
 
         It is the last one; of training until convergence the best one, on the train groups.
         """
-        if self.method != "centralized-converged":
+        spec = METHODS.get(self.method)
+        if spec is None or not spec.until_converged:
             return self.evaluated
         best = -1 if self.info.best_round is None else self.info.best_round
         return [index for index in self.evaluated if self.rounds[index].round <= best]
@@ -166,7 +168,7 @@ class Run:
         trained = [
             (entry.train.loss, cost)
             for entry, cost in zip(self.rounds, self.costs, strict=True)
-            if entry.train
+            if entry.train and entry.train.loss is not None
         ]
         values = [loss for loss, _ in trained]
         return [
@@ -191,11 +193,11 @@ def _costs(rounds: Sequence[RoundEntry]) -> list[Cost]:
     cost = Cost(0, 0, 0, 0.0)
     for entry in rounds:
         if entry.train:
-            cost = Cost(
-                entry.round,
-                cost.steps + entry.train.steps,
-                cost.tasks + entry.train.tasks,
-                cost.seconds + entry.train.seconds,
+            cost = replace(
+                cost,
+                steps=cost.steps + entry.train.steps,
+                tasks=cost.tasks + entry.train.tasks,
+                seconds=cost.seconds + entry.train.seconds,
             )
         costs.append(replace(cost, rounds=entry.round))
     return costs

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
-from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import (
     DEFINITIONS,
     Cost,
@@ -12,7 +12,6 @@ from pluralllm_app.experiments.results import (
     Run,
     loss_goal,
 )
-from pluralllm_app.learning.budgets import LONGEST, PATIENCE
 from pluralllm_app.scoring.results import Role
 
 GAINS = (0.9, 0.95)
@@ -61,23 +60,13 @@ def cost_notes(methods: Collection[str]) -> list[str]:
     notes = [f"90 %, 95 %: {DEFINITIONS['gain']}; no finer than the evaluations lie apart."]
     if "centralized-paper" in methods:
         notes.append(f"Loss: {DEFINITIONS['loss']}.")
-    alone = (
-        "; of one group alone: of the group that took the most" if "local-only" in methods else ""
-    )
     notes += [
         "-: some seed never got there, or nothing was evaluated on the way.",
-        f"Steps: of the optimiser, one after another{alone}. "
-        "Tasks: trained on by all groups together.",
+        "Steps: of the optimiser, one after another. Tasks: trained on by all groups together.",
         f"Seconds: {DEFINITIONS['seconds']}.",
     ]
-    if "centralized-converged" in methods:
-        notes.append(
-            f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring no "
-            f"better score of the train groups; cut off: its budget of {LONGEST} times equal steps "
-            "ended it before. Its scores are the best of these evaluations, so optimistic for "
-            "train groups."
-        )
-    return notes
+    specs = (METHODS[name] for name in methods if name in METHODS)
+    return notes + [spec.cost_note for spec in specs if spec.cost_note]
 
 
 def method_title(method: MethodResult) -> str:
@@ -87,8 +76,9 @@ def method_title(method: MethodResult) -> str:
         notes.append(f"the same as {METHODS[method.same_as].title}")
     if len(method.runs) != method.seeds:
         notes.append(f"{len(method.runs)} of {method.seeds} seeds")
+    spec = METHODS.get(method.name)
     cut = sum(run.info.ended_by == "budget" for run in method.runs)
-    if method.name == "centralized-converged" and cut:
+    if cut and spec and spec.until_converged:
         notes.append(f"{cut} cut off")
     return method.title + (f" ({', '.join(notes)})" if notes else "")
 

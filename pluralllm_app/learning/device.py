@@ -7,24 +7,24 @@ from functools import lru_cache
 import torch
 from threadpoolctl import threadpool_limits
 
-# glibc's numbers of two parameters, and bytes. By its own settings it gives the memory of a large
-# result back as soon as nothing uses it, and the system clears every page of the next one. The
-# second value is the largest that glibc takes.
+# Two parameters of glibc's malloc, as (number, bytes). With its defaults, the memory of a large
+# result goes back to the system as soon as it is free, and the system has to clear every page of
+# the next one. The second value is the largest that glibc accepts.
 _TRIM_THRESHOLD = (-1, 2**28)
 _MMAP_THRESHOLD = (-3, 2**25)
 
 
 def torch_device(device: str) -> str:
-    """The device to train on: the one asked for, or for ``auto`` CUDA where there is a GPU."""
+    """The device to train on: the one asked for; for ``auto``, CUDA where there is a GPU."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prepare_processor(threads: int) -> None:
-    """Give this process `threads` threads, and let it keep the memory it frees.
+    """Let this process compute with so many threads, and let it keep the memory that it frees.
 
-    The number of threads can change what is computed in the last bits.
+    The number of threads can change the last bits of what is computed.
     """
     torch.set_num_threads(threads)
     _limit_products(threads)

@@ -16,43 +16,43 @@ from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet, Task, TaskSize, draw_task, split_questions
 from pluralllm_app.settings import Settings, SplitSettings, TrainingSettings
 
-# Rows that go through the network at once. More take memory, and were no faster on a CPU; for a GPU
-# no other number was tried.
+# At most this many rows go through the network at once, by type of device. More take more memory
+# and were no faster on a CPU; no other number was tried on a GPU.
 PACK_ROWS = {"cpu": 1024, "cuda": 65536}
 
 
 @dataclass(frozen=True)
 class StepStatistics:
-    """What a run of optimiser steps reports, averaged over its tasks."""
+    """What is known of a sequence of optimiser steps afterwards."""
 
-    loss: float  # negative log-likelihood per target row, nats; may be negative
-    js_divergence: float  # per target question, nats; never negative (for q-FedAvg)
+    loss: float  # negative log-likelihood per target row, averaged over tasks, in nats
+    js_divergence: float  # averaged over target questions, in nats; unlike the loss never negative
 
 
 def initial_model(dim_x: int, settings: Settings) -> GPO:
-    """The untrained predictor of a run; its weights depend on the seed and sizes alone."""
+    """The untrained network of a run; its weights depend on the seed and the sizes alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
         return GPO(dim_x, **asdict(settings.model))
 
 
 def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
-    """Names of the groups trained in a round, sorted: all, or a sample drawn from the seed."""
+    """Sorted names of the groups that train in a round: all, or a sample that the seed draws."""
     count = settings.federation.train_groups_per_round or len(train_groups)
     rng = generator(settings.federation.seed, "groups", round_number)
     return sorted(rng.permutation(np.array(sorted(train_groups), dtype=object))[:count])
 
 
 def tasks_per_round(settings: TrainingSettings) -> int:
-    """Tasks a group trains on in a round."""
+    """How many tasks a group trains on in a round."""
     return settings.local_steps * settings.tasks_per_step
 
 
 def step_precision(settings: TrainingSettings) -> torch.dtype:
-    """The precision of local steps; scores are computed in float32 whatever it is.
+    """The precision of local steps; scores are always computed in float32.
 
-    ``auto`` is float32 on every machine: on none has bfloat16 been shown to be faster with
-    unchanged scores.
+    ``auto`` is float32 on every machine: bfloat16 has not been shown to be faster with the same
+    scores on any.
     """
     return torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
 
@@ -65,11 +65,11 @@ def task_size(settings: TrainingSettings) -> TaskSize:
 
 
 def learning_rates(settings: TrainingSettings, first: int, count: int, total: int) -> list[float]:
-    """Learning rates of the global steps first .. first+count-1 of a run of `total` steps.
+    """Learning rates of the steps first .. first + count - 1, counted over a run of `total` steps.
 
-    ``cosine`` is lr (1 + cos(pi t / T)) / 2 with T = `schedule_steps` (0: all steps of the run).
-    After T steps the rate climbs again: with T below `total` this is the published protocol's
-    cosine annealing, which swings between lr and 0 every T steps.
+    ``cosine`` gives lr (1 + cos(pi t / T)) / 2 with T = `schedule_steps`, or T = `total` where that
+    is 0. After T steps the rate climbs again, as in the published protocol: with T below `total` it
+    swings between lr and 0.
     """
     if settings.schedule == "constant":
         return [settings.learning_rate] * count
@@ -81,7 +81,7 @@ def learning_rates(settings: TrainingSettings, first: int, count: int, total: in
 
 
 def packs(tasks: Iterable[Task], most_rows: int) -> Iterator[list[Task]]:
-    """Consecutive tasks that go through the network together, `most_rows` or a single task."""
+    """Split tasks into runs of at most `most_rows` rows; a larger task makes a run of its own."""
     pack: list[Task] = []
     rows = 0
     for task in tasks:
@@ -105,14 +105,16 @@ def run_steps(
     proximal_mu: float = 0.0,
     precision: torch.dtype = torch.float32,
 ) -> StepStatistics:
-    """Take one optimiser step per batch of tasks, the loss averaged over the batch's tasks.
+    """Take one optimiser step for each batch, on the loss averaged over the tasks of the batch.
 
     Args:
+        model: the network, changed in place.
         weights: the vector that the model's parameters are views of, see `flatten_weights`.
         optimizer: over `weights`.
-        batches: as many as there are `rates`.
-        clip_norm: largest norm of the whole gradient; 0 for no clipping.
-        proximal_mu: FedProx's mu (arXiv 1812.06127): adds mu/2 ||w - w_start||^2 to the loss.
+        batches: of tasks, one for each step.
+        rates: the learning rate of each step.
+        clip_norm: the gradient is scaled down to this norm; 0 for no clipping.
+        proximal_mu: FedProx (arXiv 1812.06127) adds mu/2 ||w - w_start||^2 to the loss.
         precision: of the network's products, see `network.task_losses`.
     """
     assert weights.grad is not None
@@ -154,16 +156,22 @@ def train_group(
     proximal_mu: float = 0.0,
     optimizer_state: OptimizerState | None = None,
 ) -> tuple[StepStatistics, OptimizerState]:
-    """Train `model` in place for one round on one group's train questions.
+    """Train a network for one round on the train questions of one group.
 
     Args:
-        seed: keys the task draws, with the group's name and the round.
+        model: the network, changed in place.
+        preferences: the answers of the group.
+        settings: of local training.
+        seed: of the run; with the group's name and the round it determines which tasks are drawn.
         split: which questions are kept from training.
-        round_number: 1-based; places the round's steps in the schedule of `rounds` rounds.
-        optimizer_state: moments of the group's last round; None starts afresh.
+        round_number: counted from 1; places the round's steps in the schedule of all rounds.
+        rounds: how many rounds the run has.
+        proximal_mu: see `run_steps`.
+        optimizer_state: of the group's last round; None starts afresh.
 
     Returns:
-        Statistics over the round's tasks, and the optimiser's state after it ({} if reset).
+        Statistics of the round, and the optimiser's state after it, which is {} where the settings
+        do not keep it.
     """
     train = split_questions(preferences, "train", split).train
     size = task_size(settings)

@@ -1,7 +1,8 @@
 """Adam, AdamW and SGD on one vector of weights.
 
-torch.optim would do the same, but making an optimiser of it imports torch's compiler, in every
-client process, and Flower's stock deployment starts one for every message.
+torch.optim would do the same, but creating one of its optimisers imports torch's compiler. That
+would happen in every client process, and Flower usually starts a process for every message of a
+deployment.
 """
 
 from typing import Protocol
@@ -25,23 +26,23 @@ class Optimizer(Protocol):
         """Take one step with the gradient in `weights.grad`."""
 
     def state(self) -> OptimizerState:
-        """What the next step depends on besides the weights, for `load`; {} if nothing."""
+        """What the next step depends on besides the weights, for `load`; {} where nothing is."""
 
     def load(self, state: OptimizerState) -> None:
-        """Continue from a `state`; KeyError or RuntimeError if it is of another optimiser."""
+        """Continue from a `state`; raises KeyError or RuntimeError for one of another optimiser."""
 
 
 class Adam:
-    """Adam (arXiv 1412.6980, algorithm 1), the decay in the gradient.
+    """Adam (arXiv 1412.6980, algorithm 1), with weight decay as part of the gradient.
 
-    With `decoupled` decay it is AdamW (arXiv 1711.05101, algorithm 2).
+    With `decoupled` weight decay it is AdamW (arXiv 1711.05101, algorithm 2).
     """
 
     def __init__(self, weights: Tensor, weight_decay: float, *, decoupled: bool) -> None:
         self._weights, self._decay = weights, weight_decay
         self._first, self._second = torch.zeros_like(weights), torch.zeros_like(weights)
         self._steps = torch.zeros(1, device=weights.device)
-        # What torch.optim calls with fused=True: one pass over the weights instead of seven.
+        # torch.optim calls these with fused=True: they pass over the weights once, not seven times.
         self._fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
     def step(self, learning_rate: float) -> None:

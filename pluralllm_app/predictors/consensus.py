@@ -11,7 +11,7 @@ from pluralllm_app.predictors.pool import PoolingBaseline
 from pluralllm_app.predictors.uniform import distributions
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
-# That of the first measurements; it was never tuned here.
+# The first value that was tried; it was never tuned.
 TEMPERATURE = 0.02  # nats of divergence that lower a train group's weight by a factor e
 
 
@@ -45,9 +45,9 @@ class WeightedConsensus(Consensus):
 
     weight_g = exp(-d_g / TEMPERATURE), where d_g is the mean Jensen-Shannon divergence (nats)
     between g and the new group over the context questions both answered. A train group that
-    answered none of them gets the mean d of the others: it counts like a middling group, for it
-    may be the only one to know a target. Needs the train groups' answers pooled, and the new
-    group's context where they are.
+    answered none of them gets the mean d of the others, because it may be the only one that
+    answered a target. Needs the train groups' answers pooled, and the new group's context where
+    they are.
     """
 
     kind: ClassVar[str] = "weighted-consensus"

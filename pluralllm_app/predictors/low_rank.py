@@ -11,8 +11,8 @@ from pluralllm_app.predictors.pool import Pool, PoolingBaseline
 from pluralllm_app.predictors.uniform import distributions, uniform_shares
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
-# Both were chosen on the train groups of GlobalOpinionQA, each left out in turn, where more of
-# either scored no better visibly.
+# Both were chosen on the train groups of GlobalOpinionQA, with each group left out in turn: larger
+# values scored no better there.
 RANK = 4  # latent dimensions, at most
 ROUNDS = 40  # of variational updates
 TINY = 1e-9  # least variance, for answers without noise
@@ -20,7 +20,7 @@ TINY = 1e-9  # least variance, for answers without noise
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What `LowRank` learned: the posterior of f_r = (offset, K loadings) of each option row."""
+    """What `LowRank` learns: the posterior of f_r = (offset, K loadings) of each option row."""
 
     mean: Doubles  # [R, 1 + K] mean of f_r; 0 where no group answered
     square: Doubles  # [R, 1 + K, 1 + K] mean of f_r f_r^T; 0 where no group answered
@@ -28,11 +28,11 @@ class Factors:
 
     @classmethod
     def fit(cls, values: Doubles, answered: Bools) -> "Factors":
-        """Fit `values` [G, R], 0 where not `answered`, by ROUNDS of variational updates.
+        """Fit `values` [G, R], which are 0 where not `answered`, by ROUNDS of variational updates.
 
-        The noise and the prior variances of offset and loadings are re-estimated in each round.
-        Options that were answered by the same groups have the same posterior covariance, so that
-        it is computed once for each pattern of groups.
+        Each round also re-estimates the noise and the prior variances of offset and loadings.
+        Options that the same groups answered have the same posterior covariance, so it is computed
+        once for each pattern of groups.
         """
         groups = len(values)
         if not answered.any():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.experiments.methods import METHODS, MethodSpec
 from pluralllm_app.experiments.results import Comparison, MethodResult, Run
 from pluralllm_app.experiments.tables import method_title
 from pluralllm_app.records.reader import COMPARISON, RUN
@@ -34,6 +34,11 @@ class ReportMethod:
     peers: Sequence[MethodResult]  # finished runs that it is compared with, its own among them
     directory: str  # name of the directory that tells it from another of the same title
     same_as: str | None  # title of the method that was run in its place
+
+    @property
+    def spec(self) -> MethodSpec | None:
+        """What is known of the kind; None for one that this version does not have."""
+        return METHODS.get(self.kind)
 
     @property
     def finished(self) -> bool:

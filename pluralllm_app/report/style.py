@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 
+from pluralllm_app.experiments.methods import METHODS, Look
 from pluralllm_app.report.series import Row
 from pluralllm_app.report.sources import ReportMethod
 
@@ -22,43 +23,22 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 Spec = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn, in light and in dark."""
-
-    light: str
-    dark: str
-    dash: tuple[int, ...]
-    shape: str
-
-
-# Lightness differs along with hue, and neighbours differ in dash and shape.
-_LOOKS = {
-    "federated": Look("#0069b4", "#56b4f5", (), "circle"),
-    "centralized-equal-tasks": Look("#d55e00", "#ff9350", (8, 3), "square"),
-    "centralized-paper": Look("#b07d00", "#f0c040", (2, 2), "triangle-up"),
-    "centralized-equal-steps": Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down"),
-    "centralized-converged": Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
-    "local-only": Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
-    "consensus": Look("#00805f", "#3ccfa0", (6, 4), "square"),
-    "low-rank": Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
-    "weighted-consensus": Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
-    "ridge": Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
-    "uniform": Look("#707070", "#a8a8a8", (1, 3), "cross"),
-}
-
-
 def looks(methods: Sequence[ReportMethod]) -> dict[str, Look]:
-    """The look of every method, by title; what is no kind's own goes to those beyond the kinds."""
+    """The look of every method, by title.
+
+    A method of an unknown kind, or one whose look is taken, gets the look of a kind that the report
+    has not.
+    """
     kinds = {method.kind for method in methods}
-    spare = [look for kind, look in _LOOKS.items() if kind not in kinds] or list(_LOOKS.values())
+    spare = [spec.look for kind, spec in METHODS.items() if kind not in kinds]
+    spare = spare or [spec.look for spec in METHODS.values()]
     found: dict[str, Look] = {}
     used = 0
     for method in methods:
-        own = _LOOKS.get(method.kind)
-        if own is None or own in found.values():
-            own, used = spare[used % len(spare)], used + 1
-        found[method.title] = own
+        look = method.spec.look if method.spec else None
+        if look is None or look in found.values():
+            look, used = spare[used % len(spare)], used + 1
+        found[method.title] = look
     return found
 
 
@@ -94,7 +74,7 @@ class Style:
 
     def encodings(self, shown: Sequence[str]) -> dict[str, Any]:
         """Colour and, where a mark has them, dash and shape of a method."""
-        titles, own = list(self.looks), list(self.looks.values())
+        titles, looks = list(self.looks), list(self.looks.values())
         legend: Any = None
         if not self.page:
             legend = alt.Legend(
@@ -111,12 +91,12 @@ class Style:
             "color": alt.Color("method:N", scale=alt.Scale(domain=titles), legend=legend),
             "strokeDash": alt.StrokeDash(
                 "method:N",
-                scale=alt.Scale(domain=titles, range=[list(look.dash) for look in own]),
+                scale=alt.Scale(domain=titles, range=[list(look.dash) for look in looks]),
                 legend=legend,
             ),
             "shape": alt.Shape(
                 "method:N",
-                scale=alt.Scale(domain=titles, range=[look.shape for look in own]),
+                scale=alt.Scale(domain=titles, range=[look.shape for look in looks]),
                 legend=legend,
             ),
         }

@@ -1,4 +1,4 @@
-"""Score a predictor on one group, on fixed contexts: scores compare over rounds and runs."""
+"""Score a predictor on one group, on fixed contexts, so that scores of any runs are comparable."""
 
 import math
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ Draw = tuple[Ints, Ints]  # positions of the context and of the targets
 class GroupEvaluation:
     """How a predictor did on one group, averaged over the context draws."""
 
-    scores: GroupScores  # per target question
-    loss: float | None  # negative log-likelihood per target row, nats; None without a likelihood
+    scores: GroupScores  # of each target question
+    loss: float | None  # see `negative_log_likelihood`
 
 
 def check_size(
@@ -34,7 +34,15 @@ def check_size(
     training: TrainingSettings,
     evaluation: EvaluationSettings,
 ) -> None:
-    """Refuse a group with too few questions, or too few to take contexts from, for the settings.
+    """Refuse a group that has too few questions for the settings.
+
+    Args:
+        group: its name.
+        role: train or evaluation.
+        questions: how many it answers.
+        pool: how many of these contexts can be taken from, and a train group can train on.
+        training: says how many questions a task needs.
+        evaluation: says how many questions a context needs.
 
     Raises:
         FederationError: naming the group, its count and the settings to lower.
@@ -61,11 +69,12 @@ def check_size(
 def evaluation_draws(
     preferences: PreferenceSet, role: str, split: SplitSettings, settings: EvaluationSettings
 ) -> list[Draw]:
-    """The (context, target) positions a group is scored on, one pair per draw.
+    """Draw the positions (context, target) that a group is scored on, one pair for each draw.
 
-    Contexts come from the questions that are not kept from training. A train group's targets are
-    all questions it does not train on; an evaluation group's are all but the context. The draws
-    depend on the evaluation seed and the group's name alone, never on the run's seed or round.
+    Contexts are taken from the questions that are not kept from training. The targets of a train
+    group are all questions that it does not train on; those of an evaluation group are all but the
+    context. The draws depend on the evaluation seed and the group's name alone, and never on the
+    seed or the round of a run.
     """
     pool = split_questions(preferences, role, split).train
     draws = []
@@ -109,23 +118,24 @@ def evaluate(
     predictions = predictor.predict_each(
         [(preferences.select(context), preferences.ask(target)) for context, target in draws]
     )
-    scores = score_shares(preferences, draws, [own.shares for own in predictions], metric)
+    scores = score_shares(preferences, draws, [found.shares for found in predictions], metric)
     true = np.concatenate([preferences.select(target).shares for _, target in draws])
     return GroupEvaluation(scores, negative_log_likelihood(predictions, true))
 
 
 def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) -> float | None:
-    """Mean over the rows of -log Normal(true share; predicted share, its deviation), in nats.
+    """Mean over all rows of -log Normal(true share; predicted share, deviation), in nats.
 
-    None where a prediction has no deviation.
+    It is None where a prediction has no deviation.
 
     Args:
+        predictions: of some questions each.
         true: [T] true shares of the rows of all predictions, one after another.
     """
-    deviations = [own.deviation for own in predictions if own.deviation is not None]
+    deviations = [found.deviation for found in predictions if found.deviation is not None]
     if len(deviations) < len(predictions):
         return None
     deviation = np.concatenate(deviations)
-    error = np.asarray(true, np.float64) - np.concatenate([own.shares for own in predictions])
+    error = np.asarray(true, np.float64) - np.concatenate([found.shares for found in predictions])
     rows = (error / deviation) ** 2 / 2 + np.log(deviation) + math.log(2 * math.pi) / 2
     return float(rows.mean())

@@ -1,4 +1,4 @@
-"""How well predicted shares agree with true ones, and how evenly over groups.
+"""How well predicted shares agree with true ones, and how equally well for all groups.
 
 Shares are flat: the options of question 0, then of question 1, ...; `options` [Q] holds the
 option counts. Everything is computed in float64.
@@ -18,7 +18,7 @@ from pluralllm_app.survey.info import METRICS
 def js_alignment(predicted: ArrayLike, true: ArrayLike, options: Ints) -> Doubles:
     """Alignment score 1 - JS distance of each question, [Q] (arXiv 2503.09925, section IV).
 
-    The distance is the square root of the divergence in nats, so the worst score is
+    The distance is the square root of the divergence in nats, so that the worst score is
     1 - sqrt(ln 2) = 0.167.
     """
     return 1.0 - np.sqrt(js_divergence(predicted, true, options))
@@ -41,7 +41,7 @@ def wasserstein_alignment(
     ends = np.cumsum(options) - 1
     before = np.concatenate([[0.0], running[ends[:-1]]])
     cumulative = running - np.repeat(before, options)
-    # The last option of a question has no step to the next one.
+    # There is no step from the last option of a question to the first of the next question.
     step = np.diff(position, append=position[-1:])
     step[ends] = 0.0
     span = position[ends] - position[ends - options + 1]
@@ -74,13 +74,13 @@ def coefficient_of_variation(scores: ArrayLike) -> float:
 
 
 def fairness_index(scores: ArrayLike) -> float:
-    """FI = 1 / (1 + CoV^2) of scores [G]: Jain's index, 1/G to 1 (arXiv 2503.09925, eq. for FI)."""
+    """FI = 1 / (1 + CoV^2) of scores [G] (arXiv 2503.09925): Jain's index, from 1/G to 1."""
     return 1.0 / (1.0 + coefficient_of_variation(scores) ** 2)
 
 
 @dataclass(frozen=True)
 class GroupScores:
-    """One group's alignment: score per evaluated question."""
+    """The alignment score of each question that one group was scored on."""
 
     questions: Ints  # [Q] index of each question in the survey
     scores: Doubles  # [Q] alignment of each
@@ -91,9 +91,9 @@ class GroupScores:
 
 
 def fairness_per_question(groups: Mapping[str, GroupScores]) -> float | None:
-    """Mean over questions of FI over the groups that answered each (arXiv 2512.08786).
+    """Mean over questions of the FI over the groups that answered them (arXiv 2512.08786).
 
-    Questions scored by a single group are left out; None where no question has two.
+    Questions that were scored for a single group are left out; None where all of them were.
     """
     question = np.concatenate([group.questions for group in groups.values()])
     score = np.concatenate([group.scores for group in groups.values()])

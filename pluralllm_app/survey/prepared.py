@@ -93,8 +93,8 @@ class PreparedSurvey(SurveyInfo):
         return all(
             getattr(self, field.name) == getattr(other, field.name) for field in fields(SurveyInfo)
         ) and all(
-            np.array_equal(getattr(own, name), getattr(theirs, name))
-            for own, theirs in (
+            np.array_equal(getattr(ours, name), getattr(theirs, name))
+            for ours, theirs in (
                 (self.preferences(group.name), other.preferences(group.name))
                 for group in self.groups
             )
@@ -324,11 +324,11 @@ def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str,
     ends = np.concatenate([[0], np.cumsum(counts)])
     bounds = np.searchsorted(answers.group, np.arange(len(answers.groups) + 1))
     for name, start, stop in zip(answers.groups, bounds[:-1], bounds[1:], strict=True):
-        own = slice(start, stop)
+        rows = slice(start, stop)
         offsets = (ends[start : stop + 1] - ends[start]).astype(np.int32)
         shares = pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]])
         people = answers.respondents
-        respondents = [None] * (stop - start) if people is None else people[own]
-        columns = [ids.take(pa.array(answers.question[own])), shares]
+        respondents = [None] * (stop - start) if people is None else people[rows]
+        columns = [ids.take(pa.array(answers.question[rows])), shares]
         columns.append(pa.array(respondents, pa.int64()))
         yield name, pa.Table.from_arrays(columns, schema=storage.GROUP_SCHEMA)

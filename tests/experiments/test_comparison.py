@@ -16,19 +16,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pluralllm_app import client_app
-from pluralllm_app.cli.compare import print_comparison
+from pluralllm_app.cli.comparison_tables import print_comparison
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
-from pluralllm_app.experiments.comparison import (
-    METHODS,
-    Cell,
-    choose_gpu,
-    locked,
-    open_comparison,
-    run_cell,
-    run_cells,
-)
+from pluralllm_app.experiments.comparison import Cell, locked, open_comparison
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import Comparison
+from pluralllm_app.experiments.workers import choose_gpu, run_cell, run_cells
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings

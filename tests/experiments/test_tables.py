@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pluralllm_app.cli.compare import print_comparison
-from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.cli.comparison_tables import print_comparison
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import Comparison, MethodResult, Run
 from pluralllm_app.experiments.tables import cost_rows
 from tests.support.runs import make_comparison, make_entry, write_run

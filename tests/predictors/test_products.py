@@ -35,7 +35,7 @@ def test_attention_by_hand() -> None:
 def test_products_of_one_thread_and_of_several_are_the_same(
     leading: tuple[int, ...], weights: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "_BLOCK_WEIGHTS", weights)  # 1: a block is a single query
+    monkeypatch.setattr(products, "BLOCK_WEIGHTS", weights)  # 1: a block is a single query
     x, context = drawn(*leading, 7, 5), drawn(*leading, 4, 5)
     weight, bias = drawn(24, 5), drawn(24)
 

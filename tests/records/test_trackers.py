@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.experiments.centralized_runs import run_centralized
+from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.records.schema import Failure
 from pluralllm_app.records.trackers import check_tracker, round_values
 from pluralllm_app.settings import Scalar, Settings

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pluralllm_app.experiments.comparison import open_comparison, run_cell
+from pluralllm_app.experiments.comparison import open_comparison
+from pluralllm_app.experiments.workers import run_cell
 from pluralllm_app.report import build
 from pluralllm_app.settings import Scalar, read_defaults
 from pluralllm_app.survey.content import Answers, Questions

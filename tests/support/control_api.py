@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from click.testing import Result
 from flwr.common.serde import user_config_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -20,7 +21,7 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.error import ApiErrorCode, FlowerError
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.settings import Scalar

@@ -143,7 +143,8 @@ class Deployment:
         """
         file = self.path / f"{name}.toml"
         file.write_text(tomli_w.dumps(run_config), encoding="utf-8")
-        command = ["flwr", "run", self.path / "app", "pluralllm", "--stream", "--run-config", file]
+        command: list[str | Path] = ["flwr", "run", self.path / "app", "pluralllm"]
+        command += ["--stream", "--run-config", file]
         return self.start(name, command, {"FLWR_HOME": str(self.dir / "flwr-home")})
 
     def start(

@@ -44,7 +44,7 @@ def train(message: Message, context: Context) -> Message:
     number = message.content.config_records[CONFIG]["round"]
     plan = here / "faults.json"
     fault = json.loads(plan.read_text()).get(str(number)) if plan.exists() else None
-    begun = here / f"fault-{number}"
+    begun = here / f"fault-{number!r}"
     if fault:
         begun.touch()
     if fault == "wait":  # until the test deletes the file
@@ -96,7 +96,9 @@ def _other_count(content: RecordDict) -> None:
 
 
 def _fewer_scores(content: RecordDict) -> None:
-    content.metric_records[EVALUATION][SCORES].pop()
+    scores = content.metric_records[EVALUATION][SCORES]
+    assert isinstance(scores, list)
+    scores.pop()
 
 
 FAULTS: dict[str, Callable[[RecordDict], None]] = {

@@ -18,7 +18,7 @@ from pluralllm_app.records.schema import (
     encode_file,
     encode_line,
 )
-from pluralllm_app.scoring.results import EvaluationResult, GroupResult, RoleSummary
+from pluralllm_app.scoring.results import EvaluationResult, GroupResult, Role, RoleSummary
 from tests.conftest import TRAIN
 
 SURVEY = RecordedSurvey(name="by hand", fingerprint="f0", dim=6, metric="jensen-shannon")
@@ -46,7 +46,8 @@ def make_summary(mean: float, **fields: Any) -> RoleSummary:
 
 def make_evaluation(score: float | None, train_score: float | None = None) -> EvaluationResult:
     """One evaluation group, Dogwood, and the train groups, as far as they have a score."""
-    scores = {"Dogwood": ("evaluation", score), **dict.fromkeys(TRAIN, ("train", train_score))}
+    scores: dict[str, tuple[Role, float | None]] = {"Dogwood": ("evaluation", score)}
+    scores |= {name: ("train", train_score) for name in TRAIN}
     return EvaluationResult(
         roles={
             "train": None if train_score is None else make_summary(train_score),

@@ -1,13 +1,13 @@
 """The GPO preference predictor: its network and its likelihood.
 
-A small transformer that sees some answered questions of a group (context) and predicts the
-group's share of each option of other questions (targets), without fine-tuning. The network is
-that of Group Preference Optimization (arXiv 2310.11523, section 3) as PluralLLM trains it
-(arXiv 2503.09925): a row is (embedding of "question + option", share), targets carry share 0, and
-every row attends to the context rows only.
+The network is a small transformer. It sees some questions that a group has answered (the context)
+and predicts the group's share of each option of other questions (the targets), without fine-tuning.
+It is that of Group Preference Optimization (arXiv 2310.11523, section 3) as PluralLLM trains it
+(arXiv 2503.09925): a row is (embedding of "question + option", share), the share of a target row is
+given as 0, and every row attends to the context rows only.
 
-Since nothing attends to a target, keys and values are computed for context rows alone and no mask
-is needed; this equals the masked form of the published code.
+Because no row attends to a target, keys and values are computed for the context rows alone and no
+mask is needed. The result equals that of the masked form in the published code.
 """
 
 import math
@@ -29,7 +29,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int) -> None:
         super().__init__()
         self.nhead = nhead
-        # MultiheadAttention holds and initialises the parameters under their usual names only.
+        # Only holds the parameters, under their usual names and with their usual first values.
         self.self_attn = nn.MultiheadAttention(d_model, nhead, batch_first=True)
         self.linear1 = Linear(d_model, dim_feedforward)
         self.linear2 = Linear(dim_feedforward, d_model)
@@ -42,11 +42,13 @@ class EncoderLayer(nn.Module):
         """Let the rows of each task attend to its context; returns [..., N, d].
 
         Args:
-            rows: [..., N, d], those of one task after those of another, `counts` of each.
-            context: [..., C, d], likewise `context_counts` of each.
+            rows: [..., N, d], task after task.
+            context: [..., C, d], task after task.
+            counts: how many of `rows` each task has.
+            context_counts: how many of `context` each task has.
         """
         d_model = rows.shape[-1]
-        # Split, not sliced: the gradient of a split is one concatenation.
+        # A split, because its gradient is one concatenation; slices would add up zeros.
         sizes = [d_model, 2 * d_model]
         (query_weight, rest_weight), (query_bias, rest_bias) = (
             torch.split(parameter, sizes)
@@ -68,13 +70,13 @@ class EncoderLayer(nn.Module):
 
 
 class GPO(nn.Module):
-    """Predicts a group's option shares from context questions.
+    """Predicts a group's option shares from its answers to other questions.
 
-    The parameter names are those of the published code, so that its weights load strictly.
+    The parameters have the names of the published code, so that its weights can be loaded.
 
     Args:
         dim_x: width of the option embeddings.
-        dim_y: width of an answer; 1 (a share), kept so that published configurations load.
+        dim_y: width of an answer; always 1 (a share), but published configurations name it.
         d_model: width of a row inside the transformer; a multiple of `nhead`.
         emb_depth: number of linear layers of the row MLP.
         dim_feedforward: hidden width of the feed-forward blocks and of the head.
@@ -127,19 +129,23 @@ class GPO(nn.Module):
         return rows
 
     def attend(self, rows: Tensor, context: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
-        """Predict from the embedded rows of one task or of several, one after another.
+        """Compute the raw outputs for the target rows of one task or of several.
 
-        Only attention goes task by task, so that many small tasks cost about what one large does.
+        Only the attention is computed task by task, so that many small tasks cost about as much as
+        one large task.
 
         Args:
-            rows: [..., N, d]: `context[0]` context rows of the first task, its `target[0]` target
-                rows, the context rows of the second task, and so on.
+            rows: embedded rows [..., N, d]: the context rows of the first task, its target rows,
+                the context rows of the second task, and so on.
+            context: how many context rows each task has.
+            target: how many target rows each task has.
 
         Returns:
-            mean [..., T] and std [..., T] of all targets, see `forward`.
+            mean [..., T], whose softmax over the options of a question gives their shares, and the
+            standard deviation of each share, std [..., T].
 
         Raises:
-            ValueError: a task without a context row or without a target row.
+            ValueError: a task has no context row or no target row.
         """
         if not all(context):
             raise ValueError("a prediction needs at least one context question")
@@ -166,6 +172,8 @@ class GPO(nn.Module):
 
         Args:
             rows: embedded rows [N, d] of tasks, see `attend`.
+            context: how many context rows each task has.
+            target: how many target rows each task has.
             options: [Q] int64 option counts of the target questions, summing to T; on the CPU.
 
         Returns:
@@ -176,7 +184,7 @@ class GPO(nn.Module):
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate rows; a single part is not copied."""
+    """Concatenate rows, without a copy where there is a single part."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-2)
 
 
@@ -198,8 +206,8 @@ def set_weights(model: GPO, vector: Tensor) -> None:
 def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
     """Make the parameters, and their gradients, views of `vector` [P] and of its new `grad`.
 
-    What changes the vector changes the parameters, so that an optimiser, clipping and sending
-    handle one tensor. Returns the vector.
+    A change of the vector is a change of the parameters, so that optimiser and clipping handle a
+    single tensor. Returns the vector.
     """
     vector.grad = torch.zeros_like(vector)
     parameters = list(model.parameters())
@@ -215,7 +223,7 @@ def flatten_weights(model: GPO, vector: Tensor) -> Tensor:
 def segment_softmax(values: Tensor, options: Tensor) -> Tensor:
     """Softmax within consecutive segments: values [T] in segments of lengths options [Q].
 
-    With `options` on the CPU nothing waits for the device that `values` is on.
+    Where `options` is on the CPU, nothing waits for the device of `values`.
     """
     options = options.cpu()
     inside = torch.arange(int(options.max())) < options[:, None]
@@ -235,10 +243,14 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
 def task_losses(
     model: GPO, batch: Batch, precision: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """Return (loss of each task [n], predicted shares of all their target rows [T]).
+    """Return the loss of each task, [n], and the predicted shares of their target rows, [T].
 
-    A loss is the negative log-likelihood averaged over the task's target rows, in nats. `precision`
-    is that of the network's products; weights, gradients and results are float32 in any case.
+    The loss of a task is the negative log-likelihood averaged over its target rows, in nats.
+
+    Args:
+        model: the network.
+        batch: the rows of the tasks.
+        precision: of the network's products; weights, gradients and results are always float32.
     """
     rounded = precision == torch.bfloat16
     with torch.autocast(batch.x.device.type, precision) if rounded else nullcontext():

@@ -1,9 +1,11 @@
-"""The predictor's matrix products: on one thread of a CPU by numpy, else by torch.
+"""The network's matrix products: by numpy on one thread of a CPU, by torch everywhere else.
 
-Torch multiplies by MKL, which uses AVX-512 on processors of its own maker only; numpy by OpenBLAS,
-which uses it wherever it is. On several threads, those of OpenBLAS and torch would wait for one
-another. Attention on a CPU is a few large products: torch's fused kernel splits the few rows of a
-task into products that are too small.
+Torch multiplies with MKL, which uses AVX-512 on Intel processors only. Numpy multiplies with
+OpenBLAS, which uses AVX-512 on every processor that has it. With several threads, those of OpenBLAS
+and those of torch would wait for one another, so numpy is used with one thread only.
+
+On a CPU, attention is computed as a few large products: torch's fused kernel would split the few
+rows of a task into products that are too small to be fast.
 """
 
 import math
@@ -16,12 +18,12 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# Attention weights of a block of queries, of all heads: 64 MiB.
-_BLOCK_WEIGHTS = 2**24
+# At most this many attention weights are held at once, over all heads: 64 MiB.
+BLOCK_WEIGHTS = 2**24
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` by `linear`."""
+    """`nn.Linear`, computed by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., N, in] to [..., N, out]."""
@@ -39,23 +41,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def attention(queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:
     """Multi-head attention of queries [..., N, d] over keys and values [..., C, d]: [..., N, d]."""
     if not _plain(queries):
-        # Only with exactly one leading dimension besides the heads does the fused kernel apply.
+        # The fused kernel needs exactly one leading dimension besides the heads.
         q, k, v = (
             _heads(part.reshape(-1, *part.shape[-2:]), nhead) for part in (queries, keys, values)
         )
         attended = F.scaled_dot_product_attention(q, k, v)
         return attended.transpose(-3, -2).reshape(queries.shape)
-    # Attention weights of one query.
+    # How many attention weights one query has.
     each = max(1, math.prod(queries.shape[:-2]) * nhead * keys.shape[-2])
     blocks: list[Tensor] = [
         _Attention.apply(block, keys, values, nhead)  # type: ignore[no-untyped-call]
-        for block in torch.split(queries, max(1, _BLOCK_WEIGHTS // each), dim=-2)
+        for block in torch.split(queries, max(1, BLOCK_WEIGHTS // each), dim=-2)
     ]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether x is on a CPU, and of a type of numpy's in which its products are computed."""
+    """Whether numpy can compute the products of x: it is on a CPU, and of a type numpy has."""
     known = x.dtype in (torch.float32, torch.float64)
     return known and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
@@ -67,11 +69,11 @@ def _heads(x: Tensor, nhead: int) -> Tensor:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """The matrices a [..., N, K] times b [..., K, M]."""
-    # In memory of torch's, which its vector loops read faster than numpy's.
+    # Into memory that torch allocates, because its loops read that faster than numpy's.
     return _multiply(a, b, a.new_empty(*a.shape[:-1], b.shape[-1]))
 
 
-@np.errstate(all="ignore")  # weights that diverge are noticed by their values, as torch's are
+@np.errstate(all="ignore")  # as in torch, whoever uses the result checks that it is finite
 def _multiply(a: Tensor, b: Tensor, into: Tensor) -> Tensor:
     if torch.get_num_threads() == 1:
         np.matmul(a.numpy(), b.numpy(), out=into.numpy())
@@ -95,7 +97,7 @@ class _Linear(Function):
 
 
 class _Attention(Function):
-    """Attention with its weights kept for the way back."""
+    """Attention that keeps its weights for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, nhead: int) -> Tensor:

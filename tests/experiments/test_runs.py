@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.experiments.centralized_runs import run_alone, run_centralized
+from pluralllm_app.experiments.runs import run_alone, run_centralized
 from pluralllm_app.learning import centralized
 from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.settings import Scalar, Settings

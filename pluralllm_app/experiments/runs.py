@@ -1,9 +1,13 @@
-"""Run directories of training without a federation, and of baselines."""
+"""How each method runs: it writes a run directory at `settings.out`.
+
+`config` is always the run config that the settings were read from, for the record.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from pluralllm_app.engines.in_process import InProcess
 from pluralllm_app.learning.centralized import (
     CentralizedRound,
     Trained,
@@ -22,6 +26,12 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 
+def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
+    """Run the whole federation in this process; it gives the weights of `pluralllm run`."""
+    with InProcess(dict(config)) as engine:
+        engine.wait().check()
+
+
 def run_centralized(
     survey: PreparedSurvey,
     settings: Settings,
@@ -29,14 +39,12 @@ def run_centralized(
     budget: str,
     observers: Sequence[Observer] = (),
 ) -> None:
-    """Train on all train groups at once; writes a run directory at `settings.out`.
-
-    A round of the record is `local-steps` optimiser steps.
+    """Train on all train groups at once; a round of the record is `local-steps` optimiser steps.
 
     Args:
         survey: read whole.
         settings: of the run.
-        config: the run config the settings were read from, for the record.
+        config: of the run.
         budget: one of `budgets.BUDGETS`.
         observers: told of the rounds, besides what keeps the best predictor.
     """
@@ -56,7 +64,7 @@ def run_centralized(
 
 
 def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
-    """Train each train group alone; writes a run directory with one evaluation."""
+    """Train each train group alone; the record has one evaluation."""
     with recorded_run(settings.path("out"), "local-only", config) as record:
         start = time.perf_counter()
         trained, evaluation = train_alone(_read_pool(survey, record), settings)
@@ -72,7 +80,7 @@ def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, S
 def run_baseline(
     name: str, survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]
 ) -> None:
-    """Score a baseline on the contexts every predictor is scored on; writes a run directory.
+    """Score a baseline on the contexts that every predictor is scored on.
 
     What it pools are the answers a federated run trains on: no held-out or reserved question.
     """

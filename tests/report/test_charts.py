@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pluralllm_app.experiments.comparison import METHODS
+from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.report.charts import difference_chart, group_chart
 from pluralllm_app.report.sources import ReportMethod, read_sources
 from pluralllm_app.report.style import Style, config, looks

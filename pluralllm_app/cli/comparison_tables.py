@@ -1,0 +1,120 @@
+"""The tables of a comparison in a terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pluralllm_app.experiments.results import ROLES, Comparison, Interval
+from pluralllm_app.experiments.tables import (
+    COST_COLUMNS,
+    FAIRNESS_NOTE,
+    INTERVAL_NOTE,
+    cost_notes,
+    cost_rows,
+    method_title,
+)
+
+INTERVAL = len("[0.812, 0.834]")
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print scores, differences and costs of a comparison, each with its definition."""
+    info = comparison.info
+    seeds = info.seeds
+    console.print()
+    console.print(
+        f"{info.survey.name}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
+        f"({', '.join(map(str, seeds))}), alignment (1 is perfect)"
+        + (
+            ": mean [95 % bootstrap interval over the seeds]"
+            if len(seeds) > 1
+            else "; one seed gives no interval"
+        ),
+        highlight=False,
+        markup=False,
+    )
+    if comparison.unfinished:
+        text = f"{comparison.unfinished} runs are not finished and left out."
+        console.print(text, style="yellow", highlight=False)
+    if not any(method.score("evaluation", "mean") for method in comparison.methods):
+        console.print("No evaluation groups: no scores of groups never trained on.")
+    console.print(_alignment(comparison))
+    console.print(_fairness(comparison))
+    if info.settings["reserved-fraction"]:
+        console.print(_quadrants(comparison))
+    console.print(_costs(comparison))
+    shown = [method.name for method in comparison.methods if method.runs]
+    notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
+    notes += [FAIRNESS_NOTE, *cost_notes(shown)]
+    console.print("\n".join(notes), highlight=False, markup=False)
+
+
+def _alignment(comparison: Comparison) -> Table:
+    federated = comparison.method("federated")
+    table = _table(
+        "Alignment, mean over groups",
+        ("pools answers", len("answers")),
+        ("groups never trained on", INTERVAL),
+        ("minus federated", INTERVAL + 2),  # with signs
+        ("train groups", INTERVAL),
+    )
+    for method in comparison.methods:
+        less = method.difference(federated, "evaluation", "mean") if federated else None
+        table.add_row(
+            method_title(method),
+            "yes" if method.pools_answers else "no",
+            _cell(method.score("evaluation", "mean")),
+            _cell(None if method is federated else less, sign="+"),
+            _cell(method.score("train", "mean")),
+        )
+    return table
+
+
+def _fairness(comparison: Comparison) -> Table:
+    keys = ("worst", "gap", "cov", "fi", "fi_per_question")
+    titles = ("worst", "gap", "CoV", "FI", "FI per question")
+    table = _table("Fairness over groups never trained on", *((title, None) for title in titles))
+    for method in comparison.methods:
+        table.add_row(
+            method_title(method),
+            *(_cell(method.score("evaluation", key), digits=4) for key in keys),
+        )
+    return table
+
+
+def _quadrants(comparison: Comparison) -> Table:
+    titles = ("never trained on: seen", "reserved", "train groups: seen", "reserved")
+    table = _table("Alignment by question", *((title, INTERVAL) for title in titles))
+    for method in comparison.methods:
+        cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
+        table.add_row(method_title(method), *(_cell(method.score(*cell)) for cell in cells))
+    return table
+
+
+def _table(title: str, *columns: tuple[str, int | None]) -> Table:
+    """A table of methods; columns of titles and widths, None: as wide as there is room."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    for column, width in columns:
+        table.add_column(column, justify="right", width=width)
+    return table
+
+
+def _cell(interval: Interval | None, sign: str = "", digits: int = 3) -> str:
+    """Mean and, below it, the interval with so many digits after the point."""
+    if interval is None:
+        return "-"
+    mean = f"{interval.mean:{sign}.4f}"
+    if interval.low is None or interval.high is None:
+        return mean
+    return f"{mean}\n\\[{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
+
+
+def _costs(comparison: Comparison) -> Table:
+    columns = [("to reach", None), *((title, len("centralized")) for title in COST_COLUMNS)]
+    table = _table("What it took (mean over seeds)", *columns)
+    for method in comparison.methods:
+        if rows := cost_rows(method, comparison.methods):
+            lines = (rows, *zip(*rows.values(), strict=True))
+            table.add_row(method.title, *("\n".join(cells) for cells in lines))
+    return table

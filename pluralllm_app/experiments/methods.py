@@ -1,0 +1,206 @@
+"""The methods that can be compared: what each is called, how it runs, how the report draws it.
+
+A new method is one entry of `METHODS`: command, tables, comparison and report read it from here.
+What runs a method is imported only when it runs, so that `pluralllm --help` does not wait for it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.errors import UserError
+from pluralllm_app.learning.budgets import LONGEST, PATIENCE, budget_steps
+
+if TYPE_CHECKING:
+    from pluralllm_app.settings import Scalar, Settings
+    from pluralllm_app.survey.prepared import PreparedSurvey
+
+    Config = Mapping[str, Scalar]
+    Run = Callable[[PreparedSurvey, Settings, Config], None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the report draws a method: colours as #rrggbb, dash of its lines, shape of its points."""
+
+    light: str  # on a light background
+    dark: str  # on a dark one
+    dash: tuple[int, ...]  # lengths of dashes and gaps in turn
+    shape: str  # one of `report.page.SHAPES`
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """A way to predict the groups' answers."""
+
+    name: str
+    title: str
+    pools_answers: bool  # whether it needs the train groups' raw answers in one place
+    run: "Run"  # writes a run directory at `settings.out`
+    look: Look
+    shown_first: bool = False  # drawn at first where many methods would hide each other
+    far_off: bool = False  # its scores are so far from others that at first no curve is drawn
+    until_converged: bool = False
+    """Whether it trains until its score stops rising. Its result is that of its best predictor, and
+    a run that its budget ends is cut off."""
+    steps: "Callable[[Settings, int], int] | None" = None
+    """Optimiser steps, by settings and number of train groups. Methods that have this and give the
+    same number are the same method, which is run once."""
+    cost_note: str = ""  # said below a table of costs that has the method
+
+
+def _run_federated(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_federated
+
+    run_federated(survey, settings, config)
+
+
+def _run_alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_alone
+
+    run_alone(survey, settings, config)
+
+
+def _centralized(
+    budget: str,
+    look: Look,
+    *,
+    words: str = "",
+    shown_first: bool = False,
+    until_converged: bool = False,
+    cost_note: str = "",
+) -> MethodSpec:
+    def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+        from pluralllm_app.experiments.runs import run_centralized
+
+        run_centralized(survey, settings, config, budget)
+
+    return MethodSpec(
+        name=f"centralized-{budget}",
+        title=f"Centralized GPO, {words or budget.replace('-', ' ')}",
+        pools_answers=True,
+        run=run,
+        look=look,
+        shown_first=shown_first,
+        until_converged=until_converged,
+        steps=None if until_converged else partial(budget_steps, budget),
+        cost_note=cost_note,
+    )
+
+
+def _baseline(
+    kind: str,
+    title: str,
+    look: Look,
+    *,
+    pools_answers: bool,
+    shown_first: bool = False,
+    far_off: bool = False,
+) -> MethodSpec:
+    """A baseline of `predictors.registry`."""
+
+    def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+        from pluralllm_app.experiments.runs import run_baseline
+
+        run_baseline(kind, survey, settings, config)
+
+    return MethodSpec(
+        name=kind,
+        title=title,
+        pools_answers=pools_answers,
+        run=run,
+        look=look,
+        shown_first=shown_first,
+        far_off=far_off,
+    )
+
+
+# In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
+# dash and shape, so that no two methods are told apart by colour alone.
+_SPECS = (
+    MethodSpec(
+        name="federated",
+        title="Federated GPO",
+        pools_answers=False,
+        run=_run_federated,
+        look=Look("#0069b4", "#56b4f5", (), "circle"),
+        shown_first=True,
+    ),
+    _centralized("paper", Look("#b07d00", "#f0c040", (2, 2), "triangle-up"), words="100 steps"),
+    _centralized("equal-steps", Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down")),
+    _centralized("equal-tasks", Look("#d55e00", "#ff9350", (8, 3), "square"), shown_first=True),
+    _centralized(
+        "converged",
+        Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
+        until_converged=True,
+        cost_note=f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring "
+        f"no better score of the train groups; cut off: its budget of {LONGEST} times equal steps "
+        "ended it before. Its scores are the best of these evaluations, so optimistic for train "
+        "groups.",
+    ),
+    MethodSpec(
+        name="local-only",
+        title="GPO of one group alone",
+        pools_answers=False,
+        run=_run_alone,
+        look=Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
+        cost_note="GPO of one group alone: its steps are those of the group that took the most.",
+    ),
+    _baseline(
+        "uniform",
+        "Uniform",
+        Look("#707070", "#a8a8a8", (1, 3), "cross"),
+        pools_answers=False,
+        far_off=True,
+    ),
+    _baseline(
+        "consensus",
+        "Consensus",
+        Look("#00805f", "#3ccfa0", (6, 4), "square"),
+        pools_answers=True,
+        shown_first=True,
+    ),
+    _baseline(
+        "weighted-consensus",
+        "Weighted consensus",
+        Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
+        pools_answers=True,
+    ),
+    _baseline(
+        "low-rank",
+        "Low rank",
+        Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
+        pools_answers=True,
+        shown_first=True,
+    ),
+    _baseline(
+        "ridge",
+        "Ridge",
+        Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
+        pools_answers=False,
+    ),
+)
+METHODS = {spec.name: spec for spec in _SPECS}
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Raise UserError, suggesting the nearest, for a method there is none of."""
+    for name in names:
+        if name not in METHODS:
+            raise UserError(
+                f"method {name!r} is none of those there are: {did_you_mean(name, METHODS)}"
+            )
+
+
+def same_methods(settings: "Settings", train_groups: int) -> dict[str, str]:
+    """Methods that are the same here as an earlier one: {method: the earlier}."""
+    first: dict[int, str] = {}
+    same: dict[str, str] = {}
+    for spec in METHODS.values():
+        if spec.steps:
+            earlier = first.setdefault(spec.steps(settings, train_groups), spec.name)
+            if earlier != spec.name:
+                same[spec.name] = earlier
+    return same
