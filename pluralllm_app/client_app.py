@@ -30,9 +30,9 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
     record_to_request,
 )
-from pluralllm_app.learning.base import Arrays, Learner
+from pluralllm_app.learning.base import MEMORIES, Learner
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.device import prepare_processor, torch_device
-from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
@@ -109,7 +109,7 @@ def locate(context: Context, settings: Settings) -> Place:
             f"num-supernodes={groups}"
         )
     group = survey.groups[int(node["partition-id"])]
-    return Place(survey, group, settings.path("out") / CLIENTS / Path(group.file).stem)
+    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem)
 
 
 def device_of(context: Context, settings: Settings) -> str:
@@ -176,7 +176,6 @@ def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> 
         settings.evaluation,
         place.survey.metric,
     )
-    assert result.loss is not None
     return Evaluation(result.scores, result.loss, time.perf_counter() - start)
 
 
@@ -218,7 +217,7 @@ def train(message: Message, context: Context) -> Message:
     start = time.perf_counter()
     contribution = learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
-    contribution = hooks.at_group(sent, contribution, request)
+    contribution = hooks.at_group(place.group.name, sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
 

@@ -64,8 +64,6 @@ def room(module: str) -> str:
 
 
 MODULES = [module for module in FILES if module != PACKAGE]  # which itself is the public names
-# What is still on the move: (module, what it may not import), and files that are still too long.
-UPWARD: set[tuple[str, str]] = set()
 LONG = {
     "pluralllm_app/settings.py",
     "tests/federation/test_rounds.py",

@@ -36,7 +36,11 @@ def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[st
 
 def run_factors(config: Mapping[str, Scalar]) -> None:
     """Run a federation that learns factors by sums over all train groups, in this process."""
-    changes = {"predictor": "factors", "rounds": FACTOR_ROUNDS, "train-groups-per-round": 0}
+    changes: dict[str, Scalar] = {
+        "predictor": "factors",
+        "rounds": FACTOR_ROUNDS,
+        "train-groups-per-round": 0,
+    }
     changes |= {"strategy": "fedavg", "weighting": "questions"}
     with InProcess({**config, **changes}) as engine:
         engine.wait().check()

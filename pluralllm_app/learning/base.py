@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import Arrays, Predictor
 from pluralllm_app.preferences import PreferenceSet
 
-Arrays = Mapping[str, NDArray[Any]]
-"""Arrays by name."""
+MEMORIES = "clients"  # the directory, in that of a run, where a simulation's groups have theirs
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Contribution:
     """What one group answers in a round."""
 
     arrays: Arrays
-    weight: float  # how much it counts; a group says how many questions it learned from
+    weight: float  # at a group the questions it learned from; at the server how much it counts
     metrics: Mapping[str, float]  # numbers for the record, see `Form.metrics`
 
 
@@ -180,6 +178,6 @@ class Strategy(ABC):
             round_number: from 1.
             current: what the groups started from.
             carried: what the last round returned; {} in the first.
-            contributions: the groups' updates, at least one; they come one by one and can be gone
-                through once.
+            contributions: the groups' updates; they come one by one and can be gone through once.
+                Where they turn out to be fewer than the quorum, the result is not used.
         """

@@ -14,7 +14,8 @@ from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import FederationError
-from pluralllm_app.learning.base import ArrayForm, Arrays, Contribution, Form, Request, State
+from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.sums import (
     Sums,
     contribution,
