@@ -31,9 +31,9 @@ from pluralllm_app.federation.messages import (
     record_to_request,
 )
 from pluralllm_app.learning.base import MEMORIES, Learner
-from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.settings import Scalar, Settings

@@ -15,7 +15,6 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State
-from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.sums import (
     Sums,
     contribution,
@@ -23,7 +22,7 @@ from pluralllm_app.learning.sums import (
     maximise,
     to_standard,
 )
-from pluralllm_app.predictors.base import Prediction
+from pluralllm_app.predictors.base import Arrays, Prediction
 from pluralllm_app.predictors.factors.model import Answers, Latent, fitted
 from pluralllm_app.predictors.factors.predictor import (
     FactorsPredictor,

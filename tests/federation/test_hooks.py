@@ -15,8 +15,8 @@ from pluralllm_app.federation.hooks import UpdateHook
 from pluralllm_app.federation.strategies import STRATEGIES, register
 from pluralllm_app.federation.strategies.averages import FedAvg
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
-from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.gpo import WEIGHTS
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.observers import BestModel
 from pluralllm_app.settings import Scalar
 from tests.federation.test_rounds import in_round, read, run, weights

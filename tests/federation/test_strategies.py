@@ -17,8 +17,8 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, register
 from pluralllm_app.federation.strategies.averages import FedAvg
 from pluralllm_app.learning.base import Contribution, Strategy
-from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.local_steps import initial_model
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.gpo.network import get_weights
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import Scalar, Settings

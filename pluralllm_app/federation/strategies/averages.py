@@ -18,8 +18,8 @@ from pluralllm_app.core.segments import Doubles
 from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.strategies.flower import plain_arrays
 from pluralllm_app.learning.base import Contribution, Strategy
-from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.learning.gpo import PROXIMAL_MU
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Fraction, NonNegative, Positive
 
 _BLOCK = 2**14
