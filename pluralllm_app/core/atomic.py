@@ -69,14 +69,14 @@ def whole_directory(path: Path, mode: int = 0o777) -> Iterator[Path]:
 def try_directory(path: Path) -> None:
     """Raise OSError unless a directory could be made at `path`, which is not there; make none."""
     made: list[Path] = []
-    missing = [own for own in (path, *path.parents) if not own.exists()]
+    missing = [place for place in (path, *path.parents) if not place.exists()]
     try:
-        for own in reversed(missing):
-            own.mkdir()
-            made.append(own)
+        for place in reversed(missing):
+            place.mkdir()
+            made.append(place)
     finally:
-        for own in reversed(made):
-            own.rmdir()
+        for place in reversed(made):
+            place.rmdir()
 
 
 def beside(path: Path, word: str) -> Path:

@@ -101,12 +101,12 @@ def open_comparison(
 
 
 def _cell(out: Path, config: Config, method: str, seed: int) -> Cell:
-    own: Config = {
+    of_cell: Config = {
         "seed": seed,
         "evaluation-seed": int(config["evaluation-seed"]) + seed - int(config["seed"]),
         "out": str(out / "cells" / method / f"seed-{seed}"),
     }
-    return Cell(method, seed, {**config, **own})
+    return Cell(method, seed, {**config, **of_cell})
 
 
 def _digest(survey: PreparedSurvey) -> str:
@@ -121,7 +121,6 @@ def _digest(survey: PreparedSurvey) -> str:
 def _check_same(out: Path, found: Identity, identity: Identity) -> None:
     remedy = "give another --out, or remove that directory"
     for what, before, now in (
-        ("format", found.schema, identity.schema),
         ("version", found.version, identity.version),
         ("survey", found.survey, identity.survey),
     ):

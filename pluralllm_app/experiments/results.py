@@ -168,7 +168,7 @@ class Run:
         trained = [
             (entry.train.loss, cost)
             for entry, cost in zip(self.rounds, self.costs, strict=True)
-            if entry.train
+            if entry.train and entry.train.loss is not None
         ]
         values = [loss for loss, _ in trained]
         return [
@@ -193,11 +193,11 @@ def _costs(rounds: Sequence[RoundEntry]) -> list[Cost]:
     cost = Cost(0, 0, 0, 0.0)
     for entry in rounds:
         if entry.train:
-            cost = Cost(
-                entry.round,
-                cost.steps + entry.train.steps,
-                cost.tasks + entry.train.tasks,
-                cost.seconds + entry.train.seconds,
+            cost = replace(
+                cost,
+                steps=cost.steps + entry.train.steps,
+                tasks=cost.tasks + entry.train.tasks,
+                seconds=cost.seconds + entry.train.seconds,
             )
         costs.append(replace(cost, rounds=entry.round))
     return costs

@@ -79,13 +79,11 @@ class Heard:
 
     def note(self, name: str, update: Update) -> None:
         self.training += update.seconds
-        metrics = update.contribution.metrics
-        self.trained[name] = GroupUpdate(
-            loss=metrics["loss"],
-            js_divergence=metrics["js-divergence"],
-            questions=int(update.contribution.weight),
-            seconds=round(update.seconds, 3),
-        )
+        self.trained[name] = {
+            **{key.replace("-", "_"): value for key, value in update.contribution.metrics.items()},
+            "questions": int(update.contribution.weight),
+            "seconds": round(update.seconds, 3),
+        }
 
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""
@@ -265,8 +263,9 @@ class Rounds:
         self.state.counted |= dict.fromkeys(heard.trained, self.state.round)
         steps, tasks = self.learner.work(len(heard.trained))
         seconds = round(time.perf_counter() - heard.since, 3)
+        losses = [update["loss"] for update in heard.trained.values() if "loss" in update]
         train = TrainEntry(
-            loss=float(np.mean([update.loss for update in heard.trained.values()])),
+            loss=float(np.mean(losses)) if losses else None,
             steps=steps,
             tasks=tasks,
             groups=heard.trained,

@@ -77,7 +77,8 @@ class RoundTable(Observer):
             )
         if entry.evaluation:
             self._console.print(_row(entry), markup=False, highlight=False, soft_wrap=True)
-        said = f"training, loss {entry.train.loss:.4f}" if entry.train else "training"
+        loss = entry.train.loss if entry.train else None
+        said = "training" if loss is None else f"training, loss {loss:.4f}"
         self._progress.update(self._bar, completed=entry.round, description=said)
 
 

@@ -1,6 +1,6 @@
-"""Who is told of a run's rounds: what keeps the best model and checkpoints, trackers, the console.
+"""Observers of a run: they are told of its rounds, and save models, track, or print.
 
-A new observer is a class like these, handed to `recording.recorded_run`.
+A new observer is a subclass of `Observer` that is appended to `Recording.observers`.
 """
 
 import math
@@ -12,13 +12,13 @@ from pluralllm_app.records.writer import RunRecord
 
 
 class Observer:
-    """Is told what happens in a run; a subclass overrides what it wants to hear of.
+    """Is told what happens in a run; a subclass overrides the methods that it needs.
 
     An error that it raises ends the run.
     """
 
     def trained(self, round_number: int, predictor: Callable[[], Predictor]) -> None:
-        """A round has given a new predictor, which is not scored yet."""
+        """A round of training has ended with a new predictor, which is not scored yet."""
 
     def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
         """A round was recorded; `predictor` is the one that its evaluation scored."""
@@ -32,7 +32,7 @@ class BestModel(Observer):
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
-        # Where a run was resumed, some round before may have been better.
+        # A resumed run may have had a better round before it was cut off.
         best = record.info.best_score
         self._best_score = -math.inf if best is None else best
 

@@ -64,10 +64,11 @@ def check_same(
                 f"the run in {path} is of a survey with {key} {before}, the nodes have {now}: give "
                 "them the survey it began with"
             )
-    groups, groups_now = ({entry.group: entry for entry in own} for own in (run.roster, roster))
+    groups = {entry.group: entry for entry in run.roster}
+    groups_now = {entry.group: entry for entry in roster}
     for name in sorted({*groups, *groups_now}):
         if groups.get(name) != groups_now.get(name):
-            was, is_now = (_show(roster.get(name)) for roster in (groups, groups_now))
+            was, is_now = _show(groups.get(name)), _show(groups_now.get(name))
             raise FederationError(
                 f"in the run in {path} group {name!r} was {was}, now it is {is_now}: a run goes on "
                 "with the groups it began with"

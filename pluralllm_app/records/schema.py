@@ -23,6 +23,8 @@ from pluralllm_app.settings import ADDED_LATER, Scalar
 SCHEMA_VERSION = 1
 
 Status = Literal["running", "completed", "failed", "stopped"]
+GroupUpdate = Mapping[str, int | float]
+"""What a group said of its part in a round: `questions`, `seconds`, and the learner's metrics."""
 Content = TypeVar("Content", bound="RunInfo | RoundEntry | ComparisonInfo")
 
 # Marks a field that is left out of the file while it is None or empty.
@@ -39,20 +41,10 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupUpdate:
-    """What a group said of its local training in a round."""
-
-    loss: float  # nats per option
-    js_divergence: float  # nats
-    questions: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainEntry:
     """The training of a round."""
 
-    loss: float  # nats per option, averaged over the groups
+    loss: float | None  # averaged over the groups; None for a learner without a loss
     steps: int  # of the optimiser, one after another
     tasks: int  # of all groups together
     groups: Mapping[str, GroupUpdate] = field(default_factory=dict, metadata=_OPTIONAL)
@@ -61,7 +53,7 @@ class TrainEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundEntry:
-    """A round: how it trained, and how the predictor that it gave was scored."""
+    """A round: how it trained, and how well the predictor that came out of it did."""
 
     round: int
     train: TrainEntry | None = None
@@ -102,9 +94,9 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a run was, and how it ended.
+    """What a run is, and how it ended.
 
-    Survey and roster are None until the run has begun; what comes last only some runs have.
+    Survey and roster are None until the groups are known. Only some runs have the last fields.
     """
 
     schema: int = SCHEMA_VERSION
@@ -168,14 +160,14 @@ class ComparisonInfo:
 
 
 def to_plain(value: Any) -> Any:
-    """A value of these types as dicts, lists and scalars, as its file has it."""
+    """Turn a value of these types into dicts, lists and scalars, as they stand in its file."""
     if is_dataclass(value):
-        found = {own.name: getattr(value, own.name) for own in fields(value)}
+        found = {each.name: getattr(value, each.name) for each in fields(value)}
         if isinstance(value, RoleSummary) and value.mean_seen is value.mean_reserved is None:
             del found["mean_seen"], found["mean_reserved"]
-        for own in fields(value):
-            if own.metadata.get("optional") and found[own.name] in (None, (), [], {}):
-                del found[own.name]
+        for each in fields(value):
+            if each.metadata.get("optional") and found[each.name] in (None, (), [], {}):
+                del found[each.name]
         return {key: to_plain(content) for key, content in found.items()}
     if isinstance(value, Mapping):
         return {key: to_plain(content) for key, content in value.items()}
@@ -185,12 +177,20 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[Content], plain: Any) -> Content:
-    """Undo `to_plain`; raises ValueError, saying at which field, where it is something else."""
+    """Undo `to_plain`.
+
+    Raises:
+        ValueError: it is something else; the message names the field.
+    """
     return _filled(msgspec.convert(plain, kind))
 
 
 def encode_line(entry: RoundEntry) -> str:
-    """A line of rounds.jsonl; raises ValueError where a number is not finite."""
+    """A line of rounds.jsonl.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return json.dumps(to_plain(entry), allow_nan=False) + "\n"
 
 
@@ -202,8 +202,14 @@ def encode_file(info: RunInfo | ComparisonInfo) -> bytes:
 def decode(kind: type[Content], text: bytes, file: Path, line: int | None = None) -> Content:
     """Read a file, or one line of it.
 
+    Args:
+        kind: what it holds.
+        text: its content.
+        file: its path, for the message of an error.
+        line: number of the line; None for a whole file.
+
     Raises:
-        UserError: it is damaged, naming file, line and field, or of a later version.
+        UserError: it is damaged (the message names file, line and field), or has another format.
     """
     place = f"{file} is damaged" if line is None else f"{file} is damaged in line {line}"
     try:
@@ -212,17 +218,17 @@ def decode(kind: type[Content], text: bytes, file: Path, line: int | None = None
         raise UserError(
             f"{place}: {error}: restore it from a copy, or do without {file.parent}"
         ) from error
-    schema = getattr(content, "schema", SCHEMA_VERSION)
-    if schema != SCHEMA_VERSION:
+    holder = content.identity if isinstance(content, ComparisonInfo) else content
+    if not isinstance(holder, RoundEntry) and (schema := holder.schema) != SCHEMA_VERSION:
         raise UserError(
-            f"{file} has the format {schema}, this version of the app reads {SCHEMA_VERSION}: use "
-            "the version that wrote it"
+            f"{file} has the format {schema}, this version of the app reads {SCHEMA_VERSION}: "
+            "use the version that wrote it"
         )
     return content
 
 
 def _filled(content: Content) -> Content:
-    """With the settings that were added since."""
+    """Fill in settings that were added after the content was written."""
     if isinstance(content, RoundEntry):
         return content
     if isinstance(content, ComparisonInfo):

@@ -1,7 +1,8 @@
 """Trackers: what rounds.jsonl records, also sent to TensorBoard, Weights & Biases or MLflow.
 
-TensorBoard and, without a server, MLflow write below the run directory. Where Weights & Biases and
-MLflow send to is theirs to say: WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI and the like.
+TensorBoard writes into the run directory, and so does MLflow if it has no server. Weights & Biases
+and MLflow take from their own environment variables where they send to: WANDB_MODE, WANDB_PROJECT,
+MLFLOW_TRACKING_URI and others.
 """
 
 import os
@@ -123,9 +124,13 @@ def check_tracker(name: str) -> None:
 
 
 def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> Tracker | None:
-    """Start tracking, under `name`, the run that `out` records; None for the kind `none`.
+    """Start to track a run; returns None for the kind `none`.
 
-    The paths among the settings stay here: they may name people.
+    Args:
+        kind: the setting `tracker`.
+        out: the run directory.
+        name: what the tracker calls the run.
+        config: the settings; paths among them are not sent, since they may name people.
     """
     check_tracker(kind)
     settings = {key: value for key, value in config.items() if key not in PATHS}
@@ -133,7 +138,7 @@ def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> 
 
 
 class Tracking(Observer):
-    """Sends what is recorded to a tracker; one that fails is told nothing more, the run goes on."""
+    """Sends what is recorded to a tracker. If one call fails, it is told no more."""
 
     def __init__(self, record: RunRecord, tracker: Tracker) -> None:
         self._record = record
@@ -159,7 +164,7 @@ class Tracking(Observer):
 def round_values(entry: RoundEntry) -> dict[str, float]:
     """The numbers of a round under names like `evaluation groups/mean`."""
     values: dict[str, float] = {"seconds": entry.seconds, "failures": len(entry.failures)}
-    if entry.train:
+    if entry.train and entry.train.loss is not None:
         values["train/loss"] = entry.train.loss
     if entry.evaluation:
         for role, summary in entry.evaluation.roles.items():

@@ -40,16 +40,16 @@ def report(
         _check_output(out, folder)
         found, absent = _predictions(sources, survey, say) if answers else (None, None)
         say("drawing")
-        own = looks(sources.methods)
-        figures = draw(sources, Style(own, page=True))
+        drawn = looks(sources.methods)
+        sections = draw(sources, Style(drawn, page=True))
         _make_folder(folder)
-        for file, spec in _files(sources, own, found).items():
+        for file, spec in _files(sources, drawn, found).items():
             say(f"drawing {file}")
-            _write_figure(folder / file, spec, own, found)
+            _write_figure(folder / file, spec, drawn, found)
         say("writing the page")
-        chart = prediction_chart([], "", Style(own, page=True)) if found else None
+        chart = prediction_chart([], "", Style(drawn, page=True)) if found else None
         said = notices(sources)
-        page = render(sources, said, figures, Shown(found, chart, absent), own)
+        page = render(sources, said, sections, Shown(found, chart, absent), drawn)
         try:
             write_atomically(out, page.encode())
         except OSError as error:
@@ -71,7 +71,7 @@ def _check_output(out: Path, folder: Path) -> None:
     if out.exists() and f"{PAGE_TITLE}</title>" not in out.read_text("utf-8", "replace"):
         raise UserError(f"{out} is there and no report: give another --out")
     for place in (folder, out.parent):
-        there = next(own for own in (place, *place.parents) if os.path.exists(own))
+        there = next(path for path in (place, *place.parents) if os.path.exists(path))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UserError(
                 f"cannot write {out}: {there} is no folder to write to: give another --out"
@@ -99,10 +99,12 @@ def _predictions(
         return None, str(error)
 
 
-def _files(sources: Sources, own: Mapping[str, Look], found: Predictions | None) -> dict[str, Spec]:
-    """Specifications of the figures as files, by name without an ending."""
-    style = Style(own, page=False)
-    files = {chart.id: chart.spec for figure in draw(sources, style) for chart in figure.charts}
+def _files(
+    sources: Sources, drawn: Mapping[str, Look], found: Predictions | None
+) -> dict[str, Spec]:
+    """Specifications of the charts that are written as files, by name without an ending."""
+    style = Style(drawn, page=False)
+    files = {chart.id: chart.spec for section in draw(sources, style) for chart in section.charts}
     if found and (spec := _first_question(found, style)):
         files["prediction"] = spec
     return files
@@ -115,9 +117,9 @@ def _first_question(found: Predictions, style: Style) -> Spec | None:
             number, true, predicted, score = group["answers"][0]
             _, text, options = found.content["questions"][number]
             rows = [
-                {"option": index, "text": option} | own
+                {"option": index, "text": option} | row
                 for index, option in enumerate(options)
-                for own in (
+                for row in (
                     {"kind": "label"},
                     {"kind": "true", "share": true[index] / 1000},
                     {"kind": "predicted", "share": predicted[index] / 1000},
@@ -132,10 +134,10 @@ def _first_question(found: Predictions, style: Style) -> Spec | None:
 
 
 def _write_figure(
-    file: Path, spec: Spec, own: Mapping[str, Look], found: Predictions | None
+    file: Path, spec: Spec, drawn: Mapping[str, Look], found: Predictions | None
 ) -> None:
-    look = own[found.method] if found else None
-    spec = spec | {"config": config(own, dark=False, predicted=look) | {"background": "white"}}
+    look = drawn[found.method] if found else None
+    spec = spec | {"config": config(drawn, dark=False, predicted=look) | {"background": "white"}}
     try:
         file.with_name(f"{file.name}.svg").write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
         file.with_name(f"{file.name}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))

@@ -35,6 +35,7 @@ from pluralllm_app.experiments.tables import (
 from pluralllm_app.records.schema import Hardware, RunInfo
 from pluralllm_app.report.charts import AXES
 from pluralllm_app.report.predictions import Predictions
+from pluralllm_app.report.sections import Section
 from pluralllm_app.report.sources import ReportMethod, Source, Sources
 from pluralllm_app.report.style import Spec, config
 from pluralllm_app.settings import PATHS
@@ -55,29 +56,6 @@ SHAPES = {
 
 
 @dataclass(frozen=True)
-class Chart:
-    """One chart of a figure."""
-
-    id: str
-    title: str
-    spec: Spec
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Charts with one legend."""
-
-    id: str
-    title: str
-    caption: str
-    absent: str  # said where there is nothing to draw
-    methods: Sequence[str] = ()
-    shown: Sequence[str] = ()
-    axes: bool = False  # whether its horizontal axis can be any of `charts.AXES`
-    charts: Sequence[Chart] = ()
-
-
-@dataclass(frozen=True)
 class Shown:
     """What the page says of predictions: them, or why there are none."""
 
@@ -89,7 +67,7 @@ class Shown:
 def render(
     sources: Sources,
     notices: Sequence[str],
-    figures: Sequence[Figure],
+    sections: Sequence[Section],
     shown: Shown,
     looks: Mapping[str, Look],
 ) -> str:
@@ -104,28 +82,27 @@ def render(
     scripts = [_library(), (ASSETS / "page.js").read_text("utf-8")]
     columns = score_columns(sources.reserved)
     rows = _score_rows(sources.methods, columns)
-    costs = [(own.title, found) for own in sources.methods if (found := _costs(own))]
-    sections = [
+    costs = [(method.title, found) for method in sources.methods if (found := _costs(method))]
+    no_answers = shown.predictions is None and shown.absent is None
+    contents = [
         ("methods", "All methods"),
-        *((own.id, own.title) for own in figures),
-        ("predictions", "True and predicted answers"),
+        *((section.id, section.title) for section in sections),
+        *([] if no_answers else [("predictions", "True and predicted answers")]),
         ("costs", "What it took"),
         ("settings", "Settings"),
     ]
-    if shown.predictions is None and shown.absent is None:
-        sections = [own for own in sections if own[0] != "predictions"]
     return environment.get_template("page.html").render(
         title=_name(sources),
         page_title=PAGE_TITLE,
         summary=_summary(sources),
         made=f"Made {datetime.now():%Y-%m-%d %H:%M} by pluralllm-app {__version__}.",
         notices=notices,
-        sections=sections,
+        contents=contents,
         columns=columns,
         rows=rows,
         intervals=any(cell["interval"] for row in rows for cell in row["cells"]),
-        figures=figures,
-        no_answers=shown.predictions is None and shown.absent is None,
+        sections=sections,
+        no_answers=no_answers,
         predictions=shown.predictions,
         no_predictions=shown.absent,
         costs=costs,
@@ -133,7 +110,7 @@ def render(
         cost_notes=cost_notes({method.kind for method in sources.methods}),
         fairness_note=FAIRNESS_NOTE,
         interval_note=INTERVAL_NOTE,
-        sources=[{"name": own.path.name, "facts": _facts(own)} for own in sources.sources],
+        sources=[{"name": source.path.name, "facts": _facts(source)} for source in sources.sources],
         facts=list(_facts(sources.sources[0])),
         settings=_settings(sources.sources),
         axes=list(AXES),
@@ -144,7 +121,7 @@ def render(
         hashes=Markup(" ".join(_hash(script) for script in scripts)),
         library=Markup(scripts[0]),
         script=Markup(scripts[1]),
-        data=Markup(embed(_data(figures, shown, looks))),
+        data=Markup(embed(_data(sections, shown, looks))),
     )
 
 
@@ -171,17 +148,17 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _data(figures: Sequence[Figure], shown: Shown, looks: Mapping[str, Look]) -> dict[str, Any]:
+def _data(sections: Sequence[Section], shown: Shown, looks: Mapping[str, Look]) -> dict[str, Any]:
     """What the page's script reads."""
     predicted = shown.predictions
-    own = looks[predicted.method] if predicted else None
+    look = looks[predicted.method] if predicted else None
     return {
-        "charts": {chart.id: chart.spec for figure in figures for chart in figure.charts},
+        "charts": {chart.id: chart.spec for section in sections for chart in section.charts},
         "axes": AXES,
         "predictions": predicted and predicted.content | {"chart": shown.chart},
         "config": {
-            "light": config(looks, dark=False, predicted=own),
-            "dark": config(looks, dark=True, predicted=own),
+            "light": config(looks, dark=False, predicted=look),
+            "dark": config(looks, dark=True, predicted=look),
         },
     }
 
@@ -206,11 +183,11 @@ def _summary(sources: Sources) -> str:
 
 def _score_rows(methods: Sequence[ReportMethod], columns: Sequence[Column]) -> list[dict[str, Any]]:
     # What is not finished, or has fewer seeds than others, is shown, but is the best of nothing.
-    most = max((len(own.result.runs) for own in methods), default=0)
-    compared = [own.finished and len(own.result.runs) == most for own in methods]
+    most = max((len(method.result.runs) for method in methods), default=0)
+    compared = [method.finished and len(method.result.runs) == most for method in methods]
     by_column = []
     for column in columns:
-        scores = [own.result.score(column.role, column.key) for own in methods]
+        scores = [method.result.score(column.role, column.key) for method in methods]
         rated = [score for score, fair in zip(scores, compared, strict=True) if fair]
         means = [f"{score.mean:.4f}" for score in rated if score]
         choose = min if column.lower_is_better else max
@@ -222,12 +199,12 @@ def _score_rows(methods: Sequence[ReportMethod], columns: Sequence[Column]) -> l
         by_column.append(cells)
     return [
         {
-            "title": own.title + ("" if own.finished else " (not finished)"),
-            "look": own.title,
-            "pools": own.result.pools_answers,
+            "title": method.title + ("" if method.finished else " (not finished)"),
+            "look": method.title,
+            "pools": method.result.pools_answers,
             "cells": [cells[index] for cells in by_column],
         }
-        for index, own in enumerate(methods)
+        for index, method in enumerate(methods)
     ]
 
 
@@ -273,11 +250,11 @@ def _status(source: Source) -> str:
 
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:
     """Every setting with its value in each source, and whether these differ; such come first."""
-    names = dict.fromkeys(name for own in sources for name in own.info.settings)
+    names = dict.fromkeys(name for source in sources for name in source.info.settings)
     for path in PATHS:  # they may name people
         names.pop(path, None)
     rows = []
     for name in names:
-        values = [str(own.info.settings.get(name, "-")) for own in sources]
+        values = [str(source.info.settings.get(name, "-")) for source in sources]
         rows.append((name, values, len(set(values)) > 1))
     return sorted(rows, key=lambda row: not row[2])

@@ -60,7 +60,7 @@ def predict(
     split = read_section(SplitSettings, run.info.settings)
     evaluation = read_section(EvaluationSettings, run.info.settings)
     predictor = _load(run.path / "best")
-    here = {own.name for own in prepared.groups if (prepared.path / own.file).exists()}
+    here = {group.name for group in prepared.groups if (prepared.path / group.file).exists()}
     roster = sorted(run.info.roster or [], key=lambda entry: (entry.role, entry.group))
     chosen = [entry for entry in roster if entry.group in here]
     if not chosen:
@@ -150,8 +150,8 @@ def _answers(
     scores = score_shares(preferences, [(context, target)], [predicted], survey.metric).scores
     ends = np.cumsum(preferences.options[target])[:-1]
     return [
-        [int(question), _thousandths(own), _thousandths(other), round(float(score), 3)]
-        for question, own, other, score in zip(
+        [int(question), _thousandths(given), _thousandths(guess), round(float(score), 3)]
+        for question, given, guess, score in zip(
             preferences.questions[target],
             np.split(true, ends),
             np.split(predicted, ends),

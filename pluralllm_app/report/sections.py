@@ -1,10 +1,10 @@
-"""Which figures a report has, of which methods, and what is said below each."""
+"""The sections of a report that have charts: which methods each shows, and what it says below."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pluralllm_app.experiments.results import LOSS_WINDOW
 from pluralllm_app.report import charts
-from pluralllm_app.report.page import Chart, Figure
 from pluralllm_app.report.series import (
     Row,
     difference_rows,
@@ -22,9 +22,34 @@ ROLES: dict[Role, str] = {"evaluation": "groups never trained on", "train": "gro
 MOST_SHOWN = 4  # methods that are drawn at first where many would hide each other
 
 
-def draw(sources: Sources, style: Style) -> list[Figure]:
-    """All figures but that of predictions; those there is nothing for have no charts."""
-    methods = [own for own in sources.methods if own.same_as is None and own.result.runs]
+@dataclass(frozen=True)
+class Chart:
+    """One chart of a section."""
+
+    id: str
+    title: str
+    spec: Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Charts with one legend."""
+
+    id: str
+    title: str
+    caption: str
+    absent: str  # said where there is nothing to draw
+    methods: Sequence[str] = ()  # titles
+    shown: Sequence[str] = ()  # of these, the ones that are drawn at first
+    axes: bool = False  # whether its horizontal axis can be any of `charts.AXES`
+    charts: Sequence[Chart] = ()
+
+
+def draw(sources: Sources, style: Style) -> list[Section]:
+    """All sections but that of predictions; those that have nothing to draw have no charts."""
+    methods = [
+        method for method in sources.methods if method.same_as is None and method.result.runs
+    ]
     return [
         _differences(methods, style),
         _loss(methods, style),
@@ -34,108 +59,104 @@ def draw(sources: Sources, style: Style) -> list[Figure]:
     ]
 
 
-def _differences(methods: Sequence[ReportMethod], style: Style) -> Figure:
+def _differences(methods: Sequence[ReportMethod], style: Style) -> Section:
     rows = {role: difference_rows(methods, role) for role in ROLES}
-    drawn = [row for own in rows.values() for row in own]
+    drawn = _all(rows)
     titles = _titles(methods, drawn)
-    references = dict.fromkeys(
-        own.title for method in methods if (own := federated_of(method, methods))
-    )
-    return Figure(
-        "differences",
-        "Difference from federated training",
-        f"Mean alignment over the groups, less that of {', '.join(references)} under the same seed "
-        "on the same questions and contexts. Right of 0: better than federated training. "
+    compared = (federated_of(method, methods) for method in methods)
+    references = dict.fromkeys(federated.title for federated in compared if federated)
+    return Section(
+        id="differences",
+        title="Difference from federated training",
+        caption=f"Mean alignment over the groups, less that of {', '.join(references)} under the "
+        "same seed on the same questions and contexts. Right of 0: better than federated training. "
         f"{_means(drawn, bars=True) or 'One seed, so no interval.'}",
-        "No finished federated run has another method beside it on the same contexts.",
-        titles,
-        titles,
-        False,
-        _by_role(
+        absent="No finished federated run has another method beside it on the same contexts.",
+        methods=titles,
+        shown=titles,
+        charts=_by_role(
             "differences",
             rows,
-            lambda own, name: charts.difference_chart(own, name, titles, style),
+            lambda found, name: charts.difference_chart(found, name, titles, style),
         ),
     )
 
 
-def _loss(methods: Sequence[ReportMethod], style: Style) -> Figure:
+def _loss(methods: Sequence[ReportMethod], style: Style) -> Section:
     rows = loss_rows(methods)
     titles = _titles(methods, rows)
-    return Figure(
-        "loss",
-        "Training loss",
-        f"Negative log-likelihood per option, averaged over {LOSS_WINDOW} rounds; it is a density, "
-        f"so it may be negative. {_means(rows)}"
+    title = "Training loss"
+    return Section(
+        id="loss",
+        title=title,
+        caption=f"Negative log-likelihood per option, averaged over {LOSS_WINDOW} rounds; it is a "
+        f"density, so it may be negative. {_means(rows)}"
         "A round of a centralized method is as many optimiser steps as a client takes in one.",
-        "No training loss is recorded: no method here was trained for more than one round.",
-        titles,
-        titles,
-        True,
-        [Chart("loss", "Training loss", charts.loss_chart(rows, titles, style))] if rows else [],
+        absent="No training loss is recorded: no method here was trained for more than one round.",
+        methods=titles,
+        shown=titles,
+        axes=True,
+        charts=[Chart("loss", title, charts.loss_chart(rows, titles, style))] if rows else [],
     )
 
 
-def _scores(methods: Sequence[ReportMethod], style: Style) -> Figure:
+def _scores(methods: Sequence[ReportMethod], style: Style) -> Section:
     rows = {role: score_rows(methods, role) for role in ROLES}
-    titles = _titles(methods, [row for own in rows.values() for row in own])
-    near = [method for method in methods if not (method.spec and method.spec.far_off)]
-    shown = [method.title for method in near if method.title in titles]
-    return Figure(
-        "alignment",
-        "Alignment while training",
-        "Mean over the groups at each evaluation; of train groups only on questions kept from "
-        "training. Horizontal rules: methods without training of a predictor. "
-        f"{_means([row for own in rows.values() for row in own])}",
-        "No run has an evaluation yet.",
-        titles,
-        shown or titles,
-        True,
-        _by_role(
-            "alignment",
-            rows,
-            lambda own, name: charts.score_chart(own, name, shown or titles, style),
+    drawn = _all(rows)
+    titles = _titles(methods, drawn)
+    near = {method.title for method in methods if not (method.spec and method.spec.far_off)}
+    shown = [title for title in titles if title in near] or titles
+    return Section(
+        id="alignment",
+        title="Alignment while training",
+        caption="Mean over the groups at each evaluation; of train groups only on questions kept "
+        "from training. Horizontal rules: methods without training of a predictor. "
+        f"{_means(drawn)}",
+        absent="No run has an evaluation yet.",
+        methods=titles,
+        shown=shown,
+        axes=True,
+        charts=_by_role(
+            "alignment", rows, lambda found, name: charts.score_chart(found, name, shown, style)
         ),
     )
 
 
-def _groups(methods: Sequence[ReportMethod], style: Style) -> Figure:
+def _groups(methods: Sequence[ReportMethod], style: Style) -> Section:
     rows = {role: group_rows(methods, role) for role in ROLES}
-    titles = _titles(methods, [row for own in rows.values() for row in own])
+    drawn = _all(rows)
+    titles = _titles(methods, drawn)
     first = {method.title for method in methods if method.spec and method.spec.shown_first}
-    shown = [title for title in titles if title in first] or titles
-    shown = shown[:MOST_SHOWN]
-    return Figure(
-        "groups",
-        "Alignment of each group",
-        f"Groups in the order of {titles[0] if titles else 'the first method'}. "
-        f"{_means([row for own in rows.values() for row in own], bars=True)}",
-        "No run has an evaluation yet.",
-        titles,
-        shown,
-        False,
-        _by_role("groups", rows, lambda own, name: charts.group_chart(own, name, shown, style)),
+    shown = ([title for title in titles if title in first] or titles)[:MOST_SHOWN]
+    return Section(
+        id="groups",
+        title="Alignment of each group",
+        caption=f"Groups in the order of {titles[0] if titles else 'the first method'}. "
+        f"{_means(drawn, bars=True)}",
+        absent="No run has an evaluation yet.",
+        methods=titles,
+        shown=shown,
+        charts=_by_role(
+            "groups", rows, lambda found, name: charts.group_chart(found, name, shown, style)
+        ),
     )
 
 
-def _fairness(methods: Sequence[ReportMethod], style: Style) -> Figure:
-    rows = fairness_rows(methods)
-    titles = _titles(methods, rows)
-    by_role: dict[Role, list[Row]] = {
-        role: [row for row in rows if row["role"] == role] for role in ROLES
-    }
-    return Figure(
-        "fairness",
-        "Fairness index",
-        "FI = 1 / (1 + CoV²). It saturates: even a uniform guess comes near 1, since it is about "
-        "as bad for every group. Read it together with the mean and the worst group of the table. "
-        f"{_means(rows, bars=True)}",
-        "No run has an evaluation yet.",
-        titles,
-        titles,
-        False,
-        _by_role(
-            "fairness", by_role, lambda own, name: charts.fairness_chart(own, name, titles, style)
+def _fairness(methods: Sequence[ReportMethod], style: Style) -> Section:
+    rows = {role: fairness_rows(methods, role) for role in ROLES}
+    drawn = _all(rows)
+    titles = _titles(methods, drawn)
+    return Section(
+        id="fairness",
+        title="Fairness index",
+        caption="FI = 1 / (1 + CoV²). It saturates: even a uniform guess comes near 1, since it is "
+        "about as bad for every group. Read it together with the mean and the worst group of the "
+        f"table. {_means(drawn, bars=True)}",
+        absent="No run has an evaluation yet.",
+        methods=titles,
+        shown=titles,
+        charts=_by_role(
+            "fairness", rows, lambda found, name: charts.fairness_chart(found, name, titles, style)
         ),
     )
 
@@ -145,22 +166,23 @@ def _by_role(
 ) -> list[Chart]:
     """A chart for each role there are rows of; `chart` gets these and what the role is called."""
     return [
-        Chart(f"{kind}-{role}", _capital(name), chart(rows[role], name))
+        Chart(f"{kind}-{role}", name[0].upper() + name[1:], chart(rows[role], name))
         for role, name in ROLES.items()
         if rows[role]
     ]
 
 
-def _titles(methods: Sequence[ReportMethod], rows: Sequence[Row]) -> list[str]:
+def _all(rows: Mapping[Role, list[Row]]) -> list[Row]:
+    return [row for of_role in rows.values() for row in of_role]
+
+
+def _titles(methods: Sequence[ReportMethod], rows: Iterable[Row]) -> list[str]:
+    """The titles of the methods there are rows of."""
     drawn = {row["method"] for row in rows}
-    return [own.title for own in methods if own.title in drawn]
+    return [method.title for method in methods if method.title in drawn]
 
 
 def _means(rows: Sequence[Row], *, bars: bool = False) -> str:
     if all(row["low"] is None for row in rows):
         return ""
     return f"Mean over the seeds; {'bars' if bars else 'bands'}: 95 % bootstrap interval. "
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

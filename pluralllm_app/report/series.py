@@ -1,4 +1,4 @@
-"""What the figures show, as rows of plain values: one function per figure.
+"""What the charts show, as rows of plain values: one function per section of the report.
 
 Every row has `method`, its title. Where a method has several seeds, `low` and `high` are the 95 %
 interval of `results.Interval`; else they are None. `rounds`, `steps`, `tasks` and `seconds` are
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pluralllm_app.experiments.results import ROLES, Cost, Interval, Run
+from pluralllm_app.experiments.results import Cost, Interval, Run
 from pluralllm_app.report.sources import SCORING, ReportMethod
 from pluralllm_app.scoring.results import Role
 
@@ -92,15 +92,13 @@ def _contexts(run: Run) -> tuple[Any, ...]:
     return (run.seed, *(run.info.settings.get(key) for key in SCORING))
 
 
-def fairness_rows(methods: Sequence[ReportMethod]) -> list[Row]:
-    """Both forms of the fairness index of both roles."""
+def fairness_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
+    """Both forms of the fairness index of a role."""
     rows = []
     for method in methods:
-        for role in ROLES:
-            for form, key in (("over groups", "fi"), ("per question", "fi_per_question")):
-                if interval := method.result.score(role, key):
-                    row = {"method": method.title, "role": role, "form": form}
-                    rows.append(row | _numbers(interval, "fi"))
+        for form, key in (("over groups", "fi"), ("per question", "fi_per_question")):
+            if interval := method.result.score(role, key):
+                rows.append({"method": method.title, "form": form} | _numbers(interval, "fi"))
     return rows
 
 

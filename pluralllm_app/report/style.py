@@ -74,7 +74,7 @@ class Style:
 
     def encodings(self, shown: Sequence[str]) -> dict[str, Any]:
         """Colour and, where a mark has them, dash and shape of a method."""
-        titles, own = list(self.looks), list(self.looks.values())
+        titles, looks = list(self.looks), list(self.looks.values())
         legend: Any = None
         if not self.page:
             legend = alt.Legend(
@@ -91,12 +91,12 @@ class Style:
             "color": alt.Color("method:N", scale=alt.Scale(domain=titles), legend=legend),
             "strokeDash": alt.StrokeDash(
                 "method:N",
-                scale=alt.Scale(domain=titles, range=[list(look.dash) for look in own]),
+                scale=alt.Scale(domain=titles, range=[list(look.dash) for look in looks]),
                 legend=legend,
             ),
             "shape": alt.Shape(
                 "method:N",
-                scale=alt.Scale(domain=titles, range=[look.shape for look in own]),
+                scale=alt.Scale(domain=titles, range=[look.shape for look in looks]),
                 legend=legend,
             ),
         }

@@ -59,7 +59,9 @@ def test_groups_and_fairness_have_the_last_evaluation(methods: Any) -> None:
     (federated, uniform) = group_rows(methods, "evaluation")
     assert (federated["group"], federated["alignment"], federated["low"]) == ("Dogwood", 0.8, 0.7)
     assert (uniform["alignment"], uniform["low"]) == (0.5, None)
-    forms = [(row["method"], row["form"], row["fi"]) for row in fairness_rows(methods)]
+    forms = [
+        (row["method"], row["form"], row["fi"]) for row in fairness_rows(methods, "evaluation")
+    ]
     assert forms == [("Federated GPO", "over groups", 1.0), ("Uniform", "over groups", 1.0)]
 
 
