@@ -1,5 +1,6 @@
 """Whole runs on Flower's Ray simulation, by `pluralllm run` and by plain `flwr run`."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from tests.conftest import ROOT, make_survey
 from tests.support import faulty_client
 from tests.support.answers import Answers
 from tests.support.command import BIN, TINY_RUN, overrides, pluralllm
+from tests.support.deployment import free_port
 from tests.support.local_grid import LocalGrid
 from tests.support.signals import with_sigint
 from tests.support.waiting import PATIENCE, wait_until
@@ -127,36 +129,52 @@ def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
 
 
 @pytest.fixture
-def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment the README gives for a plain `flwr run`; ends its SuperLink afterwards."""
-    home = tmp_path / "home"
+def plain_flower(tmp_path: Path, tiny_survey: PreparedSurvey) -> Iterator[dict[str, str]]:
+    """An environment for `flwr run`, with a SuperLink of its own that ends after the test.
+
+    `flwr run` would start one, but waits for it for 15 seconds only.
+    """
+    home, empty, port = tmp_path / "home", tmp_path / "empty", free_port()
     home.mkdir()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    empty.mkdir()
+    address = f'address = "127.0.0.1:{port}"'
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "ours"\n[superlink.ours]\n{address}\ninsecure = true\n'
+    )
     environment = os.environ | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "FLWR_HOME": str(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PLURALLLM_SURVEY": str(tiny_survey.path),
+        "PLURALLLM_OUT": str(tmp_path / "plain"),
     }
-    yield environment
-    for process in psutil.process_iter():
+    command = [BIN / "flower-superlink", "--insecure", "--simulation"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "superlink.log").open("wb") as log:
+        subprocess.Popen(command, env=environment, cwd=empty, stdout=log, stderr=log)
+
+    def answers() -> bool:
         try:
-            if process.environ().get("FLWR_HOME") == str(home):
-                process.kill()
-        except psutil.Error:
-            continue
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            return False
+        return True
+
+    try:
+        wait_until(answers)
+        yield environment
+    finally:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("FLWR_HOME") == str(home):
+                    process.kill()
 
 
 @pytest.mark.engine
 def test_plain_flwr_run_gives_the_same_bits(
-    tiny_survey: PreparedSurvey,
-    config: dict[str, Scalar],
-    tmp_path: Path,
-    flower_environment: dict[str, str],
+    config: dict[str, Scalar], tmp_path: Path, plain_flower: dict[str, str]
 ) -> None:
     local = config | {"out": str(tmp_path / "local"), "seed": 3}
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
@@ -164,24 +182,20 @@ def test_plain_flwr_run_gives_the_same_bits(
     preset.write_text(
         "\n".join(f"{key} = {value}" for key, value in (TINY_RUN | {"seed": 3}).items())
     )
-    out = tmp_path / "plain"
-    paths = {"PLURALLLM_SURVEY": str(tiny_survey.path), "PLURALLLM_OUT": str(out)}
-    empty = tmp_path / "empty"
-    empty.mkdir()
     result = subprocess.run(
         [
             *(BIN / "flwr", "run", ROOT, "--stream", "--run-config", preset),
             *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
         ],
-        env=flower_environment | paths,
-        cwd=empty,
+        env=plain_flower,
+        cwd=tmp_path / "empty",
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert weights(out) == weights(tmp_path / "local")
+    assert weights(tmp_path / "plain") == weights(tmp_path / "local")
 
 
 @pytest.mark.engine

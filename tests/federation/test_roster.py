@@ -1,6 +1,8 @@
 """Who takes part: nodes that come late, are lost, stay silent, or do not fit."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from itertools import chain, repeat
 
 import pytest
@@ -128,12 +130,11 @@ def test_a_silent_node_is_named(config: Config) -> None:
 def test_another_torch_on_a_node_is_refused(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = messages.installed()
-    assert ours == f"0.1.0, torch {torch.__version__.partition('+')[0]}"
-    monkeypatch.setattr(client_app, "installed", lambda: "0.1.0, torch 2.0.1")
-    with pytest.raises(
-        FederationError, match=r"'Alder' has version '0\.1\.0, torch 2\.0\.1', the server '0\.1\.0"
-    ):
+    app, torch_version = metadata.version("pluralllm-app"), torch.__version__.partition("+")[0]
+    assert messages.installed() == f"{app}, torch {torch_version}"
+    monkeypatch.setattr(client_app, "installed", lambda: f"{app}, torch 2.0.1")
+    refusal = f"'Alder' has version '{app}, torch 2.0.1', the server '{app}"
+    with pytest.raises(FederationError, match=re.escape(refusal)):
         roster(config)
 
 
