@@ -92,11 +92,15 @@ TINY: dict[str, Scalar] = {
 }
 
 
+def tiny_config(survey: PreparedSurvey, out: Path) -> dict[str, Scalar]:
+    """The whole run config of a tiny run."""
+    paths = {"survey": str(survey.path), "out": str(out)}
+    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+
+
 @pytest.fixture
 def config(tiny_survey: PreparedSurvey, tmp_path: Path) -> dict[str, Scalar]:
-    """The whole run config of a tiny run."""
-    paths = {"survey": str(tiny_survey.path), "out": str(tmp_path / "run")}
-    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+    return tiny_config(tiny_survey, tmp_path / "run")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from io import BytesIO
 from typing import Any, TypeVar, cast
@@ -75,6 +76,7 @@ class NodeDescription:
         return cls(**{name: fields[name] for name in cls.__annotations__})
 
 
+@cache
 def installed() -> str:
     """The versions of the app and of torch that this machine has installed.
 

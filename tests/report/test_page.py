@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pluralllm_app.cli.main import report_command
 from pluralllm_app.errors import UserError
+from pluralllm_app.report import build
 from pluralllm_app.report.page import embed
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.hostile import GROUPS, TEXTS
@@ -82,8 +84,10 @@ def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: Prepared
     assert 1 <= sizes["train"] < 21
 
 
-def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
-    folder = reported.with_name("page-figures")
+@pytest.mark.slow
+def test_figures_are_written_as_png_and_svg(comparison: Path, tmp_path: Path) -> None:
+    build.report([comparison], tmp_path / "page.html", None, True, Console(quiet=True))
+    folder = tmp_path / "page-figures"
     names = {
         "differences-evaluation",
         "differences-train",
