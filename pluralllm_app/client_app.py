@@ -116,12 +116,12 @@ def device_of(context: Context, settings: Settings) -> str:
     """Where this node computes: what its node config says wins over the run's settings.
 
     Raises:
-        SettingsError: that is no device, or one that torch does not see here.
+        SettingsError: it is not a device, or one that torch does not see here.
     """
     device = str(context.node_config.get("device", settings.training.device))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise SettingsError(
-            f"the node config's device = {device!r} is none: give auto, cpu, cuda or, where there "
+            f"the node config's device = {device!r} is not a device: give auto, cpu, cuda or, where there "
             "are more GPUs, cuda:1 and so on"
         )
     _, _, number = device.partition(":")

@@ -245,7 +245,7 @@ def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:
     """Refuse a value that is none of `choices`, suggesting the nearest."""
     if value not in choices:
         raise SettingsError(
-            f"{key} = {value!r} is not one of those there are: {did_you_mean(str(value), choices)}"
+            f"{key} = {value!r} does not exist: {did_you_mean(str(value), choices)}"
         )
 
 

@@ -194,11 +194,11 @@ METHODS = {spec.name: spec for spec in _SPECS}
 
 
 def check_methods(names: Sequence[str]) -> None:
-    """Raise UserError, suggesting the nearest, for a method there is none of."""
+    """Raise UserError, suggesting the nearest, for a name that no method has."""
     for name in names:
         if name not in METHODS:
             raise UserError(
-                f"method {name!r} is none of those there are: {did_you_mean(name, METHODS)}"
+                f"method {name!r} does not exist: {did_you_mean(name, METHODS)}"
             )
 
 
