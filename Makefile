@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test faults lint clean
+.PHONY: run check test faults lint clean
 
 run: .venv/app
 	$(BIN)/pluralllm run
+
+# The inner loop: style, types, and all tests that start no engine and take no seconds.
+check: lint
+	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not engine and not fault and not slow"
 
 test: lint
 	$(BIN)/pytest

@@ -30,10 +30,10 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
     record_to_request,
 )
-from pluralllm_app.learning.base import Arrays, Learner
+from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
-from pluralllm_app.learning.optimizer_memory import CLIENTS
 from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.settings import Scalar, Settings
@@ -70,8 +70,10 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
 
 
 @lru_cache(maxsize=1, typed=True)
-def _learner(config: tuple[tuple[str, Scalar], ...], dim_x: int, device: str) -> Learner:
-    return make_learner(_settings(config), dim_x, device=device)
+def _learner(
+    config: tuple[tuple[str, Scalar], ...], survey: PreparedSurvey, device: str
+) -> Learner:
+    return make_learner(_settings(config), survey.dim, survey.all_questions, device=device)
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,20 @@ def locate(context: Context, settings: Settings) -> Place:
             f"num-supernodes={groups}"
         )
     group = survey.groups[int(node["partition-id"])]
-    return Place(survey, group, settings.path("out") / CLIENTS / Path(group.file).stem)
+    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem)
 
 
 def device_of(context: Context, settings: Settings) -> str:
     """Where this node computes: what its node config says wins over the run's settings.
 
     Raises:
-        SettingsError: that is no device, or one that torch does not see here.
+        SettingsError: it is not a device, or one that torch does not see here.
     """
     device = str(context.node_config.get("device", settings.training.device))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise SettingsError(
-            f"the node config's device = {device!r} is none: give auto, cpu, cuda or, where there "
-            "are more GPUs, cuda:1 and so on"
+            f"the node config's device = {device!r} is not a device: give auto, cpu, cuda or, "
+            "where there are more GPUs, cuda:1 and so on"
         )
     _, _, number = device.partition(":")
     if device.startswith("cuda") and int(number or 0) >= torch.cuda.device_count():
@@ -137,7 +139,7 @@ def _received(
     """This process's learner, and what the server sent for it."""
     prepare_processor(settings.training.client_threads)
     config = tuple(context.run_config.items())
-    learner = _learner(config, survey.dim, device_of(context, settings))
+    learner = _learner(config, survey, device_of(context, settings))
     return learner, record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
 
 
@@ -174,7 +176,6 @@ def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> 
         settings.evaluation,
         place.survey.metric,
     )
-    assert result.loss is not None
     return Evaluation(result.scores, result.loss, time.perf_counter() - start)
 
 
@@ -216,7 +217,7 @@ def train(message: Message, context: Context) -> Message:
     start = time.perf_counter()
     contribution = learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
-    contribution = hooks.at_group(sent, contribution, request)
+    contribution = hooks.at_group(place.group.name, sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
 

@@ -1,14 +1,12 @@
-"""Run config -> frozen, checked dataclasses; the only module that knows the key names.
+"""The settings of a run as frozen dataclasses, checked; the one module that knows their names.
 
-Keys are kebab-case in `[tool.flwr.app.config]` of pyproject.toml, which holds every default, and
-snake_case here. A strategy's own options are prefixed with its name (``fedprox.mu``) and belong to
-`federation.strategies`.
+Keys are in kebab-case in `[tool.flwr.app.config]` of pyproject.toml, which holds every default, and
+in snake_case here. The options of a strategy have its name as a prefix (``fedprox.mu``) and belong
+to `federation.strategies`.
 """
 
 import math
 import os
-import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,7 +36,7 @@ NO_RESULT = (
     *("expected-nodes", "start-timeout", "round-timeout"),
 )
 # Settings that came after the first runs were recorded, and what those runs did.
-ADDED_LATER: dict[str, Scalar] = {"precision": "auto"}
+ADDED_LATER: dict[str, Scalar] = {"precision": "auto", "predictor": "gpo"}
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
 
@@ -66,6 +64,11 @@ class Range:
 
 # Settings that are paths, and the environment variables that stand in for them.
 PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
+
+REVEALED_BY_SUMS = (
+    "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
+    "work out its answers. Use it where the server may know them, see docs/privacy.md."
+)
 
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
@@ -133,6 +136,7 @@ class FederationSettings:
 
     seed: CountOrZero
     rounds: Count
+    predictor: Literal["gpo", "factors"]
     strategy: str
     weighting: Literal["questions", "uniform"]
     train_groups_per_round: CountOrZero
@@ -239,7 +243,7 @@ def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:
     """Refuse a value that is none of `choices`, suggesting the nearest."""
     if value not in choices:
         raise SettingsError(
-            f"{key} = {value!r} is not one of those there are: {did_you_mean(str(value), choices)}"
+            f"{key} = {value!r} does not exist: {did_you_mean(str(value), choices)}"
         )
 
 
@@ -295,57 +299,19 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
+    if federation.predictor == "factors":
+        for key, value, wanted in (
+            ("strategy", federation.strategy, "fedavg"),
+            ("weighting", federation.weighting, "questions"),
+            ("train-groups-per-round", federation.train_groups_per_round, 0),
+        ):
+            if value != wanted:
+                raise SettingsError(
+                    f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain "
+                    f"sums over all train groups, set {key} = {wanted!r}"
+                )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
         )
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Join nested TOML tables into flat dotted keys, as Flower does."""
-    flat: dict[str, Scalar] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, Scalar):
-            flat[prefix + key] = value
-        else:
-            raise SettingsError(f"{prefix}{key} must be a number, a text, true or false")
-    return flat
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a missing or malformed one is a SettingsError."""
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from error
-
-
-def read_defaults(pyproject: Path) -> dict[str, Scalar]:
-    """Every setting with its default, from `[tool.flwr.app.config]` of a pyproject.toml."""
-    return flatten(read_toml(pyproject)["tool"]["flwr"]["app"]["config"])
-
-
-_PAIR = re.compile(r"""([\w.-]+)=("[^"]*"|'[^']*'|\S+)""")
-
-
-def parse_overrides(texts: list[str]) -> dict[str, Scalar]:
-    """Parse ``'key=value key2=value2'`` strings; a value is TOML, or a bare word."""
-    overrides: dict[str, Scalar] = {}
-    for text in texts:
-        rest = _PAIR.sub("", text).strip()
-        if rest:
-            raise SettingsError(f"cannot read the setting {rest!r}: write key=value")
-        for key, value in _PAIR.findall(text):
-            try:
-                parsed = tomllib.loads(f"value = {value}")["value"]
-            except tomllib.TOMLDecodeError:
-                parsed = value
-            overrides |= flatten({key: parsed})
-    return overrides

@@ -25,4 +25,5 @@ for name in list(os.environ):
     if name.startswith(PREFIXES) or name.upper() in NAMES:
         del os.environ[name]
 os.environ["COLUMNS"] = "80"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait leave the CPUs to others
 os.environ.setdefault("PATH", os.defpath)

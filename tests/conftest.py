@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 
@@ -92,11 +93,15 @@ TINY: dict[str, Scalar] = {
 }
 
 
+def tiny_config(survey: PreparedSurvey, out: Path) -> dict[str, Scalar]:
+    """The whole run config of a tiny run."""
+    paths = {"survey": str(survey.path), "out": str(out)}
+    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+
+
 @pytest.fixture
 def config(tiny_survey: PreparedSurvey, tmp_path: Path) -> dict[str, Scalar]:
-    """The whole run config of a tiny run."""
-    paths = {"survey": str(tiny_survey.path), "out": str(tmp_path / "run")}
-    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+    return tiny_config(tiny_survey, tmp_path / "run")
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def test_operations_of_a_step_are_those_by_hand(
     assert ("task by task / ours" in results) == (tasks > 1)
 
 
+@pytest.mark.slow
 def test_clients_step_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--dim", "24", "--questions", "5", "--repeats", "2", "--processes", "2"]
     results = run("local_step", tmp_path, monkeypatch, *options)
@@ -82,6 +83,7 @@ def test_clients_step_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert results["common way / 2 processes of ours"] > 0
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--device", "cpu", "--dims", "8", "16", "--task-questions", "2", "--repeats", "1"]
     options += ["--questions", "30", "--groups", "5", "--rounds", "2"]
@@ -95,12 +97,14 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Mon
         assert key in results
 
 
+@pytest.mark.slow
 def test_averaging_holds_one_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = run("aggregation", tmp_path, monkeypatch, "--dim", "24", "--groups", "20")
     together = results["peak MiB, updates gathered"]
     assert together > 2 * results["peak MiB, updates one by one"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "positive"),
     [
@@ -137,6 +141,7 @@ def test_embedding_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert results["tokens run, ours"] < results["tokens run, common"]
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_seed_by_seed(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +156,7 @@ def test_precisions_are_compared_seed_by_seed(
     assert 0 < max(map(abs, differences)) < 0.01
 
 
+@pytest.mark.slow
 def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "opinions.csv"
     shares = "defaultdict(<class 'list'>, {'Chad': [0.25, 0.75], 'Peru': [nan, 1.0]})"

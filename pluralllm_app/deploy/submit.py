@@ -150,6 +150,11 @@ def _new_config(
             f"survey = {run_config['survey']!r}, but here each node has its own site: leave it and "
             "PLURALLLM_SURVEY empty"
         )
+    if run_config["predictor"] == "factors":
+        raise SettingsError(
+            "predictor = 'factors' does not run on separate machines yet: its server needs the "
+            "survey's questions, which only the nodes have, and would see every group's answers"
+        )
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups
     if isinstance(expected, int) and expected > groups:
         raise SettingsError(

@@ -51,70 +51,40 @@ class MethodSpec:
     cost_note: str = ""  # said below a table of costs that has the method
 
 
-def _run_federated(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+def _federated(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
     from pluralllm_app.experiments.runs import run_federated
 
     run_federated(survey, settings, config)
 
 
-def _run_alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+def _factors(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_factors
+
+    run_factors(config)
+
+
+def _alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
     from pluralllm_app.experiments.runs import run_alone
 
     run_alone(survey, settings, config)
 
 
-def _centralized(
-    budget: str,
-    look: Look,
-    *,
-    words: str = "",
-    shown_first: bool = False,
-    until_converged: bool = False,
-    cost_note: str = "",
-) -> MethodSpec:
+def _centralized(budget: str) -> "Run":
     def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
         from pluralllm_app.experiments.runs import run_centralized
 
         run_centralized(survey, settings, config, budget)
 
-    return MethodSpec(
-        name=f"centralized-{budget}",
-        title=f"Centralized GPO, {words or budget.replace('-', ' ')}",
-        pools_answers=True,
-        run=run,
-        look=look,
-        shown_first=shown_first,
-        until_converged=until_converged,
-        steps=None if until_converged else partial(budget_steps, budget),
-        cost_note=cost_note,
-    )
+    return run
 
 
-def _baseline(
-    kind: str,
-    title: str,
-    look: Look,
-    *,
-    pools_answers: bool,
-    shown_first: bool = False,
-    far_off: bool = False,
-) -> MethodSpec:
-    """A baseline of `predictors.registry`."""
-
+def _baseline(kind: str) -> "Run":
     def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
         from pluralllm_app.experiments.runs import run_baseline
 
         run_baseline(kind, survey, settings, config)
 
-    return MethodSpec(
-        name=kind,
-        title=title,
-        pools_answers=pools_answers,
-        run=run,
-        look=look,
-        shown_first=shown_first,
-        far_off=far_off,
-    )
+    return run
 
 
 # In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
@@ -124,16 +94,49 @@ _SPECS = (
         name="federated",
         title="Federated GPO",
         pools_answers=False,
-        run=_run_federated,
+        run=_federated,
         look=Look("#0069b4", "#56b4f5", (), "circle"),
         shown_first=True,
     ),
-    _centralized("paper", Look("#b07d00", "#f0c040", (2, 2), "triangle-up"), words="100 steps"),
-    _centralized("equal-steps", Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down")),
-    _centralized("equal-tasks", Look("#d55e00", "#ff9350", (8, 3), "square"), shown_first=True),
-    _centralized(
-        "converged",
-        Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
+    MethodSpec(
+        name="factors",
+        title="Federated factors, sums in the clear",
+        pools_answers=False,
+        run=_factors,
+        look=Look("#0b6e4f", "#5fd3a8", (6, 2), "triangle-right"),
+        shown_first=True,
+    ),
+    MethodSpec(
+        name="centralized-paper",
+        title="Centralized GPO, 100 steps",
+        pools_answers=True,
+        run=_centralized("paper"),
+        look=Look("#b07d00", "#f0c040", (2, 2), "triangle-up"),
+        steps=partial(budget_steps, "paper"),
+    ),
+    MethodSpec(
+        name="centralized-equal-steps",
+        title="Centralized GPO, equal steps",
+        pools_answers=True,
+        run=_centralized("equal-steps"),
+        look=Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down"),
+        steps=partial(budget_steps, "equal-steps"),
+    ),
+    MethodSpec(
+        name="centralized-equal-tasks",
+        title="Centralized GPO, equal tasks",
+        pools_answers=True,
+        run=_centralized("equal-tasks"),
+        look=Look("#d55e00", "#ff9350", (8, 3), "square"),
+        steps=partial(budget_steps, "equal-tasks"),
+        shown_first=True,
+    ),
+    MethodSpec(
+        name="centralized-converged",
+        title="Centralized GPO, converged",
+        pools_answers=True,
+        run=_centralized("converged"),
+        look=Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
         until_converged=True,
         cost_note=f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring "
         f"no better score of the train groups; cut off: its budget of {LONGEST} times equal steps "
@@ -144,54 +147,57 @@ _SPECS = (
         name="local-only",
         title="GPO of one group alone",
         pools_answers=False,
-        run=_run_alone,
+        run=_alone,
         look=Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
         cost_note="GPO of one group alone: its steps are those of the group that took the most.",
     ),
-    _baseline(
-        "uniform",
-        "Uniform",
-        Look("#707070", "#a8a8a8", (1, 3), "cross"),
+    MethodSpec(
+        name="uniform",
+        title="Uniform",
         pools_answers=False,
+        run=_baseline("uniform"),
+        look=Look("#707070", "#a8a8a8", (1, 3), "cross"),
         far_off=True,
     ),
-    _baseline(
-        "consensus",
-        "Consensus",
-        Look("#00805f", "#3ccfa0", (6, 4), "square"),
+    MethodSpec(
+        name="consensus",
+        title="Consensus",
         pools_answers=True,
+        run=_baseline("consensus"),
+        look=Look("#00805f", "#3ccfa0", (6, 4), "square"),
         shown_first=True,
     ),
-    _baseline(
-        "weighted-consensus",
-        "Weighted consensus",
-        Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
+    MethodSpec(
+        name="weighted-consensus",
+        title="Weighted consensus",
         pools_answers=True,
+        run=_baseline("weighted-consensus"),
+        look=Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
     ),
-    _baseline(
-        "low-rank",
-        "Low rank",
-        Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
+    MethodSpec(
+        name="low-rank",
+        title="Low rank",
         pools_answers=True,
+        run=_baseline("low-rank"),
+        look=Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         shown_first=True,
     ),
-    _baseline(
-        "ridge",
-        "Ridge",
-        Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
+    MethodSpec(
+        name="ridge",
+        title="Ridge",
         pools_answers=False,
+        run=_baseline("ridge"),
+        look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
 )
 METHODS = {spec.name: spec for spec in _SPECS}
 
 
 def check_methods(names: Sequence[str]) -> None:
-    """Raise UserError, suggesting the nearest, for a method there is none of."""
+    """Raise UserError, suggesting the nearest, for a name that no method has."""
     for name in names:
         if name not in METHODS:
-            raise UserError(
-                f"method {name!r} is none of those there are: {did_you_mean(name, METHODS)}"
-            )
+            raise UserError(f"method {name!r} does not exist: {did_you_mean(name, METHODS)}")
 
 
 def same_methods(settings: "Settings", train_groups: int) -> dict[str, str]:

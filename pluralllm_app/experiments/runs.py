@@ -25,10 +25,24 @@ from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
+FACTOR_ROUNDS = 25  # steps of variational Bayes
+
 
 def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
     """Run the whole federation in this process; it gives the weights of `pluralllm run`."""
     with InProcess(dict(config)) as engine:
+        engine.wait().check()
+
+
+def run_factors(config: Mapping[str, Scalar]) -> None:
+    """Run a federation that learns factors by sums over all train groups, in this process."""
+    changes: dict[str, Scalar] = {
+        "predictor": "factors",
+        "rounds": FACTOR_ROUNDS,
+        "train-groups-per-round": 0,
+    }
+    changes |= {"strategy": "fedavg", "weighting": "questions"}
+    with InProcess({**config, **changes}) as engine:
         engine.wait().check()
 
 

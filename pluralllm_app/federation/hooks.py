@@ -7,16 +7,20 @@ opposite one, so that what was put on last comes off first.
 
 from collections.abc import Iterator
 
-from pluralllm_app.learning.base import Arrays, Contribution, Form, Request
+from pluralllm_app.learning.base import Contribution, Form, Request
+from pluralllm_app.predictors.base import Arrays
 
 
 class UpdateHook:
     """Changes nothing; a hook overrides the halves it has."""
 
-    def at_group(self, sent: Arrays, contribution: Contribution, request: Request) -> Contribution:
+    def at_group(
+        self, group: str, sent: Arrays, contribution: Contribution, request: Request
+    ) -> Contribution:
         """What the group sends instead of `contribution`.
 
         Args:
+            group: its name.
             sent: what the group was sent and started from.
             contribution: of the learner, or of the hook before.
             request: what the server asks.
@@ -35,13 +39,19 @@ class UpdateHook:
 
 
 HOOKS: list[UpdateHook] = []
-"""Those of every run of this process, in the order in which groups apply them."""
+"""Those of every run, in the order in which groups apply them.
+
+Groups and server are different processes, in a simulation too: a hook is added here, in the app's
+own code, so that all of them have it.
+"""
 
 
-def at_group(sent: Arrays, contribution: Contribution, request: Request) -> Contribution:
+def at_group(
+    group: str, sent: Arrays, contribution: Contribution, request: Request
+) -> Contribution:
     """A contribution after the groups' halves of all hooks."""
     for hook in HOOKS:
-        contribution = hook.at_group(sent, contribution, request)
+        contribution = hook.at_group(group, sent, contribution, request)
     return contribution
 
 

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from io import BytesIO
 from typing import Any, TypeVar, cast
@@ -23,7 +24,8 @@ from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
 from pluralllm_app import __version__
-from pluralllm_app.learning.base import Arrays, Contribution, Form, Request
+from pluralllm_app.learning.base import Contribution, Form, Request
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.scoring.evaluation import GroupEvaluation
 from pluralllm_app.scoring.metrics import GroupScores
 
@@ -74,6 +76,7 @@ class NodeDescription:
         return cls(**{name: fields[name] for name in cls.__annotations__})
 
 
+@cache
 def installed() -> str:
     """The versions of the app and of torch that this machine has installed.
 
@@ -160,18 +163,18 @@ class Update:
 class Evaluation(GroupEvaluation):
     """How a group scored the weights it was sent."""
 
-    loss: float
     seconds: float  # that scoring took at the node
 
     def to_content(self) -> RecordDict:
         record = MetricRecord(
             {
-                LOSS: self.loss,
                 SECONDS: self.seconds,
                 SCORED: self.scores.questions.tolist(),
                 SCORES: self.scores.scores.tolist(),
             }
         )
+        if self.loss is not None:
+            record[LOSS] = self.loss
         return RecordDict({EVALUATION: record})
 
     @classmethod
@@ -186,7 +189,7 @@ class Evaluation(GroupEvaluation):
             survey_questions: how many the survey has.
         """
         metrics: Mapping[str, Any] = record_of(content, EVALUATION, MetricRecord)
-        if set(metrics) != {LOSS, SECONDS, SCORED, SCORES}:
+        if {*metrics, LOSS} != {LOSS, SECONDS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
         scored, scores = np.array(metrics[SCORED]), np.array(metrics[SCORES])
         if scored.ndim != 1 or scored.shape != scores.shape:
@@ -202,7 +205,8 @@ class Evaluation(GroupEvaluation):
             raise ValueError(f"it scores question {scored[-1]} of a survey of {survey_questions}")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
-        loss, seconds = _finite(metrics[LOSS]), _finite(metrics[SECONDS])
+        loss = _finite(metrics[LOSS]) if LOSS in metrics else None
+        seconds = _finite(metrics[SECONDS])
         if seconds < 0:
             raise ValueError(f"its {SECONDS} are negative")
         return cls(GroupScores(scored, scores.astype(np.float64)), loss, seconds)
@@ -226,7 +230,8 @@ def record_of(content: RecordDict, key: str, kind: type[Record]) -> Record:
 
 def arrays_to_record(arrays: Arrays) -> ArrayRecord:
     """Pack arrays for a message."""
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return ArrayRecord({name: Array(array) for name, array in contiguous.items()})
 
 
 def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:

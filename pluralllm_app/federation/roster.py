@@ -18,7 +18,7 @@ from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
-_WHOSE = "in a deployment, `pluralllm deploy status` tells whose it is"
+_WHOSE = "in a deployment, `pluralllm deploy status` shows which group the node belongs to"
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,11 @@ def _check_agreement(described: list[NodeDescription]) -> None:
             refuse(item, "version", f"the server {here!r}", "install the same on every machine")
         if item.role not in ("train", "evaluation"):
             raise FederationError(f"group {item.group!r} has unknown role {item.role!r}")
+        if not 0 <= item.pool <= item.questions <= item.survey_questions:
+            raise FederationError(
+                f"group {item.group!r} claims {item.questions} questions, {item.pool} of them to "
+                f"train on, of a survey of {item.survey_questions}"
+            )
     for group, count in Counter(item.group for item in described).items():
         if count > 1:
             raise FederationError(

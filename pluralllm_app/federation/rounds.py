@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal, TypeVar, cast
 from uuid import uuid4
 
@@ -26,16 +27,16 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.learning.base import Contribution, Request, State
-from pluralllm_app.learning.local_steps import chosen_groups
-from pluralllm_app.learning.optimizer_memory import CLIENTS
+from pluralllm_app.learning.base import MEMORIES, Contribution, Request, State
 from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 Content = TypeVar("Content")
 
@@ -53,7 +54,7 @@ def run_federation(
         progress: called with a line for the log now and then.
 
     Raises:
-        UserError: see `record.recorded_run` and `build_roster`; to resume, other groups than
+        UserError: see `recording.recorded_run` and `build_roster`; to resume, other groups than
             before; fewer good updates in a round than the quorum; weights that are no longer
             finite. The run directory says so too.
     """
@@ -62,7 +63,7 @@ def run_federation(
         every = settings.federation.checkpoint_every
         record.observers += [BestModel(record), Checkpoints(record, every)]
         Rounds(grid, settings, record, progress).run()
-        shutil.rmtree(out / CLIENTS, ignore_errors=True)
+        shutil.rmtree(out / MEMORIES, ignore_errors=True)
 
 
 @dataclass
@@ -112,7 +113,13 @@ class Rounds:
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
-        self.learner = make_learner(settings, self.roster.survey.dim, strategy)
+        self.learner = make_learner(
+            settings,
+            self.roster.survey.dim,
+            lambda: PreparedSurvey.open(settings.path("survey")).all_questions(),
+            strategy=strategy,
+            train_groups=len(self.roster.of_role("train")),
+        )
         self.form = hooks.sent_form(self.learner.form)
         if settings.resume:
             record.check_described(self.roster.survey, groups)
@@ -176,8 +183,10 @@ class Rounds:
     ) -> tuple[State | None, Exception | None]:
         """The next state, or why there is none: the round before is recorded in any case."""
         number, before = self.state.round + 1, self.state.learner
-        opened = hooks.at_server(before.sent, contributions)
+        # Not the generator itself: whoever stops early could close it.
+        handed = chain(contributions)
         try:
+            opened = hooks.at_server(before.sent, handed)
             return self.learner.combine(number, before, opened), None
         except Exception as error:
             return None, error
@@ -244,9 +253,10 @@ class Rounds:
             roles = {name: group.role for name, group in self.roster.groups.items()}
             summary = summarise(evaluations, roles, self.settings.split)
             entry = replace(entry, evaluation=summary)
-        self.record.close_round(entry, self._predictor)
+        self.record.append_round(entry)
         self.state.entry = RoundEntry(round=number + 1, failures=heard.lost)
         heard.since += seconds
+        self.record.recorded(entry, self._predictor)
 
     def _check_quorum(self, heard: Heard) -> None:
         number, quorum = self.state.round + 1, self.settings.federation.min_train_groups

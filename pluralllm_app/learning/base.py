@@ -6,6 +6,7 @@ the weights of a network contributes trained weights; one that learns by sums co
 Nothing here knows how contributions travel.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import Arrays, Predictor
 from pluralllm_app.preferences import PreferenceSet
 
-Arrays = Mapping[str, NDArray[Any]]
-"""Arrays by name."""
+MEMORIES = "clients"  # the directory, in that of a run, where a simulation's groups have theirs
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,18 @@ class Contribution:
     """What one group answers in a round."""
 
     arrays: Arrays
-    weight: float  # how much it counts; a group says how many questions it learned from
+    weight: float  # at a group the questions it learned from; at the server how much it counts
     metrics: Mapping[str, float]  # numbers for the record, see `Form.metrics`
 
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """Type and shape of an array."""
+    """Type and shape of an array, and the bounds of its numbers."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    least: float = -math.inf
+    most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Form:
                 )
             if not np.isfinite(array).all():
                 raise ValueError(f"its {name} are not all finite")
+            if array.size and (array.min() < form.least or array.max() > form.most):
+                raise ValueError(f"its {name} are not within {form.least:g} and {form.most:g}")
 
 
 class Learner(Protocol):
@@ -175,6 +178,6 @@ class Strategy(ABC):
             round_number: from 1.
             current: what the groups started from.
             carried: what the last round returned; {} in the first.
-            contributions: the groups' updates, at least one; they come one by one and can be gone
-                through once.
+            contributions: the groups' updates; they come one by one and can be gone through once.
+                Where they turn out to be fewer than the quorum, the result is not used.
         """

@@ -18,7 +18,6 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.learning.budgets import PATIENCE, budget_steps
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.local_steps import (
-    chosen_groups,
     initial_model,
     learning_rates,
     run_steps,
@@ -28,6 +27,7 @@ from pluralllm_app.learning.local_steps import (
     train_group,
 )
 from pluralllm_app.learning.optimizers import OptimizerState, make_optimizer
+from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.gpo.network import GPO, flatten_weights, get_weights
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import Task, draw_task, split_questions

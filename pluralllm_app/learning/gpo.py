@@ -9,17 +9,10 @@ import numpy as np
 import torch
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.learning.base import (
-    ArrayForm,
-    Arrays,
-    Contribution,
-    Form,
-    Request,
-    State,
-    Strategy,
-)
+from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State, Strategy
 from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
 from pluralllm_app.learning.optimizer_memory import Moments
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions

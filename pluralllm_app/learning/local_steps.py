@@ -36,13 +36,6 @@ def initial_model(dim_x: int, settings: Settings) -> GPO:
         return GPO(dim_x, **asdict(settings.model))
 
 
-def chosen_groups(train_groups: Sequence[str], settings: Settings, round_number: int) -> list[str]:
-    """Sorted names of the groups that train in a round: all, or a sample that the seed draws."""
-    count = settings.federation.train_groups_per_round or len(train_groups)
-    rng = generator(settings.federation.seed, "groups", round_number)
-    return sorted(rng.permutation(np.array(sorted(train_groups), dtype=object))[:count])
-
-
 def tasks_per_round(settings: TrainingSettings) -> int:
     """How many tasks a group trains on in a round."""
     return settings.local_steps * settings.tasks_per_step

@@ -17,8 +17,6 @@ from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.optimizers import OptimizerState
 
-CLIENTS = "clients"  # where the nodes of a simulation have their memory, in the run directory
-
 
 class Moments:
     """The moments of one group in one run, by round, in files of the directory `path`."""

@@ -13,7 +13,10 @@ BASELINES: dict[str, type[Baseline]] = {
     baseline.kind: baseline for baseline in (Uniform, Consensus, WeightedConsensus, LowRank, Ridge)
 }
 # Kinds that need torch: module and class, imported when one is asked for.
-_IMPORTED_LATER = {"gpo": ("pluralllm_app.predictors.gpo.predictor", "GPOPredictor")}
+_IMPORTED_LATER = {
+    "gpo": ("pluralllm_app.predictors.gpo.predictor", "GPOPredictor"),
+    "factors": ("pluralllm_app.predictors.factors.predictor", "FactorsPredictor"),
+}
 KINDS = (*_IMPORTED_LATER, *BASELINES)
 
 

@@ -98,7 +98,7 @@ def load_predictor(source: str | Path) -> Predictor:
         raise PredictorError(
             f"{arrays_file} holds other weights than the config.json beside it describes: {error}"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise PredictorError(
             f"{config_file} describes no predictor of kind {kind!r}: {error}"
         ) from error

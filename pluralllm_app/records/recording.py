@@ -45,17 +45,23 @@ class Recording(RunRecord):
         for observer in self.observers:
             observer.trained(round_number, predictor)
 
-    def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
-        """Record a round, then tell the observers; `predictor` is the one that was scored."""
-        self.append_round(entry)
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+        """Tell the observers that a round was recorded; `predictor` is the one that was scored."""
         for observer in self.observers:
             observer.recorded(entry, predictor)
 
+    def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+        """Record a round, then tell the observers."""
+        self.append_round(entry)
+        self.recorded(entry, predictor)
+
     def finish(self, status: Status, error: str | None = None) -> None:
         """Tell the observers, then write the outcome, which ends the run."""
-        for observer in self.observers:
-            observer.finished(status)
-        super().finish(status, error)
+        try:
+            for observer in self.observers:
+                observer.finished(status)
+        finally:
+            super().finish(status, error)
 
 
 def no_predictor() -> Predictor:

@@ -233,6 +233,11 @@ def _filled(content: Content) -> Content:
         return content
     if isinstance(content, ComparisonInfo):
         identity = content.identity
-        identity = replace(identity, settings={**ADDED_LATER, **identity.settings})
-        content = replace(content, identity=identity)
-    return replace(content, settings={**ADDED_LATER, **content.settings})
+        content = replace(
+            content, identity=replace(identity, settings=_with_added(identity.settings))
+        )
+    return replace(content, settings=_with_added(content.settings))
+
+
+def _with_added(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {**settings, **{key: value for key, value in ADDED_LATER.items() if key not in settings}}

@@ -126,5 +126,5 @@ def _numbers(interval: Interval, name: str) -> Row:
 
 
 def number(value: float | None) -> float | None:
-    """A value short enough to embed; None where it is none that can be drawn."""
+    """A value short enough to embed; None where it cannot be drawn."""
     return round(value, 4) if value is not None and math.isfinite(value) else None

@@ -27,7 +27,7 @@ from pluralllm_app.core.names import file_slugs
 from pluralllm_app.core.segments import Floats, Halves, Ints, segment_rows
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
-from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.preferences import PreferenceSet, QuestionSet
 from pluralllm_app.survey import storage
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.info import (
@@ -106,6 +106,16 @@ class PreparedSurvey(SurveyInfo):
         columns = self.table.to_pydict()
         return Questions(
             columns["question_id"], columns["text"], columns["options"], columns["values"]
+        )
+
+    def all_questions(self) -> QuestionSet:
+        """Every question of the survey, with the embeddings of its options."""
+        return QuestionSet(
+            embeddings=self.embeddings,
+            questions=np.arange(len(self.table)),
+            first_rows=self._first_rows,
+            options=self._counts,
+            values=self._values,
         )
 
     def group(self, name: str) -> Group:

@@ -82,6 +82,7 @@ def test_a_name_that_is_not_in_utf_8_is_refused() -> None:
     assert result.stderr == "Error: '\\udcff' is not in UTF-8: give another name\n"
 
 
+@pytest.mark.slow
 def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey")
     file = survey.path / survey.group("Birch").file

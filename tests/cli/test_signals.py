@@ -13,6 +13,7 @@ from pluralllm_app.settings import Scalar
 from tests.support.signals import with_sigint
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
 ENDLESS: dict[str, Scalar] = {"rounds": 10**6, "evaluate-every": 10**6, "checkpoint-every": 10**6}
 
 

@@ -121,6 +121,7 @@ def node_config(script: Path, environment: dict[str, str], cwd: Path | None = No
     return parse_config_args([config])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["site", "a b'c $(id) é=1 # x", 'a"b\\c'])
 def test_the_node_is_told_its_site(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str], name: str
@@ -132,6 +133,7 @@ def test_the_node_is_told_its_site(
     assert told == {"group": "Alder", "site": str(path / name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "group", [ODD, "中文", "a=1 b='2'", 'x" site="/etc', "🌲 \\u0041 {group}", "$'"]
 )
@@ -147,6 +149,7 @@ def test_the_node_is_told_its_group(
     assert told == {"group": deployment.groups[slug], "site": str(path / "site")}
 
 
+@pytest.mark.slow
 def test_the_node_is_told_its_device(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:
@@ -158,6 +161,7 @@ def test_the_node_is_told_its_device(
         assert node_config(path / "start.sh", given) == site | config
 
 
+@pytest.mark.slow
 def test_a_node_without_its_site_says_so(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:

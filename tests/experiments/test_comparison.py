@@ -50,6 +50,7 @@ def cells(config: Config, out: Path, seeds: int = 1, methods: Any = METHODS) -> 
     return open_comparison(out, config, survey, seeds, list(methods))
 
 
+@pytest.mark.slow
 def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
     config |= {"reserved-fraction": 0.2}
     planned = cells(config, tmp_path / "all", seeds=2)
@@ -202,6 +203,7 @@ def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
     config |= {"optimizer": "sgd", "learning-rate": 1e30, "clip-norm": 0.0}
     planned = cells(config, tmp_path / "one", methods=["federated", "uniform"])
@@ -217,6 +219,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Pa
 LONG: Config = {"rounds": 100_000, "evaluate-every": 100_000, "checkpoint-every": 100_000}
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -> None:
     planned = cells(config | LONG, tmp_path / "one", methods=["federated", "uniform"])
 
@@ -234,6 +237,7 @@ def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signals) -> None:
     tiny = tmp_path / "tiny.toml"
@@ -282,6 +286,7 @@ def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
     assert "Federated GPO" in shown(comparison)
 
 
+@pytest.mark.slow
 def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     tiny = tmp_path / "tiny.toml"

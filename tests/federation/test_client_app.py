@@ -51,7 +51,7 @@ def test_the_nodes_own_device_wins(
     ("own", "message"),
     [
         ("cuda:2", "'cuda:2', but torch sees no such GPU here"),
-        ("gpu", "the node config's device = 'gpu' is none: give auto, cpu, cuda or"),
+        ("gpu", "the node config's device = 'gpu' is not a device: give auto, cpu, cuda or"),
         ("cuda:-1", "'cuda:-1' is none"),
         ("", "'' is none"),
         (1, "'1' is none"),

@@ -14,10 +14,12 @@ from pluralllm_app.federation import hooks, strategies
 from pluralllm_app.federation.hooks import UpdateHook
 from pluralllm_app.federation.strategies import STRATEGIES, register
 from pluralllm_app.federation.strategies.averages import FedAvg
-from pluralllm_app.learning.base import ArrayForm, Arrays, Contribution, Form, Request
+from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.learning.gpo import WEIGHTS
+from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.records.observers import BestModel
 from pluralllm_app.settings import Scalar
-from tests.federation.test_rounds import in_round, run, weights
+from tests.federation.test_rounds import in_round, read, run, weights
 
 Config = dict[str, Scalar]
 
@@ -61,6 +63,59 @@ def test_a_strategy_that_stops_early_leaves_the_whole_record(config: Config) -> 
         assert entry["evaluation"]["roles"]["train"]["groups"] == 3
 
 
+class PassedOn(UpdateHook):
+    """A generator of its own, which closes what it goes through when it is closed."""
+
+    def at_server(
+        self, sent: Arrays, contributions: Iterator[Contribution]
+    ) -> Iterator[Contribution]:
+        yield from contributions
+
+
+class Eager(UpdateHook):
+    """Fails before anything is looked at."""
+
+    def at_server(
+        self, sent: Arrays, contributions: Iterator[Contribution]
+    ) -> Iterator[Contribution]:
+        raise ZeroDivisionError("nothing to divide by")
+
+
+def test_a_hook_that_is_closed_early_leaves_the_whole_record(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "HOOKS", [PassedOn()])
+    _, rounds = run(config | {"strategy": "firsttwo", "rounds": 3})
+    assert [entry["round"] for entry in rounds] == [0, 1, 2, 3]
+    for entry in rounds[1:]:
+        assert set(entry["train"]["groups"]) == {"Alder", "Birch", "Cedar"}
+
+
+def test_a_hook_that_fails_leaves_the_round_before_on_record(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "HOOKS", [Eager()])
+    with pytest.raises(ZeroDivisionError):
+        run(config)
+    _, rounds = read(config)
+    assert rounds[0]["evaluation"]["roles"]["train"]["groups"] == 3
+
+
+def test_an_observer_that_fails_leaves_each_round_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BestModel, "recorded", full)
+    with pytest.raises(OSError, match="No space"):
+        run(config)
+    record, rounds = read(config)
+    assert [entry["round"] for entry in rounds] == [0, 1]
+    assert rounds[0]["evaluation"]
+    assert record["status"] == "failed"
+
+
 def test_a_strategy_that_stops_early_does_not_hide_a_lost_quorum(config: Config) -> None:
     hit = in_round(2, 2)  # Cedar, whom the strategy does not look at
 
@@ -88,7 +143,9 @@ class Clip(UpdateHook):
         self.norm = norm
         self.rounds: list[int] = []
 
-    def at_group(self, sent: Arrays, contribution: Contribution, request: Request) -> Contribution:
+    def at_group(
+        self, group: str, sent: Arrays, contribution: Contribution, request: Request
+    ) -> Contribution:
         self.rounds.append(request.round)
         change = contribution.arrays[WEIGHTS] - sent[WEIGHTS]
         factor = min(1.0, self.norm / float(np.linalg.norm(change)))
@@ -101,7 +158,9 @@ class Sum(UpdateHook):
 
     scale = 2.0**30
 
-    def at_group(self, sent: Arrays, contribution: Contribution, request: Request) -> Contribution:
+    def at_group(
+        self, group: str, sent: Arrays, contribution: Contribution, request: Request
+    ) -> Contribution:
         weighted = contribution.weight * contribution.arrays[WEIGHTS].astype(np.float64)
         return replace(
             contribution, arrays={WEIGHTS: np.round(weighted * self.scale).astype(np.int64)}

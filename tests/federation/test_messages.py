@@ -138,6 +138,7 @@ def test_bytes_that_are_no_plain_vector_are_refused(data: bytes, message: str) -
     ("metrics", "message"),
     [
         ({"loss": 0.1}, "not an evaluation"),
+        ({"more": 0.1, "questions": [1], "scores": [0.5]}, "not an evaluation"),
         ({"loss": 0.1, "questions": [1], "scores": [0.1, 0.2]}, "do not match"),
         ({"loss": 0.1, "questions": [], "scores": []}, "scores 0 questions, not 1 to 4"),
         ({"loss": 0.1, "questions": [1] * 5, "scores": [0.1] * 5}, "scores 5 questions"),
@@ -156,6 +157,12 @@ def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
     record = MetricRecord({"seconds": 0.1} | metrics)
     with pytest.raises(ValueError, match=message):
         Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5), 5)
+
+
+def test_a_predictor_without_a_likelihood_has_no_loss() -> None:
+    scores = GroupScores(np.array([3]), np.array([0.25]))
+    content = Evaluation(scores, None, 0.25).to_content()
+    assert Evaluation.from_content(content, range(1, 2), 8).loss is None
 
 
 def test_no_scores_of_a_group_that_holds_nothing_out_are_refused() -> None:

@@ -20,7 +20,8 @@ from pluralllm_app.records.resume import check_resumable
 from pluralllm_app.records.schema import RoundEntry
 from pluralllm_app.records.writer import STATE, RunRecord, close_unfinished
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
-from tests.conftest import make_survey
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import make_survey, tiny_config
 from tests.federation.test_rounds import LocalGrid, read, weights
 
 Config = dict[str, Scalar]
@@ -68,25 +69,32 @@ def record_of(config: Config) -> list[dict[str, Any]]:
     return rounds
 
 
-@pytest.mark.parametrize("exchange", [1, 2, 3, 5])
-@pytest.mark.parametrize(
-    "overrides",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         {"client-optimizer-state": "keep", "train-groups-per-round": 2},
         {"strategy": "fedyogi"},
         {"strategy": "fedavgm", "fedavgm.momentum": 0.5},
     ],
+    ids=["keep", "fedyogi", "fedavgm"],
 )
+def whole(
+    request: pytest.FixtureRequest,
+    tiny_survey: PreparedSurvey,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Config:
+    """The config of a run that was never cut off."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    config = tiny_config(tiny_survey, out) | {"rounds": 4, **request.param}
+    run(config)
+    return config
+
+
+@pytest.mark.parametrize("exchange", [1, 2, 3, 5])
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    config: Config,
-    tmp_path: Path,
-    overrides: Config,
-    exchange: int,
-    monkeypatch: pytest.MonkeyPatch,
+    whole: Config, tmp_path: Path, exchange: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config |= {"rounds": 4, **overrides}
-    whole = config | {"out": str(tmp_path / "whole")}
-    run(whole)
+    config = whole | {"out": str(tmp_path / "run")}
     cut_off(config, exchange, monkeypatch)
     assert read(config)[0]["status"] == "failed"
     run(resumed(config))

@@ -147,7 +147,7 @@ def test_an_app_that_is_only_sent_has_the_version_that_was_sent(
         return "2.13.0+cu130"
 
     monkeypatch.setattr(messages.metadata, "version", version)
-    assert messages.installed() == f"{messages.__version__}, torch 2.13.0"
+    assert messages.installed.__wrapped__() == f"{messages.__version__}, torch 2.13.0"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

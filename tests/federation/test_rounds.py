@@ -27,7 +27,8 @@ from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning import gpo as gpo_learner
 from pluralllm_app.learning.gpo import WEIGHTS
-from pluralllm_app.learning.local_steps import chosen_groups, initial_model, train_group
+from pluralllm_app.learning.local_steps import initial_model, train_group
+from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.settings import Scalar, Settings
@@ -507,6 +508,8 @@ def describe_with(**changes: Any) -> Callable[[int, Message], Message]:
         ({"metric": "wasserstein"}, "group 'Birch' has metric 'wasserstein'"),
         ({"version": "9.9"}, "group 'Birch' has version '9.9', the server '"),
         ({"role": "judge"}, "group 'Birch' has unknown role 'judge'"),
+        ({"pool": 10**9}, "group 'Birch' claims 30 questions, 1000000000 of them to train on"),
+        ({"questions": 31}, "group 'Birch' claims 31 questions"),
         ({"group": "Alder"}, "2 nodes hold group 'Alder'"),
         ({"questions": "many"}, "no valid 'questions'"),
     ],

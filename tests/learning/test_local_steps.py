@@ -279,6 +279,7 @@ print(*sorted(sys.modules))
 """
 
 
+@pytest.mark.slow
 def test_a_client_process_imports_no_more_than_it_needs(config: dict[str, Scalar]) -> None:
     # torch.optim's constructors import torch._dynamo; that, transformers and pandas take a client
     # as long as a round's work.
@@ -290,6 +291,7 @@ def test_a_client_process_imports_no_more_than_it_needs(config: dict[str, Scalar
     assert needless.isdisjoint(modules.split())
 
 
+@pytest.mark.slow
 def test_a_server_process_imports_no_more_than_it_needs() -> None:
     script = "import sys, pluralllm_app.server_app; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

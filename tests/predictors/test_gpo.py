@@ -126,6 +126,7 @@ class Whole(torch.nn.Module):
         return attended(self.gpo, *arguments)
 
 
+@pytest.mark.slow
 def test_gradcheck() -> None:
     torch.manual_seed(0)
     model = Whole(GPO(2, d_model=4, emb_depth=2, dim_feedforward=6, nhead=2, num_layers=2)).double()

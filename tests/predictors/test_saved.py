@@ -15,7 +15,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pluralllm_app.errors import PredictorError
+from pluralllm_app.learning.sums import first_factors
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
+from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.registry import BASELINES, KINDS
@@ -23,13 +26,19 @@ from pluralllm_app.predictors.saved import load_predictor, save_predictor
 from pluralllm_app.preferences import PreferenceSet
 from tests.support.preferences import random_groups
 
-GROUPS = random_groups(np.random.default_rng(0), 5, np.array([2, 3, 4] * 4), 0.9)
+OPTIONS = np.array([2, 3, 4] * 4)
+GROUPS = random_groups(np.random.default_rng(0), 5, OPTIONS, 0.9)
 
 
 def make(kind: str) -> Predictor:
     if kind == "gpo":
         torch.manual_seed(0)
         return GPOPredictor(GPO(3, d_model=8, num_layers=1))
+    if kind == "factors":
+        text = OptionRows.of(GROUPS[0].embeddings, OPTIONS)
+        kernel = TextKernel.fit(text, 10)
+        rng = np.random.default_rng(0)
+        return FactorsPredictor(first_factors(len(text), 2, len(kernel.landmarks), rng), kernel)
     return BASELINES[kind].fit(GROUPS[1:])
 
 

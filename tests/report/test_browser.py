@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.report.test_page import Reader
+from tests.support.page_reader import PageReader
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def expected(answer: Any) -> list[tuple[str, str]]:
 
 
 def test_groups_and_questions_can_be_chosen(reported: Path, tmp_path: Path) -> None:
-    data = json.loads(Reader(reported.read_text("utf-8")).data)
+    data = json.loads(PageReader(reported.read_text("utf-8")).data)
     questions, groups = data["predictions"]["questions"], data["predictions"]["groups"]
     opened = load(reported, tmp_path / "chromium")
     assert bars(opened) == expected(groups[0]["answers"][0])
@@ -78,7 +78,7 @@ def test_groups_and_questions_can_be_chosen(reported: Path, tmp_path: Path) -> N
     chosen = load(reported, tmp_path / "chromium", group=group["name"], question=identifier)
     assert bars(chosen) == expected(answer)
     assert bars(chosen) != bars(opened)
-    shown = Reader(chosen).text
+    shown = PageReader(chosen).text
     assert text in shown
     assert all(option in shown for option in options)
 
@@ -102,7 +102,7 @@ def test_controls_change_what_is_shown(reported: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.html"
     copy.write_text(acts.join(page.rsplit("</body>", 1)))
     document = load(copy, tmp_path / "chromium")
-    predictions = json.loads(Reader(page).data)["predictions"]
+    predictions = json.loads(PageReader(page).data)["predictions"]
     alder = next(group for group in predictions["groups"] if group["name"] == "Alder")
     assert bars(document) == expected(alder["answers"][1])
     assert "tasks trained on, by all groups together" in document

@@ -2,54 +2,27 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pluralllm_app.cli.main import report_command
 from pluralllm_app.errors import UserError
+from pluralllm_app.report import build
 from pluralllm_app.report.page import embed
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.report.conftest import GROUPS, TEXTS
+from tests.support.hostile import GROUPS, TEXTS
+from tests.support.page_reader import PageReader
 from tests.support.runs import ROSTER, make_entry, write_run
 
 Write = Callable[..., str]
 
 
-class Reader(HTMLParser):
-    """Collects what a browser would load, the elements, the text, and the embedded data."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.data = ""
-        self._inside = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        own = dict(attrs)
-        self.tags.append(tag)
-        self._inside = own.get("id") or tag
-        links = ("src", "href", "srcset", "action", "data", "poster", "style")
-        self.loads += [value for key, value in attrs if key in links and value is not None]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "report-data":
-            self.data += data
-        elif self._inside not in ("script", "style"):
-            self.text += data
-
-
 def test_a_page_loads_nothing_and_lets_nothing_load(reported: Path) -> None:
     page = reported.read_text("utf-8")
-    found = Reader(page)
+    found = PageReader(page)
     assert all(load.startswith(("#", "color: var(", "background: var(")) for load in found.loads)
     assert "Content-Security-Policy\" content=\"default-src 'none';" in page
     style = page[page.index("<style>") : page.index("</style>")]
@@ -59,7 +32,7 @@ def test_a_page_loads_nothing_and_lets_nothing_load(reported: Path) -> None:
 
 def test_hostile_texts_stay_texts(reported: Path) -> None:
     page = reported.read_text("utf-8")
-    found = Reader(page)
+    found = PageReader(page)
     assert found.tags.count("script") == 3
     assert "img" not in found.tags
     assert "i" not in found.tags
@@ -78,7 +51,7 @@ def test_embedded_json_cannot_end_its_element() -> None:
 
 
 def test_tables_have_the_scores_of_the_comparison(reported: Path) -> None:
-    text = Reader(reported.read_text("utf-8")).text
+    text = PageReader(reported.read_text("utf-8")).text
     for part in (
         "5 groups: 3 trained on, 2 never trained on. 4 methods, seeds 0, 1. 8 of 8 runs finished.",
         "never trained on, reserved questions",
@@ -93,7 +66,7 @@ def test_tables_have_the_scores_of_the_comparison(reported: Path) -> None:
 
 
 def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: PreparedSurvey) -> None:
-    predictions = json.loads(Reader(reported.read_text("utf-8")).data)["predictions"]
+    predictions = json.loads(PageReader(reported.read_text("utf-8")).data)["predictions"]
     ids = [question[0] for question in predictions["questions"]]
     for group in predictions["groups"]:
         own = hostile_survey.preferences(group["name"])
@@ -111,8 +84,10 @@ def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: Prepared
     assert 1 <= sizes["train"] < 21
 
 
-def test_figures_are_written_as_png_and_svg(reported: Path) -> None:
-    folder = reported.with_name("page-figures")
+@pytest.mark.slow
+def test_figures_are_written_as_png_and_svg(comparison: Path, tmp_path: Path) -> None:
+    build.report([comparison], tmp_path / "page.html", None, True, Console(quiet=True))
+    folder = tmp_path / "page-figures"
     names = {
         "differences-evaluation",
         "differences-train",
@@ -143,9 +118,9 @@ def test_without_answers_no_text_of_the_survey_is_in_the_page_or_its_figures(
     earlier.touch()
     page = write_page(comparison, answers=False)
     assert not earlier.exists()
-    assert json.loads(Reader(page).data)["predictions"] is None
+    assert json.loads(PageReader(page).data)["predictions"] is None
     assert "True and predicted answers" not in page
-    assert "onerror" not in Reader(page).data
+    assert "onerror" not in PageReader(page).data
     assert "closed?" not in page
 
 
@@ -153,7 +128,7 @@ def test_a_run_without_evaluation_groups_or_intervals_has_a_page(
     tmp_path: Path, write_page: Write
 ) -> None:
     only_train = [make_entry(0, train_score=0.5), make_entry(1, None, 0.4, train_score=0.7)]
-    text = Reader(write_page(write_run(tmp_path / "a", only_train, roster=ROSTER[:3]))).text
+    text = PageReader(write_page(write_run(tmp_path / "a", only_train, roster=ROSTER[:3]))).text
     assert "The survey has no evaluation groups" in text
     assert "One seed: there are no intervals" in text
     assert "None of these runs has kept a best model yet." in text
@@ -164,7 +139,7 @@ def test_a_run_that_failed_at_once_has_a_page(tmp_path: Path, write_page: Write)
     run = write_run(
         tmp_path / "a", rounds=[], status="failed", error="no <b>quorum</b>", survey=None, roster=[]
     )
-    text = Reader(write_page(run)).text
+    text = PageReader(write_page(run)).text
     assert "failed before its first round: no <b>quorum</b>" in text
     assert "Federated GPO (not finished)" in text
     assert text.count("No run has an evaluation yet.") == 3
@@ -210,14 +185,14 @@ def test_every_machine_of_a_comparison_is_named(
     record = json.loads(file.read_text())
     record["versions"]["torch"] = "1.2.3"
     file.write_text(json.dumps(record))
-    text = Reader(write_page(copy)).text
+    text = PageReader(write_page(copy)).text
     assert "torch 2" in text
     assert "torch 1.2.3" in text
 
 
 def test_differences_of_one_seed_have_no_interval(tmp_path: Path, write_page: Write) -> None:
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", method="uniform")]
-    text = Reader(write_page(*runs)).text
+    text = PageReader(write_page(*runs)).text
     assert "better than federated training. One seed, so no interval." in text
 
 

@@ -115,16 +115,16 @@ def test_rows_are_counted_over_batches(read, monkeypatch, rows, fault):
 
 
 def test_memory_is_a_few_numbers_for_each_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(table_files, "BATCH", 2**10)
+    monkeypatch.setattr(table_files, "BATCH", 2**8)
     peaks = []
-    for groups in (20, 220):
+    for groups in (10, 110):
         file = tmp_path / f"{groups}.parquet"
-        random_table(groups, 100).to_parquet(file)
+        random_table(groups, 50).to_parquet(file)
         tracemalloc.start()
         read_table(file)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert (peaks[1] - peaks[0]) / (200 * 100 * 4) < 60  # bytes
+    assert (peaks[1] - peaks[0]) / (100 * 50 * 4) < 60  # bytes
 
 
 @pytest.mark.filterwarnings("error")

@@ -12,17 +12,19 @@ from typing import Any, ClassVar
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy.fedopt import FedOpt
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.strategies.flower import plain_arrays
-from pluralllm_app.learning.base import Arrays, Contribution, Strategy
+from pluralllm_app.learning.base import Contribution, Strategy
 from pluralllm_app.learning.gpo import PROXIMAL_MU
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Fraction, NonNegative, Positive
 
 _BLOCK = 2**14
+
+AdaptiveRule = flower.FedAdam | flower.FedYogi | flower.FedAdagrad
 
 
 def average(contributions: Iterable[Contribution]) -> dict[str, NDArray[np.float32]]:
@@ -138,7 +140,7 @@ class _Adaptive(Strategy):
     needs_individual_updates: ClassVar[bool] = False
 
     @abstractmethod
-    def _rule(self) -> FedOpt:
+    def _rule(self) -> AdaptiveRule:
         """Flower's class with the options."""
 
     def aggregate(
@@ -171,7 +173,7 @@ class FedAdam(_Adaptive):
     beta_2: Fraction
     tau: Positive
 
-    def _rule(self) -> FedOpt:
+    def _rule(self) -> AdaptiveRule:
         return _Adam(eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau)
 
 
@@ -184,7 +186,7 @@ class FedYogi(_Adaptive):
     beta_2: Fraction
     tau: Positive
 
-    def _rule(self) -> FedOpt:
+    def _rule(self) -> AdaptiveRule:
         return _Yogi(eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau)
 
 
@@ -195,5 +197,5 @@ class FedAdagrad(_Adaptive):
     learning_rate: Positive
     tau: Positive
 
-    def _rule(self) -> FedOpt:
+    def _rule(self) -> AdaptiveRule:
         return _Adagrad(eta=self.learning_rate, tau=self.tau)

@@ -6,7 +6,8 @@ from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from pluralllm_app.federation.messages import ARRAYS, METRICS, arrays_to_record
-from pluralllm_app.learning.base import Arrays, Contribution
+from pluralllm_app.learning.base import Contribution
+from pluralllm_app.predictors.base import Arrays
 
 WEIGHT = "weight"  # the one metric that Flower's strategies weigh by, besides those of the learner
 

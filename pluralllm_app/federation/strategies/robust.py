@@ -13,8 +13,9 @@ from flwr.serverapp.strategy import FedAvg as FlowerStrategy
 
 from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
-from pluralllm_app.learning.base import Arrays, Contribution, Strategy
+from pluralllm_app.learning.base import Contribution, Strategy
 from pluralllm_app.learning.gpo import JS_DIVERGENCE
+from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
 
 

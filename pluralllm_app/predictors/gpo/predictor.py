@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pluralllm_app.core.segments import Doubles, segment_rows
-from pluralllm_app.predictors.base import Arrays, Prediction, Predictor, check_arrays
+from pluralllm_app.predictors.base import Arrays, ArraysError, Prediction, Predictor, check_arrays
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_of
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
@@ -68,10 +68,15 @@ class GPOPredictor(Predictor):
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Arrays) -> Self:
         """Make the network of these sizes and parameters; they must have its names and shapes."""
-        network = GPO(**config)
+        for size in ("num_layers", "emb_depth"):
+            if int(config.get(size, 0)) > len(arrays):
+                raise ArraysError(f"there are {len(arrays)} arrays for {size} = {config[size]}")
+        with torch.device("meta"):  # without memory: sizes of a config are not to be trusted
+            network = GPO(**config)
         expected = network.state_dict()
         check_arrays(arrays, {name: tuple(value.shape) for name, value in expected.items()})
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+        given = {name: torch.tensor(value) for name, value in arrays.items()}
+        network.load_state_dict(given, assign=True)
         return cls(network.eval())
 
 

@@ -1,0 +1,1 @@
+"""The latent-factor predictor: an offset and loadings for every option, shared by all groups."""

@@ -1,0 +1,190 @@
+"""The latent-factor model of square-root shares: what is shared, and how it predicts a group.
+
+    y_gr = 1 / sqrt(options_r) + mu_r + V_r . z_g + f_g(r) + noise,   y = sqrt(share)
+
+Shared are the posterior of v_r = (mu_r, V_r), offset and K loadings of each option row, and a few
+variances. Private, inferred where the group's answers are, are the latent z_g ~ N(0, I) and
+f_g ~ GP(0, own k), what is the group's alone, with k the text kernel. A new group needs no
+training: its z_g and f_g follow in closed form from its context.
+
+Names of dimensions: R option rows of the survey, J = 1 + K, M landmarks, C context and T target
+rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pluralllm_app.core.segments import Doubles, Floats, Ints
+from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
+
+POWER = 0.5  # Euclidean distance of roots is, up to a factor, the Hellinger distance
+SMALLEST = 1e-4  # predicted share, before it is rescaled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Variances:
+    """All that is estimated besides offsets and loadings."""
+
+    noise: float  # of y around the model
+    own: float  # of f_g, in units of the kernel
+    spread: Doubles  # [J] of v_r around its text prior
+    text: Doubles  # [J] of the weights of the text prior
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Factors:
+    """Gaussian posterior of offset and loadings of every option row."""
+
+    mean: Doubles  # [R, J]
+    covariance: Doubles  # [R, J, J]
+    weights: Doubles  # [M, J] of the text prior: the prior mean of v_r is phi_r . weights
+    variances: Variances
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Latent:
+    """A Gaussian belief about a group's z."""
+
+    mean: Doubles  # [K]
+    covariance: Doubles  # [K, K]
+
+    @classmethod
+    def standard(cls, size: int) -> "Latent":
+        """What is believed of a group of which nothing is known."""
+        return cls(mean=np.zeros(size), covariance=np.eye(size))
+
+    @property
+    def second(self) -> Doubles:
+        """Mean of (1, z) (1, z)^T: [J, J]."""
+        z = np.concatenate([[1.0], self.mean])
+        second = np.outer(z, z)
+        second[1:, 1:] += self.covariance
+        return second
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """Answers of one group, in the model's coordinates; n rows of whole questions."""
+
+    rows: Ints  # [n] in the survey's option table
+    text: OptionRows  # [n]
+    y: Doubles  # [n] transformed shares minus the transform of 1 / options
+    sampling: Doubles  # [n] variance of y from the number of respondents; 0 where unknown
+
+    @classmethod
+    def of(
+        cls,
+        rows: Ints,
+        text: OptionRows,
+        shares: Floats | Doubles,
+        respondents: Doubles | None = None,
+    ) -> "Answers":
+        """Shares [n], summing to 1 per question; `respondents` [Q], nan where unknown."""
+        p = np.asarray(shares, np.float64)
+        y = p**POWER - uniform(text)
+        sampling = np.zeros(len(p))
+        if respondents is not None:
+            count = np.repeat(respondents, text.options)
+            # Delta method, with half a respondent added to each option, so that a share of 0 is
+            # not certain: var(p^a) = a^2 p^(2 a - 1) (1 - p) / n.
+            smooth = (p * count + 0.5) / (count + 0.5 * text.counts)
+            delta = POWER**2 * smooth ** (2 * POWER - 1) * (1 - smooth) / count
+            sampling = np.where(np.isfinite(count) & (count > 0), delta, 0.0)
+        return cls(rows=rows, text=text, y=y, sampling=sampling)
+
+
+def uniform(text: OptionRows) -> Doubles:
+    """[n] the transform of 1 / options."""
+    value: Doubles = text.counts.astype(np.float64) ** -POWER
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Belief:
+    """Predicted y of some option rows: independent Gaussians."""
+
+    mean: Doubles  # [T]
+    variance: Doubles  # [T]
+    options: Ints  # [Q]
+
+    @property
+    def shares(self) -> Doubles:
+        """[T] the transform's inverse of the mean, rescaled to sum to 1 per question."""
+        return self._shares(self.mean)[0]
+
+    @property
+    def deviation(self) -> Doubles:
+        """[T] standard deviation of each share, to first order."""
+        shares, scale = self._shares(self.mean)
+        level = np.maximum(self.mean, SMALLEST**POWER)
+        slope = scale * level ** (1 / POWER - 1) / POWER
+        deviation: Doubles = slope * np.sqrt(self.variance) * (1 - shares)
+        return deviation
+
+    def interval(self, width: float) -> tuple[Doubles, Doubles]:
+        """Bounds [T], [T] of the shares `width` standard deviations of y off the mean."""
+        _, scale = self._shares(self.mean)
+        step = width * np.sqrt(self.variance)
+        low, high = (np.maximum(self.mean + s, 0.0) ** (1 / POWER) * scale for s in (-step, step))
+        return low, np.minimum(high, 1.0)
+
+    def _shares(self, y: Doubles) -> tuple[Doubles, Doubles]:
+        share = np.maximum(np.maximum(y, 0.0) ** (1 / POWER), SMALLEST)
+        starts = np.cumsum(self.options) - self.options
+        total = np.add.reduceat(share, starts) if len(starts) else share
+        scale = np.repeat(1 / total, self.options)
+        return share * scale, scale
+
+
+def fitted(factors: Factors, answers: Answers, phi: Doubles, posterior: Doubles) -> Belief:
+    """What the model says of answers that it was given, with the noise of one answer.
+
+    Args:
+        phi: [n, M] features of the answered rows.
+        posterior: [K + M] mean of (z, weights of f).
+    """
+    mean = factors.mean[answers.rows]
+    size = mean.shape[1] - 1
+    own = np.sqrt(factors.variances.own) * phi @ posterior[size:]
+    y = uniform(answers.text) + mean[:, 0] + mean[:, 1:] @ posterior[:size] + own
+    variance = np.full(len(y), factors.variances.noise)
+    return Belief(mean=y, variance=variance, options=answers.text.options)
+
+
+def predict(
+    factors: Factors,
+    kernel: TextKernel,
+    context: Answers,
+    rows: Ints,
+    text: OptionRows,
+    latent: Latent,
+) -> Belief:
+    """Predict a group's answers to the questions of `rows` [T] from its `context`.
+
+    One Gaussian over the y of context and target, conditioned on the context: the covariance is
+    V S V^T + own k, S that of z; the posterior variance of offset and loadings counts as noise
+    of its row. Solves one system of C equations.
+    """
+    own, second = factors.variances.own, latent.second.ravel()
+    z = np.concatenate([[1.0], latent.mean])
+
+    def row_parts(index: Ints) -> tuple[Doubles, Doubles, Doubles]:
+        uncertain = factors.covariance[index].reshape(len(index), -1) @ second
+        return factors.mean[index] @ z, factors.mean[index, 1:], uncertain
+
+    mean, loadings, uncertain = row_parts(rows)
+    spread = loadings @ latent.covariance
+    variance = (spread * loadings).sum(1) + uncertain + own * kernel.variance(text)
+    if len(context.rows):
+        known, context_loadings, context_uncertain = row_parts(context.rows)
+        inner = context_loadings @ latent.covariance @ context_loadings.T
+        inner += own * kernel.covariance(context.text, context.text)
+        noise = context_uncertain + factors.variances.noise + context.sampling
+        inner[np.diag_indices_from(inner)] += noise
+        across = spread @ context_loadings.T + own * kernel.covariance(text, context.text)
+        gain = across @ np.linalg.inv(inner)
+        mean = mean + gain @ (context.y - known)
+        variance = variance - (gain * across).sum(1)
+    variance = np.maximum(variance, 0.0) + factors.variances.noise
+    return Belief(mean=mean + uniform(text), variance=variance, options=text.options)

@@ -1,0 +1,164 @@
+"""The text kernel between option rows, in memory and time linear in the rows.
+
+k(r, r') = exp(-|q_r - q_r'|^2 / 2 l^2) exp(-|o_r - o_r'|^2 / 2 l^2): an RBF over the direction q of
+the question's mean embedding times an RBF over the direction o of the option's deviation from it.
+It is then projected, question by question, on what leaves the sum of the options' values as it is:
+what one option gains the others lose.
+
+`covariance` is exact, for the few rows of a context. For a whole survey, `features` are a Nystroem
+approximation (Williams and Seeger 2001): phi_r . phi_r' is k seen through a few landmark rows. A
+pivoted Cholesky factorisation picks these one after the other where the approximation is worst
+(Harbrecht, Peters and Schneider 2012). Nothing is drawn at random.
+
+Names of dimensions: R rows, Q questions, D embedding, M landmarks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pluralllm_app.core.segments import Doubles, Floats, Ints
+
+CHUNK = 4096  # rows whose directions, or kernel with the landmarks, are worked on at once
+CANDIDATES = 10_000  # rows among which landmarks are picked, evenly spread, at most
+NEGLIGIBLE = 2e-3  # of a row's norm: a shorter deviation is rounding of float16, without direction
+EXHAUSTED = 1e-6  # variance left unexplained at which more landmarks add nothing
+
+
+@dataclass(frozen=True, eq=False)
+class OptionRows:
+    """Option rows as the kernel sees them, the options of a question one after the other."""
+
+    directions: Floats  # [R, 2 D] of question and option, of length 1, or 0 where there is none
+    options: Ints  # [Q] option counts, summing to R
+
+    @classmethod
+    def of(cls, embeddings: NDArray[np.floating], options: Ints) -> "OptionRows":
+        """Directions of option embeddings [R, D].
+
+        A question's is that of the mean of its options' embeddings, an option's that of its
+        deviation from this mean. An embedding of zero, or one alike for all options of a question,
+        has no direction: the vector is 0, at the same distance from all others.
+        """
+        directions = np.empty((len(embeddings), 2 * embeddings.shape[1]), np.float32)
+        ends = np.cumsum(options)
+        first = 0
+        while first < len(options):  # whole questions, about CHUNK rows at once
+            start = ends[first] - options[first]
+            last = max(int(np.searchsorted(ends, start + CHUNK, side="right")), first + 1)
+            part, counts = slice(start, ends[last - 1]), options[first:last]
+            x = embeddings[part].astype(np.float64)
+            mean = np.add.reduceat(x, np.cumsum(counts) - counts) / counts[:, None]
+            mean = np.repeat(mean, counts, axis=0)
+            least = NEGLIGIBLE * np.linalg.norm(x, axis=1, keepdims=True)
+            directions[part] = np.hstack([_unit(mean, 0.0), _unit(x - mean, least)])
+            first = last
+        return cls(directions, options)
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    @property
+    def counts(self) -> Ints:
+        """[R] number of options of each row's question."""
+        return np.repeat(self.options, self.options)
+
+
+def _unit(x: Doubles, least: Doubles | float) -> Doubles:
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    unit: Doubles = np.divide(x, norm, out=np.zeros_like(x), where=norm > least)
+    return unit
+
+
+def centre(values: Doubles, options: Ints) -> Doubles:
+    """Subtract from `values` [R, ...] their mean over the options of each question [Q].
+
+    >>> centre(np.array([1.0, 3.0, 5.0]), np.array([2, 1]))
+    array([-1.,  1.,  0.])
+    """
+    if not len(options):
+        return values
+    sums = np.add.reduceat(values, np.cumsum(options) - options, axis=0)
+    shape = (-1, *[1] * (values.ndim - 1))
+    centred: Doubles = values - np.repeat(sums / options.reshape(shape), options, axis=0)
+    return centred
+
+
+@dataclass(frozen=True, eq=False)
+class TextKernel:
+    """The kernel, and the landmarks of its approximation."""
+
+    landmarks: Floats  # [M, 2 D] directions of the landmark rows
+    length: float = 1.0  # length-scale of both factors
+
+    @classmethod
+    def fit(cls, rows: OptionRows, count: int, length: float = 1.0) -> "TextKernel":
+        """Pick at most `count` landmarks among `rows`."""
+        candidates = rows.directions[:: max(1, -(-len(rows) // CANDIDATES))]
+        left = np.ones(len(candidates))  # variance that the landmarks do not explain yet
+        columns = np.zeros((min(count, len(candidates)), len(candidates)))
+        picked: list[int] = []
+        for i in range(len(columns)):
+            pivot = int(left.argmax())
+            if left[pivot] < EXHAUSTED:
+                break
+            column = _rbf(candidates, candidates[pivot : pivot + 1], length)[:, 0]
+            column = (column - columns[:i].T @ columns[:i, pivot]) / np.sqrt(left[pivot])
+            columns[i] = column
+            left = np.maximum(left - column**2, 0.0)
+            left[pivot] = 0.0
+            picked.append(pivot)
+        return cls(candidates[picked], length)
+
+    def covariance(self, a: OptionRows, b: OptionRows) -> Doubles:
+        """The projected kernel [A, B] between two sets of whole questions."""
+        between = _rbf(a.directions, b.directions, self.length)
+        return centre(centre(between, a.options).T, b.options).T
+
+    def within(self, rows: OptionRows) -> dict[int, tuple[Ints, Doubles]]:
+        """The projected kernel of each question with itself.
+
+        Returns:
+            By option count n: rows [q, n] of the questions that have it, their kernels [q, n, n].
+        """
+        starts = np.cumsum(rows.options) - rows.options
+        blocks = {}
+        for n in np.unique(rows.options):
+            index = starts[rows.options == n][:, None] + np.arange(n)
+            parts = []
+            for part in np.array_split(index, -(-index.size // CHUNK)):
+                x = rows.directions[part].astype(np.float64)
+                square = (x**2).sum(-1)
+                distance = square[:, :, None] + square[:, None] - 2 * x @ x.transpose(0, 2, 1)
+                k = np.exp(-np.maximum(distance, 0.0) / (2 * self.length**2))
+                k = k - k.mean(1, keepdims=True)
+                parts.append(k - k.mean(2, keepdims=True))
+            blocks[int(n)] = index, np.concatenate(parts)
+        return blocks
+
+    def variance(self, rows: OptionRows) -> Doubles:
+        """The diagonal [R] of `covariance(rows, rows)`."""
+        variance = np.empty(len(rows))
+        for index, block in self.within(rows).values():
+            variance[index] = np.maximum(np.einsum("qii->qi", block), 0.0)
+        return variance
+
+    def features(self, rows: OptionRows) -> Doubles:
+        """phi [R, M], with phi phi^T close to `covariance(rows, rows)`."""
+        inner = _rbf(self.landmarks, self.landmarks, self.length)
+        root = np.linalg.cholesky(inner + EXHAUSTED * np.eye(len(inner)))
+        inverse = np.linalg.inv(root).T
+        phi = np.empty((len(rows), len(inner)))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            phi[part] = _rbf(rows.directions[part], self.landmarks, self.length) @ inverse
+        return centre(phi, rows.options)
+
+
+def _rbf(a: Floats, b: Floats, length: float) -> Doubles:
+    """exp(-|a - b|^2 / 2 l^2) between rows of `a` [A, D] and `b` [B, D]."""
+    squares = np.einsum("ad,ad->a", a, a)[:, None] + np.einsum("bd,bd->b", b, b)
+    distance = np.maximum(squares.astype(np.float64) - 2 * (a @ b.T), 0.0)
+    kernel: Doubles = np.exp(-distance / (2 * length**2))
+    return kernel

@@ -1,0 +1,159 @@
+"""Latent factors learned by a federation: sums in, a predictor out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+from safetensors.numpy import load_file, save_file
+
+from pluralllm_app import load_predictor
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.errors import PredictorError, SettingsError
+from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
+from pluralllm_app.learning.factors import LANDMARKS, OWN
+from pluralllm_app.learning.sums import contribution, first_factors, maximise, to_standard
+from pluralllm_app.predictors.factors.model import Answers, Latent
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
+from pluralllm_app.predictors.factors.text_kernel import TextKernel
+from pluralllm_app.preferences import split_questions
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import TRAIN
+from tests.federation.test_resume import cut_off, record_of, resumed
+from tests.federation.test_resume import run as go_on
+from tests.federation.test_rounds import broken, in_round, run
+
+Config = dict[str, Scalar]
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """A tiny run that learns factors."""
+    return config | {"predictor": "factors", "train-groups-per-round": 0, "rounds": 3}
+
+
+def pooled(config: Config) -> FactorsPredictor:
+    """The same steps on pooled answers, without messages, learner or federation."""
+    settings = Settings.from_config(config)
+    survey = PreparedSurvey.open(settings.path("survey"))
+    text = option_rows(survey.all_questions())
+    kernel = TextKernel.fit(text, LANDMARKS)
+    phi = kernel.features(text)
+    rng = generator(settings.federation.seed, "loadings")
+    factors = first_factors(len(text), len(TRAIN) - 1, phi.shape[1], rng)
+    for _ in range(settings.federation.rounds):
+        parts = []
+        for name in TRAIN:
+            preferences = survey.preferences(name)
+            known = preferences.select(split_questions(preferences, "train", settings.split).train)
+            answers = Answers.of(known.rows, option_rows(known), known.shares)
+            prior = Latent.standard(len(TRAIN) - 1)
+            parts.append(contribution(factors, answers, phi[known.rows, :OWN], prior)[0])
+        sums = parts[0] + parts[1] + parts[2]
+        factors = maximise(factors, sums.rotate(to_standard(sums)), phi)
+    return FactorsPredictor(factors, kernel)
+
+
+def test_a_federation_gives_the_pooled_fit(config: Config) -> None:
+    record, rounds = run(config)
+    assert record["status"] == "completed"
+    assert [failure for entry in rounds for failure in entry["failures"]] == []
+    found, expected = load_predictor(f"{config['out']}/model"), pooled(config)
+    assert found.arrays().keys() == expected.arrays().keys()
+    for name, array in expected.arrays().items():
+        np.testing.assert_allclose(found.arrays()[name], array, rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = config | {"out": str(tmp_path / "whole")}
+    run(whole)
+    cut_off(config, 2, monkeypatch)
+    go_on(resumed(config))
+    ours, theirs = (
+        Path(str(each["out"]), "model", "model.safetensors") for each in (config, whole)
+    )
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert record_of(config) == record_of(whole)
+
+
+def test_a_group_without_answers_gets_the_populations(config: Config) -> None:
+    run(config)
+    predictor = load_predictor(f"{config['out']}/model")
+    group = PreparedSurvey.open(str(config["survey"])).preferences("Dogwood")
+    nothing, everything = np.arange(0), np.arange(len(group))
+    prediction = predictor.predict(group.select(nothing), group.ask(everything))
+    assert prediction.deviation is not None
+    np.testing.assert_allclose(np.add.reduceat(prediction.shares, group.starts), 1)
+    informed = predictor.predict(group.select(everything[:20]), group.ask(everything))
+    assert informed.deviation is not None
+    assert informed.deviation.mean() < prediction.deviation.mean()
+
+
+def spoiled(array: str, change: Callable[[Any], Any]) -> Callable[[RecordDict], None]:
+    def spoil(content: RecordDict) -> None:
+        arrays = record_to_arrays(content.array_records[ARRAYS])
+        content[ARRAYS] = arrays_to_record(arrays | {array: change(arrays[array])})
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (spoiled("gram", lambda array: array * np.nan), "its gram are not all finite"),
+        (spoiled("cross", lambda array: array[:-1]), "its cross are float64"),
+        (spoiled("answered", lambda array: array.astype(np.float32)), "its answered are float32"),
+        (spoiled("answered", lambda array: array + 1), "its answered are not within 0 and 1"),
+        (spoiled("groups", lambda array: array * 1000), "its groups are not within 1 and 1"),
+    ],
+)
+def test_bad_sums_are_refused_and_recorded(
+    config: Config, change: Callable[[RecordDict], None], reason: str
+) -> None:
+    record, rounds = run(config, reply=broken(change, in_round(1, 0)))
+    assert record["status"] == "completed"
+    (failure,) = rounds[1]["failures"]
+    assert (failure["group"], failure["phase"]) == ("Alder", "train")
+    assert reason in failure["reason"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"strategy": "krum"}, "strategy = 'krum' is for predictor = 'gpo'"),
+        ({"weighting": "uniform"}, "weighting = 'uniform' is for predictor = 'gpo'"),
+        ({"train-groups-per-round": 2}, "set train-groups-per-round = 0"),
+        ({"predictor": "factor"}, "did you mean 'factors'"),
+    ],
+)
+def test_settings_that_mean_nothing_for_sums_are_refused(
+    config: Config, override: Config, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(config | override)
+    assert message in str(caught.value)
+
+
+def test_a_damaged_model_is_refused(config: Config) -> None:
+    run(config)
+    model = Path(str(config["out"])) / "model"
+    weights, card = model / "model.safetensors", model / "config.json"
+    good, described = load_file(weights), json.loads(card.read_text())
+    for changes, fault in (
+        ({"mean": good["mean"] * np.nan}, "mean is not all finite"),
+        ({"mean": good["mean"][1:]}, "mean is"),
+    ):
+        save_file(good | changes, weights)
+        with pytest.raises(PredictorError, match=fault):
+            load_predictor(model)
+    save_file(good, weights)
+    for change, fault in (({"power": 0.3}, "power is 0.3"), ({"kind": "factor"}, "unknown kind")):
+        card.write_text(json.dumps(described | change))
+        with pytest.raises(PredictorError, match=fault):
+            load_predictor(model)
