@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pluralllm_app.learning.device import prepare_processor
 from pluralllm_app.records.machine import hardware, versions
 from pluralllm_app.records.schema import to_plain
-from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import flatten, read_defaults, read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 Results = dict[str, Any]

@@ -18,7 +18,8 @@ from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.experiments.results import ROLES, Interval
 from pluralllm_app.experiments.tables import format_interval
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.settings import Scalar, Settings, flatten, read_defaults, read_toml
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import flatten, read_defaults, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 

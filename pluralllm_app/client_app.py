@@ -121,8 +121,8 @@ def device_of(context: Context, settings: Settings) -> str:
     device = str(context.node_config.get("device", settings.training.device))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise SettingsError(
-            f"the node config's device = {device!r} is not a device: give auto, cpu, cuda or, where there "
-            "are more GPUs, cuda:1 and so on"
+            f"the node config's device = {device!r} is not a device: give auto, cpu, cuda or, "
+            "where there are more GPUs, cuda:1 and so on"
         )
     _, _, number = device.partition(":")
     if device.startswith("cuda") and int(number or 0) >= torch.cuda.device_count():

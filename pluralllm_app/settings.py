@@ -1,14 +1,12 @@
-"""Run config -> frozen, checked dataclasses; the only module that knows the key names.
+"""The settings of a run as frozen dataclasses, checked; the one module that knows their names.
 
-Keys are kebab-case in `[tool.flwr.app.config]` of pyproject.toml, which holds every default, and
-snake_case here. A strategy's own options are prefixed with its name (``fedprox.mu``) and belong to
-`federation.strategies`.
+Keys are in kebab-case in `[tool.flwr.app.config]` of pyproject.toml, which holds every default, and
+in snake_case here. The options of a strategy have its name as a prefix (``fedprox.mu``) and belong
+to `federation.strategies`.
 """
 
 import math
 import os
-import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -317,52 +315,3 @@ def _check_combinations(settings: Settings) -> None:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
         )
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Join nested TOML tables into flat dotted keys, as Flower does."""
-    flat: dict[str, Scalar] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, Scalar):
-            flat[prefix + key] = value
-        else:
-            raise SettingsError(f"{prefix}{key} must be a number, a text, true or false")
-    return flat
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a missing or malformed one is a SettingsError."""
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from error
-
-
-def read_defaults(pyproject: Path) -> dict[str, Scalar]:
-    """Every setting with its default, from `[tool.flwr.app.config]` of a pyproject.toml."""
-    return flatten(read_toml(pyproject)["tool"]["flwr"]["app"]["config"])
-
-
-_PAIR = re.compile(r"""([\w.-]+)=("[^"]*"|'[^']*'|\S+)""")
-
-
-def parse_overrides(texts: list[str]) -> dict[str, Scalar]:
-    """Parse ``'key=value key2=value2'`` strings; a value is TOML, or a bare word."""
-    overrides: dict[str, Scalar] = {}
-    for text in texts:
-        rest = _PAIR.sub("", text).strip()
-        if rest:
-            raise SettingsError(f"cannot read the setting {rest!r}: write key=value")
-        for key, value in _PAIR.findall(text):
-            try:
-                parsed = tomllib.loads(f"value = {value}")["value"]
-            except tomllib.TOMLDecodeError:
-                parsed = value
-            overrides |= flatten({key: parsed})
-    return overrides

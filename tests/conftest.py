@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 

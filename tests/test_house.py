@@ -14,7 +14,7 @@ PACKAGE = "pluralllm_app"
 # A module imports from its own line and the lines above, never from one below.
 ROOMS = (
     ("errors", "core"),
-    ("settings",),
+    ("settings", "settings_files"),
     ("survey", "preferences"),
     ("predictors",),
     ("scoring",),
@@ -65,7 +65,6 @@ def room(module: str) -> str:
 
 MODULES = [module for module in FILES if module != PACKAGE]  # which itself is the public names
 LONG = {
-    "pluralllm_app/settings.py",
     "tests/federation/test_rounds.py",
 }
 
@@ -99,7 +98,7 @@ def test_files_are_small() -> None:
         for part in (PACKAGE, "tests", "benchmarks")
         for path in (ROOT / part).rglob("*.py")
     }
-    assert {path for path, lines in lengths.items() if lines > MOST_LINES} - LONG == set()
+    assert {path for path, lines in lengths.items() if lines > MOST_LINES} == set()
 
 
 @pytest.mark.parametrize(

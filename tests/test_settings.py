@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.settings import (
-    Scalar,
-    Settings,
-    check_names,
-    flatten,
-    parse_overrides,
-    read_defaults,
-    read_toml,
-)
+from pluralllm_app.settings import Scalar, Settings, check_names
+from pluralllm_app.settings_files import flatten, parse_overrides, read_defaults, read_toml
 from tests.conftest import ROOT
 
 Make = Callable[..., Settings]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pluralllm_app.settings import read_toml
+from pluralllm_app.settings_files import read_toml
 
 APP = Path(__file__).resolve().parents[2]
 """The directory of this app: pyproject.toml and the package."""

@@ -8,15 +8,8 @@ from rich.console import Console
 from pluralllm_app.engines.app_files import APP
 from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.errors import SettingsError, UserError
-from pluralllm_app.settings import (
-    Scalar,
-    Settings,
-    check_names,
-    flatten,
-    parse_overrides,
-    read_defaults,
-    read_toml,
-)
+from pluralllm_app.settings import Scalar, Settings, check_names
+from pluralllm_app.settings_files import flatten, parse_overrides, read_defaults, read_toml
 
 
 def read_run_config(

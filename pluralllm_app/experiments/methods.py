@@ -197,9 +197,7 @@ def check_methods(names: Sequence[str]) -> None:
     """Raise UserError, suggesting the nearest, for a name that no method has."""
     for name in names:
         if name not in METHODS:
-            raise UserError(
-                f"method {name!r} does not exist: {did_you_mean(name, METHODS)}"
-            )
+            raise UserError(f"method {name!r} does not exist: {did_you_mean(name, METHODS)}")
 
 
 def same_methods(settings: "Settings", train_groups: int) -> dict[str, str]:

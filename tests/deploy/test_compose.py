@@ -6,7 +6,7 @@ import re
 import yaml
 
 from pluralllm_app.cli.deploy import init_command
-from pluralllm_app.settings import read_toml
+from pluralllm_app.settings_files import read_toml
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"

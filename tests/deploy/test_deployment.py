@@ -137,7 +137,7 @@ def test_runs_are_submitted_on_the_server_alone(deployment: Deployment) -> None:
 def test_what_keeps_a_command_from_the_superlink(deployment: Deployment, stranger: Path) -> None:
     for directory, message in (
         (stranger, "does not vouch for"),
-        (deployment.path / "logs", "no deployment"),
+        (deployment.path / "logs", "is not a deployment"),
     ):
         outcome = command("register", directory)
         assert isinstance(outcome.exception, UserError)

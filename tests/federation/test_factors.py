@@ -23,9 +23,7 @@ from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TRAIN
-from tests.federation.test_resume import cut_off, record_of, resumed
-from tests.federation.test_resume import run as go_on
-from tests.federation.test_rounds import broken, in_round, run
+from tests.support.local_runs import broken, cut_off, in_round, record_of, resumed, run
 
 Config = dict[str, Scalar]
 
@@ -74,7 +72,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     whole = config | {"out": str(tmp_path / "whole")}
     run(whole)
     cut_off(config, 2, monkeypatch)
-    go_on(resumed(config))
+    run(resumed(config))
     ours, theirs = (
         Path(str(each["out"]), "model", "model.safetensors") for each in (config, whole)
     )

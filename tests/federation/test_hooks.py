@@ -19,7 +19,8 @@ from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.observers import BestModel
 from pluralllm_app.settings import Scalar
-from tests.federation.test_rounds import in_round, read, run, weights
+from tests.support.local_runs import in_round, read, run
+from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
 
@@ -191,7 +192,7 @@ def test_hooks_change_what_is_sent_and_what_the_strategy_sees(
     assert [failure for entry in rounds for failure in entry["failures"]] == []
     assert clip.rounds == [1] * 3 + [2] * 3 + [1] * 3 + [2] * 3
     start, plain, clipped, summed = (
-        np.concatenate([value.numpy().ravel() for value in weights(tmp_path / name).values()])
+        np.concatenate([value.numpy().ravel() for value in saved_weights(tmp_path / name).values()])
         for name in ("plain/checkpoints/round-0001", "plain/model", "clipped/model", "summed/model")
     )
     assert np.linalg.norm(plain - clipped) > 1e-2 * np.linalg.norm(plain - start)

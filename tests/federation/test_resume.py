@@ -1,18 +1,14 @@
 """A run that was cut off goes on as if it had not been, or says why it cannot."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from flwr.app import Message
 
-from pluralllm_app import client_app
 from pluralllm_app.engines.run_config import read_resumed_config
 from pluralllm_app.errors import FederationError, UserError
-from pluralllm_app.federation.rounds import Rounds, run_federation
 from pluralllm_app.federation.state import RunState
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.recording import Recording, recorded_run
@@ -22,51 +18,10 @@ from pluralllm_app.records.writer import STATE, RunRecord, close_unfinished
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey, tiny_config
-from tests.federation.test_rounds import LocalGrid, read, weights
+from tests.support.local_runs import CutOff, cut_off, read, record_of, resumed, run
+from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
-
-
-class CutOff(BaseException):
-    """What a killed process would be: nothing of ours catches it to go on."""
-
-
-def run(config: Config, reply: Callable[..., Any] = lambda _, message: message) -> None:
-    grid = LocalGrid(client_app.app, config, nodes=5, reply=reply)
-    run_federation(grid, Settings.from_config(config), config)
-
-
-def resumed(config: Config) -> Config:
-    return config | {"resume-from": config["out"], "out": ""}
-
-
-def cut_off(config: Config, exchange: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run until the process dies in the middle of an exchange, after its clients have trained."""
-    real, count = Rounds._ask, 0
-
-    def ask(self: Rounds, *args: Any) -> Any:
-        nonlocal count
-        count += 1
-        replies = list(real(self, *args))
-        if count == exchange:
-            raise CutOff
-        return replies
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Rounds, "_ask", ask)
-        with pytest.raises(CutOff):
-            run(config)
-
-
-def record_of(config: Config) -> list[dict[str, Any]]:
-    """The rounds, without what a clock says."""
-    _, rounds = read(config)
-    for entry in rounds:
-        del entry["seconds"]
-        if entry["train"]:
-            for timed in (entry["train"], *entry["train"]["groups"].values()):
-                del timed["seconds"]
-    return rounds
 
 
 @pytest.fixture(
@@ -99,7 +54,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert read(config)[0]["status"] == "failed"
     run(resumed(config))
     for model in ("model", "best", "checkpoints/round-0003"):
-        ours, theirs = (weights(Path(str(own["out"])) / model) for own in (config, whole))
+        ours, theirs = (saved_weights(Path(str(own["out"])) / model) for own in (config, whole))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), model
     assert record_of(config) == record_of(whole)
     record, _ = read(config)
@@ -165,7 +120,7 @@ def test_a_run_below_the_quorum_goes_on(config: Config) -> None:
         return message
 
     with pytest.raises(FederationError, match="fewer than min-train-groups"):
-        run(config, fail_once)
+        run(config, reply=fail_once)
     assert [entry["round"] for entry in read(config)[1]] == [0, 1, 2]
     run(resumed(config))
     assert record_of(config) == record_of(whole)

@@ -10,7 +10,8 @@ from rich.console import Console
 from pluralllm_app.experiments.comparison import open_comparison
 from pluralllm_app.experiments.workers import run_cell
 from pluralllm_app.report import build
-from pluralllm_app.settings import Scalar, read_defaults
+from pluralllm_app.settings import Scalar
+from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY
 from tests.support.hostile import write_hostile_survey

@@ -31,7 +31,8 @@ from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.settings import Scalar, Settings, read_defaults
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from tests.support.waiting import wait_until

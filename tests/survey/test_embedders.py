@@ -1,4 +1,4 @@
-"""Tiny random models with a tiny tokenizer stand in for real ones."""
+"""Embeddings of hashed words, and of tiny models."""
 
 import subprocess
 import sys
@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import (
     AutoModel,
-    BertConfig,
-    BertModel,
-    LlamaConfig,
     LlamaModel,
-    PreTrainedTokenizerFast,
 )
 
 from pluralllm_app.errors import SurveyError
@@ -27,9 +22,8 @@ from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
+from tests.support.tiny_models import WORDS, save_model
 
-TEXT = "do you like tea the sea yes no answer very much"
-WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
 CONSOLE = Console(quiet=True)
 NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
 QUESTIONS = Questions(
@@ -38,33 +32,11 @@ QUESTIONS = Questions(
     options=[["yes", "no very much"], ["yes", "no"]],
     values=[None, None],
 )
-TINY = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 16,
-}
-
-
-def save(path: Path, kind: str) -> str:
-    torch.manual_seed(0)
-    # Llama's tokenizers have no pad token.
-    special = {"unk_token": "[UNK]"} | ({"pad_token": "[PAD]"} if kind == "bert" else {})
-    tokenizer = Tokenizer(
-        models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(path)
-    model = BertModel(BertConfig(**TINY)) if kind == "bert" else LlamaModel(LlamaConfig(**TINY))
-    model.save_pretrained(path)
-    return str(path)
 
 
 @pytest.fixture(params=["bert", "llama"])
 def model(request, tmp_path) -> str:
-    return save(tmp_path / request.param, request.param)
+    return save_model(tmp_path / request.param, request.param)
 
 
 def test_mean_of_the_last_hidden_layer(model):
@@ -122,7 +94,7 @@ def test_several_devices_give_the_same_bits(model, monkeypatch):
 
 
 def test_long_prompts_are_cut_at_the_left(tmp_path):
-    embedder = load_embedder(save(tmp_path / "bert", "bert"))
+    embedder = load_embedder(save_model(tmp_path / "bert", "bert"))
     console = Console(record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     endings = ["tea " * count + "the sea" for count in (30, 60)]
     questions = Questions(["0"], ["you"], [endings], [None])
@@ -132,7 +104,7 @@ def test_long_prompts_are_cut_at_the_left(tmp_path):
 
 
 def test_numbers_beyond_float16_are_refused(tmp_path):
-    path = save(tmp_path / "llama", "llama")
+    path = save_model(tmp_path / "llama", "llama")
     model = LlamaModel.from_pretrained(path)
     model.norm.weight.data.fill_(1e9)
     model.save_pretrained(path)

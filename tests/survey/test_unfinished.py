@@ -14,7 +14,7 @@ from pluralllm_app.survey.embedders import transformer, unfinished
 from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.survey.test_embedders import save
+from tests.support.tiny_models import save_model
 
 QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you like tea", "sea"]
 
@@ -68,7 +68,7 @@ def interrupt(monkeypatch, after: int) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
-    model = save(tmp_path / kind, kind)
+    model = save_model(tmp_path / kind, kind)
     whole = run(tmp_path / "whole", model)
     done = []
     for after in (2, 1):
@@ -89,7 +89,7 @@ def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
 
 
 def test_rows_of_something_else_are_refused(tmp_path, monkeypatch):
-    model = save(tmp_path / "llama", "llama")
+    model = save_model(tmp_path / "llama", "llama")
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(KeyboardInterrupt):

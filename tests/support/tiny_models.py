@@ -1,0 +1,35 @@
+"""Tiny random models with a tiny tokenizer stand in for real ones."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+TEXT = "do you like tea the sea yes no answer very much"
+WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
+TINY: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+}
+
+
+def save_model(path: Path, kind: str) -> str:
+    """Write a "bert" or "llama" that knows WORDS; returns its path."""
+    torch.manual_seed(0)
+    # Llama's tokenizers have no pad token.
+    special = {"unk_token": "[UNK]"} | ({"pad_token": "[PAD]"} if kind == "bert" else {})
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast.save_pretrained(path)
+    model = BertModel(BertConfig(**TINY)) if kind == "bert" else LlamaModel(LlamaConfig(**TINY))
+    model.save_pretrained(path)
+    return str(path)
