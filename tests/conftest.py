@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -19,6 +20,10 @@ EVALUATION = ("Dogwood", "Élan 中/..")
 # Texts and shares that a search of the bytes of messages and logs can find.
 QUESTION_TEXT = "Should the sundial face north"
 OPTION_TEXT = "Certainly so"
+
+# No test may fail because the machine is slow or busy.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

@@ -52,9 +52,9 @@ def test_the_nodes_own_device_wins(
     [
         ("cuda:2", "'cuda:2', but torch sees no such GPU here"),
         ("gpu", "the node config's device = 'gpu' is not a device: give auto, cpu, cuda or"),
-        ("cuda:-1", "'cuda:-1' is none"),
-        ("", "'' is none"),
-        (1, "'1' is none"),
+        ("cuda:-1", "'cuda:-1' is not a device"),
+        ("", "'' is not a device"),
+        (1, "'1' is not a device"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused(

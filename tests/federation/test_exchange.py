@@ -82,7 +82,7 @@ def plain_average(nodes: Iterable[int]) -> np.ndarray:
     return (total / sum(WEIGHTS[node] for node in nodes)).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.permutations(range(NODES)), st.integers(1, NODES))
 def test_the_average_does_not_depend_on_the_order_of_arrival(order: list[int], come: int) -> None:
     grid = cast(Grid, Arrivals(order[:come]))

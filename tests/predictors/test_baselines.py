@@ -93,7 +93,7 @@ def test_context_that_no_train_group_answered_changes_nothing(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BASELINES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     groups=st.integers(2, 6),

@@ -95,7 +95,7 @@ def plain_layer(layer: EncoderLayer, rows: torch.Tensor, context: torch.Tensor) 
     return layer.norm2(rows + layer.linear2(torch.relu(layer.linear1(rows))))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 4]), st.integers(0, 1000))
 def test_gradients_equal_those_of_the_plain_formula(
     count: int, targets: int, nhead: int, seed: int
@@ -165,7 +165,7 @@ def test_a_batch_of_groups_equals_one_by_one(reference_model: GPO) -> None:
         torch.testing.assert_close(std[group], alone[1])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_context_order_and_other_targets_change_nothing(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -181,7 +181,6 @@ def test_context_order_and_other_targets_change_nothing(seed: int) -> None:
     torch.testing.assert_close(mean[:2], outputs[0][:2])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 1000))
 def test_segment_softmax_gives_distributions(options: list[int], seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -244,7 +243,7 @@ def ragged_tasks(rng: np.random.Generator, count: int) -> list[Task]:
     return [group.task(*pair) for pair in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_several_tasks_at_once_are_each_as_alone(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
