@@ -19,6 +19,9 @@ class UpdateHook:
     ) -> Contribution:
         """What the group sends instead of `contribution`.
 
+        With `predictor = gpo` the array of a contribution is the trained weights, so that what the
+        group changed is their difference from `sent`.
+
         Args:
             group: its name.
             sent: what the group was sent and started from.
