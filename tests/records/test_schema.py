@@ -50,7 +50,13 @@ RUN = RunInfo(
     method="federated",
     started="2026-01-01T00:00:00+00:00",
     seed=0,
-    settings={"rounds": 3, "learning-rate": 1.0, "strategy": "fedavg", "precision": "float32"},
+    settings={
+        "rounds": 3,
+        "learning-rate": 1.0,
+        "strategy": "fedavg",
+        "precision": "float32",
+        "predictor": "gpo",
+    },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),
 )
