@@ -103,7 +103,7 @@ _SPECS = (
         title="Federated factors, sums in the clear",
         pools_answers=False,
         run=_factors,
-        look=Look("#0b6e4f", "#5fd3a8", (6, 2), "triangle-right"),
+        look=Look("#b3261e", "#ff8a80", (6, 2), "triangle-right"),
         shown_first=True,
     ),
     MethodSpec(
