@@ -93,6 +93,8 @@ TINY: dict[str, Scalar] = {
     "dim-feedforward": 8,
     "nhead": 2,
     "num-layers": 2,
+    # However slow the machine, only a node that stays silent or away is waited for so long: in one
+    # process, a reply is there as soon as it is asked for.
     "round-timeout": 0.3,
     "start-timeout": 0.3,
 }
