@@ -65,11 +65,6 @@ class Range:
 # Settings that are paths, and the environment variables that stand in for them.
 PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
 
-REVEALED_BY_SUMS = (
-    "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
-    "work out its answers. Use it where the server may know them, see docs/privacy.md."
-)
-
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1, below=True)]

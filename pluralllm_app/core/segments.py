@@ -30,6 +30,20 @@ def segment_rows(first: Ints, lengths: Ints) -> Ints:
     return rows
 
 
+def segment_centred(values: Doubles, lengths: Ints) -> Doubles:
+    """Subtract from `values` [R, ...] their mean over each segment; none may be empty.
+
+    >>> segment_centred(np.array([1.0, 3.0, 5.0]), np.array([2, 1]))
+    array([-1.,  1.,  0.])
+    """
+    if not len(lengths):
+        return values
+    sums = np.add.reduceat(values, segment_starts(lengths))
+    shape = (-1, *[1] * (values.ndim - 1))
+    centred: Doubles = values - np.repeat(sums / lengths.reshape(shape), lengths, axis=0)
+    return centred
+
+
 def segment_sums(values: Doubles | Bools, lengths: Ints) -> Doubles:
     """Sum the segments of flat `values`; an empty one sums to 0.
 

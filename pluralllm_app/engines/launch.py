@@ -19,7 +19,7 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
-from pluralllm_app.settings import REVEALED_BY_SUMS, Scalar, Settings
+from pluralllm_app.settings import Scalar, Settings
 
 if TYPE_CHECKING:
     from pluralllm_app.records.schema import RoundEntry
@@ -69,7 +69,9 @@ def run(
             reopen(out, run_config)
         console.print(f"Flower simulation: {resources}")
         if settings.federation.predictor == "factors":
-            console.print(REVEALED_BY_SUMS, style="yellow", highlight=False)
+            from pluralllm_app.learning.factors import REVEALED
+
+            console.print(REVEALED, style="yellow", highlight=False)
         rounds = _run_simulation(settings, run_config, resources, console)
     from pluralllm_app.records.console import print_results
 

@@ -85,7 +85,8 @@ class Form:
                 )
             if not np.isfinite(array).all():
                 raise ValueError(f"its {name} are not all finite")
-            if array.size and (array.min() < form.least or array.max() > form.most):
+            low = form.least > -math.inf and (array < form.least).any()
+            if low or (form.most < math.inf and (array > form.most).any()):
                 raise ValueError(f"its {name} are not within {form.least:g} and {form.most:g}")
 
 

@@ -40,6 +40,10 @@ from pluralllm_app.settings import Settings
 MOST_FACTORS = 12
 LANDMARKS = 300  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
+REVEALED = (
+    "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
+    "work out its answers. Use it where the server may know them, see docs/privacy.md."
+)
 _PACKED = ("gram", "latent")
 
 
@@ -107,7 +111,8 @@ class FactorsLearner:
         train = split_questions(preferences, "train", self._settings.split).train
         known = preferences.select(train)
         factors = unpack_factors(sent)
-        answers = Answers.of(known.rows, option_rows(known), known.shares)
+        text = OptionRows(self._text.directions[known.rows], known.options)
+        answers = Answers.of(known.rows, text, known.shares)
         prior = Latent.standard(factors.mean.shape[1] - 1)
         features = self._features[known.rows, :OWN]
         sums, posterior = contribution(factors, answers, features, prior)

@@ -12,7 +12,7 @@ from pluralllm_app.predictors.uniform import Uniform
 BASELINES: dict[str, type[Baseline]] = {
     baseline.kind: baseline for baseline in (Uniform, Consensus, WeightedConsensus, LowRank, Ridge)
 }
-# Kinds that need torch: module and class, imported when one is asked for.
+# Module and class of the other kinds, which are imported when one is asked for: gpo needs torch.
 _IMPORTED_LATER = {
     "gpo": ("pluralllm_app.predictors.gpo.predictor", "GPOPredictor"),
     "factors": ("pluralllm_app.predictors.factors.predictor", "FactorsPredictor"),

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.segments import Doubles, segment_centred
 from pluralllm_app.predictors.base import Prediction
 from pluralllm_app.predictors.uniform import StatelessBaseline, distributions, uniform_shares
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
@@ -59,7 +59,4 @@ class Ridge(StatelessBaseline):
 def centred_embeddings(questions: QuestionSet) -> Doubles:
     """Embeddings [R, dim_x] of the options minus the mean over those of the same question."""
     x = questions.embeddings[questions.rows].astype(np.float64)
-    options = questions.options
-    mean = np.add.reduceat(x, questions.starts) / options[:, None]
-    centred: Doubles = x - np.repeat(mean, options, axis=0)
-    return centred
+    return segment_centred(x, questions.options)

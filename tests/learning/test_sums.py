@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pluralllm_app.core.segments import Doubles, Ints
+from pluralllm_app.core.segments import Doubles, Ints, segment_centred
 from pluralllm_app.learning.sums import (
     Sums,
     contribution,
@@ -22,7 +22,7 @@ from pluralllm_app.predictors.factors.model import (
     predict,
     uniform,
 )
-from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel, centre
+from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
 Groups = dict[str, Answers]
 
@@ -86,7 +86,7 @@ def test_features_with_all_landmarks_give_the_kernel() -> None:
 def test_centring_takes_the_mean_of_each_question() -> None:
     values = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 5.0], [7.0, 5.0], [9.0, 5.0]])
     expected = [[-1.0, -2.0], [1.0, 2.0], [-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
-    assert centre(values, np.array([2, 3])).tolist() == expected
+    assert segment_centred(values, np.array([2, 3])).tolist() == expected
 
 
 def test_the_mean_of_two_groups_by_hand() -> None:

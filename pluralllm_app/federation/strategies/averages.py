@@ -168,26 +168,23 @@ class FedAdam(_Adaptive):
     learning_rate, beta_1, beta_2: of the server. tau: smaller adapts more.
     """
 
+    kind: ClassVar[type[flower.FedAdam | flower.FedYogi]] = _Adam
     learning_rate: Positive
     beta_1: Fraction
     beta_2: Fraction
     tau: Positive
 
     def _rule(self) -> AdaptiveRule:
-        return _Adam(eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau)
+        return self.kind(
+            eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau
+        )
 
 
 @dataclass(frozen=True)
-class FedYogi(_Adaptive):
+class FedYogi(FedAdam):
     """Yogi at the server; options as of `FedAdam`."""
 
-    learning_rate: Positive
-    beta_1: Fraction
-    beta_2: Fraction
-    tau: Positive
-
-    def _rule(self) -> AdaptiveRule:
-        return _Yogi(eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau)
+    kind: ClassVar[type[flower.FedAdam | flower.FedYogi]] = _Yogi
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles, Floats, Ints
+from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_starts
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
 POWER = 0.5  # Euclidean distance of roots is, up to a factor, the Hellinger distance
@@ -131,7 +131,7 @@ class Belief:
 
     def _shares(self, y: Doubles) -> tuple[Doubles, Doubles]:
         share = np.maximum(np.maximum(y, 0.0) ** (1 / POWER), SMALLEST)
-        starts = np.cumsum(self.options) - self.options
+        starts = segment_starts(self.options)
         total = np.add.reduceat(share, starts) if len(starts) else share
         scale = np.repeat(1 / total, self.options)
         return share * scale, scale

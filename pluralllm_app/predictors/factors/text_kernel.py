@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralllm_app.core.segments import Doubles, Floats, Ints
+from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_centred, segment_starts
 
 CHUNK = 4096  # rows whose directions, or kernel with the landmarks, are worked on at once
 CANDIDATES = 10_000  # rows among which landmarks are picked, evenly spread, at most
@@ -49,7 +49,7 @@ class OptionRows:
             last = max(int(np.searchsorted(ends, start + CHUNK, side="right")), first + 1)
             part, counts = slice(start, ends[last - 1]), options[first:last]
             x = embeddings[part].astype(np.float64)
-            mean = np.add.reduceat(x, np.cumsum(counts) - counts) / counts[:, None]
+            mean = np.add.reduceat(x, segment_starts(counts)) / counts[:, None]
             mean = np.repeat(mean, counts, axis=0)
             least = NEGLIGIBLE * np.linalg.norm(x, axis=1, keepdims=True)
             directions[part] = np.hstack([_unit(mean, 0.0), _unit(x - mean, least)])
@@ -69,20 +69,6 @@ def _unit(x: Doubles, least: Doubles | float) -> Doubles:
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     unit: Doubles = np.divide(x, norm, out=np.zeros_like(x), where=norm > least)
     return unit
-
-
-def centre(values: Doubles, options: Ints) -> Doubles:
-    """Subtract from `values` [R, ...] their mean over the options of each question [Q].
-
-    >>> centre(np.array([1.0, 3.0, 5.0]), np.array([2, 1]))
-    array([-1.,  1.,  0.])
-    """
-    if not len(options):
-        return values
-    sums = np.add.reduceat(values, np.cumsum(options) - options, axis=0)
-    shape = (-1, *[1] * (values.ndim - 1))
-    centred: Doubles = values - np.repeat(sums / options.reshape(shape), options, axis=0)
-    return centred
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +100,7 @@ class TextKernel:
     def covariance(self, a: OptionRows, b: OptionRows) -> Doubles:
         """The projected kernel [A, B] between two sets of whole questions."""
         between = _rbf(a.directions, b.directions, self.length)
-        return centre(centre(between, a.options).T, b.options).T
+        return segment_centred(segment_centred(between, a.options).T, b.options).T
 
     def within(self, rows: OptionRows) -> dict[int, tuple[Ints, Doubles]]:
         """The projected kernel of each question with itself.
@@ -122,7 +108,7 @@ class TextKernel:
         Returns:
             By option count n: rows [q, n] of the questions that have it, their kernels [q, n, n].
         """
-        starts = np.cumsum(rows.options) - rows.options
+        starts = segment_starts(rows.options)
         blocks = {}
         for n in np.unique(rows.options):
             index = starts[rows.options == n][:, None] + np.arange(n)
@@ -153,7 +139,7 @@ class TextKernel:
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
             phi[part] = _rbf(rows.directions[part], self.landmarks, self.length) @ inverse
-        return centre(phi, rows.options)
+        return segment_centred(phi, rows.options)
 
 
 def _rbf(a: Floats, b: Floats, length: float) -> Doubles:
