@@ -87,9 +87,13 @@ class RunRecord:
         fresh = target.with_name(f".{target.name}.new")
         with self._writing(name):
             shutil.rmtree(fresh, ignore_errors=True)
-            save_predictor(predictor, fresh)
-            for file in fresh.iterdir():
-                sync(file)
+            try:
+                save_predictor(predictor, fresh)
+                for file in fresh.iterdir():
+                    sync(file)
+            except OSError:  # a full disk has no room for half a model beside run.json
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
             if not target.exists():
                 fresh.rename(target)
                 return

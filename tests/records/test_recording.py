@@ -1,15 +1,17 @@
 """A run while it is recorded: its lock, its observers, its best model and its checkpoints."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import Arrays, Predictor
 from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.predictors.uniform import Uniform
 from pluralllm_app.records.lock import locked_run
@@ -96,6 +98,30 @@ def score(record: Recording, number: int, mean: float, **fields: Any) -> None:
     summary = make_summary(mean, **{"groups": 2, **fields})
     evaluation = EvaluationResult(roles={"train": summary, "evaluation": None}, groups={})
     record.close_round(RoundEntry(round=number, evaluation=evaluation), Uniform)
+
+
+class Large(Uniform):
+    """A predictor of more bytes than a test lets a file have."""
+
+    def arrays(self) -> Arrays:
+        return {"zeros": np.zeros(100_000)}
+
+
+def test_nothing_is_left_of_a_model_for_which_the_disk_has_no_room(
+    config: Config, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write .*model"):
+            with recorded_run(path, "federated", config) as record:
+                record.save_model("model", Large())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(file.name for file in path.iterdir()) == [".lock", "run.json"]
+    info = read_run(path)
+    assert info and info.status == "failed"
 
 
 def test_the_best_model_is_that_of_the_best_whole_evaluation(
