@@ -114,14 +114,17 @@ def test_nothing_is_left_of_a_model_for_which_the_disk_has_no_room(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(UserError, match="cannot write .*model"):
-            with recorded_run(path, "federated", config) as record:
-                record.save_model("model", Large())
+        with (
+            pytest.raises(UserError, match=r"cannot write .*model"),
+            recorded_run(path, "federated", config) as record,
+        ):
+            record.save_model("model", Large())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(file.name for file in path.iterdir()) == [".lock", "run.json"]
     info = read_run(path)
-    assert info and info.status == "failed"
+    assert info
+    assert info.status == "failed"
 
 
 def test_the_best_model_is_that_of_the_best_whole_evaluation(
