@@ -176,7 +176,8 @@ def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> 
         settings.evaluation,
         place.survey.metric,
     )
-    return Evaluation(result.scores, result.loss, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
 
 
 @app.query()

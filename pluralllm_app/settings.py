@@ -298,12 +298,11 @@ def _check_combinations(settings: Settings) -> None:
         for key, value, wanted in (
             ("strategy", federation.strategy, "fedavg"),
             ("weighting", federation.weighting, "questions"),
-            ("train-groups-per-round", federation.train_groups_per_round, 0),
         ):
             if value != wanted:
                 raise SettingsError(
                     f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain "
-                    f"sums over all train groups, set {key} = {wanted!r}"
+                    f"sums over groups, set {key} = {wanted!r}"
                 )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:

@@ -134,7 +134,7 @@ class Rounds:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
         federation = self.settings.federation
         train_groups = self.roster.of_role("train")
-        while (number := self.state.round) < federation.rounds:
+        while (number := self.state.round) < federation.rounds and not self._settled():
             trained = chosen_groups(train_groups, self.settings, number + 1)
             due = number % self.settings.evaluation.evaluate_every == 0
             self._exchange(trained, list(self.roster.groups) if due else [])
@@ -142,6 +142,13 @@ class Rounds:
             self._save()
         self._exchange([], list(self.roster.groups))
         self.record.save_model("model", self._predictor())
+
+    def _settled(self) -> bool:
+        """Whether the run ends before its last round, since its score no longer rises."""
+        settled = self.learner.settled(self.state.learner)
+        if settled:
+            self.record.update(ended_by="score")
+        return settled
 
     def _predictor(self) -> Predictor:
         """What the current state predicts."""

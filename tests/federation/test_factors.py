@@ -15,9 +15,10 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError, SettingsError
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
 from pluralllm_app.learning.factors import LANDMARKS, OWN
-from pluralllm_app.learning.sums import contribution, first_factors, maximise, to_standard
-from pluralllm_app.predictors.factors.model import Answers, Latent
-from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
+from pluralllm_app.learning.sums import Sums, contribution, first_factors, maximise, to_standard
+from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
+from pluralllm_app.predictors.factors.packing import pack_factors
+from pluralllm_app.predictors.factors.predictor import option_rows
 from pluralllm_app.predictors.factors.text_kernel import TextKernel
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
@@ -34,7 +35,7 @@ def config(config: Config) -> Config:
     return config | {"predictor": "factors", "train-groups-per-round": 0, "rounds": 3}
 
 
-def pooled(config: Config) -> FactorsPredictor:
+def pooled(config: Config) -> Factors:
     """The same steps on pooled answers, without messages, learner or federation."""
     settings = Settings.from_config(config)
     survey = PreparedSurvey.open(settings.path("survey"))
@@ -50,20 +51,20 @@ def pooled(config: Config) -> FactorsPredictor:
             known = preferences.select(split_questions(preferences, "train", settings.split).train)
             answers = Answers.of(known.rows, option_rows(known), known.shares)
             prior = Latent.standard(len(TRAIN) - 1)
-            parts.append(contribution(factors, answers, phi[known.rows, :OWN], prior)[0])
-        sums = parts[0] + parts[1] + parts[2]
+            part = contribution(factors, answers, phi[known.rows, :OWN], prior)
+            parts.append(part.sums(len(text)).pack())
+        sums = Sums.unpack({name: sum(part[name] for part in parts) for name in parts[0]})
         factors = maximise(factors, sums.rotate(to_standard(sums)), phi)
-    return FactorsPredictor(factors, kernel)
+    return factors
 
 
 def test_a_federation_gives_the_pooled_fit(config: Config) -> None:
     record, rounds = run(config)
     assert record["status"] == "completed"
     assert [failure for entry in rounds for failure in entry["failures"]] == []
-    found, expected = load_predictor(f"{config['out']}/model"), pooled(config)
-    assert found.arrays().keys() == expected.arrays().keys()
-    for name, array in expected.arrays().items():
-        np.testing.assert_allclose(found.arrays()[name], array, rtol=0, atol=1e-9, err_msg=name)
+    found = load_predictor(f"{config['out']}/model").arrays()
+    for name, array in pack_factors(pooled(config)).items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(
@@ -126,7 +127,6 @@ def test_bad_sums_are_refused_and_recorded(
     [
         ({"strategy": "krum"}, "strategy = 'krum' is for predictor = 'gpo'"),
         ({"weighting": "uniform"}, "weighting = 'uniform' is for predictor = 'gpo'"),
-        ({"train-groups-per-round": 2}, "set train-groups-per-round = 0"),
         ({"predictor": "factor"}, "did you mean 'factors'"),
     ],
 )

@@ -60,6 +60,11 @@ class OptionRows:
         return len(self.directions)
 
     @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.directions.shape[1]) // 2
+
+    @property
     def counts(self) -> Ints:
         """[R] number of options of each row's question."""
         return np.repeat(self.options, self.options)
