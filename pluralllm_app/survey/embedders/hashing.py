@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from pluralllm_app.core.segments import Doubles, Halves
+from pluralllm_app.core.segments import Doubles, Floats, Halves
 from pluralllm_app.survey.content import Questions
 
 WORD_WEIGHT, PAIR_WEIGHT, TRIGRAM_WEIGHT = 1.0, 0.7, 0.25
@@ -47,6 +47,10 @@ class HashingEmbedder:
         options = _hashed([text for texts in questions.options for text in texts], self.dim // 2)
         rows = np.hstack([np.repeat(texts, questions.counts, axis=0), options])
         return rows.astype(np.float16)
+
+    def describe(self, texts: Sequence[str]) -> Floats:
+        """Return float32 [texts, dim], of length 1: a text that stands alone fills both halves."""
+        return _hashed(texts, self.dim).astype(np.float32)
 
 
 def _features(text: str) -> Iterator[tuple[str, float]]:
