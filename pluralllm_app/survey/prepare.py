@@ -14,6 +14,7 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Description, SurveyContent
 from pluralllm_app.survey.descriptions import described
+from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.base import Embedder
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
@@ -76,6 +77,7 @@ def prepare(
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
+    alike = alike_options(survey.questions, embeddings, embedder)
     embedded = time.perf_counter()
     prepared = write_survey(
         out,
@@ -96,6 +98,8 @@ def prepare(
     remove_unfinished(unfinished)
     written = time.perf_counter()
     _report(prepared, survey, left_out, vectors, console)
+    if alike:
+        console.print(f"[bold yellow]Warning:[/] {escape(alike)}", soft_wrap=True, highlight=False)
     console.print(
         f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
         f"{written - embedded:.1f} s writing"
