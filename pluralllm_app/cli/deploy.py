@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from pluralllm_app.cli.options import ConfigOption, SettingOption
+from pluralllm_app.cli.settings import SettingsCommand
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -94,7 +95,7 @@ def register_command(
         raise UserError("\n".join(["not registered:", *failures]))
 
 
-@deploy_app.command("run")
+@deploy_app.command("run", cls=SettingsCommand)
 def run_command(
     directory: DirectoryArgument,
     config: ConfigOption = None,

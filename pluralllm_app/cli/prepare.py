@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
@@ -34,6 +36,23 @@ Examples:
 
   pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
 """
+
+
+class PrepareCommand(TyperCommand):
+    """Names the sources where none is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; click's errors but for a missing source."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not error.param or error.param.name != "source":
+                raise
+            raise click.UsageError(
+                "name a source and --out, as in `pluralllm prepare demo --out data/demo`. Sources:"
+                f"\n\n{_SOURCES}",
+                ctx,
+            ) from error
 
 
 def prepare_command(

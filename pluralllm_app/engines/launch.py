@@ -93,7 +93,8 @@ def _run_simulation(
     except KeyboardInterrupt:
         info = close_unfinished(out, "stopped", "interrupted")
         said = _stopped(out, info.status if info else "stopped")
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        # Standard output may be what is gone.
+        Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         raise
     error = outcome.error if outcome else None
     info = close_unfinished(out, "failed", error)

@@ -23,7 +23,7 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
 
     from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.preferences import split_questions
-    from pluralllm_app.records.trackers import check_tracker
+    from pluralllm_app.records.trackers import check_tracking
     from pluralllm_app.survey.prepared import PreparedSurvey
 
     survey = PreparedSurvey.open(settings.path("survey"))
@@ -32,7 +32,7 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     for group in survey.groups:
         split = split_questions(survey.preferences(group.name), group.role, settings.split)
         groups.append((group.name, group.role, group.questions, len(split.train)))
-    check_tracker(settings.federation.tracker)
+    check_tracking(settings.federation.tracker)
     check_groups(groups, settings)
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()

@@ -1,5 +1,7 @@
 """Which groups train the predictor, and on which groups it is evaluated."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pluralllm_app.core.seeding import generator
@@ -34,6 +36,11 @@ def named_roles(
         raise SurveyError(f"group {both[0]!r} is named for both roles: choose train or evaluation")
     for name in (*train, *evaluation):
         if name not in counts:
+            parts = [part.strip() for part in re.split("[,;]", name)]
+            if set(parts) <= set(counts):
+                role = "train" if name in train else "evaluation"
+                options = " ".join(f"--{role} {shlex.quote(part)}" for part in parts)
+                raise SurveyError(f"{name!r} are several groups: repeat the option, {options}")
             raise SurveyError(f"the source has no group {name!r}: {did_you_mean(name, counts)}")
         if counts[name] < min_questions:
             raise SurveyError(

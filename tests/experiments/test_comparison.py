@@ -30,7 +30,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
-from tests.support.signals import with_sigint
+from tests.support.signals import with_handler
 from tests.support.waiting import wait_until
 from tests.support.weights import saved_weights
 
@@ -246,7 +246,7 @@ def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signa
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
     command += ["--out", str(tmp_path / "out")]
-    process = psutil.Popen(with_sigint(signal.SIG_DFL, command), stderr=subprocess.PIPE)
+    process = psutil.Popen(with_handler(signal.SIG_DFL, command), stderr=subprocess.PIPE)
     cell = tmp_path / "out" / "cells" / "federated" / "seed-0"
     wait_until(lambda: len(rounds(cell)) > 2)
     children = process.children(recursive=True)
