@@ -1,10 +1,9 @@
 """The `pluralllm` command."""
 
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,8 +12,9 @@ from rich.markup import escape
 from pluralllm_app import __version__
 from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
-from pluralllm_app.cli.options import ConfigOption, SettingOption
+from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand, print_settings
+from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
 from pluralllm_app.core.environment import no_proxy
 from pluralllm_app.errors import UserError
@@ -126,7 +126,7 @@ def compare_command(
     ] = None,
 ) -> None:
     console = Console()
-    with console.status("starting"):  # torch takes seconds to import
+    with starting(console):
         from pluralllm_app.cli.compare import compare
 
     compare(survey, config, setting or [], out, seeds, method or [], jobs, console)
@@ -155,7 +155,7 @@ def centralized_command(
       pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
     """
     console = Console()
-    with console.status("starting"):
+    with starting(console):
         from pluralllm_app.cli.compare import centralized
 
     centralized(survey, config, setting or [], out, budget, console)
@@ -212,7 +212,7 @@ def report_command(
     """
     console = Console()
     try:
-        with console.status("starting"):
+        with starting(console):
             from pluralllm_app.report.build import report
     except ImportError as error:
         raise UserError(
@@ -265,10 +265,6 @@ def site_command(
     )
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _in_utf_8(argument: str) -> str:
     """A word of the command line, also where the locale is C and the word in UTF-8.
 
@@ -300,13 +296,9 @@ def _check_working_directory() -> None:
 def main() -> None:
     """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) when stopped.
 
-    Ctrl-C, SIGTERM and a closed terminal stop it, and leave no process behind. A command that a
-    shell starts in the background, as in a script or by `nohup ... &`, may inherit that SIGINT or
-    SIGHUP is ignored. It goes on ignoring it, as its caller asked; SIGTERM always stops it.
+    What stops it leaves no process behind.
     """
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _terminate)
+    heed_signals()
     prepare_streams()
     os.environ.update(no_proxy(os.environ))
     try:

@@ -6,8 +6,9 @@ from typing import Annotated
 import click
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
 
+from pluralllm_app.cli.options import starting
+from pluralllm_app.cli.settings import FittingCommand
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -38,7 +39,7 @@ Examples:
 """
 
 
-class PrepareCommand(TyperCommand):
+class PrepareCommand(FittingCommand):
     """Names the sources where none is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -102,8 +103,10 @@ def prepare_command(
     ] = False,
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
-    # Here and not above: `pluralllm --help` need not wait for torch and pandas.
-    from pluralllm_app.survey.prepare import prepare
+    console = Console()
+    with starting(console):
+        # Here and not above: `pluralllm --help` need not wait for torch and pandas.
+        from pluralllm_app.survey.prepare import prepare
 
     prepare(
         source,
@@ -118,5 +121,5 @@ def prepare_command(
         metric=metric,
         seed=seed,
         overwrite=overwrite,
-        console=Console(),
+        console=console,
     )

@@ -12,8 +12,10 @@ from typer.core import TyperCommand
 
 from pluralllm_app.engines.app_files import APP
 from pluralllm_app.engines.settings_list import list_settings
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import TooSmallError, UserError
 from pluralllm_app.settings_files import read_defaults
+
+_GIVEN = "pluralllm.given"  # the words after the command's name
 
 
 def print_settings(word: str, console: Console) -> None:
@@ -35,7 +37,25 @@ def print_settings(word: str, console: Console) -> None:
         raise UserError(f"no setting has {word!r} in its name or description: `pluralllm settings`")
 
 
-class SettingsCommand(TyperCommand):
+class FittingCommand(TyperCommand):
+    """A command that says how it works for a survey that is too small for it as it was given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, and keep it."""
+        ctx.meta[_GIVEN] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TooSmallError as error:
+            words = [*ctx.command_path.split(), *ctx.meta[_GIVEN], *error.remedy]
+            error.add_note(f"For this survey, this works: {shlex.join(words)}")
+            raise
+
+
+class SettingsCommand(FittingCommand):
     """A command that takes settings by -c, and says so where one is given as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

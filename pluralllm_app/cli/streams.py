@@ -7,9 +7,10 @@ terminal is gone, the command ends as by SIGTERM: there is nobody to show anythi
 import errno
 import io
 import os
-import signal
 import sys
 from typing import Any, cast
+
+from pluralllm_app.cli.stopping import hang_up
 
 OUT, ERR = 1, 2
 _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)
@@ -27,7 +28,7 @@ class _Descriptor(io.FileIO):
             if self.fileno() == OUT:
                 if error.errno not in _GONE:
                     print(f"Error: cannot print: {error.strerror}", file=sys.stderr)
-                signal.raise_signal(signal.SIGTERM)  # from whichever thread
+                hang_up()
             return len(content)
 
 

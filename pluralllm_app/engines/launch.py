@@ -52,6 +52,7 @@ def run(
     if resume:
         if survey or config or overrides or out:
             raise UserError("--resume takes the run's own survey and settings: give it alone")
+        console.print(f"Going on with {resume} ...", markup=False, highlight=False, soft_wrap=True)
         run_config = read_resumed_config(resume)
         settings = Settings.from_config(run_config)
     else:

@@ -102,7 +102,8 @@ def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
     printed = flwr_run(
         ROOT,
         environment,
-        *(".", "--run-config", overrides(tiny), "--federation-config", "num-supernodes=30"),
+        *(".", "--run-config", f'{overrides(TINY_RUN)} client-optimizer-state="keep"'),
+        *("--federation-config", "num-supernodes=30"),
     )
     [out] = map(Path, re.findall(r"Run directory: (.+)", printed))
     assert out.parent == tmp_path / "user" / "data" / "pluralllm" / "runs"
