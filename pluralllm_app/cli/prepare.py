@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from rich.console import Console
 
+from pluralllm_app.cli.options import starting
+from pluralllm_app.cli.settings import FittingCommand
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -18,7 +21,8 @@ SOURCE is one of:
 {_SOURCES}
 
 A table of your own has one row per question, group and option, with the columns question_id,
-question, option, group, and share or count. A column called value makes the options ordinal.
+question, option, group, and share or count. A column called value makes the options ordinal, a
+column called description says who a group is.
 
 If the command is interrupted while it embeds the questions, repeat it to continue.
 
@@ -33,7 +37,26 @@ Examples:
   --min-questions 100 --seed 7
 
   pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
+
+  pluralllm prepare opinionqa --file steerable_opinionqa.json --out data/opinionqa
 """
+
+
+class PrepareCommand(FittingCommand):
+    """Names the sources where none is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; click's errors but for a missing source."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not error.param or error.param.name != "source":
+                raise
+            raise click.UsageError(
+                "name a source and --out, as in `pluralllm prepare demo --out data/demo`. Sources:"
+                f"\n\n{_SOURCES}",
+                ctx,
+            ) from error
 
 
 def prepare_command(
@@ -54,7 +77,9 @@ def prepare_command(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="File to read: .csv, .parquet or .jsonl."),
+        typer.Option(
+            help="File to read: .csv, .parquet or .jsonl; for opinionqa .json or a directory."
+        ),
     ] = None,
     train: Annotated[
         list[str] | None,
@@ -70,21 +95,31 @@ def prepare_command(
     min_questions: Annotated[
         int, typer.Option(min=1, help="How many questions a group must answer to take part.")
     ] = 30,
-    metric: Annotated[
+    descriptions: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(METRICS)}; {', '.join(ORDINAL_METRICS)} keeps only the questions "
-            "whose options have ordinal values."
+            help="What says who the groups are: names, none, or a table with the columns group "
+            "and description, which adds to the names."
         ),
-    ] = "jensen-shannon",
+    ] = "names",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(METRICS)}; {', '.join(ORDINAL_METRICS)} keeps only the questions "
+            "whose options have ordinal values. Default: wasserstein for opinionqa, else "
+            "jensen-shannon."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the demo and of the split by fraction.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the survey that is already there.")
     ] = False,
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
-    # Here and not above: `pluralllm --help` need not wait for torch and pandas.
-    from pluralllm_app.survey.prepare import prepare
+    console = Console()
+    with starting(console):
+        # Here and not above: `pluralllm --help` need not wait for torch and pandas.
+        from pluralllm_app.survey.prepare import prepare
 
     prepare(
         source,
@@ -96,8 +131,9 @@ def prepare_command(
         evaluation=evaluation or (),
         evaluation_fraction=evaluation_fraction,
         min_questions=min_questions,
+        descriptions=descriptions,
         metric=metric,
         seed=seed,
         overwrite=overwrite,
-        console=Console(),
+        console=console,
     )

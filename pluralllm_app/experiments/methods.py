@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
 from pluralllm_app.learning.budgets import LONGEST, PATIENCE, budget_steps
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, Scalar]
     Run = Callable[[PreparedSurvey, Settings, Config], None]
+
+# Of each group's answers. With fewer, a score on those whose respondents are known would be on
+# other questions than the scores of other methods.
+KNOWN = 0.95
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class MethodSpec:
     steps: "Callable[[Settings, int], int] | None" = None
     """Optimiser steps, by settings and number of train groups. Methods that have this and give the
     same number are the same method, which is run once."""
+    needs_respondents: bool = False  # whether it has to be known how many people were asked
     cost_note: str = ""  # said below a table of costs that has the method
 
 
@@ -85,6 +92,12 @@ def _baseline(kind: str) -> "Run":
         run_baseline(kind, survey, settings, config)
 
     return run
+
+
+def _ceiling(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_ceiling
+
+    run_ceiling(survey, settings, config)
 
 
 # In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
@@ -189,6 +202,16 @@ _SPECS = (
         run=_baseline("ridge"),
         look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
+    MethodSpec(
+        name="ceiling",
+        title="Ceiling: sampling noise, no method",
+        pools_answers=False,
+        run=_ceiling,
+        look=Look("#3d3d3d", "#d8d8d8", (12, 2), "diamond"),
+        needs_respondents=True,
+        cost_note="Ceiling: expected score of whoever knew the true shares of all people in a "
+        "group, since the observed ones are those of a sample.",
+    ),
 )
 METHODS = {spec.name: spec for spec in _SPECS}
 
@@ -198,6 +221,26 @@ def check_methods(names: Sequence[str]) -> None:
     for name in names:
         if name not in METHODS:
             raise UserError(f"method {name!r} does not exist: {did_you_mean(name, METHODS)}")
+
+
+def available_methods(names: Sequence[str], survey: "PreparedSurvey") -> list[str]:
+    """Return the methods `names`, or without any all that the survey allows.
+
+    Raises:
+        UserError: one of `names` needs what the survey does not have.
+    """
+    respondents = [survey.preferences(group.name).respondents for group in survey.groups]
+    known = all(own is not None and np.isfinite(own).mean() >= KNOWN for own in respondents)
+    for name in names:
+        if METHODS[name].needs_respondents and not known:
+            raise UserError(
+                f"method {name!r} needs to know how many people gave each answer, of at least "
+                f"{KNOWN:.0%} of each group's answers, and {survey.name} does not say so: "
+                "leave the method out"
+            )
+    return list(names) or [
+        name for name, spec in METHODS.items() if known or not spec.needs_respondents
+    ]
 
 
 def same_methods(settings: "Settings", train_groups: int) -> dict[str, str]:
