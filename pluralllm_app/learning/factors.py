@@ -22,6 +22,7 @@ from pluralllm_app.learning.self_check import Others, SelfCheck
 from pluralllm_app.learning.sums import (
     Part,
     Sums,
+    TextFeatures,
     contribution,
     first_factors,
     maximise,
@@ -37,9 +38,9 @@ from pluralllm_app.preferences import PreferenceSet, QuestionSet, split_question
 from pluralllm_app.settings import Settings
 
 MOST_FACTORS = 12
-LANDMARKS = 300  # of the text kernel, for the prior of offsets and loadings
+LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
-PATIENCE, SETTLED = 3, 2e-4  # a run ends once its score has not risen by so much for so many rounds
+PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 REVEALED = (
     "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
@@ -77,9 +78,9 @@ class FactorsLearner:
         return TextKernel.fit(self._text, LANDMARKS)
 
     @cached_property
-    def _features(self) -> Doubles:
-        """[R, M] of all option rows of the survey."""
-        return self._kernel.features(self._text)
+    def _features(self) -> TextFeatures:
+        """Of all option rows of the survey."""
+        return TextFeatures(self._kernel.features(self._text))
 
     @property
     def _groups(self) -> int:
@@ -128,22 +129,22 @@ class FactorsLearner:
         train = split_questions(preferences, "train", self._settings.split).train
         known = preferences.select(train)
         factors = unpack_factors(sent)
-        text = OptionRows(self._text.directions[known.rows], known.options)
-        answers = Answers.of(known.rows, text, known.shares, known.respondents)
+        kernel = TextKernel(sent["landmarks"])
+        answers = Answers.of(known.rows, option_rows(known), known.shares, known.respondents)
         prior = Latent.standard(factors.mean.shape[1] - 1)
-        part = contribution(factors, answers, self._features[known.rows, :OWN], prior)
+        part = contribution(factors, answers, kernel.first(OWN).features(answers.text), prior)
         keeper = NodeMemory(memory / request.experiment, "sums")
         before = keeper.find(request.counted)
         keeper.keep(request.round, part.arrays(), request.counted)
         check = SelfCheck.of(
             self._others(sent, factors.of_rows(known.rows), known, before, request),
-            self._kernel,
+            kernel,
             answers,
             known.description,
             part,
             generator(self._settings.split.evaluation_seed, "self-check", known.group),
         )
-        described = DescriptionSums.of(known.description, self._text.dim, part.second)
+        described = DescriptionSums.of(known.description, answers.text.dim, part.second)
         return Contribution(
             arrays={
                 **part.sums(len(factors.mean)).pack(),
@@ -174,18 +175,36 @@ class FactorsLearner:
         others = Others(factors, Regression.unpack(sent), honest=request.counted == 0)
         if before and request.options[ALL_LEARN] and request.counted == request.round - 1:
             part = Part.of(before)
-            mine = DescriptionSums.of(known.description, self._text.dim, part.second)
+            dim = len(others.regression.sums.inner) - 1
+            mine = DescriptionSums.of(known.description, dim, part.second)
             return others.without(part, mine, sent["change"])
         return others
 
     def initial_state(self) -> State:
         """Small random loadings, drawn from the seed."""
         rng = generator(self._settings.federation.seed, "loadings")
-        (rows, landmarks), width, dim = self._features.shape, self._width, self._text.dim
+        (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
         factors = first_factors(rows, width - 1, landmarks, rng)
         regression = Regression.none(dim, width)
         errors = np.zeros((len(CONTEXTS), BINS))
-        return _state(factors, regression, np.eye(width), errors, np.zeros(0))
+        return self._state(factors, regression, np.eye(width), errors, np.zeros(0))
+
+    def _state(
+        self,
+        factors: Factors,
+        regression: Regression,
+        change: Doubles,
+        errors: Doubles,
+        scores: Doubles,
+    ) -> State:
+        sent: dict[str, NDArray[Any]] = {
+            **pack_factors(factors),
+            **regression.pack(),
+            "landmarks": self._kernel.landmarks,
+            "change": change,
+            "errors": errors,
+        }
+        return State(sent, {"scores": scores})
 
     def options(self) -> Mapping[str, float]:
         """Whether all groups learn in each round."""
@@ -218,7 +237,7 @@ class FactorsLearner:
         )
         score, groups = total["score"]
         scores = np.append(state.kept["scores"], score / groups if groups else 0.0)
-        found = _state(factors, regression, change, total["errors"], scores)
+        found = self._state(factors, regression, change, total["errors"], scores)
         if not all(np.isfinite(array).all() for array in found.sent.values()):
             raise FederationError(
                 f"round {round_number}: the sums that the groups sent give no finite factors"
@@ -237,15 +256,9 @@ class FactorsLearner:
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
         calibration, regression = Calibration.of(sent["errors"]), Regression.unpack(sent)
-        return FactorsPredictor(unpack_factors(sent), self._kernel, calibration, regression.prior)
+        kernel = TextKernel(sent["landmarks"])
+        return FactorsPredictor(unpack_factors(sent), kernel, calibration, regression.prior)
 
     def work(self, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""
         return 1, groups
-
-
-def _state(
-    factors: Factors, regression: Regression, change: Doubles, errors: Doubles, scores: Doubles
-) -> State:
-    sent = {**pack_factors(factors), **regression.pack(), "change": change, "errors": errors}
-    return State(sent, {"scores": scores})

@@ -13,12 +13,13 @@ In the clear, one group's contribution gives its answers away: cross / gram of a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralllm_app.core.segments import Doubles, Ints
+from pluralllm_app.core.segments import Bools, Doubles, Ints
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent, Variances
 from pluralllm_app.predictors.factors.packing import pack_symmetric, unpack_symmetric
 
@@ -182,36 +183,56 @@ def to_standard(total: Sums) -> Doubles:
     return change
 
 
-def maximise(factors: Factors, total: Sums, phi: Doubles, learn: bool = True) -> Factors:
+class TextFeatures:
+    """Features phi [R, M] of all option rows of the survey, and the principal axes of some rows'.
+
+    Which rows groups have answered changes rarely, and the axes are costly.
+    """
+
+    def __init__(self, phi: Doubles) -> None:
+        self.phi = phi
+        self._axes_of = lru_cache(maxsize=1)(self._axes)
+
+    def axes_of(self, seen: Bools) -> tuple[Doubles, Doubles, Doubles]:
+        """Of rows `seen` [R]: eigenvalues [M] of phi^T phi, its axes [M, M], and phi axes."""
+        return self._axes_of(seen.tobytes())
+
+    def _axes(self, seen: bytes) -> tuple[Doubles, Doubles, Doubles]:
+        features = self.phi[np.frombuffer(seen, np.bool_)]
+        strength, axes = np.linalg.eigh(features.T @ features)
+        return np.maximum(strength, 0.0), axes, features @ axes
+
+
+def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool = True) -> Factors:
     """The next factors, from sums over groups whose latents are standard (`to_standard`).
 
     v_r ~ N(weights^T phi_r, diag(spread)) and weights ~ N(0, diag(text)): both posteriors are
     updated in turn. With `learn` the variances are, too.
 
     Args:
-        phi: [R, M] features of all option rows of the survey.
+        features: of all option rows of the survey.
     """
     rows, width = factors.mean.shape
     before = factors.variances
     spread, text, weights = before.spread, before.text, factors.weights
-    seen = total.answered > 0.5
-    features, gram, cross = phi[seen], total.gram[seen], total.cross[seen]
-    strength, axes = np.linalg.eigh(features.T @ features)
-    strength = np.maximum(strength, 0.0)[:, None]  # [M, 1]
-    turned = features @ axes
+    seen = total.answered > 0
+    phi, gram, cross = features.phi[seen], total.gram[seen], total.cross[seen]
+    values, axes, turned = features.axes_of(seen)
+    strength = values[:, None]
     for _ in range(INNER):
         covariance = np.linalg.inv(gram + np.diag(1 / spread))
-        mean = np.einsum("rij,rj->ri", covariance, cross + features @ weights / spread)
+        mean = np.einsum("rij,rj->ri", covariance, cross + phi @ weights / spread)
         uncertain = 1 / (strength / spread + 1 / text)  # [M, J] variance of the turned weights
         turned_weights = uncertain * (turned.T @ mean) / spread
         weights = axes @ turned_weights
         if learn and seen.any():
             text = np.maximum((turned_weights**2 + uncertain).mean(0), LEAST)
-            error = (mean - features @ weights) ** 2 + np.einsum("rii->ri", covariance)
+            error = (mean - phi @ weights) ** 2 + np.einsum("rii->ri", covariance)
             spread = error.mean(0) + (strength * uncertain).sum(0) / len(mean)
             spread = np.maximum(spread, LEAST)
-    means, covariances = phi @ weights, np.zeros((rows, width, width))
-    covariances[:, range(width), range(width)] = spread + (phi @ axes) ** 2 @ uncertain
+    means, covariances = features.phi @ weights, np.zeros((rows, width, width))
+    unseen = spread + (features.phi[~seen] @ axes) ** 2 @ uncertain
+    covariances[~seen] = unseen[:, :, None] * np.eye(width)
     means[seen], covariances[seen] = mean, covariance
     noise, own = before.noise, before.own
     if learn and seen.any():

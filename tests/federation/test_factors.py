@@ -15,7 +15,14 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError, SettingsError
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
 from pluralllm_app.learning.factors import LANDMARKS, OWN
-from pluralllm_app.learning.sums import Sums, contribution, first_factors, maximise, to_standard
+from pluralllm_app.learning.sums import (
+    Sums,
+    TextFeatures,
+    contribution,
+    first_factors,
+    maximise,
+    to_standard,
+)
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
 from pluralllm_app.predictors.factors.packing import pack_factors
 from pluralllm_app.predictors.factors.predictor import option_rows
@@ -41,9 +48,9 @@ def pooled(config: Config) -> Factors:
     survey = PreparedSurvey.open(settings.path("survey"))
     text = option_rows(survey.all_questions())
     kernel = TextKernel.fit(text, LANDMARKS)
-    phi = kernel.features(text)
+    features = TextFeatures(kernel.features(text))
     rng = generator(settings.federation.seed, "loadings")
-    factors = first_factors(len(text), len(TRAIN) - 1, phi.shape[1], rng)
+    factors = first_factors(len(text), len(TRAIN) - 1, features.phi.shape[1], rng)
     for _ in range(settings.federation.rounds):
         parts = []
         for name in TRAIN:
@@ -51,10 +58,11 @@ def pooled(config: Config) -> Factors:
             known = preferences.select(split_questions(preferences, "train", settings.split).train)
             answers = Answers.of(known.rows, option_rows(known), known.shares)
             prior = Latent.standard(len(TRAIN) - 1)
-            part = contribution(factors, answers, phi[known.rows, :OWN], prior)
+            phi = kernel.first(OWN).features(answers.text)
+            part = contribution(factors, answers, phi, prior)
             parts.append(part.sums(len(text)).pack())
         sums = Sums.unpack({name: sum(part[name] for part in parts) for name in parts[0]})
-        factors = maximise(factors, sums.rotate(to_standard(sums)), phi)
+        factors = maximise(factors, sums.rotate(to_standard(sums)), features)
     return factors
 
 

@@ -107,7 +107,7 @@ class Answers:
         """The answers to the questions at `positions`; their rows are numbered from 0 to n - 1."""
         options = self.text.options
         flat = segment_rows(segment_starts(options)[positions], options[positions])
-        text = OptionRows(self.text.directions[flat], options[positions])
+        text = self.text.select(positions)
         return Answers(rows=flat, text=text, y=self.y[flat], sampling=self.sampling[flat])
 
 

@@ -1,10 +1,11 @@
 """The latent-factor model as a predictor: a new group follows in closed form from its context."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pluralllm_app.core.segments import segment_rows
 from pluralllm_app.predictors.base import LEVELS, Arrays, Prediction, Predictor, check_arrays
 from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
@@ -42,6 +43,33 @@ class FactorsPredictor(Predictor):
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty; the context may be empty."""
+        return self._predict(context, target, option_rows(context), option_rows(target))
+
+    def predict_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Prediction]:
+        """Predict for several pairs, of which each question's text is read once."""
+        sets = [questions for pair in pairs for questions in pair]
+        numbers, at = np.unique(
+            np.concatenate([questions.questions for questions in sets]), return_index=True
+        )
+        first = np.concatenate([questions.first_rows for questions in sets])[at]
+        options = np.concatenate([questions.options for questions in sets])[at]
+        embeddings = sets[0].embeddings[segment_rows(first, options)] if sets else np.empty((0, 0))
+        text = OptionRows.of(embeddings, options)
+
+        def part(questions: QuestionSet) -> OptionRows:
+            return text.select(np.searchsorted(numbers, questions.questions))
+
+        return [
+            self._predict(context, target, part(context), part(target)) for context, target in pairs
+        ]
+
+    def _predict(
+        self,
+        context: PreferenceSet,
+        target: QuestionSet,
+        context_text: OptionRows,
+        target_text: OptionRows,
+    ) -> Prediction:
         rows = len(self.factors.mean)
         if len(target.embeddings) != rows:
             raise ValueError(
@@ -49,8 +77,8 @@ class FactorsPredictor(Predictor):
                 f"with {len(target.embeddings)}"
             )
         latent = self.prior.latent(context.description)
-        known = Answers.of(context.rows, option_rows(context), context.shares, context.respondents)
-        belief = predict(self.factors, self.kernel, known, target.rows, option_rows(target), latent)
+        known = Answers.of(context.rows, context_text, context.shares, context.respondents)
+        belief = predict(self.factors, self.kernel, known, target.rows, target_text, latent)
         intervals = belief.intervals(self.calibration.at(len(context)))
         return Prediction(belief.shares, belief.deviation, intervals)
 
