@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
 from pluralllm_app.federation import hooks
+from pluralllm_app.federation.flower_compat import log_errors_plainly
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -30,6 +31,7 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
     record_to_request,
 )
+from pluralllm_app.federation.places import with_places
 from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import make_learner
@@ -41,6 +43,7 @@ from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
 
 app = ClientApp()
+log_errors_plainly()
 
 
 # A process serves many messages, in simulation of many groups: it opens the survey once, reads
@@ -62,6 +65,12 @@ def open_site(path: str, group: str | None) -> Site:
 @lru_cache(maxsize=1024)
 def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
     return survey.preferences(group)
+
+
+def _config(context: Context) -> tuple[tuple[str, Scalar], ...]:
+    """The run config, with the paths that it may lack in a simulation."""
+    simulated = "partition-id" in context.node_config
+    return tuple(with_places(context.run_config, context.run_id, simulated=simulated).items())
 
 
 @lru_cache(maxsize=1, typed=True)
@@ -138,8 +147,7 @@ def _received(
 ) -> tuple[Learner, Arrays]:
     """This process's learner, and what the server sent for it."""
     prepare_processor(settings.training.client_threads)
-    config = tuple(context.run_config.items())
-    learner = _learner(config, survey, device_of(context, settings))
+    learner = _learner(_config(context), survey, device_of(context, settings))
     return learner, record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
 
 
@@ -183,7 +191,7 @@ def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> 
 @without_content
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
-    settings = _settings(tuple(context.run_config.items()))
+    settings = _settings(_config(context))
     device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
     survey, group = place.survey, place.group
@@ -207,7 +215,7 @@ def describe(message: Message, context: Context) -> Message:
 @without_content
 def train(message: Message, context: Context) -> Message:
     """Learn from this group's answers, and score what was received before, where asked to."""
-    settings = _settings(tuple(context.run_config.items()))
+    settings = _settings(_config(context))
     place = locate(context, settings)
     learner, sent = _received(message, context, place.survey, settings)
     request = record_to_request(record_of(message.content, CONFIG, ConfigRecord))
@@ -226,7 +234,7 @@ def train(message: Message, context: Context) -> Message:
 @without_content
 def evaluate(message: Message, context: Context) -> Message:
     """Score what was received on this group."""
-    settings = _settings(tuple(context.run_config.items()))
+    settings = _settings(_config(context))
     place = locate(context, settings)
     learner, sent = _received(message, context, place.survey, settings)
     return Message(_score(learner, sent, place, settings).to_content(), reply_to=message)
