@@ -60,6 +60,11 @@ class RoundTable(Observer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error:
+            # Ctrl-C may come after the console has written a row and before it forgets it: it would
+            # write it again at the end.
+            with self._console.capture():
+                pass
         self._progress.stop()
 
     def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:

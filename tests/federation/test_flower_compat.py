@@ -31,7 +31,6 @@ from flwr.proto.fleet_pb2 import (
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
-from flwr.serverapp import strategy
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.task_identity import TaskIdentity
@@ -97,13 +96,6 @@ def test_rays_wrapping_of_an_exception_is_known() -> None:
 
 def test_the_error_code_of_a_lost_node_is_known() -> None:
     assert "ErrorCode.NODE_UNAVAILABLE" in source("flwr.server.superlink.linkstate.utils")
-
-
-def test_strategies_keep_their_state_in_known_attributes() -> None:
-    # `federation.strategies` sets them before a round and reads them after it.
-    made = [strategy.FedAvgM(), strategy.FedAdam(), strategy.FedYogi(), strategy.FedAdagrad()]
-    kept = {name for each in made for name in vars(each)}
-    assert {"current_arrays", "momentum_vector", "m_t", "v_t"} <= kept
 
 
 # ---- Commands and logs of a simulation ----
