@@ -23,13 +23,15 @@ class Terminal(StringIO):
 def test_a_row_is_there_once_whenever_ctrl_c_comes() -> None:
     terminal = Terminal()
     console = Console(file=terminal, force_terminal=True, width=80)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        RoundTable(console, "waiting", rounds=3) as table,
-    ):
-        table.show(make_entry(0, 0.25))
-        terminal.interrupt_after = "0.7500"
-        table.show(make_entry(1, 0.75, loss=0.5))
+
+    def run() -> None:
+        with RoundTable(console, "waiting", rounds=3) as table:
+            table.show(make_entry(0, 0.25))
+            terminal.interrupt_after = "0.7500   0.7500"
+            table.show(make_entry(1, 0.75, loss=0.5))
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
     console.print("Stopped.")
     said = terminal.getvalue()
-    assert [said.count(text) for text in ("0.2500", "0.7500", "Stopped.")] == [1, 1, 1]
+    assert [said.count(text) for text in ("0.2500   0.2500", "0.7500   0.7500", "Stopped.")] == [1, 1, 1]

@@ -100,7 +100,7 @@ class FedAvgM(Strategy):
         mean = average(contributions)
         if (self.learning_rate, self.momentum) == (1, 0):
             return mean, {}
-        steps = {name: start - mean[name] for name, start in current.items()}
+        steps: Arrays = {name: start - mean[name] for name, start in current.items()}
         if carried:
             steps = {name: self.momentum * carried[name] + step for name, step in steps.items()}
         moved = {name: current[name] - self.learning_rate * step for name, step in steps.items()}
@@ -133,12 +133,13 @@ class _Adaptive(Strategy):
         contributions: Iterable[Contribution],
     ) -> tuple[Arrays, Arrays]:
         mean, rate = average(contributions), self._rate(round_number)
-        moved, moments = {}, {}
+        moved: dict[str, Moment] = {}
+        moments: dict[str, Moment] = {}
         for name, start in current.items():
             step = mean[name] - start
             none = np.zeros_like(step)
-            before = (carried.get(f"{kind}.{name}", none) for kind in ("m_t", "v_t"))
-            first, second = self._moments(*before, step)
+            first, second = (carried.get(f"{kind}.{name}", none) for kind in ("m_t", "v_t"))
+            first, second = self._moments(first, second, step)
             moved[name] = start + rate * first / (np.sqrt(second) + self.tau)
             moments |= {f"m_t.{name}": first, f"v_t.{name}": second}
         return moved, moments
@@ -165,8 +166,9 @@ class FedAdam(_Adaptive):
         # Both moments start from 0, which this makes up for. As in Flower, the first round counts
         # as the second.
         step = round_number + 1.0
-        corrected = np.sqrt(1 - np.power(self.beta_2, step)) / (1 - np.power(self.beta_1, step))
-        return self.learning_rate * corrected
+        second, first = (1 - np.power(beta, step) for beta in (self.beta_2, self.beta_1))
+        rate: float = self.learning_rate * np.sqrt(second) / first
+        return rate
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ class FedYogi(FedAdam):
     """Yogi at the server; options as of `FedAdam`."""
 
     def _second(self, second: Moment, square: Moment) -> Moment:
-        return second - (1 - self.beta_2) * square * np.sign(second - square)
+        second = second - (1 - self.beta_2) * square * np.sign(second - square)
+        return second
 
     def _rate(self, round_number: int) -> float:
         return self.learning_rate
