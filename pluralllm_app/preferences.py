@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from pluralllm_app.core.seeding import generator
-from pluralllm_app.core.segments import Bools, Floats, Halves, Ints, segment_rows, segment_starts
+from pluralllm_app.core.segments import (
+    Bools,
+    Doubles,
+    Floats,
+    Halves,
+    Ints,
+    segment_rows,
+    segment_starts,
+)
 from pluralllm_app.settings import SplitSettings
 
 
@@ -43,16 +51,22 @@ class QuestionSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreferenceSet(QuestionSet):
-    """Questions that one group answered, and its answers."""
+    """Questions that one group answered, its answers, and what is known of the group."""
 
     group: str
     shares: Floats  # [R] share of the group that picks each option; sums to 1 per question
+    respondents: Doubles | None = None  # [Q] people asked, NaN where unknown; None: all unknown
+    description: Floats | None = None  # [dim_x] embedding of a text that says who the group is
 
     def select(self, positions: Ints) -> "PreferenceSet":
         """The questions at `positions` [n], each in 0..Q-1, with the group's answers."""
         flat = self._flat(positions)
         return PreferenceSet(
-            group=self.group, shares=self.shares[flat], **self._questions(positions, flat)
+            group=self.group,
+            shares=self.shares[flat],
+            respondents=None if self.respondents is None else self.respondents[positions],
+            description=self.description,
+            **self._questions(positions, flat),
         )
 
     def ask(self, positions: Ints) -> QuestionSet:

@@ -47,6 +47,7 @@ def make_survey(
     dim: int = 6,
     train: Sequence[str] = TRAIN,
     evaluation: Sequence[str] = EVALUATION,
+    respondents: float | None = None,
 ) -> PreparedSurvey:
     """Write a survey, by default of 5 groups; 2 or 3 options a question.
 
@@ -76,6 +77,7 @@ def make_survey(
             group=np.repeat(np.arange(len(groups)), answered),
             question=np.concatenate([np.arange(count) for count in answered]),
             shares=np.concatenate(shares),
+            respondents=None if respondents is None else np.full(sum(answered), respondents),
         ),
         roles=dict.fromkeys(train, "train") | dict.fromkeys(evaluation, "evaluation"),
     )

@@ -14,7 +14,7 @@ from pluralllm_app.engines.run_config import read_run_config, settings_with_surv
 from pluralllm_app.engines.run_directory import make_run_directory
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.comparison import Cell, locked, open_comparison
-from pluralllm_app.experiments.methods import METHODS, check_methods
+from pluralllm_app.experiments.methods import available_methods, check_methods
 from pluralllm_app.experiments.results import ROLES, SCORES, Comparison
 from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.experiments.workers import default_jobs, run_cells
@@ -41,11 +41,12 @@ def compare(
     """
     check_methods(methods)
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
+    methods = available_methods(methods, prepared)
     default = Path("runs", f"compare-{prepared.path.name}").resolve()
     out = Path(str(run_config["out"] or default))
     preflight(settings)
     with locked(out):
-        cells = open_comparison(out, run_config, prepared, seeds, methods or list(METHODS))
+        cells = open_comparison(out, run_config, prepared, seeds, methods)
         left = [cell for cell in cells if not cell.finished]
         jobs = min(jobs or default_jobs(settings), len(left) or 1)
         if done := len(cells) - len(left):

@@ -18,7 +18,8 @@ SOURCE is one of:
 {_SOURCES}
 
 A table of your own has one row per question, group and option, with the columns question_id,
-question, option, group, and share or count. A column called value makes the options ordinal.
+question, option, group, and share or count. A column called value makes the options ordinal, a
+column called description says who a group is.
 
 If the command is interrupted while it embeds the questions, repeat it to continue.
 
@@ -33,6 +34,8 @@ Examples:
   --min-questions 100 --seed 7
 
   pluralllm prepare table --file mine.csv --out data/mine --train North --evaluation South
+
+  pluralllm prepare opinionqa --file steerable_opinionqa.json --out data/opinionqa
 """
 
 
@@ -54,7 +57,9 @@ def prepare_command(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="File to read: .csv, .parquet or .jsonl."),
+        typer.Option(
+            help="File to read: .csv, .parquet or .jsonl; for opinionqa .json or a directory."
+        ),
     ] = None,
     train: Annotated[
         list[str] | None,
@@ -70,13 +75,21 @@ def prepare_command(
     min_questions: Annotated[
         int, typer.Option(min=1, help="How many questions a group must answer to take part.")
     ] = 30,
-    metric: Annotated[
+    descriptions: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(METRICS)}; {', '.join(ORDINAL_METRICS)} keeps only the questions "
-            "whose options have ordinal values."
+            help="What says who the groups are: names, none, or a table with the columns group "
+            "and description, which adds to the names."
         ),
-    ] = "jensen-shannon",
+    ] = "names",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(METRICS)}; {', '.join(ORDINAL_METRICS)} keeps only the questions "
+            "whose options have ordinal values. Default: wasserstein for opinionqa, else "
+            "jensen-shannon."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the demo and of the split by fraction.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the survey that is already there.")
@@ -96,6 +109,7 @@ def prepare_command(
         evaluation=evaluation or (),
         evaluation_fraction=evaluation_fraction,
         min_questions=min_questions,
+        descriptions=descriptions,
         metric=metric,
         seed=seed,
         overwrite=overwrite,

@@ -6,13 +6,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+# What nobody sees: zero-width spaces, byte order marks, soft hyphens, marks of direction. The
+# joiners inside emoji and Indian words are not among them.
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
+
 
 def clean_text(text: str) -> str:
-    """Return a text without surrounding spaces and in Unicode form NFC.
+    """Return a text in Unicode form NFC, with one space between its words and none around them.
 
-    Two names of a group that look the same are then equal, however their accents were encoded.
+    Two names of a group that look the same are then equal, however their accents were encoded and
+    whatever spaces, broken or not, a table has in them.
     """
-    return unicodedata.normalize("NFC", text.strip())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_INVISIBLE)).split())
 
 
 def file_slugs(names: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
 from pluralllm_app.learning.budgets import LONGEST, PATIENCE, budget_steps
@@ -48,6 +50,7 @@ class MethodSpec:
     steps: "Callable[[Settings, int], int] | None" = None
     """Optimiser steps, by settings and number of train groups. Methods that have this and give the
     same number are the same method, which is run once."""
+    needs_respondents: bool = False  # whether all answers have to say how many people gave them
     cost_note: str = ""  # said below a table of costs that has the method
 
 
@@ -60,6 +63,12 @@ def _later(function: str, *arguments: str) -> "Run":
         getattr(runs, function)(survey, settings, config, *arguments)
 
     return run
+
+
+def _ceiling(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
+    from pluralllm_app.experiments.runs import run_ceiling
+
+    run_ceiling(survey, settings, config)
 
 
 # In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
@@ -164,6 +173,14 @@ _SPECS = (
         run=_later("run_baseline", "ridge"),
         look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
+    MethodSpec(
+        name="ceiling",
+        title="Ceiling: sampling noise, no method",
+        pools_answers=False,
+        run=_ceiling,
+        look=Look("#3d3d3d", "#d8d8d8", (12, 2), "diamond"),
+        needs_respondents=True,
+    ),
 )
 METHODS = {spec.name: spec for spec in _SPECS}
 
@@ -173,6 +190,25 @@ def check_methods(names: Sequence[str]) -> None:
     for name in names:
         if name not in METHODS:
             raise UserError(f"method {name!r} does not exist: {did_you_mean(name, METHODS)}")
+
+
+def available_methods(names: Sequence[str], survey: "PreparedSurvey") -> list[str]:
+    """Return the methods `names`, or without any all that the survey allows.
+
+    Raises:
+        UserError: one of `names` needs what the survey does not have.
+    """
+    respondents = [survey.preferences(group.name).respondents for group in survey.groups]
+    known = all(asked is not None and not np.isnan(asked).any() for asked in respondents)
+    for name in names:
+        if METHODS[name].needs_respondents and not known:
+            raise UserError(
+                f"method {name!r} needs to know how many people answered each question, and "
+                f"{survey.name} does not say so of every group: leave the method out"
+            )
+    return list(names) or [
+        name for name, spec in METHODS.items() if known or not spec.needs_respondents
+    ]
 
 
 def same_methods(settings: "Settings", train_groups: int) -> dict[str, str]:

@@ -16,7 +16,10 @@ from pluralllm_app.records.observers import BestModel, Observer
 from pluralllm_app.records.recording import no_predictor, recorded_run
 from pluralllm_app.records.schema import RoundEntry, TrainEntry
 from pluralllm_app.records.writer import RunRecord
+from pluralllm_app.scoring.ceiling import sampling_ceiling
+from pluralllm_app.scoring.evaluation import GroupEvaluation, evaluation_draws
 from pluralllm_app.scoring.pooled_survey import PooledSurvey
+from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import flatten, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -99,6 +102,28 @@ def run_baseline(
         seconds = round(time.perf_counter() - start, 3)
         entry = RoundEntry(round=0, evaluation=evaluation, seconds=seconds)
         record.close_round(entry, lambda: baseline)
+
+
+def run_ceiling(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
+    """Estimate the score that sampling noise leaves within reach, on the questions scored here.
+
+    Raises:
+        ValueError: the respondents of a group are not known.
+    """
+    with recorded_run(settings.path("out"), "ceiling", config) as record:
+        start = time.perf_counter()
+        pool = _read_pool(survey, record)
+        evaluations = {}
+        for name, answers in pool.preferences.items():
+            draws = evaluation_draws(answers, pool.roles[name], settings.split, settings.evaluation)
+            seed = settings.split.evaluation_seed
+            scores = sampling_ceiling(answers, draws, survey.metric, seed)
+            evaluations[name] = GroupEvaluation(scores, None)
+        evaluation = summarise(evaluations, pool.roles, settings.split)
+        seconds = round(time.perf_counter() - start, 3)
+        record.close_round(
+            RoundEntry(round=0, evaluation=evaluation, seconds=seconds), no_predictor
+        )
 
 
 def _train_entry(trained: Trained) -> TrainEntry:

@@ -6,13 +6,13 @@ option of the question answered. This way no function needs to loop over answers
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
 
-from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_rows, segment_starts
+from pluralllm_app.core.segments import Bools, Doubles, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.errors import SurveyError
 
 
@@ -78,7 +78,7 @@ class Answers:
     group: Ints  # [A] index into `groups`
     question: Ints  # [A] index into the questions
     shares: Doubles  # [sum of the options of the questions answered] flat
-    respondents: Ints | None = None  # [A] the number of people asked, if the source tells it
+    respondents: Doubles | None = None  # [A] people asked, NaN where the source does not tell
 
     def __len__(self) -> int:
         return len(self.group)
@@ -103,6 +103,14 @@ class Answers:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Description:
+    """A text that says who a group is, as the survey's embedder sees it."""
+
+    text: str
+    embedding: Floats  # [dim]
+
+
 @dataclass(frozen=True)
 class SurveyContent:
     """A survey as a source gives it: clean, but not yet embedded, and with all of its groups."""
@@ -117,6 +125,13 @@ class SurveyContent:
     # The groups that train and are evaluated unless the user chooses others; none: a seeded split.
     train: Sequence[str] = ()
     evaluation: Sequence[str] = ()
+    # By group: its name in words that stand alone, where the name itself does not; and what else
+    # the source says of it.
+    names: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    metric: str = "jensen-shannon"  # unless the user chooses another
+    evaluation_fraction: float = 0.25  # of the groups, for a split that the user gives no fraction
+    note: str = ""  # what the source did to what it read, in a few words
 
     def restricted(self, groups: Sequence[str]) -> "SurveyContent":
         """Return the survey of these groups alone, with the questions that any of them answers.

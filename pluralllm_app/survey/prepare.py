@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,15 +12,16 @@ from rich.table import Table
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.content import SurveyContent
+from pluralllm_app.survey.content import Description, SurveyContent
+from pluralllm_app.survey.descriptions import described
+from pluralllm_app.survey.embedders.alike import alike_options
+from pluralllm_app.survey.embedders.base import Embedder
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources.registry import read_source
-
-DEFAULT_EVALUATION_FRACTION = 0.25
 
 
 def prepare(
@@ -33,7 +35,8 @@ def prepare(
     evaluation: Sequence[str] = (),
     evaluation_fraction: float | None = None,
     min_questions: int = 30,
-    metric: str = "jensen-shannon",
+    descriptions: str = "names",
+    metric: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     console: Console,
@@ -42,6 +45,7 @@ def prepare(
 
     The groups named in `train` and `evaluation` take part. If none is named, a seeded split by
     `evaluation_fraction` decides, and without a fraction the source's own choice, if it has one.
+    What `descriptions` means is said by `described`. Without a `metric`, the source's own is taken.
 
     Every mistake is reported before the embedding starts. If the embedding is interrupted, the same
     call continues it: the finished part is kept beside `out` in a hidden directory, which is
@@ -52,12 +56,13 @@ def prepare(
     """
     if (train or evaluation) and evaluation_fraction is not None:
         raise SurveyError("pass either --train and --evaluation or --evaluation-fraction, not both")
-    if metric not in METRICS:
+    if metric is not None and metric not in METRICS:
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     check_output(out, overwrite)
     embedding = load_embedder(embedder, template)
     started = time.perf_counter()
     survey = read_source(source, file, seed)
+    metric = survey.metric if metric is None else metric
     if metric in ORDINAL_METRICS:
         survey = survey.ordinal(metric)
     if not len(survey.questions):
@@ -67,10 +72,12 @@ def prepare(
     roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
+    vectors = _describe(embedding, described(survey, roles, descriptions))
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
+    alike = alike_options(survey.questions, embeddings, embedder)
     embedded = time.perf_counter()
     prepared = write_survey(
         out,
@@ -84,12 +91,15 @@ def prepare(
         embeddings=embeddings,
         answers=survey.answers,
         roles=roles,
+        descriptions=vectors,
         synthetic=survey.synthetic,
         overwrite=overwrite,
     )
     remove_unfinished(unfinished)
     written = time.perf_counter()
-    _report(prepared, survey, left_out, console)
+    _report(prepared, survey, left_out, vectors, console)
+    if alike:
+        console.print(f"[bold yellow]Warning:[/] {escape(alike)}", soft_wrap=True, highlight=False)
     console.print(
         f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
         f"{written - embedded:.1f} s writing"
@@ -113,8 +123,24 @@ def _roles(
         return named_roles(counts, train, evaluation, min_questions)
     if evaluation_fraction is None and survey.train:
         return named_roles(counts, survey.train, survey.evaluation, min_questions)
-    fraction = DEFAULT_EVALUATION_FRACTION if evaluation_fraction is None else evaluation_fraction
+    fraction = survey.evaluation_fraction if evaluation_fraction is None else evaluation_fraction
     return split_roles(counts, fraction, min_questions, seed)
+
+
+def _describe(embedder: Embedder, texts: Mapping[str, str]) -> dict[str, Description]:
+    """Embed the text of each group."""
+    if not texts:
+        return {}
+    rows = embedder.describe(list(texts.values()))
+    for text, row in zip(texts.values(), rows, strict=True):
+        if not np.isfinite(row).all():
+            raise SurveyError(
+                f"embedder {embedder.name!r} gives numbers that are not finite for the description "
+                f"{text!r}: choose another model, or pass --descriptions none"
+            )
+    return {
+        name: Description(text, row) for (name, text), row in zip(texts.items(), rows, strict=True)
+    }
 
 
 def _left_out(
@@ -131,7 +157,11 @@ def _left_out(
 
 
 def _report(
-    prepared: PreparedSurvey, survey: SurveyContent, left_out: Mapping[str, int], console: Console
+    prepared: PreparedSurvey,
+    survey: SurveyContent,
+    left_out: Mapping[str, int],
+    descriptions: Mapping[str, Description],
+    console: Console,
 ) -> None:
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
     groups.columns[2].justify = "right"
@@ -147,6 +177,32 @@ def _report(
         if count:
             kept.add_row(escape(f"left out: {reason}"), f"{count:,}")
     console.print(kept)
+    line = _understood(survey, descriptions, len(prepared.groups))
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
     written = f"Survey written to {prepared.path}"
     rights = f"Source: {prepared.source}\nLicence: {prepared.licence}"
     console.print(f"{written}\n{rights}", soft_wrap=True, markup=False)
+
+
+def _understood(survey: SurveyContent, descriptions: Mapping[str, Description], groups: int) -> str:
+    """One line on what the source was understood to say."""
+    asked = survey.answers.respondents
+    known = 0 if asked is None else int((~np.isnan(asked)).sum())
+    answers = len(survey.answers)
+    parts = [f"{groups:,} groups, {len(survey.questions):,} questions, {answers:,} answers"]
+    parts += [survey.note] if survey.note else []
+    parts.append(
+        "respondents not known"
+        if not known
+        else f"respondents known for {'all' if known == answers else f'{known:,}'} answers"
+    )
+    texts = [own.text for own in descriptions.values()]
+    if texts:
+        named = sum(
+            own.text == survey.names.get(group, group) for group, own in descriptions.items()
+        )
+        alone = f", {named:,} of them by name alone" if named else ""
+        parts.append(f"{len(texts):,} groups described{alone}, the first as {texts[0]!r}")
+    else:
+        parts.append("no group described")
+    return "Understood: " + "; ".join(parts)

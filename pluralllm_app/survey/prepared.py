@@ -3,7 +3,8 @@
     survey.json              what it is, and its groups
     questions.parquet        question_id, text, options, values (ordinal, or null), first_row
     embeddings.safetensors   `embeddings` float16 [rows, dim], one row per option
-    groups/<slug>.parquet    question_id, shares, respondents (or null): one file per group
+    groups/<slug>.parquet    question_id, shares, respondents (or null): one file per group; in its
+                             metadata the group's description and its embedding, where it has one
 
 A site needs everything but the other groups' files. Client processes import this module, so it
 stays clear of pandas and transformers.
@@ -11,7 +12,7 @@ stays clear of pandas and transformers.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 from pluralllm_app.survey import storage
-from pluralllm_app.survey.content import Answers, Questions
+from pluralllm_app.survey.content import Answers, Description, Questions
 from pluralllm_app.survey.info import (
     FORMAT_VERSION,
     METRICS,
@@ -69,12 +70,10 @@ class PreparedSurvey(SurveyInfo):
             what = "is not a directory" if path.exists() else "does not exist"
             raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
         with located(path):
-            description = SurveyInfo.read(path / "survey.json")
-            embeddings = storage.map_embeddings(path / "embeddings.safetensors", description.dim)
-            table = storage.read_questions(
-                path / "questions.parquet", len(embeddings), description.metric
-            )
-        return cls(**vars(description), path=path, embeddings=embeddings, table=table)
+            info = SurveyInfo.read(path / "survey.json")
+            embeddings = storage.map_embeddings(path / "embeddings.safetensors", info.dim)
+            table = storage.read_questions(path / "questions.parquet", len(embeddings), info.metric)
+        return cls(**vars(info), path=path, embeddings=embeddings, table=table)
 
     def verify(self) -> None:
         """Check questions and embeddings against the fingerprint, reading all of them.
@@ -140,20 +139,33 @@ class PreparedSurvey(SurveyInfo):
         """
         group = self.group(name)
         with located(self.path):
-            questions, shares = storage.read_answers(
-                self.path / group.file, group.questions, self._ids, self._counts
+            own = storage.read_answers(
+                self.path / group.file, group.questions, self._ids, self._counts, self.dim
             )
-        first_rows, counts = self._first_rows[questions], self._counts[questions]
+        first_rows, counts = self._first_rows[own.questions], self._counts[own.questions]
         values = self._values
         return PreferenceSet(
             group=name,
             embeddings=self.embeddings,
-            questions=questions,
+            questions=own.questions,
             first_rows=first_rows,
             options=counts,
-            shares=shares,
+            shares=own.shares,
+            respondents=own.respondents,
+            description=None if own.description is None else own.description.embedding,
             values=None if values is None else values[segment_rows(first_rows, counts)],
         )
+
+    def description(self, name: str) -> str | None:
+        """Return the text that says who the group called `name` is, None where there is none.
+
+        Raises:
+            SurveyError: unknown group, or its file is missing or damaged.
+        """
+        group = self.group(name)
+        with located(self.path):
+            found = storage.read_description(self.path / group.file, self.dim)
+        return None if found is None else found.text
 
     @cached_property
     def _by_name(self) -> dict[str, Group]:
@@ -217,6 +229,7 @@ def write_survey(
     embeddings: Halves,
     answers: Answers,
     roles: Mapping[str, str],
+    descriptions: Mapping[str, Description] | None = None,
     synthetic: bool = False,
     overwrite: bool = False,
 ) -> PreparedSurvey:
@@ -226,6 +239,7 @@ def write_survey(
         embeddings: [rows, dim] float16, one row per option in the order of `questions`.
         answers: of every group in `roles`; those of other groups are left out.
         roles: "train" or "evaluation" for each group's name.
+        descriptions: of the groups that have one, by name; they are not part of the fingerprint.
         synthetic: whether the answers are made up; the survey's name, which is all that most
             places show, then says so as well.
 
@@ -236,7 +250,7 @@ def write_survey(
     check_output(path, overwrite)
     _check_content(metric, questions, embeddings, answers, roles)
     groups = _describe_groups(answers, roles)
-    description = SurveyInfo(
+    info = SurveyInfo(
         name=f"{name} (synthetic)" if synthetic else name,
         metric=metric,
         embedder=embedder,
@@ -251,15 +265,15 @@ def write_survey(
     try:
         with whole_directory(path) as fresh:
             (fresh / "groups").mkdir()
-            pq.write_table(_questions_table(questions), fresh / "questions.parquet")
+            pq.write_table(storage.questions_table(questions), fresh / "questions.parquet")
             file = fresh / "embeddings.safetensors"
             with usual_rights(file):
                 save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
             file_of = {group.name: fresh / group.file for group in groups}
-            for group_name, table in _group_tables(questions, answers):
+            for group_name, table in storage.group_tables(questions, answers, descriptions or {}):
                 if group_name in file_of:
                     pq.write_table(table, file_of[group_name])
-            description.write(fresh / "survey.json")
+            info.write(fresh / "survey.json")
             PreparedSurvey.open(fresh)
     except OSError as error:
         raise SurveyError(f"cannot write {path} ({error})") from error
@@ -309,36 +323,3 @@ def _fingerprint(questions: Questions, embeddings: Halves) -> str:
     digest.update(json.dumps(list(embeddings.shape)).encode())
     digest.update(np.ascontiguousarray(embeddings).data)
     return digest.hexdigest()
-
-
-def _questions_table(questions: Questions) -> pa.Table:
-    columns = [
-        questions.ids,
-        questions.texts,
-        questions.options,
-        questions.values,
-        questions.first_rows,
-    ]
-    arrays = [
-        pa.array(column, field.type)
-        for column, field in zip(columns, storage.QUESTIONS_SCHEMA, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=storage.QUESTIONS_SCHEMA)
-
-
-def _group_tables(questions: Questions, answers: Answers) -> Iterator[tuple[str, pa.Table]]:
-    """The name of each group, and its answers in the order of the questions."""
-    answers = answers.select(np.lexsort((answers.question, answers.group)), questions)
-    ids = pa.array(questions.ids, pa.string())
-    counts = questions.counts[answers.question]
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    bounds = np.searchsorted(answers.group, np.arange(len(answers.groups) + 1))
-    for name, start, stop in zip(answers.groups, bounds[:-1], bounds[1:], strict=True):
-        rows = slice(start, stop)
-        offsets = (ends[start : stop + 1] - ends[start]).astype(np.int32)
-        shares = pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]])
-        people = answers.respondents
-        respondents = [None] * (stop - start) if people is None else people[rows]
-        columns = [ids.take(pa.array(answers.question[rows])), shares]
-        columns.append(pa.array(respondents, pa.int64()))
-        yield name, pa.Table.from_arrays(columns, schema=storage.GROUP_SCHEMA)

@@ -1,9 +1,11 @@
-"""The tables of a prepared survey: their schemas, and strict reading of each.
+"""The tables of a prepared survey: how each is made, and strict reading of it.
 
 Every fault is a SurveyError that names the file and the remedy, and never a share.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ from pluralllm_app.core.segments import (
     segment_sums,
 )
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import Answers, Description, Questions
 from pluralllm_app.survey.info import ORDINAL_METRICS, PREPARE_AGAIN
 
 SUM_TOLERANCE = 1e-3  # how far the shares of a question may be from 1 in total
+# In the metadata of a group's table: the JSON of the group's Description. Not every survey has it.
+DESCRIPTION = b"pluralllm.description"
 
 QUESTIONS_SCHEMA = pa.schema(
     [
@@ -43,6 +48,16 @@ GROUP_SCHEMA = pa.schema(
         ("respondents", pa.int64()),
     ]
 )
+
+
+@dataclass(frozen=True, eq=False)
+class GroupAnswers:
+    """The answers of one group, to Q questions with R options in all."""
+
+    questions: Ints  # [Q] index of each in the survey, ascending
+    shares: Floats  # [R]
+    respondents: Doubles | None  # [Q] people asked, NaN where unknown; None: all unknown
+    description: Description | None
 
 
 def _refusal(file: Path, fault: str) -> SurveyError:
@@ -70,7 +85,7 @@ def _read_parquet(file: Path, schema: pa.Schema, nullable: str) -> pa.Table:
             raise _refusal(file, f"has {column.name!r} of type {found}, not {column.type}")
         if column.name != nullable and table[column.name].null_count:
             raise _refusal(file, f"has nulls in column {column.name!r}")
-    return table.select(schema.names).cast(schema)
+    return table.select(schema.names).cast(schema.with_metadata(table.schema.metadata))
 
 
 def numbers(column: pa.ChunkedArray) -> Any:
@@ -144,13 +159,15 @@ def read_questions(file: Path, rows: int, metric: str) -> pa.Table:
     return table
 
 
-def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tuple[Ints, Floats]:
-    """Return a group's answers: question indices [Q] ascending, and flat shares float32 [R].
+def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints, dim: int) -> GroupAnswers:
+    """Return what a group's file holds: its answers, and its description where it has one.
 
     Args:
+        file: of the group.
         expected: how many questions the group answers according to survey.json.
         ids: the ids of all questions of the survey.
         options: how many options each of these has.
+        dim: of the survey's embeddings.
 
     Raises:
         SurveyError: missing or damaged file, an unknown or repeated question, or bad shares.
@@ -158,9 +175,7 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tup
     table = _read_parquet(file, GROUP_SCHEMA, nullable="respondents")
     if table.num_rows != expected:
         raise _refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
-    fewest = pc.min(table["respondents"]).as_py()
-    if fewest is not None and fewest < 1:
-        raise _refusal(file, "has a number of respondents below 1")
+    respondents = _respondents(file, table["respondents"].combine_chunks())
     indices = pc.index_in(table["question_id"], value_set=ids)
     if indices.null_count:
         row = indices.is_null().to_pylist().index(True)
@@ -184,7 +199,53 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints) -> tup
     shares = _normalised(file, numbers(flat), counts)
     starts = segment_starts(counts)
     rows = segment_rows(starts[order], counts[order])
-    return questions[order], shares[rows].astype(np.float32)
+    return GroupAnswers(
+        questions=questions[order],
+        shares=shares[rows].astype(np.float32),
+        respondents=None if respondents is None else respondents[order],
+        description=_description(file, table.schema.metadata, dim),
+    )
+
+
+def read_description(file: Path, dim: int) -> Description | None:
+    """Return the description in a group's file, without reading the answers.
+
+    Raises:
+        SurveyError: missing or damaged file, or a damaged description.
+    """
+    try:
+        schema = pq.read_schema(file)
+    except FileNotFoundError:
+        raise _missing(file) from None
+    except (OSError, pa.ArrowException) as error:
+        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
+    return _description(file, schema.metadata, dim)
+
+
+def _description(
+    file: Path, metadata: Mapping[bytes, bytes] | None, dim: int
+) -> Description | None:
+    if not metadata or DESCRIPTION not in metadata:
+        return None
+    try:
+        content = json.loads(metadata[DESCRIPTION])
+        text, embedding = content["text"], np.array(content["embedding"], np.float32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _refusal(file, "has a damaged description") from error
+    if not isinstance(text, str) or embedding.shape != (dim,) or not np.isfinite(embedding).all():
+        raise _refusal(file, f"has a description without {dim} finite numbers")
+    return Description(text, embedding)
+
+
+def _respondents(file: Path, column: pa.Array) -> Doubles | None:
+    known = np.from_dlpack(pc.indices_nonzero(column.is_valid()))
+    if not len(known):
+        return None
+    people = np.full(len(column), np.nan)
+    people[known] = np.from_dlpack(column.drop_null())
+    if (people[known] < 1).any():
+        raise _refusal(file, "has a number of respondents below 1")
+    return people
 
 
 def _normalised(file: Path, shares: Doubles, counts: Ints) -> Doubles:
@@ -199,3 +260,50 @@ def _normalised(file: Path, shares: Doubles, counts: Ints) -> Doubles:
         raise _refusal(file, f"has {wrong} question(s) whose shares do not sum to 1")
     rescaled: Doubles = shares / np.repeat(sums, counts)
     return rescaled
+
+
+def questions_table(questions: Questions) -> pa.Table:
+    """Return questions.parquet."""
+    columns = [
+        questions.ids,
+        questions.texts,
+        questions.options,
+        questions.values,
+        questions.first_rows,
+    ]
+    arrays = [
+        pa.array(column, field.type)
+        for column, field in zip(columns, QUESTIONS_SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=QUESTIONS_SCHEMA)
+
+
+def group_tables(
+    questions: Questions, answers: Answers, descriptions: Mapping[str, Description]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the name of each group, and its answers in the order of the questions."""
+    answers = answers.select(np.lexsort((answers.question, answers.group)), questions)
+    ids = pa.array(questions.ids, pa.string())
+    counts = questions.counts[answers.question]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    bounds = np.searchsorted(answers.group, np.arange(len(answers.groups) + 1))
+    people = np.full(len(answers), np.nan) if answers.respondents is None else answers.respondents
+    known = ~np.isnan(people)
+    people = np.rint(np.where(known, people, 0)).astype(np.int64)
+    for name, start, stop in zip(answers.groups, bounds[:-1], bounds[1:], strict=True):
+        rows = slice(start, stop)
+        offsets = (ends[start : stop + 1] - ends[start]).astype(np.int32)
+        columns = [
+            ids.take(pa.array(answers.question[rows])),
+            pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]]),
+            pa.array(people[rows], pa.int64(), mask=~known[rows]),
+        ]
+        schema = GROUP_SCHEMA
+        if name in descriptions:
+            schema = schema.with_metadata({DESCRIPTION: _described(descriptions[name])})
+        yield name, pa.Table.from_arrays(columns, schema=schema)
+
+
+def _described(description: Description) -> str:
+    content = {"text": description.text, "embedding": description.embedding.tolist()}
+    return json.dumps(content, ensure_ascii=False)

@@ -52,7 +52,8 @@ def cells(config: Config, out: Path, seeds: int = 1, methods: Any = METHODS) -> 
 
 @pytest.mark.slow
 def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
-    config |= {"reserved-fraction": 0.2}
+    survey = make_survey(tmp_path / "survey", respondents=300)
+    config |= {"reserved-fraction": 0.2, "survey": str(survey.path)}
     planned = cells(config, tmp_path / "all", seeds=2)
     # Three groups, all of them in each round: equal tasks are equal steps.
     assert len(planned) == 2 * (len(METHODS) - 1)

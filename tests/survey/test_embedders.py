@@ -103,6 +103,28 @@ def test_long_prompts_are_cut_at_the_left(tmp_path):
     assert "2 prompts exceed 16 tokens" in console.export_text()
 
 
+def test_a_description_is_embedded_as_it_stands(model):
+    words = ["tea", "the", "sea"]
+    rows = load_embedder(model).describe([" ".join(words), "you like tea very much", "'"])
+    assert rows.dtype == np.float32
+    ids = [[WORDS.index(word) for word in words]]
+    with torch.inference_mode():
+        hidden = AutoModel.from_pretrained(model)(input_ids=torch.tensor(ids)).last_hidden_state
+    np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-5)
+
+
+def test_a_long_description_is_cut_at_the_right(model):
+    embedder = load_embedder(model)
+    embedder.embed(QUESTIONS, CONSOLE, NOWHERE)  # whose prompts are cut at the left
+    rows = embedder.describe(["you like" + " tea" * count for count in (14, 60)])
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+def test_a_description_without_a_token_is_refused(model):
+    with pytest.raises(SurveyError, match="makes no token of the description ' '"):
+        load_embedder(model).describe(["tea", " "])
+
+
 def test_numbers_beyond_float16_are_refused(tmp_path):
     path = save_model(tmp_path / "llama", "llama")
     model = LlamaModel.from_pretrained(path)

@@ -204,5 +204,7 @@ def test_help_and_errors_list_the_sources_of_the_registry(tmp_path, quiet):
     shown = CliRunner().invoke(app, ["prepare", "--help"], env={"COLUMNS": "200"}).output
     for name, source in SOURCES.items():
         assert f"{name}: {source.summary}." in shown
-    with pytest.raises(SurveyError, match="known are 'demo', 'globalopinionqa', 'table'"):
+    with pytest.raises(
+        SurveyError, match="known are 'demo', 'globalopinionqa', 'opinionqa', 'table'"
+    ):
         prepare("xyz", tmp_path / "out", console=quiet)

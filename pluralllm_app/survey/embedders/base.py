@@ -1,11 +1,12 @@
 """What an embedder is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 
-from pluralllm_app.core.segments import Halves
+from pluralllm_app.core.segments import Floats, Halves
 from pluralllm_app.survey.content import Questions
 
 
@@ -31,4 +32,11 @@ class Embedder(Protocol):
 
         Returns:
             float16 [rows, dim], one row for each option, in the order of `questions`.
+        """
+
+    def describe(self, texts: Sequence[str]) -> Floats:
+        """Embed texts that say who a group is, with the pooling and scale of the options.
+
+        Returns:
+            float32 [texts, dim]. A text stands alone, without a template.
         """

@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from pluralllm_app.core.segments import Halves, segment_rows, segment_starts
+from pluralllm_app.core.segments import Floats, Halves, segment_rows, segment_starts
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
@@ -121,6 +121,28 @@ class TransformerEmbedder:
                 unfinished_rows.keep(rows[:end])
                 progress.update(task, completed=end)
         return rows[np.argsort(order)]
+
+    def describe(self, texts: Sequence[str]) -> Floats:
+        """Return float32 [texts, dim]: the mean over the tokens of each text, without a template.
+
+        A text that is too long is cut at the right, because it begins with the group's name.
+
+        Raises:
+            SurveyError: the tokenizer makes nothing of a text.
+        """
+        self._tokenizer.truncation_side = "right"
+        tokens = self._tokenizer(list(texts), truncation=True, max_length=self._most_tokens())
+        trees = [PrefixTree.of([ids]) for ids in tokens["input_ids"]]
+        for text, tree in zip(texts, trees, strict=True):
+            if not tree.tokens:
+                raise SurveyError(
+                    f"embedder {self.name!r} makes no token of the description {text!r}: give "
+                    "another one, or pass --descriptions none"
+                )
+        rows = np.empty((len(trees), self._model.config.get_text_config().hidden_size), np.float32)
+        for batch in batches(trees, BATCH_TOKENS[self._devices[0].type]):
+            rows[batch] = self._means([trees[index] for index in batch], self._model, None).numpy()
+        return rows
 
     def _tokenize(self, questions: Questions, console: Console) -> list[list[int]]:
         """Return the token ids of each row's prompt, cut at the left where it is too long."""

@@ -126,6 +126,7 @@ def demo(seed: int = 0) -> SurveyContent:
         synthetic=True,
         train=TRAIN_GROUPS,
         evaluation=EVALUATION_GROUPS,
+        names={name: f"People in {name}" for name in names},
     )
 
 
@@ -177,7 +178,7 @@ def _appeal(phrase: str, seed: int) -> float:
 
 def _observe(
     name: str, seed: int, questions: Questions, stances: Stance, appeal: Stance
-) -> tuple[Ints, Doubles, Ints]:
+) -> tuple[Ints, Doubles, Doubles]:
     """Return the questions a group answers [A], its observed shares, and respondents [A]."""
     counts = questions.counts
     scores = CONVICTION * stances @ _position(name, seed) + appeal
@@ -192,4 +193,4 @@ def _observe(
     padded[real] = expected
     drawn = rng.multinomial(respondents, padded)[answered]
     shares = drawn[real[answered]] / respondents
-    return answered, shares, np.full(len(answered), respondents)
+    return answered, shares, np.full(len(answered), float(respondents))

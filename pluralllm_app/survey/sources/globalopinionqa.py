@@ -81,6 +81,8 @@ def read_global_opinions(file: Path | None = None) -> SurveyContent:
         dropped=dropped,
         train=TRAIN_GROUPS,
         evaluation=EVALUATION_GROUPS,
+        # Without which sample it is: "India (Current national sample)".
+        names={name: f"People in {name.partition(' (')[0]}" for name in answers.groups},
     )
 
 

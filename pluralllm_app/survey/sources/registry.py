@@ -28,6 +28,12 @@ def _globalopinionqa(file: Path | None, seed: int) -> "SurveyContent":
     return read_global_opinions(file)
 
 
+def _opinionqa(file: Path, seed: int) -> "SurveyContent":
+    from pluralllm_app.survey.sources.opinionqa.layouts import read_opinionqa
+
+    return read_opinionqa(file)
+
+
 def _table(file: Path, seed: int) -> "SurveyContent":
     from pluralllm_app.survey.sources.table import read_table
 
@@ -48,6 +54,12 @@ SOURCES = {
     "globalopinionqa": Source(
         "survey answers by country, read from --file or downloaded", "optional", _globalopinionqa
     ),
+    "opinionqa": Source(
+        "answers of 22 groups of Americans, read from --file: JSON records or the directory of "
+        "the official data",
+        "required",
+        _opinionqa,
+    ),
     "table": Source("your own answers, read from --file", "required", _table),
 }
 
@@ -65,5 +77,5 @@ def read_source(name: str, file: Path | None, seed: int) -> "SurveyContent":
     if source.file == "none" and file is not None:
         raise SurveyError(f"source {name!r} reads no file: leave --file out")
     if source.file == "required" and file is None:
-        raise SurveyError(f"source {name!r} needs --file with a .csv, .parquet or .jsonl table")
+        raise SurveyError(f"source {name!r} needs --file: {source.summary}")
     return source.read(file, seed)

@@ -2,9 +2,10 @@
 
 Its columns are question_id, question, option, group, and either `share` (the part of the group that
 picks the option; shares sum to 1 per question and group) or `count` (how many people picked it). A
-column `value` may give the option's ordinal value. The options of a question are all those that
-occur with it, in order of first appearance; if a group has no row for an option, nobody in it
-picked that option. Spaces around a text are ignored, and accents are brought into Unicode form NFC.
+column `value` may give the option's ordinal value, and a column `description` may say who the group
+is. The options of a question are all those that occur with it, in order of first appearance; if a
+group has no row for an option, nobody in it picked that option. Spaces around a text are ignored,
+and accents are brought into Unicode form NFC.
 
 A table is read in batches. Of each row only 16 bytes are kept: the numbers of its group and of its
 option, and its share or count. Memory therefore depends on the number of rows, shares and different
@@ -54,7 +55,7 @@ def read_table(file: Path) -> SurveyContent:
         rows.faults.note("repeat a question_id, group and option", repeated, batch.first_row)
         flat[at] = batch.amount
     rows.faults.refuse()
-    groups, counted = rows.groups.texts, rows.counted
+    groups, counted, descriptions = rows.groups.texts, rows.counted, rows.descriptions()
     del rows, batch, cells, starts
     flat[np.isnan(flat)] = 0
     totals = segment_sums(flat, options)
@@ -65,7 +66,7 @@ def read_table(file: Path) -> SurveyContent:
         question=question,
         shares=flat,
         # Counts may be weighted, so that some answers weigh less than one person in all.
-        respondents=np.rint(totals).clip(1).astype(np.int64) if counted else None,
+        respondents=np.rint(totals).clip(1) if counted else None,
     )
     asked = totals > 0
     if not counted:
@@ -77,6 +78,7 @@ def read_table(file: Path) -> SurveyContent:
         questions=questions,
         answers=answers.select(np.flatnonzero(asked), questions),
         dropped={"answers of a group that counts nobody": int((~asked).sum())},
+        descriptions=descriptions,
     )
     return survey.keep_questions(questions.counts >= 2, "questions with fewer than two options")
 
@@ -146,6 +148,7 @@ class _Rows:
         self._choices = _Numbering()  # pairs of question and option
         self._text_of: Ints = np.empty(0, np.int64)  # of each question
         self._value_of: Doubles = np.empty(0)  # of each choice
+        self._described: dict[int, str] = {}  # what is said of a group, by its number
         self._read(file)
         self.faults.refuse()
 
@@ -173,6 +176,7 @@ class _Rows:
             text != self._text_of[question],
             first_row,
         )
+        self._describe(frame, group, first_row)
         codes, pairs = pd.factorize(question * _PAIR + option)
         choice = self._choices.of(pairs.tolist())[codes]
         value = self._values(frame, first_row)
@@ -188,6 +192,26 @@ class _Rows:
 
     def _texts(self, frame: pd.DataFrame, column: str, numbers: _Numbering, first_row: int) -> Ints:
         """Return the number of each row's text, [n]."""
+        codes, texts = self._cells(frame, column, first_row)
+        blank = np.array([not text for text in texts], bool)
+        self.faults.note(f"have no {column}", blank[codes], first_row)
+        return numbers.of(texts)[codes]
+
+    def _describe(self, frame: pd.DataFrame, group: Ints, first_row: int) -> None:
+        """Keep what the rows say of their group [n]; an empty cell says nothing."""
+        if "description" not in frame.columns:
+            return
+        codes, texts = self._cells(frame, "description", first_row)
+        pairs, row = np.unique(group * _PAIR + codes, return_inverse=True)
+        stated = [(pair // _PAIR, " ".join(texts[pair % _PAIR].split())) for pair in pairs.tolist()]
+        other = [
+            bool(text) and self._described.setdefault(own, text) != text for own, text in stated
+        ]
+        fault = "describe a group in other words than before"
+        self.faults.note(fault, np.array(other, bool)[row], first_row)
+
+    def _cells(self, frame: pd.DataFrame, column: str, first_row: int) -> tuple[Ints, list[str]]:
+        """Return the different texts of a column, and which of them each row has, [n]."""
         cells = frame[column]
         try:
             codes, different = pd.factorize(cells, use_na_sentinel=False)
@@ -197,9 +221,7 @@ class _Rows:
         nested = np.array([text is _NO_TEXT for text in different], bool)
         self.faults.note(f"hold a list or an object as {column}", nested[codes], first_row)
         texts = ["" if pd.isna(text) else clean_text(str(text)) for text in different]
-        blank = np.array([not text for text in texts], bool)
-        self.faults.note(f"have no {column}", blank[codes], first_row)
-        return numbers.of(texts)[codes]
+        return codes, texts
 
     def _amounts(self, frame: pd.DataFrame, first_row: int) -> Doubles:
         column = "count" if self.counted else "share"
@@ -224,6 +246,11 @@ class _Rows:
     def _question_of(self) -> Ints:
         """Return the question of each choice, [choices]."""
         return np.array(self._choices.texts, np.int64) // _PAIR
+
+    def descriptions(self) -> dict[str, str]:
+        """Return what is said of the groups, by name."""
+        names = self.groups.texts
+        return {names[group]: text for group, text in self._described.items()}
 
     def cells(self, batch: _Batch) -> Ints:
         """Return the group and question of each row of a batch, packed into one number, [n]."""

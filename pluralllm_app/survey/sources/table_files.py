@@ -29,12 +29,12 @@ def read_batches(file: Path, repeating: Sequence[str] = ()) -> Iterator[pd.DataF
         SurveyError: the file is missing, of another kind, damaged, or has no rows.
     """
     if file.is_dir():
-        raise SurveyError(f"{file} is a directory: name the table itself as --file")
+        raise SurveyError(f"{file} is a directory: name the table itself")
     if file.suffix not in _READERS:
         known = ", ".join(_READERS)
         raise SurveyError(f"{file} has the ending {file.suffix!r}: known are {known}")
     if not file.is_file():
-        raise SurveyError(f"{file} is not a file: check --file")
+        raise SurveyError(f"{file} is not a file: check its path")
     rows = 0
     frames = _READERS[file.suffix](file, repeating) if file.stat().st_size else iter(())
     while True:

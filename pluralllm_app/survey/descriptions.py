@@ -1,0 +1,79 @@
+"""The texts that say who each group is, which tell a predictor something before the first answer.
+
+A text begins with the group's name, in words that stand alone: "People in Japan". What the source
+or a table of the user's says besides follows: "People in Japan: East Asia, rich, democracy".
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pluralllm_app.core.names import clean_text
+from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import SurveyContent
+from pluralllm_app.survey.sources.table_files import read_batches, require_columns
+
+COLUMNS = ("group", "description")
+MOST_CHARACTERS = 1000  # a line or two; embedders cut a text of several hundred words
+
+
+def described(survey: SurveyContent, groups: Iterable[str], wish: str) -> dict[str, str]:
+    """Return the text that describes each of `groups`; no text at all for the wish "none".
+
+    Args:
+        survey: with all groups of the source.
+        groups: those that take part.
+        wish: "names" (with what the source says besides), "none", or the path of a table with the
+            columns group and description.
+
+    Raises:
+        SurveyError: there is no such table, one of its rows is wrong, the source has descriptions
+            of its own, or a text is too long.
+    """
+    if wish == "none":
+        return {}
+    lines = survey.descriptions
+    if wish != "names":
+        if lines:
+            raise SurveyError(
+                f"{survey.source} describes its groups itself: leave --descriptions out, or remove "
+                "the column 'description'"
+            )
+        lines = _read(Path(wish), survey.answers.groups)
+    texts = {}
+    for group in sorted(groups):
+        name = survey.names.get(group, group)
+        text = f"{name}: {lines[group]}" if group in lines else name
+        if len(text) > MOST_CHARACTERS:
+            raise SurveyError(
+                f"the description of group {group!r} has {len(text):,} characters, name included: "
+                f"shorten it to {MOST_CHARACTERS:,}, or pass --descriptions none"
+            )
+        texts[group] = text
+    return texts
+
+
+def _read(file: Path, known: Iterable[str]) -> dict[str, str]:
+    if not file.exists():
+        raise SurveyError(f"--descriptions {file}: there is no such file; pass one, names, or none")
+    groups = set(known)
+    lines: dict[str, str] = {}
+    row = 0
+    for frame in read_batches(file):
+        require_columns(file, frame, COLUMNS)
+        cells = frame.loc[:, list(COLUMNS)].astype(object)
+        cells = cells.where(cells.notna(), "").astype(str)
+        for group, text in cells.itertuples(index=False):
+            row += 1
+            name, line = clean_text(group), clean_text(" ".join(text.split()))
+            place = f"{file}: data row {row}"
+            if name not in groups:
+                raise SurveyError(
+                    f"{place} is of unknown group {name!r}: {did_you_mean(name, groups)}"
+                )
+            if not line:
+                raise SurveyError(f"{place} has no description of {name!r}: write one or remove it")
+            if name in lines:
+                raise SurveyError(f"{place} describes {name!r} a second time: remove one")
+            lines[name] = line
+    return lines
