@@ -35,9 +35,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import extensions
-from flwr.superlink.cli import flower_superlink
 from flwr.supernode import fleet_http_connection
-from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import Message as Proto
 from starlette.middleware import Middleware
@@ -218,20 +216,21 @@ def test_the_fleet_api_and_no_other_is_below_its_path() -> None:
 @pytest.mark.parametrize(
     ("script", "command"),
     [
-        (scripts.superlink_script(["a"], 1), flower_superlink),
-        (scripts.supernode_script("a:1", "A"), flower_supernode),
+        (scripts.superlink_script(["a"], 1), "superlink"),
+        (scripts.supernode_script("a:1", "A"), "supernode"),
     ],
 )
 def test_a_command_of_flower_has_the_options_of_its_start_script(
     script: str,
-    command: Callable[[], None],
+    command: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FLWR_DISABLE_UPDATE_CHECK", "1")
     monkeypatch.setattr(sys, "argv", ["flower", "--help"])
+    cli = import_module(f"flwr.{command}.cli")
     with pytest.raises(SystemExit):
-        command()
+        getattr(cli, f"flower_{command}")()
     options = set(re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE))
     assert options
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

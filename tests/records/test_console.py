@@ -34,4 +34,8 @@ def test_a_row_is_there_once_whenever_ctrl_c_comes() -> None:
         run()
     console.print("Stopped.")
     said = terminal.getvalue()
-    assert [said.count(text) for text in ("0.2500   0.2500", "0.7500   0.7500", "Stopped.")] == [1, 1, 1]
+    assert [said.count(text) for text in ("0.2500   0.2500", "0.7500   0.7500", "Stopped.")] == [
+        1,
+        1,
+        1,
+    ]
