@@ -6,7 +6,7 @@ names do with it.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.learning.base import Contribution, Strategy
+from pluralllm_app.learning.base import Contributions, Strategy
 from pluralllm_app.learning.gpo import PROXIMAL_MU
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Fraction, NonNegative, Positive
@@ -24,7 +24,7 @@ _BLOCK = 2**14
 Moment = NDArray[Any]
 
 
-def average(contributions: Iterable[Contribution]) -> dict[str, NDArray[np.float32]]:
+def average(contributions: Contributions) -> dict[str, NDArray[np.float32]]:
     """The weighted mean of the contributions' arrays.
 
     It keeps the sum and no contribution: those that come one by one need not all fit in memory.
@@ -56,11 +56,7 @@ class FedAvg(Strategy):
     needs_individual_updates: ClassVar[bool] = False
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         return average(contributions), {}
 
@@ -91,11 +87,7 @@ class FedAvgM(Strategy):
     momentum: Fraction
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         mean = average(contributions)
         if (self.learning_rate, self.momentum) == (1, 0):
@@ -126,11 +118,7 @@ class _Adaptive(Strategy):
         return self.learning_rate
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         mean, rate = average(contributions), self._rate(round_number)
         moved: dict[str, Moment] = {}

@@ -4,7 +4,6 @@ The robust ones are Flower's own classes.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -13,7 +12,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg as FlowerStrategy
 
 from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
-from pluralllm_app.learning.base import Contribution, Strategy
+from pluralllm_app.learning.base import Contributions, Strategy
 from pluralllm_app.learning.gpo import JS_DIVERGENCE
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
@@ -31,11 +30,7 @@ class _Individual(Strategy):
         """Flower's class with the options."""
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         return aggregate(self._rule(), round_number, contributions), {}
 
@@ -134,11 +129,7 @@ class QFedAvg(Strategy):
     lipschitz: Positive
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         steps = {name: np.zeros_like(start) for name, start in current.items()}
         total = 0.0
