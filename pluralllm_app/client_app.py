@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
 from pluralllm_app.federation import hooks
+from pluralllm_app.federation.flower_compat import log_errors_plainly
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -30,6 +31,7 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
     record_to_request,
 )
+from pluralllm_app.federation.places import with_places
 from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
@@ -41,6 +43,7 @@ from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
 
 app = ClientApp()
+log_errors_plainly()
 
 
 # A process serves many messages, in simulation of many groups: it opens the survey once, reads
@@ -62,6 +65,12 @@ def open_site(path: str, group: str | None) -> Site:
 @lru_cache(maxsize=1024)
 def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
     return survey.preferences(group)
+
+
+def _config(context: Context) -> tuple[tuple[str, Scalar], ...]:
+    """The run config, with the paths that it may lack in a simulation."""
+    simulated = "partition-id" in context.node_config
+    return tuple(with_places(context.run_config, context.run_id, simulated=simulated).items())
 
 
 @lru_cache(maxsize=1, typed=True)
@@ -146,7 +155,7 @@ class Received:
     @classmethod
     def read(cls, message: Message, context: Context) -> "Received":
         """Find what the node holds, prepare the processor, and unpack the arrays."""
-        config = tuple(context.run_config.items())
+        config = _config(context)
         settings = _settings(config)
         place = locate(context, settings)
         prepare_processor(settings.training.client_threads)
@@ -195,7 +204,7 @@ def without_content(handler: Handler) -> Handler:
 @without_content
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
-    settings = _settings(tuple(context.run_config.items()))
+    settings = _settings(_config(context))
     device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
     survey, group = place.survey, place.group

@@ -1,6 +1,6 @@
 """The errors a user can mend: each message names the thing and the remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,19 @@ class UserError(Exception):
 
 class SurveyError(UserError):
     """A survey, its source, or one of its files is missing, malformed or unfit for the run."""
+
+
+class TooSmallError(SurveyError):
+    """A survey has too few groups or answers for what is asked of it.
+
+    Args:
+        text: what is missing.
+        remedy: words to add to the command, with which it works for this survey.
+    """
+
+    def __init__(self, text: str, remedy: Sequence[str]) -> None:
+        super().__init__(text)
+        self.remedy = list(remedy)
 
 
 class PredictorError(UserError):

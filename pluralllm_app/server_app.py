@@ -5,18 +5,27 @@ from functools import partial
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from pluralllm_app.federation.flower_compat import LOGGER
-from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.federation.flower_compat import LOGGER, is_simulated, log_errors_plainly
+from pluralllm_app.federation.places import check_supernodes, with_places
 from pluralllm_app.learning.registry import caution
 from pluralllm_app.settings import Settings
 
 app = ServerApp()
+log_errors_plainly()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one federation; every error ends the run as failed, with its message."""
-    settings = Settings.from_config(context.run_config)
-    if said := caution(settings):
-        LOGGER.warning(said)
-    run_federation(grid, settings, context.run_config, progress=partial(LOGGER.info, "%s"))
+    say = partial(LOGGER.info, "%s")
+    config = with_places(context.run_config, context.run_id, simulated=is_simulated(grid))
+    settings = Settings.from_config(config)
+    if is_simulated(grid):
+        check_supernodes(grid, settings, say)
+    if note := caution(settings):
+        LOGGER.warning(note)
+    say(f"Run directory: {settings.path('out')}")
+    # Not at the top: it takes seconds to import, and the mistakes above are told at once.
+    from pluralllm_app.federation.rounds import run_federation
+
+    run_federation(grid, settings, config, progress=say)

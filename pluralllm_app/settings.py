@@ -143,6 +143,15 @@ class FederationSettings:
     tracker: Literal["none", "tensorboard", "wandb", "mlflow"]
 
 
+SECTIONS: dict[str, Any] = {
+    "model": ModelSettings,
+    "training": TrainingSettings,
+    "split": SplitSettings,
+    "evaluation": EvaluationSettings,
+    "federation": FederationSettings,
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings of a run.
@@ -179,14 +188,7 @@ class Settings:
             SettingsError: naming the key and the remedy.
         """
         options = {key: value for key, value in config.items() if "." in key}
-        sections: dict[str, Any] = {
-            "model": ModelSettings,
-            "training": TrainingSettings,
-            "split": SplitSettings,
-            "evaluation": EvaluationSettings,
-            "federation": FederationSettings,
-        }
-        known = [key for kind in sections.values() for key in section_keys(kind)]
+        known = [key for kind in SECTIONS.values() for key in section_keys(kind)]
         check_names(config, [*PATHS, *known, *options])
         survey, out, resumed = (_absolute_path(config, key) for key in PATHS)
         if resumed and config["out"] and out != resumed:
@@ -199,7 +201,7 @@ class Settings:
             out=resumed or out,
             resume=resumed is not None,
             strategy_options=options,
-            **{name: read_section(kind, config) for name, kind in sections.items()},
+            **{name: read_section(kind, config) for name, kind in SECTIONS.items()},
         )
         _check_combinations(settings)
         return settings
@@ -232,6 +234,15 @@ def read_section(kind: type[Section], config: Mapping[str, Scalar], prefix: str 
             for name, key in zip(names, keys, strict=True)
         }
     )
+
+
+def allowed(hint: Any) -> str:
+    """What a setting of a type may be, in words; "" for any text."""
+    if get_origin(hint) is Literal:
+        return ", ".join(get_args(hint))
+    hint, *bounds = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    kind = {int: "whole number", float: "number", str: "", bool: "true or false"}[hint]
+    return " ".join([kind, *(bound.demand(-math.inf) for bound in bounds)])
 
 
 def check_choice(key: str, value: Scalar, choices: Collection[str]) -> None:

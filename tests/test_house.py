@@ -26,6 +26,7 @@ ROOMS = (
     ("experiments",),
     ("report", "deploy"),
     ("cli",),
+    ("__main__",),
 )
 DOMAIN = ("errors", "core", "survey", "preferences", "predictors", "scoring", "learning")
 MOST_LINES = 350

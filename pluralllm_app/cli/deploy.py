@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pluralllm_app.cli.options import ConfigOption, SettingOption
+from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
+from pluralllm_app.cli.settings import SettingsCommand
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -69,11 +70,12 @@ def register_command(
     Run it on the server. Nodes that are registered already are left as they are. The exit status
     is 1 if a node could not be registered; the others are registered all the same.
     """
-    from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.groups import read_groups
     from pluralllm_app.errors import UserError
 
     groups = read_groups(directory)
+    from pluralllm_app.deploy.control import connect  # it takes Flower to import
+
     chosen = {_slug(name, groups, directory) for name in group or groups.values()}
     failures = []
     with connect(directory) as control:
@@ -94,7 +96,7 @@ def register_command(
         raise UserError("\n".join(["not registered:", *failures]))
 
 
-@deploy_app.command("run")
+@deploy_app.command("run", cls=SettingsCommand)
 def run_command(
     directory: DirectoryArgument,
     config: ConfigOption = None,
@@ -121,8 +123,11 @@ def run_command(
 
       pluralllm deploy run /opt/pluralllm --resume /opt/pluralllm/server/runs/first
     """
+    from pluralllm_app.deploy.groups import read_groups
+
     console = Console()
-    with console.status("starting"):  # torch takes seconds to import
+    read_groups(directory)  # a mistyped directory is told at once
+    with starting(console):
         from pluralllm_app.deploy.submit import submit
 
     submit(directory, config, setting or [], out, resume, console)
@@ -137,11 +142,12 @@ def remove_command(
 
     Run it on the server. The SuperLink will never accept the key again.
     """
-    from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.groups import read_groups, remove_group
 
     groups = read_groups(directory)
     slug = _slug(group, groups, directory)
+    from pluralllm_app.deploy.control import connect  # it takes Flower to import
+
     with connect(directory) as control:
         registered = control.nodes_by_key()
         own = control.by_group(registered).get(slug)
@@ -224,12 +230,13 @@ def status_command(directory: DirectoryArgument) -> None:
     Run it on the server. A node is online while it reports to the SuperLink, about every 20
     seconds. One that was killed counts as online for up to a minute, and then as offline.
     """
-    from pluralllm_app.deploy.control import connect
     from pluralllm_app.deploy.groups import read_groups
     from pluralllm_app.deploy.layout import CONNECTION
-    from pluralllm_app.deploy.status import certificate_notice, status_table
 
     groups = read_groups(directory)
+    from pluralllm_app.deploy.control import connect  # it takes Flower to import
+    from pluralllm_app.deploy.status import certificate_notice, status_table
+
     if notice := certificate_notice(directory / "server" / "server.crt"):
         _say(notice)
     with connect(directory) as control:

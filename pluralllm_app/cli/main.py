@@ -1,23 +1,27 @@
 """The `pluralllm` command."""
 
-import signal
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pluralllm_app import __version__
 from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
-from pluralllm_app.cli.options import ConfigOption, SettingOption
+from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
+from pluralllm_app.cli.settings import SettingsCommand, print_settings
+from pluralllm_app.cli.stopping import heed_signals
+from pluralllm_app.cli.streams import prepare_streams
+from pluralllm_app.core.environment import no_proxy
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.methods import METHODS
 
 app = typer.Typer(
     name="pluralllm",
-    help="Federated training of a group preference predictor (PluralLLM) on Flower.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,11 +31,29 @@ app = typer.Typer(
 SurveyOption = Annotated[
     Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
 ]
-app.command("prepare", help=prepare.HELP)(prepare.prepare_command)
+app.command("prepare", help=prepare.HELP, cls=prepare.PrepareCommand)(prepare.prepare_command)
 app.add_typer(deploy_app, name="deploy")
 
 
-@app.command("run")
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"pluralllm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which version this is.", is_eager=True, callback=_say_version
+        ),
+    ] = False,
+) -> None:
+    """Federated training of a group preference predictor (PluralLLM) on Flower."""
+
+
+@app.command("run", cls=SettingsCommand)
 def run_command(
     survey: SurveyOption = None,
     config: ConfigOption = None,
@@ -50,9 +72,8 @@ def run_command(
 ) -> None:
     """Train a predictor over the groups of a survey in Flower's Ray simulation.
 
-    Every setting and its default is in the table tool.flwr.app.config of pyproject.toml; strategy
-    is one of fedavg, fedprox, fedavgm, fedadam, fedyogi, fedadagrad, fedmedian, fedtrimmedavg,
-    krum, multikrum, bulyan, qfedavg.
+    `pluralllm settings` lists all settings; strategy is one of fedavg, fedprox, fedavgm, fedadam,
+    fedyogi, fedadagrad, fedmedian, fedtrimmedavg, krum, multikrum, bulyan, qfedavg.
 
     Examples:
 
@@ -85,7 +106,7 @@ Examples:
 """
 
 
-@app.command("compare", help=COMPARE_HELP)
+@app.command("compare", help=COMPARE_HELP, cls=SettingsCommand)
 def compare_command(
     survey: SurveyOption = None,
     config: ConfigOption = None,
@@ -105,13 +126,13 @@ def compare_command(
     ] = None,
 ) -> None:
     console = Console()
-    with console.status("starting"):  # torch takes seconds to import
+    with starting(console):
         from pluralllm_app.cli.compare import compare
 
     compare(survey, config, setting or [], out, seeds, method or [], jobs, console)
 
 
-@app.command("centralized")
+@app.command("centralized", cls=SettingsCommand)
 def centralized_command(
     budget: Annotated[
         str, typer.Option(help="paper, equal-steps, equal-tasks or converged.")
@@ -134,10 +155,25 @@ def centralized_command(
       pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
     """
     console = Console()
-    with console.status("starting"):
+    with starting(console):
         from pluralllm_app.cli.compare import centralized
 
     centralized(survey, config, setting or [], out, budget, console)
+
+
+@app.command("settings")
+def settings_command(
+    word: Annotated[
+        str, typer.Argument(help="Only settings with this in their names or descriptions.")
+    ] = "",
+) -> None:
+    """List the settings of a run, with defaults, what each may be, and a line about it.
+
+    Example:
+
+      pluralllm settings rate
+    """
+    print_settings(word, Console())
 
 
 @app.command("report")
@@ -176,7 +212,7 @@ def report_command(
     """
     console = Console()
     try:
-        with console.status("starting"):
+        with starting(console):
             from pluralllm_app.report.build import report
     except ImportError as error:
         raise UserError(
@@ -229,30 +265,46 @@ def site_command(
     )
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _in_utf_8(argument: str) -> str:
+    """A word of the command line, also where the locale is C and the word in UTF-8.
+
+    Raises:
+        UserError: it is in neither encoding.
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return argument
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError as error:
+        # Neither TOML nor Parquet can hold it.
+        raise UserError(f"{argument!r} is not in UTF-8: give another name") from error
 
 
-def _check_encoding(arguments: list[str]) -> None:
-    for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError as error:
-            # Neither TOML nor Parquet can hold it.
-            raise UserError(f"{argument!r} is not in UTF-8: give another name") from error
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the working directory cannot be used ({error.strerror}): change to another one"
+        ) from error
 
 
 def main() -> None:
     """Run the command: exit status 1 with the cause on a mistake, 130 (typer's) when stopped.
 
-    Ctrl-C and SIGTERM stop it, and leave no process behind. A command that a shell starts in the
-    background, as in a script or by `nohup ... &`, may inherit that SIGINT is ignored. It goes on
-    ignoring it, as its caller asked; SIGTERM always stops it.
+    What stops it leaves no process behind.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    heed_signals()
+    prepare_streams()
+    os.environ.update(no_proxy(os.environ))
     try:
-        _check_encoding(sys.argv)
-        app()
+        sys.argv = list(map(_in_utf_8, sys.argv))
+        _check_working_directory()
+        app(prog_name="pluralllm")
     except UserError as error:
         said = "\n".join((str(error), *getattr(error, "__notes__", ())))
         Console(stderr=True).print(

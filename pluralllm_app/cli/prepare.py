@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from rich.console import Console
 
+from pluralllm_app.cli.options import starting
+from pluralllm_app.cli.settings import FittingCommand
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -37,6 +40,23 @@ Examples:
 
   pluralllm prepare opinionqa --file steerable_opinionqa.json --out data/opinionqa
 """
+
+
+class PrepareCommand(FittingCommand):
+    """Names the sources where none is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; click's errors but for a missing source."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not error.param or error.param.name != "source":
+                raise
+            raise click.UsageError(
+                "name a source and --out, as in `pluralllm prepare demo --out data/demo`. Sources:"
+                f"\n\n{_SOURCES}",
+                ctx,
+            ) from error
 
 
 def prepare_command(
@@ -96,8 +116,10 @@ def prepare_command(
     ] = False,
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
-    # Here and not above: `pluralllm --help` need not wait for torch and pandas.
-    from pluralllm_app.survey.prepare import prepare
+    console = Console()
+    with starting(console):
+        # Here and not above: `pluralllm --help` need not wait for torch and pandas.
+        from pluralllm_app.survey.prepare import prepare
 
     prepare(
         source,
@@ -113,5 +135,5 @@ def prepare_command(
         metric=metric,
         seed=seed,
         overwrite=overwrite,
-        console=Console(),
+        console=console,
     )

@@ -4,6 +4,7 @@
 uses as well, tells which group a node is of. The key tells: it is what the SuperLink checks.
 """
 
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from pluralllm_app.core.environment import proxy_to, sparing_this_machine
 from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.deploy.layout import read_connection
 from pluralllm_app.engines.base import Ended, Outcome
@@ -106,7 +108,8 @@ def connect(path: Path) -> Iterator[Control]:
     """
     address, root = read_connection(path)
     try:
-        api = ControlApi(address, root.read_bytes())
+        with sparing_this_machine():
+            api = ControlApi(address, root.read_bytes())
     except (OSError, ValueError, ssl.SSLError) as error:
         raise UserError(f"cannot read the root certificate {root}: {error}") from error
     try:
@@ -135,7 +138,9 @@ def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
             f"({error}). Either it has expired or does not name this address, or it was renewed "
             "and the SuperLink not started again since, or another federation's server runs there"
         )
+    proxy = proxy_to(f"https://{address}", os.environ)
+    way = f" through the proxy {proxy}" if proxy else ""
     return (
-        f"no SuperLink answers at {address} ({error}): start it with server/start.sh and look at "
-        "what it prints"
+        f"no SuperLink answers at {address}{way} ({error}): start it with server/start.sh and look "
+        "at what it prints"
     )

@@ -113,7 +113,7 @@ def submit(
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
             missing = _missing(control, groups, wanted)
-    _say_what_it_waits_for(missing, len(wanted), settings, console)
+    _say_what_it_waits_for(missing, wanted, settings, console)
     if resume:
         reopen(settings.path("out"), run_config)
     else:
@@ -178,12 +178,13 @@ def _missing(control: Control, groups: Mapping[str, str], wanted: Collection[str
 
 
 def _say_what_it_waits_for(
-    missing: list[str], groups: int, settings: Settings, console: Console
+    missing: list[str], groups: Collection[str], settings: Settings, console: Console
 ) -> None:
     for line in missing:
         _say(console, line)
     federation = settings.federation
-    online, expected = groups - len(missing), federation.expected_nodes or groups
+    online, expected = len(groups) - len(missing), federation.expected_nodes or len(groups)
+    _say(console, f"Groups of this run: {', '.join(groups)}")
     if online < expected:
         _say(
             console,
@@ -221,7 +222,7 @@ def _follow(
                 info = close_unfinished(out, outcome.status, outcome.error)
                 outcome = _recorded_outcome(info) or outcome
     except KeyboardInterrupt:
-        _say(console, said)
+        _say(Console(stderr=True), said)  # standard output may be what is gone
         raise
     return outcome, rounds
 

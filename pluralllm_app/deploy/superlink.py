@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pluralllm_app.core.environment import take_environment
 from pluralllm_app.federation.flower_compat import FLEET_PATH, run_superlink
 
 
@@ -37,6 +38,7 @@ def _is_local(scope: Scope) -> bool:
 
 def main() -> None:
     """Run flower-superlink, with its arguments."""
+    take_environment()
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     run_superlink(Middleware(LocalControl))

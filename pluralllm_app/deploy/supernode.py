@@ -6,12 +6,14 @@ needs a port of its own for its app's processes, and takes no 0; here the system
 loopback.
 """
 
+import os
 import socket
 import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pluralllm_app.core.environment import proxy_to, take_environment, unusable_proxies
 from pluralllm_app.federation.flower_compat import NotLetInError, run_supernode
 
 RETRY_SECONDS = 5.0
@@ -52,6 +54,12 @@ def enter_patiently(ask: Callable[[], Answer], leave: Callable[[Answer], None]) 
 
 def main() -> None:
     """Run flower-supernode, with its arguments but host and port."""
+    address = f"https://{sys.argv[sys.argv.index('--superlink') + 1]}"
+    for name in unusable_proxies(os.environ):
+        print(f"{name} is not used: proxies are http://, https:// or socks5:// and a host")
+    take_environment()
+    if proxy := proxy_to(address, os.environ):
+        print(f"The SuperLink is called through the proxy {proxy}.", flush=True)
     with socket.create_server((_HOST, 0)) as free:
         port = free.getsockname()[1]
     sys.argv += ["--host", _HOST, "--port", str(port)]

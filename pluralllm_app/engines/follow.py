@@ -18,18 +18,36 @@ def follow(
 ) -> "Iterator[RoundEntry]":
     """Yield each round as it is recorded, showing it; ends when the run does.
 
+    Until the first one, it shows what is waited for.
+
     Args:
         engine: what runs it.
         settings: of the run.
         console: where it is shown.
-        waiting: what to say until the first round.
+        waiting: what to say until the groups are there.
     """
     from pluralllm_app.records.console import RoundTable
     from pluralllm_app.records.reader import RoundReader, read_run
 
     out = settings.path("out")
     reader = RoundReader(out)
-    with RoundTable(console, waiting, settings.federation.rounds) as table:
+
+    def has_groups() -> bool:
+        run = read_run(out)
+        return run is not None and (bool(run.roster) or run.status != "running")
+
+    console.print(f"{waiting[0].upper()}{waiting[1:]} ...", highlight=False)
+    with console.status(waiting):
+        while not has_groups() and engine.poll() is None:
+            time.sleep(POLL_SECONDS)
+    if (run := read_run(out)) and run.roster and not settings.resume:
+        console.print(
+            f"{len(run.roster)} groups are there. Round 0 scores the predictor before any training;"
+            " its row comes with the updates of round 1.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    with RoundTable(console, "training", settings.federation.rounds) as table:
         ended = False
         while not ended:
             # The order matters: what was written before the end is still read after it. A run

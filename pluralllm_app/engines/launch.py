@@ -53,6 +53,7 @@ def run(
     if resume:
         if survey or config or overrides or out:
             raise UserError("--resume takes the run's own survey and settings: give it alone")
+        console.print(f"Going on with {resume} ...", markup=False, highlight=False, soft_wrap=True)
         run_config = read_resumed_config(resume)
         settings = Settings.from_config(run_config)
     else:
@@ -92,7 +93,8 @@ def _run_simulation(
     except KeyboardInterrupt:
         info = close_unfinished(out, "stopped", "interrupted")
         said = _stopped(out, info.status if info else "stopped")
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        # Standard output may be what is gone.
+        Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         raise
     error = outcome.error if outcome else None
     info = close_unfinished(out, "failed", error)

@@ -1,8 +1,12 @@
 """What is checked before a run on this machine is started."""
 
+from collections.abc import Sequence
+
 from pluralllm_app.engines.resources import Resources, share_out, usable_cpus
-from pluralllm_app.errors import SettingsError
+from pluralllm_app.errors import FederationError, SettingsError, TooSmallError
 from pluralllm_app.settings import Settings
+
+Group = tuple[str, str, int, int]  # name, role, questions, and how many can be trained on
 
 
 def preflight(settings: Settings, actors: int | None = None) -> Resources:
@@ -23,7 +27,7 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
 
     from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.preferences import split_questions
-    from pluralllm_app.records.trackers import check_tracker
+    from pluralllm_app.records.trackers import check_tracking
     from pluralllm_app.survey.prepared import PreparedSurvey
 
     survey = PreparedSurvey.open(settings.path("survey"))
@@ -32,8 +36,14 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     for group in survey.groups:
         split = split_questions(survey.preferences(group.name), group.role, settings.split)
         groups.append((group.name, group.role, group.questions, len(split.train)))
-    check_tracker(settings.federation.tracker)
-    check_groups(groups, settings)
+    check_tracking(settings.federation.tracker)
+    try:
+        check_groups(groups, settings)
+    except FederationError as error:
+        if changes := fitting_settings(groups, settings):
+            words = " ".join(f"{key}={value}" for key, value in changes.items())
+            raise TooSmallError(str(error), ["-c", words]) from error
+        raise
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:
@@ -45,3 +55,24 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
             "nodes: leave it 0"
         )
     return share_out(len(groups), threads, actors, usable_cpus(), gpus)
+
+
+def fitting_settings(groups: Sequence[Group], settings: Settings) -> dict[str, int]:
+    """Changes of settings with which a small survey can be trained on; none if it never can."""
+    pools = {
+        role: [(questions, pool) for _, of, questions, pool in groups if of == role]
+        for role in ("train", "evaluation")
+    }
+    trainable = min((pool for _, pool in pools["train"]), default=0)
+    # Some questions must be left for an evaluation group to be scored on.
+    scorable = min((min(pool, count - 1) for count, pool in pools["evaluation"]), default=10**9)
+    if trainable < 2 or scorable < 1:
+        return {}
+    changes = {}
+    if settings.evaluation.evaluation_context > (most := min(trainable, scorable)):
+        changes["evaluation-context"] = max(1, most // 2)
+    if settings.training.context_min + settings.training.target_min > trainable:
+        changes["context-min"] = changes["target-min"] = max(1, trainable // 3)
+    if settings.federation.min_train_groups > len(pools["train"]):
+        changes["min-train-groups"] = len(pools["train"])
+    return changes

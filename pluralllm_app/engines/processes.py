@@ -1,6 +1,7 @@
 """The processes of a simulation, and how all of them are ended.
 
-`python -m pluralllm_app.engines.processes ROOT` ends those of the simulation in ROOT.
+`python -m pluralllm_app.engines.processes ROOT OUT` ends those of the simulation in ROOT, where its
+command was killed, and says so in the run directory OUT.
 """
 
 import os
@@ -43,11 +44,11 @@ def end_processes(root: Path) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold off Ctrl-C and SIGTERM, so that an impatient second one leaves no processes behind."""
+    """Hold off what ends the command, so that an impatient second one leaves no processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = (signal.SIGINT, signal.SIGTERM)
+    held = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.signal(number, signal.SIG_IGN) for number in held]
     try:
         yield
@@ -75,5 +76,13 @@ def _processes(root: str) -> Iterator[psutil.Process]:
                 yield process
 
 
+def main(root: Path, out: Path) -> None:
+    """End the simulation in `root`, which its command cannot any more."""
+    from pluralllm_app.records.writer import close_unfinished
+
+    end_processes(root)
+    close_unfinished(out, "stopped", "the command was killed")
+
+
 if __name__ == "__main__":
-    end_processes(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -10,6 +10,7 @@ from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.settings import Scalar, Settings, check_names
 from pluralllm_app.settings_files import flatten, parse_overrides, read_defaults, read_toml
+from pluralllm_app.survey.info import check_place
 
 
 def read_run_config(
@@ -68,6 +69,9 @@ def read_resumed_config(path: Path) -> dict[str, Scalar]:
 def settings_with_survey(run_config: dict[str, Scalar], console: Console) -> Settings:
     """The checked settings of a new run. Without a survey, the run config gets the demo survey."""
     settings = Settings.from_config(run_config)
+    if settings.survey:
+        check_place(settings.survey)
+    console.print("Checking settings and survey ...")
     with console.status("checking settings"):
         from pluralllm_app.federation.strategies import make_strategy
 

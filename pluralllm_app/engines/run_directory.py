@@ -38,7 +38,9 @@ def make_run_directory(
         if any(out.iterdir()):
             raise UserError(f"{out} is not empty: give another --out")
     except OSError as error:
-        raise UserError(f"cannot write the run directory {out}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write the run directory {out}: {error.strerror}; give another --out"
+        ) from error
     return out
 
 

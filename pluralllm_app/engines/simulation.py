@@ -18,12 +18,13 @@ from typing import cast
 
 import tomli_w
 
+from pluralllm_app.core.environment import for_processes
 from pluralllm_app.engines.app_files import app_files
 from pluralllm_app.engines.base import Ended, Engine, Outcome
 from pluralllm_app.engines.processes import MARKER, end_processes, uninterrupted
 from pluralllm_app.engines.resources import Resources
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.flower_compat import (
+from pluralllm_app.federation.flower_commands import (
     ENVIRONMENT,
     HOME,
     POLL_INTERVAL,
@@ -43,7 +44,7 @@ class Simulation(Engine):
         app: the directory.
         run_config: overrides values of the app's own configuration.
         resources: what the clients run on.
-        log: file to which everything that the processes print is appended.
+        log: file in the run directory to which everything that the processes print is appended.
     """
 
     def __init__(
@@ -62,8 +63,14 @@ class Simulation(Engine):
 
     def start(self) -> None:
         # Ray adds 68 bytes for its Unix sockets, whose paths may have 107.
-        parent = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
-        self._root = Path(tempfile.mkdtemp(prefix="plural-", dir=parent)).resolve()
+        try:
+            parent = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
+            self._root = Path(tempfile.mkdtemp(prefix="plural-", dir=parent)).resolve()
+        except OSError as error:
+            raise UserError(
+                f"Flower needs a directory for its temporary files: {error}; set TMPDIR to one "
+                "with a path of at most 20 characters"
+            ) from error
         try:
             self._start()
         except BaseException:
@@ -107,7 +114,7 @@ class Simulation(Engine):
         superlink += ["--disable-runtime-dependency-installation"]
         superlink += ["--host", "127.0.0.1", "--port", str(port)]
         submitter = [sys.executable, "-m", "pluralllm_app.engines.submitter", str(self._root)]
-        submitter += [str(port), str(self._root / "outcome.json")]
+        submitter += [str(port), str(self._root / "outcome.json"), str(self._log.parent)]
         submitter += [str(self._root / "app"), "simulation", "--stream"]
         submitter += ["--run-config", str(self._root / "run.toml")]
         submitter += ["--federation-config", str(self._root / "federation.toml")]
@@ -154,7 +161,7 @@ class Simulation(Engine):
 
 def _environment(root: Path, home: Path) -> dict[str, str]:
     environment = {
-        **os.environ,
+        **for_processes(os.environ),
         MARKER: str(root),
         "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
@@ -170,7 +177,6 @@ def _environment(root: Path, home: Path) -> dict[str, str]:
         "RAY_ADDRESS",  # would join a cluster that is not ours
         "OMP_NUM_THREADS",  # Ray sets it to an actor's CPUs, unless it is set
         "MKL_NUM_THREADS",
-        "PYTHONDONTWRITEBYTECODE",  # the app's bytecode is compiled once for all actors
     ):
         environment.pop(name, None)
     return environment

@@ -12,19 +12,20 @@ import sys
 import threading
 import time
 
-from pluralllm_app.federation.flower_compat import load_flwr
+from pluralllm_app.federation.flower_commands import load_flwr
 
 
-def main(root: str, port: str, outcome: str, *run: str) -> None:
+def main(root: str, port: str, outcome: str, out: str, *run: str) -> None:
     """Submit a run, and write how it ended.
 
     Args:
         root: directory of the simulation.
         port: of its SuperLink, which may still be starting.
         outcome: file to write what `flwr ls` prints to.
+        out: the run directory.
         run: arguments of `flwr run`.
     """
-    threading.Thread(target=_end_with_parent, args=(root,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(root, out), daemon=True).start()
     flwr = load_flwr()  # while the SuperLink starts
     _wait_for(int(port))
     flwr("run", *run)
@@ -43,10 +44,11 @@ def _wait_for(port: int) -> None:
             return
 
 
-def _end_with_parent(root: str) -> None:
+def _end_with_parent(*directories: str) -> None:
     sys.stdin.read()
     # In a process of its own, outside of `root`: this one ends with the SuperLink.
-    subprocess.Popen([sys.executable, "-m", "pluralllm_app.engines.processes", root], cwd="/")
+    command = [sys.executable, "-m", "pluralllm_app.engines.processes", *directories]
+    subprocess.Popen(command, cwd="/")
 
 
 if __name__ == "__main__":

@@ -119,19 +119,25 @@ def _digest(survey: PreparedSurvey) -> str:
 
 
 def _check_same(out: Path, found: Identity, identity: Identity) -> None:
-    remedy = "give another --out, or remove that directory"
-    for what, before, now in (
-        ("version", found.version, identity.version),
-        ("survey", found.survey, identity.survey),
-    ):
-        if before != now:
-            raise UserError(f"{out} compares another {what} ({before}, now {now}): {remedy}")
+    remedy = "To compare anew, give another --out, or remove that directory"
+    if found.version != identity.version:
+        raise UserError(
+            f"the runs in {out} are of version {found.version} of this app, and this is "
+            f"{identity.version}: their scores may differ for that reason alone. {remedy}"
+        )
+    if found.survey != identity.survey:
+        raise UserError(
+            f"the runs in {out} are of another survey, or of this one before it was prepared anew "
+            "with other answers, groups, roles or embeddings: scores on different answers do not "
+            f"compare. {remedy}"
+        )
     settings, settings_now = found.settings, identity.settings
     for key in sorted({*settings, *settings_now}):
         if settings.get(key) != settings_now.get(key):
             raise UserError(
-                f"{out} compares {key} = {settings.get(key)}, now {key} = "
-                f"{settings_now.get(key)}: {remedy}"
+                f"the runs in {out} have {key} = {settings.get(key)}, and you ask for {key} = "
+                f"{settings_now.get(key)}: runs with different settings do not compare. To go on "
+                f"with it, take its settings. {remedy}"
             )
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Config = Mapping[str, Scalar]
     Run = Callable[[PreparedSurvey, Settings, Config], None]
 
+# Of each group's answers. With fewer, a score on those whose respondents are known would be on
+# other questions than the scores of other methods.
+KNOWN = 0.95
+
 
 @dataclass(frozen=True)
 class Look:
@@ -50,7 +54,7 @@ class MethodSpec:
     steps: "Callable[[Settings, int], int] | None" = None
     """Optimiser steps, by settings and number of train groups. Methods that have this and give the
     same number are the same method, which is run once."""
-    needs_respondents: bool = False  # whether all answers have to say how many people gave them
+    needs_respondents: bool = False  # whether it has to be known how many people were asked
     cost_note: str = ""  # said below a table of costs that has the method
 
 
@@ -180,6 +184,8 @@ _SPECS = (
         run=_ceiling,
         look=Look("#3d3d3d", "#d8d8d8", (12, 2), "diamond"),
         needs_respondents=True,
+        cost_note="Ceiling: expected score of whoever knew the true shares of all people in a "
+        "group, since the observed ones are those of a sample.",
     ),
 )
 METHODS = {spec.name: spec for spec in _SPECS}
@@ -199,12 +205,13 @@ def available_methods(names: Sequence[str], survey: "PreparedSurvey") -> list[st
         UserError: one of `names` needs what the survey does not have.
     """
     respondents = [survey.preferences(group.name).respondents for group in survey.groups]
-    known = all(asked is not None and not np.isnan(asked).any() for asked in respondents)
+    known = all(own is not None and np.isfinite(own).mean() >= KNOWN for own in respondents)
     for name in names:
         if METHODS[name].needs_respondents and not known:
             raise UserError(
-                f"method {name!r} needs to know how many people answered each question, and "
-                f"{survey.name} does not say so of every group: leave the method out"
+                f"method {name!r} needs to know how many people gave each answer, of at least "
+                f"{KNOWN:.0%} of each group's answers, and {survey.name} does not say so: "
+                "leave the method out"
             )
     return list(names) or [
         name for name, spec in METHODS.items() if known or not spec.needs_respondents

@@ -108,7 +108,7 @@ def run_ceiling(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
     """Estimate the score that sampling noise leaves within reach, on the questions scored here.
 
     Raises:
-        ValueError: the respondents of a group are not known.
+        ValueError: of some group it is not known how many people were asked.
     """
     with recorded_run(settings.path("out"), "ceiling", config) as record:
         start = time.perf_counter()

@@ -121,7 +121,8 @@ class _Worker:
 
 def _work(connection: "Connection[str, Cell]", number: int) -> None:
     """What a worker does: run the cells it is sent, and say why one failed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to act on
+    for stop in (signal.SIGINT, signal.SIGHUP):  # of the terminal: for the parent to act on
+        signal.signal(stop, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     if gpus := torch.cuda.device_count():  # CUDA is not in use yet, so the choice still counts
         os.environ["CUDA_VISIBLE_DEVICES"] = choose_gpu(number, gpus)

@@ -1,11 +1,10 @@
-"""Everything of Flower that this app uses besides Flower's public API, in one file.
+"""What this app uses of Flower besides its public API; `flower_commands` has the rest.
 
 Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
-on may import. What is below may change with any release of Flower, and then
-`tests/federation/test_flower_compat.py` names what changed. It comes in three parts: what the apps
-use in a process, what the simulation reads from Flower's commands and logs, and what a deployment
-asks of the SuperLink. A client's process starts for every message, so the functions that it does
-not need import what they need of Flower when they are called.
+on may import. What is here may change with any release of Flower, and then
+`tests/federation/test_flower_compat.py` names what changed. It comes in two parts: what the apps
+use in a process, and what a deployment asks of the SuperLink. A client's process starts for every
+message, so the functions that it does not need import what they need of Flower when called.
 """
 
 import hashlib
@@ -25,16 +24,36 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.flower_commands import without_prefix
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from flwr.proto.node_pb2 import NodeInfo
+    from flwr.serverapp import Grid
     from starlette.middleware import Middleware
 
 # ---- In the process of an app ----
 
 LOGGER = logging.getLogger("flwr")
 """Flower's logger: what a ServerApp writes to it is shown by `flwr run --stream`."""
+
+
+def log_errors_plainly() -> None:
+    """Let Flower log a `UserError` that an app raises as its message alone, without a traceback."""
+    LOGGER.addFilter(_plain)
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        record.msg, record.args, record.exc_info = str(record.exc_info[1]), (), None
+    return True
+
+
+def is_simulated(grid: "Grid") -> bool:
+    """Whether the nodes of a ServerApp's grid are those of Flower's simulation."""
+    from flwr.superlink.grid.inmemory_grid import InMemoryGrid
+
+    return isinstance(grid, InMemoryGrid)
 
 
 def identify_process() -> None:
@@ -70,72 +89,6 @@ def error_reason(reply: Message) -> str:
     text = wrapped[1] if wrapped else reason
     _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
     return message if found else text.strip().splitlines()[0]
-
-
-# ---- Commands and logs of a simulation ----
-
-# Environment variables of Flower's processes. These keep them from calling their makers' servers:
-ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-HOME = "FLWR_HOME"  # the directory of Flower's own configuration and state
-POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"  # seconds between looks for new tasks
-
-# What Flower says of a run, in its list of runs or in its logs.
-EXCEPTION_PREFIXES = ("Simulation failed with exception: ", "ServerApp failed with exception: ")
-GENERIC_FAILURE = "An error was encountered. Ending simulation."
-PROCESS_LOST = "No heartbeat received from the task"
-RUN_STARTED = "Successfully started run"
-LOGGED_EXCEPTION = re.compile(r"An exception occurr?ed ?!! (.+)")
-_NOTICE = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
-
-
-def load_flwr() -> Callable[..., None]:
-    """Import Flower's command, which takes a moment; returns what runs it in this process.
-
-    That is called with the command's arguments, and raises SystemExit where it fails.
-    """
-    from flwr.cli.app import app
-
-    def flwr(*arguments: str) -> None:
-        try:
-            app(arguments, prog_name="flwr")
-        except SystemExit as end:
-            if end.code:
-                raise
-
-    return flwr
-
-
-def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:
-    """How the only run of a SuperLink ended (completed, failed, stopped), and why it failed or "".
-
-    `flwr run` exits 0 even where the app raised. Only what `flwr ls --format json` printed, the
-    listing, tells, and where that is no help, what the SuperLink printed, the log.
-    """
-    if not listing["success"]:
-        return "failed", f"Flower does not say how the run ended: {listing['error-message']}"
-    run = listing["runs"][0]
-    status = run["status"].removeprefix("finished:")
-    if status == "completed":
-        return status, ""
-    error = _without_prefix(run["status-details"])
-    if error == GENERIC_FAILURE:
-        logged = LOGGED_EXCEPTION.search(log)
-        error = logged[1] if logged else error
-    elif error == PROCESS_LOST:
-        error = "the run's process was killed, perhaps out of memory: use fewer actors"
-    return status, error or f"the run was {status}"
-
-
-def cause_in(log: str) -> str:
-    """The last lines of a log that say what went wrong, without notices and tracebacks."""
-    lines = [line for line in log.splitlines() if line.strip() and not _NOTICE.match(line)]
-    causes = [re.sub(r"^(ERROR :|.* ERROR \[[\w.]+\])", "", line).strip("│ ") for line in lines]
-    return "; ".join(causes[-3:]) or "no reason was given"
-
-
-def _without_prefix(details: str) -> str:
-    first, second = EXCEPTION_PREFIXES
-    return details.removeprefix(first).removeprefix(second)
 
 
 # ---- The SuperLink and SuperNodes of a deployment ----
@@ -262,7 +215,7 @@ class ControlApi:
         from flwr.proto.control_pb2 import ListRunsRequest
 
         run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
-        return run.status.sub_status or None, _without_prefix(run.status.details)
+        return run.status.sub_status or None, without_prefix(run.status.details)
 
     def close(self) -> None:
         """Close the connection."""

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,9 +14,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.records.groups_table import print_groups
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RoundEntry
@@ -129,22 +128,7 @@ def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hin
     assert first
     assert last
     say(f"Survey: {run.survey.name}")
-    table = Table(title="Alignment by group (1 is perfect)", title_justify="left")
-    table.add_column("group")
-    table.add_column("role")
-    for column in ("questions", "untrained"):
-        table.add_column(column, justify="right")
-    table.add_column("trained", justify="right", style="bold")
-    for name, group in sorted(last.groups.items(), key=lambda item: (item[1].role, item[0])):
-        before = first.groups.get(name)
-        table.add_row(
-            escape(name),
-            group.role,
-            str(group.questions),
-            _number(before.alignment if before else None),
-            _number(group.alignment),
-        )
-    console.print(table)
+    print_groups(first.groups, last.groups, console)
     for role, title in ROLE_TITLES.items():
         if summary := last.roles[role]:
             say(
@@ -153,6 +137,8 @@ def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hin
                 f"FI {summary.fi:.4f} over groups, {_number(summary.fi_per_question)} per "
                 "question" + _by_reservation(summary)
             )
+    if run.tracker_error:
+        say(f"The tracker did not get the whole run: {run.tracker_error}")
     for line in (f"Run directory: {out}", f"See it in a browser: {report_command(out)}", hint):
         say(line)
 

@@ -7,18 +7,23 @@ MLFLOW_TRACKING_URI and others.
 
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.schema import RoundEntry, Status, to_plain
+from pluralllm_app.records.tracker_servers import check_server, no_key
 from pluralllm_app.records.writer import RunRecord, describe_error
 from pluralllm_app.settings import PATHS
 
+PATIENCE_SECONDS = 60.0  # that a tracker may take for one round
 Values = Mapping[str, float]
 
 
@@ -59,12 +64,16 @@ class WeightsAndBiases:
     def __init__(self, out: Path, name: str, config: Mapping[str, Any]) -> None:
         import wandb
 
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "pluralllm"),
-            name=name,
-            dir=out,
-            config=dict(config),
-        )
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "pluralllm"),
+                name=name,
+                dir=out,
+                config=dict(config),
+                settings=wandb.Settings(init_timeout=30),
+            )
+        except wandb.errors.UsageError as error:
+            raise SettingsError(f"{no_key()} ({error})") from error
 
     def log(self, round_number: int, values: Values) -> None:
         """Send the numbers of a round."""
@@ -81,7 +90,11 @@ class MLflow:
     def __init__(self, out: Path, name: str, config: Mapping[str, Any]) -> None:
         # Without it MLflow refuses to write files, which needs no database server.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        # By default it tries for many minutes, and the run would wait for it.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
+        from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
 
         uri = os.environ.get("MLFLOW_TRACKING_URI", (out / "mlflow").as_uri())
@@ -94,20 +107,27 @@ class MLflow:
                 raise
             number = experiment.experiment_id
         self._run = self._client.create_run(number, run_name=name).info.run_id
-        for key, value in config.items():
-            self._client.log_param(self._run, key, value)
+        params = [Param(key, str(value)) for key, value in config.items()]
+        self._client.log_batch(self._run, params=params)
 
     def log(self, round_number: int, values: Values) -> None:
         """Send the numbers of a round."""
-        for name, value in values.items():
-            allowed = re.sub(r"[^\w\-. :/]", "_", name)
-            self._client.log_metric(self._run, allowed, value, step=round_number)
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 10**6
+        metrics = [
+            Metric(re.sub(r"[^\w\-. :/]", "_", name), value, now, round_number)
+            for name, value in values.items()
+        ]
+        for first in range(0, len(metrics), _MLFLOW_BATCH):
+            self._client.log_batch(self._run, metrics[first : first + _MLFLOW_BATCH])
 
     def finish(self, *, completed: bool) -> None:
         """Send the outcome."""
         self._client.set_terminated(self._run, "FINISHED" if completed else "FAILED")
 
 
+_MLFLOW_BATCH = 1000  # metrics that its server takes at once
 _KINDS: dict[str, type[TensorBoard | WeightsAndBiases | MLflow]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
@@ -123,6 +143,12 @@ def check_tracker(name: str) -> None:
         )
 
 
+def check_tracking(name: str) -> None:
+    """Raise SettingsError where `check_tracker` does, or the tracker's server cannot be used."""
+    check_tracker(name)
+    check_server(name)
+
+
 def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> Tracker | None:
     """Start to track a run; returns None for the kind `none`.
 
@@ -132,13 +158,13 @@ def open_tracker(kind: str, out: Path, name: str, config: Mapping[str, Any]) -> 
         name: what the tracker calls the run.
         config: the settings; paths among them are not sent, since they may name people.
     """
-    check_tracker(kind)
+    check_tracking(kind)
     settings = {key: value for key, value in config.items() if key not in PATHS}
     return None if kind == "none" else _KINDS[kind](out, name, settings)
 
 
 class Tracking(Observer):
-    """Sends what is recorded to a tracker. If one call fails, it is told no more."""
+    """Sends what is recorded to a tracker. If one call fails or takes long, it is told no more."""
 
     def __init__(self, record: RunRecord, tracker: Tracker) -> None:
         self._record = record
@@ -154,11 +180,24 @@ class Tracking(Observer):
 
     def _tell(self, tell: Callable[[Tracker], None]) -> None:
         if self._tracker:
+            told: Future[None] = Future()
+            # It may wait for its server for ever, and the run must not.
+            arguments = (tell, self._tracker, told)
+            Thread(target=_call, args=arguments, daemon=True).start()
             try:
-                tell(self._tracker)
+                told.result(PATIENCE_SECONDS)
             except Exception as error:
+                late = f"it did not answer within {PATIENCE_SECONDS:g} s"
                 self._tracker = None
-                self._record.update(tracker_error=describe_error(error))
+                self._record.update(tracker_error=describe_error(error) if told.done() else late)
+
+
+def _call(tell: Callable[[Tracker], None], tracker: Tracker, told: Future[None]) -> None:
+    try:
+        tell(tracker)
+        told.set_result(None)
+    except Exception as error:
+        told.set_exception(error)
 
 
 def round_values(entry: RoundEntry) -> dict[str, float]:

@@ -6,6 +6,8 @@ from pluralllm_app.experiments.results import Comparison, Run
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.report.sources import SCORING, Sources
 
+_SAME = "Which of them is better cannot be told exactly: run them again with the same value."
+
 
 def notices(sources: Sources) -> list[str]:
     """What is missing, unfinished or not comparable, a sentence or two each."""
@@ -28,15 +30,16 @@ def notices(sources: Sources) -> list[str]:
         values = {run.info.settings.get(key) for run in sources.runs}
         if len(values) > 1:
             found.append(
-                f"The runs differ in {key} ({', '.join(sorted(map(str, values)))}): their scores "
-                "are on different questions or contexts and do not compare exactly."
+                f"The runs differ in {key} ({', '.join(sorted(map(str, values)))}): they are "
+                f"scored on different questions, or from different answers as context. {_SAME}"
             )
     by_seed: dict[int, set[Any]] = {}
     for run in sources.runs:
         by_seed.setdefault(run.seed, set()).add(run.info.settings.get("evaluation-seed"))
     if any(len(seeds) > 1 for seeds in by_seed.values()):
         found.append(
-            "Runs of one seed differ in evaluation-seed: they are scored on different contexts."
+            "Runs of one seed differ in evaluation-seed: the answers that they are given as "
+            f"context were drawn differently. {_SAME}"
         )
     return found
 

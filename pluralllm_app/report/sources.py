@@ -123,7 +123,9 @@ def _check_one_survey(sources: Sequence[Source]) -> None:
             of.setdefault(survey.fingerprint, f"{source.path} ({survey.name})")
     if len(of) > 1:
         raise UserError(
-            f"these are of different surveys: {', '.join(of.values())}: make a report of each"
+            "these are of different surveys, or of one before and after its questions or "
+            f"embeddings changed: {', '.join(of.values())}. Scores on different questions do not "
+            "compare: make a report of each"
         )
 
 

@@ -116,6 +116,13 @@ def _load(file: Path) -> Any:
     return content
 
 
+def check_place(path: Path) -> None:
+    """Raise SurveyError where there is no directory that could be a survey."""
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
+
+
 def version_remedy(version: object, known: int, older: str) -> str:
     """Return what to do about a version other than `known`, `older` if it is an older one."""
     newer = isinstance(version, int) and version > known

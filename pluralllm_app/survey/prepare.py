@@ -201,7 +201,7 @@ def _understood(survey: SurveyContent, descriptions: Mapping[str, Description], 
         named = sum(
             own.text == survey.names.get(group, group) for group, own in descriptions.items()
         )
-        alone = f", {named:,} of them by name alone" if named else ""
+        alone = f", {named:,} of them by name alone" if 0 < named < len(texts) else ""
         parts.append(f"{len(texts):,} groups described{alone}, the first as {texts[0]!r}")
     else:
         parts.append("no group described")

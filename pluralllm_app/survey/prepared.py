@@ -39,6 +39,7 @@ from pluralllm_app.survey.info import (
     ROLES,
     Group,
     SurveyInfo,
+    check_place,
 )
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
@@ -66,9 +67,7 @@ class PreparedSurvey(SurveyInfo):
             SurveyError: nothing there, another format version, or a damaged or inconsistent file.
         """
         path = Path(path).resolve()
-        if not path.is_dir():
-            what = "is not a directory" if path.exists() else "does not exist"
-            raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
+        check_place(path)
         with located(path):
             info = SurveyInfo.read(path / "survey.json")
             embeddings = storage.map_embeddings(path / "embeddings.safetensors", info.dim)

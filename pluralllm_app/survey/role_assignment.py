@@ -1,10 +1,12 @@
 """Which groups train the predictor, and on which groups it is evaluated."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.suggestions import did_you_mean
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import SurveyError, TooSmallError
 
 
 def named_roles(
@@ -25,20 +27,28 @@ def named_roles(
         enough = (name for name, count in counts.items() if count >= min_questions)
         train = sorted(set(enough) - set(evaluation))
         if not train:
-            raise SurveyError(
+            others = [count for name, count in counts.items() if name not in evaluation]
+            raise _too_few(
                 f"no other group answers {min_questions} questions, so there is nothing to train "
-                "on: lower --min-questions"
+                "on: lower --min-questions",
+                sorted(others)[-2:],
             )
     both = sorted(set(train) & set(evaluation))
     if both:
         raise SurveyError(f"group {both[0]!r} is named for both roles: choose train or evaluation")
     for name in (*train, *evaluation):
         if name not in counts:
+            parts = [part.strip() for part in re.split("[,;]", name)]
+            if set(parts) <= set(counts):
+                role = "train" if name in train else "evaluation"
+                options = " ".join(f"--{role} {shlex.quote(part)}" for part in parts)
+                raise SurveyError(f"{name!r} are several groups: repeat the option, {options}")
             raise SurveyError(f"the source has no group {name!r}: {did_you_mean(name, counts)}")
         if counts[name] < min_questions:
-            raise SurveyError(
+            raise _too_few(
                 f"group {name!r} answers {counts[name]} questions, fewer than {min_questions}: "
-                "leave it out or lower --min-questions"
+                "leave it out or lower --min-questions",
+                [counts[other] for other in (*train, *evaluation) if other in counts],
             )
     return {name: "train" for name in train} | {name: "evaluation" for name in evaluation}
 
@@ -63,11 +73,19 @@ def split_roles(
         )
     qualified = sorted(name for name, count in counts.items() if count >= min_questions)
     if len(qualified) < 2:
-        raise SurveyError(
+        # Two to train on, and one to score that never trains.
+        raise _too_few(
             f"{len(qualified)} of {len(counts)} groups answer at least {min_questions} questions, "
-            "but a split needs 2: lower --min-questions"
+            "but a split needs 2: lower --min-questions",
+            sorted(counts.values())[-3:],
         )
     evaluated = min(max(1, round(fraction * len(qualified))), len(qualified) - 1)
     order = generator(seed, "roles").permutation(len(qualified))
     held_out = {qualified[index] for index in order[:evaluated]}
     return {name: "evaluation" if name in held_out else "train" for name in qualified}
+
+
+def _too_few(text: str, counts: Sequence[int]) -> SurveyError:
+    """An error that lets groups with so many questions take part."""
+    least = min(counts, default=0)
+    return TooSmallError(text, ["--min-questions", str(least)]) if least else SurveyError(text)

@@ -112,7 +112,7 @@ def test_help_teaches() -> None:
     result = pluralllm("run", "--help")
     assert result.returncode == 0
     assert "pluralllm run -c 'strategy=fedprox" in result.stdout
-    assert "tool.flwr.app.config" in result.stdout
+    assert "pluralllm settings" in result.stdout
     assert set(STRATEGIES) <= set(re.findall(r"\w+", result.stdout))
 
 

@@ -1,4 +1,4 @@
-"""What ends a command: Ctrl-C, unless who started it had it ignored, and SIGTERM always."""
+"""What ends a command: SIGTERM, a closed pipe; Ctrl-C and a closed terminal unless ignored."""
 
 import json
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pluralllm_app.settings import Scalar
-from tests.support.signals import with_sigint
+from tests.support.signals import with_handler
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ class Comparison:
         command += ["--survey", str(config["survey"]), "--config", file]
         command += ["--method", "federated", "--out", directory / "out"]
         self.process = subprocess.Popen(
-            with_sigint(handler, command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            with_handler(handler, command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
 
     def rounds(self) -> int:
@@ -72,16 +72,19 @@ def start(config: dict[str, Scalar], tmp_path: Path) -> Iterator[Start]:
         comparison.process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_command(start: Start, number: signal.Signals) -> None:
     comparison = start(signal.SIG_DFL)
     comparison.advance()
     assert b"Traceback" not in comparison.stopped(number)
 
 
-def test_an_ignored_ctrl_c_stays_ignored_but_sigterm_stops(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_is_ignored_stays_ignored_but_sigterm_stops(
+    start: Start, number: signal.Signals
+) -> None:
     comparison = start(signal.SIG_IGN)
     comparison.advance()
-    comparison.process.send_signal(signal.SIGINT)
+    comparison.process.send_signal(number)
     comparison.advance()
     comparison.stopped(signal.SIGTERM)

@@ -57,8 +57,30 @@ def test_flowers_supernode_is_given_the_patience_and_a_port(
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
     seen = []
     monkeypatch.setattr(supernode, "run_supernode", lambda enter: seen.append((enter, *sys.argv)))
+    monkeypatch.setattr(supernode, "take_environment", lambda: None)
     supernode.main()
     [(used, *arguments, port)] = seen
     assert used is enter_patiently
     assert arguments == ["supernode", "--superlink", "a:9443", "--host", "127.0.0.1", "--port"]
     assert 1024 <= int(port) <= 65535
+
+
+def test_the_way_to_the_superlink_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supernode, "run_supernode", lambda enter: None)
+    monkeypatch.setattr(supernode, "take_environment", lambda: None)
+    monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example.org:3128")
+    for server, told in (("flower.example.org", True), ("127.0.0.1", False), ("[::1]", False)):
+        monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", f"{server}:9443"])
+        supernode.main()
+        said = "The SuperLink is called through the proxy https_proxy=http://proxy.example.org:3128"
+        assert (said in capsys.readouterr().out) is told
+    monkeypatch.setenv("ALL_PROXY", "socks://proxy.example.org:1080")
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "flower.example.org:9443"])
+    supernode.main()
+    assert (
+        "ALL_PROXY is not used: proxies are http://, https:// or socks5://"
+        in capsys.readouterr().out
+    )

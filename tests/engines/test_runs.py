@@ -1,16 +1,12 @@
-"""Whole runs on Flower's Ray simulation, by `pluralllm run` and by plain `flwr run`."""
+"""Whole runs on Flower's Ray simulation, by `pluralllm run`."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pluralllm_app import client_app
@@ -21,36 +17,10 @@ from tests.conftest import ROOT, make_survey
 from tests.support import faulty_client
 from tests.support.answers import Answers
 from tests.support.command import BIN, TINY_RUN, overrides, pluralllm
-from tests.support.deployment import free_port
 from tests.support.local_grid import LocalGrid
-from tests.support.signals import with_sigint
-from tests.support.waiting import PATIENCE, wait_until
-
-
-def weights(out: Path) -> bytes:
-    return (out / "model" / "model.safetensors").read_bytes()
-
-
-@pytest.fixture
-def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the simulations of a test keep their files: short, for Ray's sockets; left empty."""
-    directory = Path(f"/tmp/r{os.getpid()}")
-    directory.mkdir()
-    monkeypatch.setenv("TMPDIR", str(directory))
-    yield directory
-    directory.rmdir()  # fails where a run left something
-
-
-def left_behind(simulations: Path) -> list[str]:
-    """Command lines of processes that a test's simulations left running."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PLURALLLM_SIMULATION", "").startswith(str(simulations)):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
+from tests.support.signals import with_handler
+from tests.support.simulations import left_behind, weights
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.engine
@@ -128,76 +98,6 @@ def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
     search_for_answers(survey, out, result.stdout + result.stderr)
 
 
-@pytest.fixture
-def plain_flower(tmp_path: Path, tiny_survey: PreparedSurvey) -> Iterator[dict[str, str]]:
-    """An environment for `flwr run`, with a SuperLink of its own that ends after the test.
-
-    `flwr run` would start one, but waits for it for 15 seconds only.
-    """
-    home, empty, port = tmp_path / "home", tmp_path / "empty", free_port()
-    home.mkdir()
-    empty.mkdir()
-    address = f'address = "127.0.0.1:{port}"'
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "ours"\n[superlink.ours]\n{address}\ninsecure = true\n'
-    )
-    environment = os.environ | {
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "FLWR_HOME": str(home),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "PLURALLLM_SURVEY": str(tiny_survey.path),
-        "PLURALLLM_OUT": str(tmp_path / "plain"),
-    }
-    command = [BIN / "flower-superlink", "--insecure", "--simulation"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "superlink.log").open("wb") as log:
-        subprocess.Popen(command, env=environment, cwd=empty, stdout=log, stderr=log)
-
-    def answers() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            return False
-        return True
-
-    try:
-        wait_until(answers)
-        yield environment
-    finally:
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("FLWR_HOME") == str(home):
-                    process.kill()
-
-
-@pytest.mark.engine
-def test_plain_flwr_run_gives_the_same_bits(
-    config: dict[str, Scalar], tmp_path: Path, plain_flower: dict[str, str]
-) -> None:
-    local = config | {"out": str(tmp_path / "local"), "seed": 3}
-    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
-    preset = tmp_path / "preset.toml"
-    preset.write_text(
-        "\n".join(f"{key} = {value}" for key, value in (TINY_RUN | {"seed": 3}).items())
-    )
-    result = subprocess.run(
-        [
-            *(BIN / "flwr", "run", ROOT, "--stream", "--run-config", preset),
-            *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
-        ],
-        env=plain_flower,
-        cwd=tmp_path / "empty",
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert weights(tmp_path / "plain") == weights(tmp_path / "local")
-
-
 @pytest.mark.engine
 def test_ctrl_c_stops_the_run_which_then_goes_on(
     tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
@@ -208,7 +108,7 @@ def test_ctrl_c_stops_the_run_which_then_goes_on(
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
     command = [BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out]
     process = subprocess.Popen(
-        with_sigint(signal.SIG_DFL, [*command, "-c", overrides(long)]),
+        with_handler(signal.SIG_DFL, [*command, "-c", overrides(long)]),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -30,7 +30,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
-from tests.support.signals import with_sigint
+from tests.support.signals import with_handler
 from tests.support.waiting import wait_until
 from tests.support.weights import saved_weights
 
@@ -118,8 +118,8 @@ def test_what_is_finished_is_kept_and_what_was_cut_off_is_redone(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rounds": 9}, "compares rounds = 2, now rounds = 9"),
-        ({"evaluation-context": 5}, "compares evaluation-context = 3, now"),
+        ({"rounds": 9}, "have rounds = 2, and you ask for rounds = 9"),
+        ({"evaluation-context": 5}, "have evaluation-context = 3, and you ask"),
     ],
 )
 def test_other_settings_are_refused(
@@ -141,7 +141,7 @@ def test_other_roles_or_answers_are_refused(config: Config, tmp_path: Path, chan
     else:
         ours, other = (survey.path / survey.group(name).file for name in ("Alder", "Birch"))
         ours.write_bytes(other.read_bytes())
-    with pytest.raises(UserError, match="compares another survey"):
+    with pytest.raises(UserError, match="are of another survey"):
         cells(config, tmp_path / "one")
 
 
@@ -175,7 +175,7 @@ def test_a_comparison_begun_before_a_setting_existed_goes_on(
     for key in ADDED_LATER:
         del content["identity"]["settings"][key]
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="compares precision = auto, now"):
+    with pytest.raises(UserError, match="have precision = auto, and you ask"):
         cells(config | {"precision": "bfloat16"}, tmp_path)
     cells(config, tmp_path)
 
@@ -247,7 +247,7 @@ def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signa
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
     command += ["--out", str(tmp_path / "out")]
-    process = psutil.Popen(with_sigint(signal.SIG_DFL, command), stderr=subprocess.PIPE)
+    process = psutil.Popen(with_handler(signal.SIG_DFL, command), stderr=subprocess.PIPE)
     cell = tmp_path / "out" / "cells" / "federated" / "seed-0"
     wait_until(lambda: len(rounds(cell)) > 2)
     children = process.children(recursive=True)

@@ -1,6 +1,7 @@
-"""The contract with Flower: each test names one thing that `flower_compat` relies on.
+"""The contract with Flower: each test names one thing that this app relies on.
 
-Where one fails after a new release of Flower, mend `federation/flower_compat.py` alone.
+Where one fails after a new release of Flower, mend `federation/flower_compat.py` or
+`flower_commands.py`, and nothing else.
 """
 
 import inspect
@@ -41,7 +42,7 @@ from google.protobuf.message import Message as Proto
 from starlette.middleware import Middleware
 
 from pluralllm_app.deploy import scripts
-from pluralllm_app.federation import flower_compat
+from pluralllm_app.federation import flower_commands, flower_compat
 from pluralllm_app.federation.flower_compat import NotLetInError
 
 
@@ -102,16 +103,16 @@ def test_the_error_code_of_a_lost_node_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "module"),
     [
-        (flower_compat.EXCEPTION_PREFIXES[0], "flwr.simulation.app"),
-        (flower_compat.EXCEPTION_PREFIXES[1], "flwr.superlink.runtime.run_serverapp"),
-        (flower_compat.GENERIC_FAILURE, "flwr.simulation.run_simulation"),
-        (flower_compat.PROCESS_LOST, "flwr.supercore.corestate.sql_corestate"),
-        (flower_compat.RUN_STARTED, "flwr.cli.run.run"),
+        (flower_commands.EXCEPTION_PREFIXES[0], "flwr.simulation.app"),
+        (flower_commands.EXCEPTION_PREFIXES[1], "flwr.superlink.runtime.run_serverapp"),
+        (flower_commands.GENERIC_FAILURE, "flwr.simulation.run_simulation"),
+        (flower_commands.PROCESS_LOST, "flwr.supercore.corestate.sql_corestate"),
+        (flower_commands.RUN_STARTED, "flwr.cli.run.run"),
         ('"status-details"', "flwr.cli.ls"),
         ('{"success": True, "runs": ', "flwr.cli.ls"),
         ('"error-message"', "flwr.supercore.logger"),
-        (flower_compat.HOME, "flwr.common.constant"),
-        (flower_compat.POLL_INTERVAL, "flwr.supercore.superexec.run_superexec"),
+        (flower_commands.HOME, "flwr.common.constant"),
+        (flower_commands.POLL_INTERVAL, "flwr.supercore.superexec.run_superexec"),
         ("FLWR_TELEMETRY_ENABLED", "flwr.supercore.telemetry"),
         ("FLWR_DISABLE_UPDATE_CHECK", "flwr.supercore.update_check"),
     ],
@@ -124,11 +125,11 @@ def test_a_text_of_flower_is_known(text: str, module: str) -> None:
     "module", ["flwr.simulation.run_simulation", "flwr.server.superlink.fleet.vce.vce_api"]
 )
 def test_the_log_of_an_exception_is_known(module: str) -> None:
-    assert flower_compat.LOGGED_EXCEPTION.search(source(module))
+    assert flower_commands.LOGGED_EXCEPTION.search(source(module))
 
 
 def test_the_command_runs_in_a_process(capsys: pytest.CaptureFixture[str]) -> None:
-    flwr = flower_compat.load_flwr()
+    flwr = flower_commands.load_flwr()
     flwr("--version")
     assert "Flower version" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -234,7 +235,7 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     options = set(re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE))
     assert options
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    known = {flower_compat.HOME, flower_compat.POLL_INTERVAL, *flower_compat.ENVIRONMENT}
+    known = {flower_commands.HOME, flower_commands.POLL_INTERVAL, *flower_commands.ENVIRONMENT}
     assert set(re.findall(r"FLWR_\w+", script)) == known
 
 

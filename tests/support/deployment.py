@@ -38,6 +38,12 @@ from pluralllm_app.survey.site import write_site
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+DEAD_PROXIES = {
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+}
+"""As institutes have them; nothing listens there, and all of a test stays on this machine."""
 _MARKER = "PLURALLLM_TEST_DEPLOYMENT"
 Process = subprocess.Popen[bytes]
 
@@ -146,7 +152,9 @@ class Deployment:
         file.write_text(tomli_w.dumps(run_config), encoding="utf-8")
         command: list[str | Path] = ["flwr", "run", self.path / "app", "pluralllm"]
         command += ["--stream", "--run-config", file]
-        return self.start(name, command, {"FLWR_HOME": str(self.dir / "flwr-home")})
+        # Flower's own command takes the proxies as they are.
+        environment = {"FLWR_HOME": str(self.dir / "flwr-home"), "NO_PROXY": "127.0.0.1"}
+        return self.start(name, command, environment)
 
     def start(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
@@ -163,6 +171,7 @@ class Deployment:
                     "PYTHONUNBUFFERED": "1",
                     "FLWR_TELEMETRY_ENABLED": "0",
                     "FLWR_DISABLE_UPDATE_CHECK": "1",
+                    **DEAD_PROXIES,
                     **(environment or {}),
                 },
                 stdin=subprocess.DEVNULL,
