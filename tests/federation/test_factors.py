@@ -1,13 +1,14 @@
 """Latent factors learned by a federation: sums in, a predictor out."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from safetensors.numpy import load_file, save_file
 
 from pluralllm_app import load_predictor
@@ -88,6 +89,59 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     )
     assert ours.read_bytes() == theirs.read_bytes()
     assert record_of(config) == record_of(whole)
+
+
+def test_a_run_ends_by_itself_once_its_score_stays(config: Config) -> None:
+    record, rounds = run(config | {"rounds": 60})
+    assert record["ended_by"] == "score"
+    assert 4 < len(rounds) < 60
+    assert rounds[-1]["evaluation"] is not None
+    state = load_file(Path(str(config["out"])) / "model" / "model.safetensors")
+    assert (state["widths"] != state["widths"][0]).any()  # counted, not the normal's
+
+
+def test_a_sample_of_groups_learns_like_all_of_them(config: Config) -> None:
+    long = config | {"rounds": 12, "evaluate-every": 12}
+    run(long)
+    whole = load_predictor(f"{config['out']}/model").arrays()
+    run(long | {"train-groups-per-round": 2, "out": f"{config['out']}-sampled"})
+    some = load_predictor(f"{config['out']}-sampled/model").arrays()
+    # The offsets are means over groups; factors may be turned.
+    assert np.corrcoef(whole["mean"][:, 0], some["mean"][:, 0])[0, 1] > 0.9
+
+
+def test_a_resumed_run_of_samples_equals_the_uninterrupted_one(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config |= {"train-groups-per-round": 2}
+    whole = config | {"out": str(tmp_path / "whole")}
+    run(whole)
+    cut_off(config, 2, monkeypatch)
+    run(resumed(config))
+    ours, theirs = (
+        Path(str(each["out"]), "model", "model.safetensors") for each in (config, whole)
+    )
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_group_that_lost_its_memory_is_counted_but_does_not_judge(config: Config) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def listen(content: RecordDict) -> None:
+        sent.append(record_to_arrays(content.array_records[ARRAYS]))
+        if len(sent) == 1:
+            shutil.rmtree(Path(str(config["out"])) / "clients" / "alder")
+
+    def is_update(partition: int, reply: Message) -> bool:
+        return partition == 0 and reply.metadata.message_type == MessageType.TRAIN
+
+    run(config, reply=broken(listen, is_update))
+    first, second, third = sent
+    assert first["score"][1] == 1  # nothing of the group is in the first state
+    assert second["score"].tolist() == [0, 0]
+    assert not second["errors"].any()
+    assert second["groups"][0] == 1
+    assert third["score"][1] == 1
 
 
 def test_a_group_without_answers_gets_the_populations(config: Config) -> None:
