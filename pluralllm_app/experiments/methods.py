@@ -58,38 +58,13 @@ class MethodSpec:
     cost_note: str = ""  # said below a table of costs that has the method
 
 
-def _federated(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_federated
+def _later(function: str, *arguments: str) -> "Run":
+    """What calls a function of `experiments.runs`, which is imported then."""
 
-    run_federated(survey, settings, config)
-
-
-def _factors(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_factors
-
-    run_factors(config)
-
-
-def _alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_alone
-
-    run_alone(survey, settings, config)
-
-
-def _centralized(budget: str) -> "Run":
     def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-        from pluralllm_app.experiments.runs import run_centralized
+        from pluralllm_app.experiments import runs
 
-        run_centralized(survey, settings, config, budget)
-
-    return run
-
-
-def _baseline(kind: str) -> "Run":
-    def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-        from pluralllm_app.experiments.runs import run_baseline
-
-        run_baseline(kind, survey, settings, config)
+        getattr(runs, function)(survey, settings, config, *arguments)
 
     return run
 
@@ -107,7 +82,7 @@ _SPECS = (
         name="federated",
         title="Federated GPO",
         pools_answers=False,
-        run=_federated,
+        run=_later("run_federated"),
         look=Look("#0069b4", "#56b4f5", (), "circle"),
         shown_first=True,
     ),
@@ -115,7 +90,7 @@ _SPECS = (
         name="factors",
         title="Federated factors, sums in the clear",
         pools_answers=False,
-        run=_factors,
+        run=_later("run_factors"),
         look=Look("#b3261e", "#ff8a80", (6, 2), "triangle-right"),
         shown_first=True,
     ),
@@ -123,7 +98,7 @@ _SPECS = (
         name="centralized-paper",
         title="Centralized GPO, 100 steps",
         pools_answers=True,
-        run=_centralized("paper"),
+        run=_later("run_centralized", "paper"),
         look=Look("#b07d00", "#f0c040", (2, 2), "triangle-up"),
         steps=partial(budget_steps, "paper"),
     ),
@@ -131,7 +106,7 @@ _SPECS = (
         name="centralized-equal-steps",
         title="Centralized GPO, equal steps",
         pools_answers=True,
-        run=_centralized("equal-steps"),
+        run=_later("run_centralized", "equal-steps"),
         look=Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down"),
         steps=partial(budget_steps, "equal-steps"),
     ),
@@ -139,7 +114,7 @@ _SPECS = (
         name="centralized-equal-tasks",
         title="Centralized GPO, equal tasks",
         pools_answers=True,
-        run=_centralized("equal-tasks"),
+        run=_later("run_centralized", "equal-tasks"),
         look=Look("#d55e00", "#ff9350", (8, 3), "square"),
         steps=partial(budget_steps, "equal-tasks"),
         shown_first=True,
@@ -148,7 +123,7 @@ _SPECS = (
         name="centralized-converged",
         title="Centralized GPO, converged",
         pools_answers=True,
-        run=_centralized("converged"),
+        run=_later("run_centralized", "converged"),
         look=Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
         until_converged=True,
         cost_note=f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring "
@@ -160,7 +135,7 @@ _SPECS = (
         name="local-only",
         title="GPO of one group alone",
         pools_answers=False,
-        run=_alone,
+        run=_later("run_alone"),
         look=Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
         cost_note="GPO of one group alone: its steps are those of the group that took the most.",
     ),
@@ -168,7 +143,7 @@ _SPECS = (
         name="uniform",
         title="Uniform",
         pools_answers=False,
-        run=_baseline("uniform"),
+        run=_later("run_baseline", "uniform"),
         look=Look("#707070", "#a8a8a8", (1, 3), "cross"),
         far_off=True,
     ),
@@ -176,7 +151,7 @@ _SPECS = (
         name="consensus",
         title="Consensus",
         pools_answers=True,
-        run=_baseline("consensus"),
+        run=_later("run_baseline", "consensus"),
         look=Look("#00805f", "#3ccfa0", (6, 4), "square"),
         shown_first=True,
     ),
@@ -184,14 +159,14 @@ _SPECS = (
         name="weighted-consensus",
         title="Weighted consensus",
         pools_answers=True,
-        run=_baseline("weighted-consensus"),
+        run=_later("run_baseline", "weighted-consensus"),
         look=Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
     ),
     MethodSpec(
         name="low-rank",
         title="Low rank",
         pools_answers=True,
-        run=_baseline("low-rank"),
+        run=_later("run_baseline", "low-rank"),
         look=Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         shown_first=True,
     ),
@@ -199,7 +174,7 @@ _SPECS = (
         name="ridge",
         title="Ridge",
         pools_answers=False,
-        run=_baseline("ridge"),
+        run=_later("run_baseline", "ridge"),
         look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
     MethodSpec(

@@ -8,7 +8,6 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
-from flwr.cli.build import build_fab_from_disk
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -96,6 +95,8 @@ def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
 
 
 def test_only_the_app_is_sent_to_the_nodes(tmp_path: Path) -> None:
+    from flwr.cli.build import build_fab_from_disk  # it takes a second
+
     copy = tmp_path / "app"
     shutil.copytree(ROOT / "pluralllm_app", copy / "pluralllm_app")
     shutil.copy(ROOT / "pyproject.toml", copy)

@@ -14,6 +14,7 @@ from pluralllm_app import load_predictor
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError, SettingsError
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
+from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.factors import LANDMARKS, OWN
 from pluralllm_app.learning.sums import contribution, first_factors, maximise, to_standard
 from pluralllm_app.predictors.factors.model import Answers, Latent
@@ -124,8 +125,8 @@ def test_bad_sums_are_refused_and_recorded(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"strategy": "krum"}, "strategy = 'krum' is for predictor = 'gpo'"),
-        ({"weighting": "uniform"}, "weighting = 'uniform' is for predictor = 'gpo'"),
+        ({"strategy": "krum"}, "strategy = 'krum' does not go with predictor = 'factors'"),
+        ({"weighting": "uniform"}, "set weighting = 'questions'"),
         ({"train-groups-per-round": 2}, "set train-groups-per-round = 0"),
         ({"predictor": "factor"}, "did you mean 'factors'"),
     ],
@@ -134,7 +135,7 @@ def test_settings_that_mean_nothing_for_sums_are_refused(
     config: Config, override: Config, message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_config(config | override)
+        make_strategy(Settings.from_config(config | override))
     assert message in str(caught.value)
 
 
