@@ -19,7 +19,8 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.segments import Doubles, Ints, segment_sums
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent, question_id
-from pluralllm_app.survey.sources.table_files import read_batches, require_columns
+from pluralllm_app.survey.sources.stated import Stated
+from pluralllm_app.survey.sources.table_files import TableReader
 
 HUB_NAME = "Anthropic/llm_global_opinions"
 COLUMNS = ("question", "selections", "options", "source")
@@ -36,7 +37,7 @@ _SELECTIONS = re.compile(r"defaultdict\(<class 'list'>, (\{.*\})\)", re.DOTALL)
 _NON_FINITE = re.compile(r"(?<=[\[ ])-?(?:nan|inf)(?=[,\]])")
 
 
-def read_global_opinions(file: Path | None = None) -> SurveyContent:
+def read_global_opinions(file: Path | None = None, stated: Stated | None = None) -> SurveyContent:
     """Read the data set from the local copy `file`, or download it from the hub.
 
     Raises:
@@ -44,11 +45,11 @@ def read_global_opinions(file: Path | None = None) -> SurveyContent:
             has its row number), or the download fails.
     """
     place = HUB_NAME if file is None else str(file)
-    frames = []
-    for frame in [_download()] if file is None else read_batches(file):
-        require_columns(place, frame, COLUMNS)
-        frames.append(frame)
-    frame = pd.concat(frames, ignore_index=True)
+    if file is None:
+        frame, notes = _download(), []
+    else:
+        reader = TableReader(file, COLUMNS, encoding=stated.encoding if stated else None)
+        frame, notes = pd.concat(reader), reader.notes
     frame = frame.loc[:, list(COLUMNS)].fillna("").reset_index(drop=True)
     frame["row"] = np.arange(1, len(frame) + 1)
     dropped: dict[str, int] = {}
@@ -81,6 +82,7 @@ def read_global_opinions(file: Path | None = None) -> SurveyContent:
         dropped=dropped,
         train=TRAIN_GROUPS,
         evaluation=EVALUATION_GROUPS,
+        note="; ".join(notes),
         # Without which sample it is: "India (Current national sample)".
         names={name: f"People in {name.partition(' (')[0]}" for name in answers.groups},
     )
