@@ -34,7 +34,7 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
-from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
@@ -82,7 +82,8 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
 def _learner(
     config: tuple[tuple[str, Scalar], ...], survey: PreparedSurvey, device: str
 ) -> Learner:
-    return make_learner(_settings(config), survey.dim, survey.all_questions, device=device)
+    given = Given(_settings(config), survey.dim, survey.all_questions, device=device)
+    return make_learner(given)
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,38 @@ def device_of(context: Context, settings: Settings) -> str:
     return torch_device(device)
 
 
-def _received(
-    message: Message, context: Context, survey: PreparedSurvey, settings: Settings
-) -> tuple[Learner, Arrays]:
-    """This process's learner, and what the server sent for it."""
-    prepare_processor(settings.training.client_threads)
-    learner = _learner(_config(context), survey, device_of(context, settings))
-    return learner, record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
+@dataclass(frozen=True)
+class Received:
+    """A message with arrays, and with what this node answers it."""
+
+    settings: Settings
+    place: Place
+    learner: Learner  # the one of this process
+    sent: Arrays  # what the server sent for it
+
+    @classmethod
+    def read(cls, message: Message, context: Context) -> "Received":
+        """Find what the node holds, prepare the processor, and unpack the arrays."""
+        config = _config(context)
+        settings = _settings(config)
+        place = locate(context, settings)
+        prepare_processor(settings.training.client_threads)
+        learner = _learner(config, place.survey, device_of(context, settings))
+        sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
+        return cls(settings, place, learner, sent)
+
+    def score(self) -> Evaluation:
+        """Score what was sent on the node's group."""
+        start = time.perf_counter()
+        result = evaluate_group(
+            self.learner.predictor(self.sent),
+            self.place.preferences,
+            self.place.group.role,
+            self.settings.split,
+            self.settings.evaluation,
+            self.place.survey.metric,
+        )
+        return Evaluation(result.scores, result.loss, time.perf_counter() - start)
 
 
 Handler = Callable[[Message, Context], Message]
@@ -172,19 +198,6 @@ def without_content(handler: Handler) -> Handler:
             raise FederationError(f"{type(error).__name__} in {where}") from None
 
     return guarded
-
-
-def _score(learner: Learner, sent: Arrays, place: Place, settings: Settings) -> Evaluation:
-    start = time.perf_counter()
-    result = evaluate_group(
-        learner.predictor(sent),
-        place.preferences,
-        place.group.role,
-        settings.split,
-        settings.evaluation,
-        place.survey.metric,
-    )
-    return Evaluation(result.scores, result.loss, time.perf_counter() - start)
 
 
 @app.query()
@@ -215,15 +228,12 @@ def describe(message: Message, context: Context) -> Message:
 @without_content
 def train(message: Message, context: Context) -> Message:
     """Learn from this group's answers, and score what was received before, where asked to."""
-    settings = _settings(_config(context))
-    place = locate(context, settings)
-    learner, sent = _received(message, context, place.survey, settings)
+    received = Received.read(message, context)
     request = record_to_request(record_of(message.content, CONFIG, ConfigRecord))
-    content = RecordDict()
-    if request.evaluate:
-        content = _score(learner, sent, place, settings).to_content()
+    content = received.score().to_content() if request.evaluate else RecordDict()
+    place, sent = received.place, received.sent
     start = time.perf_counter()
-    contribution = learner.contribute(sent, place.preferences, request, place.memory)
+    contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
@@ -234,7 +244,4 @@ def train(message: Message, context: Context) -> Message:
 @without_content
 def evaluate(message: Message, context: Context) -> Message:
     """Score what was received on this group."""
-    settings = _settings(_config(context))
-    place = locate(context, settings)
-    learner, sent = _received(message, context, place.survey, settings)
-    return Message(_score(learner, sent, place, settings).to_content(), reply_to=message)
+    return Message(Received.read(message, context).score().to_content(), reply_to=message)

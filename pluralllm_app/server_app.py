@@ -7,6 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from pluralllm_app.federation.flower_compat import LOGGER, is_simulated, log_errors_plainly
 from pluralllm_app.federation.places import check_supernodes, with_places
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.settings import Settings
 
 app = ServerApp()
@@ -21,6 +22,8 @@ def main(grid: Grid, context: Context) -> None:
     settings = Settings.from_config(config)
     if is_simulated(grid):
         check_supernodes(grid, settings, say)
+    if note := caution(settings):
+        LOGGER.warning(note)
     say(f"Run directory: {settings.path('out')}")
     # Not at the top: it takes seconds to import, and the mistakes above are told at once.
     from pluralllm_app.federation.rounds import run_federation

@@ -131,8 +131,8 @@ class FederationSettings:
 
     seed: CountOrZero
     rounds: Count
-    predictor: Literal["gpo", "factors"]
-    strategy: str
+    predictor: str  # one of `learning.registry.LEARNERS`
+    strategy: str  # one of `federation.strategies.STRATEGIES`
     weighting: Literal["questions", "uniform"]
     train_groups_per_round: CountOrZero
     min_train_groups: Count
@@ -305,17 +305,6 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
-    if federation.predictor == "factors":
-        for key, value, wanted in (
-            ("strategy", federation.strategy, "fedavg"),
-            ("weighting", federation.weighting, "questions"),
-            ("train-groups-per-round", federation.train_groups_per_round, 0),
-        ):
-            if value != wanted:
-                raise SettingsError(
-                    f"{key} = {value!r} is for predictor = 'gpo': factors are learned by plain "
-                    f"sums over all train groups, set {key} = {wanted!r}"
-                )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:
         raise SettingsError(

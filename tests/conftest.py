@@ -1,7 +1,8 @@
 """A tiny survey and the run config that fits it."""
 
 import gc
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,18 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 
-def pytest_collection_finish() -> None:
-    """Spare garbage collection what is imported by now: Flower collects after every array."""
+@pytest.fixture(scope="module", autouse=True)
+def _no_old_garbage() -> None:
+    """Spare garbage collection what is there by now: one of Flower's strategies collects often."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cuts() -> Iterator[None]:
+    """Wait for no disk: what is written need not outlive the machine, and no test could tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 def make_survey(
@@ -89,12 +99,12 @@ TINY: dict[str, Scalar] = {
     "target-min": 2,
     "target-max": 4,
     "evaluation-context": 3,
-    "evaluation-draws": 2,
+    "evaluation-draws": 1,
     "d-model": 8,
-    "emb-depth": 2,
+    "emb-depth": 1,
     "dim-feedforward": 8,
     "nhead": 2,
-    "num-layers": 2,
+    "num-layers": 1,
     # However slow the machine, only a node that stays silent or away is waited for so long: in one
     # process, a reply is there as soon as it is asked for.
     "round-timeout": 0.3,

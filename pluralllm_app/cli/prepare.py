@@ -12,6 +12,7 @@ from pluralllm_app.cli.settings import FittingCommand
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
+from pluralllm_app.survey.sources.stated import DECIMALS, Stated
 
 _SOURCES = "\n\n".join(f"  {name}: {source.summary}." for name, source in SOURCES.items())
 HELP = f"""Turn survey answers into a prepared survey, which every run reads.
@@ -78,8 +79,29 @@ def prepare_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="File to read: .csv, .parquet or .jsonl; for opinionqa .json or a directory."
+            help="File to read: .csv, .tsv, .txt, .parquet or .jsonl, also with .gz; for opinionqa "
+            ".json or a directory."
         ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of the file where it is not clear by itself: utf-8, cp1252, utf-16 ..."
+        ),
+    ] = None,
+    decimal: Annotated[
+        str | None,
+        typer.Option(
+            help="Decimal sign of a table where it is not clear by itself: "
+            f"{' or '.join(DECIMALS)}."
+        ),
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option("--source", help="Whose answers a table holds, as survey.json states it."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Under which licence, as survey.json states it.")
     ] = None,
     train: Annotated[
         list[str] | None,
@@ -127,6 +149,7 @@ def prepare_command(
         embedder=embedder,
         template=template,
         file=file,
+        stated=Stated(encoding, decimal, origin, licence),
         train=train or (),
         evaluation=evaluation or (),
         evaluation_fraction=evaluation_fraction,

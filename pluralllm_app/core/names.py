@@ -17,7 +17,9 @@ def clean_text(text: str) -> str:
     Two names of a group that look the same are then equal, however their accents were encoded and
     whatever spaces, broken or not, a table has in them.
     """
-    return " ".join(unicodedata.normalize("NFC", text.translate(_INVISIBLE)).split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
+    return " ".join(text.split())
 
 
 def file_slugs(names: Iterable[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.settings import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -69,10 +70,8 @@ def run(
         if resume:
             reopen(out, run_config)
         console.print(f"Flower simulation: {resources}")
-        if settings.federation.predictor == "factors":
-            from pluralllm_app.learning.factors import REVEALED
-
-            console.print(REVEALED, style="yellow", highlight=False)
+        if said := caution(settings):
+            console.print(said, style="yellow", highlight=False)
         rounds = _run_simulation(settings, run_config, resources, console)
     from pluralllm_app.records.console import print_results
 

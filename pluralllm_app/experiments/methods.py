@@ -7,9 +7,7 @@ What runs a method is imported only when it runs, so that `pluralllm --help` doe
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
@@ -21,6 +19,10 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, Scalar]
     Run = Callable[[PreparedSurvey, Settings, Config], None]
+
+# Of each group's answers. With fewer, a score on those whose respondents are known would be on
+# other questions than the scores of other methods.
+KNOWN = 0.95
 
 
 @dataclass(frozen=True)
@@ -50,50 +52,31 @@ class MethodSpec:
     steps: "Callable[[Settings, int], int] | None" = None
     """Optimiser steps, by settings and number of train groups. Methods that have this and give the
     same number are the same method, which is run once."""
-    needs_respondents: bool = False  # whether all answers have to say how many people gave them
+    needs_respondents: bool = False  # whether it has to be known how many people were asked
     cost_note: str = ""  # said below a table of costs that has the method
 
 
-def _federated(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_federated
+def _later(function: str, *arguments: str) -> "Run":
+    """What calls a function of `experiments.runs`, which is imported then."""
 
-    run_federated(survey, settings, config)
-
-
-def _factors(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_factors
-
-    run_factors(config)
-
-
-def _alone(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_alone
-
-    run_alone(survey, settings, config)
-
-
-def _centralized(budget: str) -> "Run":
     def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-        from pluralllm_app.experiments.runs import run_centralized
+        from pluralllm_app.experiments import runs
 
-        run_centralized(survey, settings, config, budget)
+        getattr(runs, function)(survey, settings, config, *arguments)
 
     return run
 
 
-def _baseline(kind: str) -> "Run":
-    def run(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-        from pluralllm_app.experiments.runs import run_baseline
-
-        run_baseline(kind, survey, settings, config)
-
-    return run
-
-
-def _ceiling(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_ceiling
-
-    run_ceiling(survey, settings, config)
+def _baseline(kind: str, look: Look, *, pools_answers: bool, **more: Any) -> MethodSpec:
+    """A baseline of `predictors.registry`, which is not imported for what it says of itself."""
+    return MethodSpec(
+        name=kind,
+        title=kind.replace("-", " ").capitalize(),
+        pools_answers=pools_answers,
+        run=_later("run_baseline", kind),
+        look=look,
+        **more,
+    )
 
 
 # In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
@@ -103,7 +86,7 @@ _SPECS = (
         name="federated",
         title="Federated GPO",
         pools_answers=False,
-        run=_federated,
+        run=_later("run_federated"),
         look=Look("#0069b4", "#56b4f5", (), "circle"),
         shown_first=True,
     ),
@@ -111,7 +94,7 @@ _SPECS = (
         name="factors",
         title="Federated factors, sums in the clear",
         pools_answers=False,
-        run=_factors,
+        run=_later("run_factors"),
         look=Look("#b3261e", "#ff8a80", (6, 2), "triangle-right"),
         shown_first=True,
     ),
@@ -119,7 +102,7 @@ _SPECS = (
         name="centralized-paper",
         title="Centralized GPO, 100 steps",
         pools_answers=True,
-        run=_centralized("paper"),
+        run=_later("run_centralized", "paper"),
         look=Look("#b07d00", "#f0c040", (2, 2), "triangle-up"),
         steps=partial(budget_steps, "paper"),
     ),
@@ -127,7 +110,7 @@ _SPECS = (
         name="centralized-equal-steps",
         title="Centralized GPO, equal steps",
         pools_answers=True,
-        run=_centralized("equal-steps"),
+        run=_later("run_centralized", "equal-steps"),
         look=Look("#8a4b1f", "#d0a07a", (10, 3, 2, 3), "triangle-down"),
         steps=partial(budget_steps, "equal-steps"),
     ),
@@ -135,7 +118,7 @@ _SPECS = (
         name="centralized-equal-tasks",
         title="Centralized GPO, equal tasks",
         pools_answers=True,
-        run=_centralized("equal-tasks"),
+        run=_later("run_centralized", "equal-tasks"),
         look=Look("#d55e00", "#ff9350", (8, 3), "square"),
         steps=partial(budget_steps, "equal-tasks"),
         shown_first=True,
@@ -144,7 +127,7 @@ _SPECS = (
         name="centralized-converged",
         title="Centralized GPO, converged",
         pools_answers=True,
-        run=_centralized("converged"),
+        run=_later("run_centralized", "converged"),
         look=Look("#a8325e", "#f28bb0", (5, 2), "diamond"),
         until_converged=True,
         cost_note=f"Converged: constant learning rate until {PATIENCE} evaluations in a row bring "
@@ -156,55 +139,47 @@ _SPECS = (
         name="local-only",
         title="GPO of one group alone",
         pools_answers=False,
-        run=_alone,
+        run=_later("run_alone"),
         look=Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
         cost_note="GPO of one group alone: its steps are those of the group that took the most.",
     ),
-    MethodSpec(
-        name="uniform",
-        title="Uniform",
+    _baseline(
+        "uniform",
+        Look("#707070", "#a8a8a8", (1, 3), "cross"),
         pools_answers=False,
-        run=_baseline("uniform"),
-        look=Look("#707070", "#a8a8a8", (1, 3), "cross"),
         far_off=True,
     ),
-    MethodSpec(
-        name="consensus",
-        title="Consensus",
+    _baseline(
+        "consensus",
+        Look("#00805f", "#3ccfa0", (6, 4), "square"),
         pools_answers=True,
-        run=_baseline("consensus"),
-        look=Look("#00805f", "#3ccfa0", (6, 4), "square"),
         shown_first=True,
     ),
-    MethodSpec(
-        name="weighted-consensus",
-        title="Weighted consensus",
+    _baseline(
+        "weighted-consensus",
+        Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
         pools_answers=True,
-        run=_baseline("weighted-consensus"),
-        look=Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
     ),
-    MethodSpec(
-        name="low-rank",
-        title="Low rank",
+    _baseline(
+        "low-rank",
+        Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         pools_answers=True,
-        run=_baseline("low-rank"),
-        look=Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         shown_first=True,
     ),
-    MethodSpec(
-        name="ridge",
-        title="Ridge",
+    _baseline(
+        "ridge",
+        Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
         pools_answers=False,
-        run=_baseline("ridge"),
-        look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
     MethodSpec(
         name="ceiling",
         title="Ceiling: sampling noise, no method",
         pools_answers=False,
-        run=_ceiling,
+        run=_later("run_ceiling"),
         look=Look("#3d3d3d", "#d8d8d8", (12, 2), "diamond"),
         needs_respondents=True,
+        cost_note="Ceiling: expected score of whoever knew the true shares of all people in a "
+        "group, since the observed ones are those of a sample.",
     ),
 )
 METHODS = {spec.name: spec for spec in _SPECS}
@@ -223,13 +198,16 @@ def available_methods(names: Sequence[str], survey: "PreparedSurvey") -> list[st
     Raises:
         UserError: one of `names` needs what the survey does not have.
     """
+    import numpy as np  # not at the top: the command starts without it
+
     respondents = [survey.preferences(group.name).respondents for group in survey.groups]
-    known = all(asked is not None and not np.isnan(asked).any() for asked in respondents)
+    known = all(own is not None and np.isfinite(own).mean() >= KNOWN for own in respondents)
     for name in names:
         if METHODS[name].needs_respondents and not known:
             raise UserError(
-                f"method {name!r} needs to know how many people answered each question, and "
-                f"{survey.name} does not say so of every group: leave the method out"
+                f"method {name!r} needs to know how many people gave each answer, of at least "
+                f"{KNOWN:.0%} of each group's answers, and {survey.name} does not say so: "
+                "leave the method out"
             )
     return list(names) or [
         name for name, spec in METHODS.items() if known or not spec.needs_respondents

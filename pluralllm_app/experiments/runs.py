@@ -7,14 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from pluralllm_app.engines.app_files import APP
 from pluralllm_app.engines.in_process import InProcess
-from pluralllm_app.learning.centralized import (
-    CentralizedRound,
-    Trained,
-    train_alone,
-    train_centralized,
-)
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.learning.centralized import Trained, train_alone, train_centralized
 from pluralllm_app.predictors.registry import BASELINES
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.records.observers import BestModel, Observer
@@ -26,9 +21,10 @@ from pluralllm_app.scoring.evaluation import GroupEvaluation, evaluation_draws
 from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import flatten, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
 
-FACTOR_ROUNDS = 25  # steps of variational Bayes
+FACTORS = APP / "conf" / "factors.toml"
 
 
 def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
@@ -37,15 +33,9 @@ def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[st
         engine.wait().check()
 
 
-def run_factors(config: Mapping[str, Scalar]) -> None:
-    """Run a federation that learns factors by sums over all train groups, in this process."""
-    changes: dict[str, Scalar] = {
-        "predictor": "factors",
-        "rounds": FACTOR_ROUNDS,
-        "train-groups-per-round": 0,
-    }
-    changes |= {"strategy": "fedavg", "weighting": "questions"}
-    with InProcess({**config, **changes}) as engine:
+def run_factors(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
+    """Run a federation that learns factors as FACTORS says, in this process."""
+    with InProcess({**config, **flatten(read_toml(FACTORS))}) as engine:
         engine.wait().check()
 
 
@@ -75,7 +65,7 @@ def run_centralized(
                 evaluation=done.evaluation,
                 seconds=done.seconds,
             )
-            record.close_round(entry, partial(_predictor_of, done))
+            record.close_round(entry, partial(getattr, done, "predictor"))
         record.update(ended_by=done.ended_by)
         record.save_model("model", done.predictor)
 
@@ -95,7 +85,7 @@ def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, S
 
 
 def run_baseline(
-    name: str, survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]
+    survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar], name: str
 ) -> None:
     """Score a baseline on the contexts that every predictor is scored on.
 
@@ -118,7 +108,7 @@ def run_ceiling(survey: PreparedSurvey, settings: Settings, config: Mapping[str,
     """Estimate the score that sampling noise leaves within reach, on the questions scored here.
 
     Raises:
-        ValueError: the respondents of a group are not known.
+        ValueError: of some group it is not known how many people were asked.
     """
     with recorded_run(settings.path("out"), "ceiling", config) as record:
         start = time.perf_counter()
@@ -140,10 +130,6 @@ def _train_entry(trained: Trained) -> TrainEntry:
     return TrainEntry(
         loss=trained.loss, steps=trained.steps, tasks=trained.tasks, seconds=trained.seconds
     )
-
-
-def _predictor_of(done: CentralizedRound) -> Predictor:
-    return done.predictor
 
 
 def _read_pool(survey: PreparedSurvey, record: RunRecord) -> PooledSurvey:

@@ -28,7 +28,7 @@ from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.base import MEMORIES, Contribution, Request, State
-from pluralllm_app.learning.registry import make_learner
+from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.observers import BestModel, Checkpoints
@@ -114,11 +114,13 @@ class Rounds:
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(
-            settings,
-            self.roster.survey.dim,
-            lambda: PreparedSurvey.open(settings.path("survey")).all_questions(),
-            strategy=strategy,
-            train_groups=len(self.roster.of_role("train")),
+            Given(
+                settings,
+                self.roster.survey.dim,
+                lambda: PreparedSurvey.open(settings.path("survey")).all_questions(),
+                strategy=strategy,
+                train_groups=len(self.roster.of_role("train")),
+            )
         )
         self.form = hooks.sent_form(self.learner.form)
         if settings.resume:

@@ -49,6 +49,11 @@ class Contribution:
     metrics: Mapping[str, float]  # numbers for the record, see `Form.metrics`
 
 
+Contributions = Iterable[Contribution]
+"""Those of a round. They come one by one, in the order of the groups' names, and can be gone
+through once."""
+
+
 @dataclass(frozen=True)
 class ArrayForm:
     """Type and shape of an array, and the bounds of its numbers."""
@@ -119,16 +124,13 @@ class Learner(Protocol):
     def options(self) -> Mapping[str, float]:
         """The server's half: what goes to the groups as `Request.options`."""
 
-    def combine(
-        self, round_number: int, state: State, contributions: Iterable[Contribution]
-    ) -> State:
+    def combine(self, round_number: int, state: State, contributions: Contributions) -> State:
         """The server's half: the next state.
 
         Args:
             round_number: from 1.
             state: what the groups started from.
-            contributions: checked against `form`; they come one by one, in the order of the groups'
-                names, and can be gone through once.
+            contributions: checked against `form`.
 
         Raises:
             FederationError: no usable state comes out of them.
@@ -167,11 +169,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         """The new arrays, and what to carry to the next round.
 
@@ -179,6 +177,6 @@ class Strategy(ABC):
             round_number: from 1.
             current: what the groups started from.
             carried: what the last round returned; {} in the first.
-            contributions: the groups' updates; they come one by one and can be gone through once.
-                Where they turn out to be fewer than the quorum, the result is not used.
+            contributions: the groups' updates. Where they turn out to be fewer than the quorum,
+                the result is not used.
         """

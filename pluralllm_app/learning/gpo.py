@@ -1,7 +1,7 @@
 """The GPO preference predictor, learned by a few local steps at each group and a strategy."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State, Strategy
+from pluralllm_app.learning.base import (
+    ArrayForm,
+    Contribution,
+    Contributions,
+    Form,
+    Request,
+    State,
+    Strategy,
+)
 from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
 from pluralllm_app.learning.optimizer_memory import Moments
 from pluralllm_app.predictors.base import Arrays
@@ -103,9 +111,7 @@ class GPOLearner:
         """Those of the strategy."""
         return self.strategy.group_options
 
-    def combine(
-        self, round_number: int, state: State, contributions: Iterable[Contribution]
-    ) -> State:
+    def combine(self, round_number: int, state: State, contributions: Contributions) -> State:
         """Aggregate the trained weights by the strategy."""
         combined, carried = self.strategy.aggregate(
             round_number, state.sent, state.kept, contributions

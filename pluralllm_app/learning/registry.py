@@ -1,36 +1,89 @@
-"""The learner that a run's settings ask for; to add one, its module and a line here."""
+"""The learners there are, by the name that the setting `predictor` gives.
 
-from collections.abc import Callable
+To add one: its module, and an entry of LEARNERS. A learner's module is imported when the learner is
+made, since importing torch takes longer than a round of a learner that does without.
+"""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pluralllm_app.errors import SettingsError
 from pluralllm_app.learning.base import Learner, Strategy
 from pluralllm_app.preferences import QuestionSet
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Scalar, Settings, check_choice
 
 
-def make_learner(
-    settings: Settings,
-    dim_x: int,
-    questions: Callable[[], QuestionSet],
-    *,
-    strategy: Strategy | None = None,
-    train_groups: int | None = None,
-    device: str = "cpu",
-) -> Learner:
-    """Make the learner of a run, or one half of it.
+@dataclass(frozen=True)
+class Given:
+    """What a learner, or one half of it, is made from."""
 
-    Args:
-        settings: of the run.
-        dim_x: width of the survey's embeddings.
-        questions: all questions of the survey; called if the learner needs them.
-        strategy: of the server; None for a group's half.
-        train_groups: how many there are; None for a group's half.
-        device: where this half computes.
-    """
-    if settings.federation.predictor == "factors":
-        from pluralllm_app.learning.factors import FactorsLearner
+    settings: Settings
+    dim_x: int  # width of the survey's embeddings
+    questions: Callable[[], QuestionSet]  # all of the survey's; called if the learner needs them
+    strategy: Strategy | None = None  # of the server; None for a group's half
+    train_groups: int | None = None  # how many there are; None for a group's half
+    device: str = "cpu"  # where this half computes
 
-        return FactorsLearner(settings, questions, train_groups)
-    # Here, since importing torch takes longer than a round of a learner that does without.
+
+@dataclass(frozen=True)
+class LearnerSpec:
+    """A learner that runs can have."""
+
+    make: Callable[[Given], Learner]
+    demands: Mapping[str, Scalar] = field(default_factory=dict)
+    """Settings among `FederationSettings` that must have these values, by their names in files."""
+    reason: str = ""  # why it demands them
+
+
+def _gpo(given: Given) -> Learner:
     from pluralllm_app.learning.gpo import GPOLearner
 
-    return GPOLearner(settings, dim_x, strategy, device)
+    return GPOLearner(given.settings, given.dim_x, given.strategy, given.device)
+
+
+def _factors(given: Given) -> Learner:
+    from pluralllm_app.learning.factors import FactorsLearner
+
+    return FactorsLearner(given.settings, given.questions, given.train_groups)
+
+
+LEARNERS = {
+    "gpo": LearnerSpec(_gpo),
+    "factors": LearnerSpec(
+        _factors,
+        {"strategy": "fedavg", "weighting": "questions", "train-groups-per-round": 0},
+        "factors are learned by plain sums over all train groups",
+    ),
+}
+
+
+def check_learner(settings: Settings) -> None:
+    """Check that there is such a learner, and that it takes the settings.
+
+    Raises:
+        SettingsError: naming the setting and the remedy.
+    """
+    name = settings.federation.predictor
+    check_choice("predictor", name, LEARNERS)
+    spec = LEARNERS[name]
+    for key, wanted in spec.demands.items():
+        value = getattr(settings.federation, key.replace("-", "_"))
+        if value != wanted:
+            raise SettingsError(
+                f"{key} = {value!r} does not go with predictor = {name!r}: {spec.reason}, set "
+                f"{key} = {wanted!r}"
+            )
+
+
+def make_learner(given: Given) -> Learner:
+    """The learner of a run whose settings are checked, or one half of it."""
+    return LEARNERS[given.settings.federation.predictor].make(given)
+
+
+def caution(settings: Settings) -> str:
+    """What must be known before such a run; empty where nothing must."""
+    if settings.federation.predictor == "factors":
+        from pluralllm_app.learning.factors import REVEALED
+
+        return REVEALED
+    return ""

@@ -12,8 +12,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from pluralllm_app.core.atomic import read_json
 from pluralllm_app.core.suggestions import did_you_mean
-from pluralllm_app.errors import PredictorError
+from pluralllm_app.errors import PredictorError, UserError
 from pluralllm_app.predictors.base import Arrays, ArraysError, Predictor
 from pluralllm_app.predictors.registry import KINDS, predictor_class
 
@@ -122,15 +123,12 @@ def _file(source: str | Path, name: str) -> Path:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise PredictorError(f"{file} is missing: {_GIVE}")
     try:
-        config = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise PredictorError(f"{file} is missing: {_GIVE}") from None
-    except (OSError, ValueError) as error:
-        raise PredictorError(f"{file} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise PredictorError(f"{file} is damaged: it holds no object")
-    return config
+        return read_json(file)
+    except UserError as error:
+        raise PredictorError(str(error)) from error
 
 
 def _read_arrays(file: Path) -> Arrays:

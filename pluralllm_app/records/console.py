@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -53,12 +52,12 @@ class RoundTable(Observer):
         self._console.print(HEADER, highlight=False, soft_wrap=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            # Ctrl-C may come after the console has written a row and before it forgets it: it would
+            # write it again at the end.
+            with self._console.capture():
+                pass
         self._progress.stop()
 
     def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:

@@ -67,9 +67,10 @@ class Style:
         else:
             properties |= {"width": 640, "title": title}
         chart = chart.add_params(alt.param(name="shown", value=list(shown)))
-        spec: Spec = chart.properties(**properties).to_dict()
+        # Altair checks what no data can change, which takes as long as everything else together.
+        spec: Spec = chart.properties(**properties).to_dict(validate=False)
         del spec["$schema"], spec["config"]
-        # Not by way of Altair, which would copy and check every row.
+        # Not by way of Altair, which would copy every row.
         return spec | {"datasets": {"rows": list(rows)}}
 
     def encodings(self, shown: Sequence[str]) -> dict[str, Any]:

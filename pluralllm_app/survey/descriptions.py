@@ -7,11 +7,11 @@ or a table of the user's says besides follows: "People in Japan: East Asia, rich
 from collections.abc import Iterable
 from pathlib import Path
 
-from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
-from pluralllm_app.survey.sources.table_files import read_batches, require_columns
+from pluralllm_app.survey.sources.cell_texts import cell_text
+from pluralllm_app.survey.sources.table_files import TableReader
 
 COLUMNS = ("group", "description")
 MOST_CHARACTERS = 1000  # a line or two; embedders cut a text of several hundred words
@@ -58,15 +58,13 @@ def _read(file: Path, known: Iterable[str]) -> dict[str, str]:
         raise SurveyError(f"--descriptions {file}: there is no such file; pass one, names, or none")
     groups = set(known)
     lines: dict[str, str] = {}
-    row = 0
-    for frame in read_batches(file):
-        require_columns(file, frame, COLUMNS)
+    for frame in TableReader(file, COLUMNS):
         cells = frame.loc[:, list(COLUMNS)].astype(object)
-        cells = cells.where(cells.notna(), "").astype(str)
-        for group, text in cells.itertuples(index=False):
-            row += 1
-            name, line = clean_text(group), clean_text(" ".join(text.split()))
-            place = f"{file}: data row {row}"
+        for row, group, text in cells.itertuples():
+            name, line = cell_text(group), cell_text(text)
+            if not name and not line:
+                continue
+            place = f"{file}: data row {row + 1}"
             if name not in groups:
                 raise SurveyError(
                     f"{place} is of unknown group {name!r}: {did_you_mean(name, groups)}"

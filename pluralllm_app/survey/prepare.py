@@ -22,6 +22,7 @@ from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources.registry import read_source
+from pluralllm_app.survey.sources.stated import Stated
 
 
 def prepare(
@@ -31,6 +32,7 @@ def prepare(
     embedder: str = "hashing",
     template: str | None = None,
     file: Path | None = None,
+    stated: Stated | None = None,
     train: Sequence[str] = (),
     evaluation: Sequence[str] = (),
     evaluation_fraction: float | None = None,
@@ -45,6 +47,7 @@ def prepare(
 
     The groups named in `train` and `evaluation` take part. If none is named, a seeded split by
     `evaluation_fraction` decides, and without a fraction the source's own choice, if it has one.
+    `stated` is what the user knows of `file` and it does not say itself.
     What `descriptions` means is said by `described`. Without a `metric`, the source's own is taken.
 
     Every mistake is reported before the embedding starts. If the embedding is interrupted, the same
@@ -61,7 +64,7 @@ def prepare(
     check_output(out, overwrite)
     embedding = load_embedder(embedder, template)
     started = time.perf_counter()
-    survey = read_source(source, file, seed)
+    survey = read_source(source, file, seed, stated)
     metric = survey.metric if metric is None else metric
     if metric in ORDINAL_METRICS:
         survey = survey.ordinal(metric)
@@ -201,7 +204,7 @@ def _understood(survey: SurveyContent, descriptions: Mapping[str, Description], 
         named = sum(
             own.text == survey.names.get(group, group) for group, own in descriptions.items()
         )
-        alone = f", {named:,} of them by name alone" if named else ""
+        alone = f", {named:,} of them by name alone" if 0 < named < len(texts) else ""
         parts.append(f"{len(texts):,} groups described{alone}, the first as {texts[0]!r}")
     else:
         parts.append("no group described")

@@ -8,7 +8,6 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
-from flwr.cli.build import build_fab_from_disk
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -16,7 +15,6 @@ from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.federation.strategies import STRATEGIES
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.saved import save_predictor
@@ -96,6 +94,8 @@ def test_a_damaged_partition_costs_no_start(tmp_path: Path) -> None:
 
 
 def test_only_the_app_is_sent_to_the_nodes(tmp_path: Path) -> None:
+    from flwr.cli.build import build_fab_from_disk  # it takes a second
+
     copy = tmp_path / "app"
     shutil.copytree(ROOT / "pluralllm_app", copy / "pluralllm_app")
     shutil.copy(ROOT / "pyproject.toml", copy)
@@ -112,7 +112,6 @@ def test_help_teaches() -> None:
     assert result.returncode == 0
     assert "pluralllm run -c 'strategy=fedprox" in result.stdout
     assert "pluralllm settings" in result.stdout
-    assert set(STRATEGIES) <= set(re.findall(r"\w+", result.stdout))
 
 
 def test_the_readmes_prediction_works(

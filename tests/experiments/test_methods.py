@@ -30,7 +30,7 @@ def test_a_new_method_is_one_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run(survey: PreparedSurvey, settings: Settings, config: dict[str, Scalar]) -> None:
-        run_baseline("uniform", survey, settings, config)
+        run_baseline(survey, settings, config, "uniform")
 
     look = Look("#000000", "#ffffff", (1, 1), "circle")
     spec = MethodSpec(name="mine", title="Mine", pools_answers=False, run=run, look=look)

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file, save_file
 
-from pluralllm_app import load_predictor
+from pluralllm_app import client_app, load_predictor, server_app
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError, SettingsError
+from pluralllm_app.federation.flower_compat import LOGGER
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
+from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.factors import LANDMARKS, OWN
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.learning.sums import contribution, first_factors, maximise, to_standard
 from pluralllm_app.predictors.factors.model import Answers, Latent
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
@@ -23,6 +26,7 @@ from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TRAIN
+from tests.support.local_grid import LocalGrid
 from tests.support.local_runs import broken, cut_off, in_round, record_of, resumed, run
 
 Config = dict[str, Scalar]
@@ -124,8 +128,8 @@ def test_bad_sums_are_refused_and_recorded(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"strategy": "krum"}, "strategy = 'krum' is for predictor = 'gpo'"),
-        ({"weighting": "uniform"}, "weighting = 'uniform' is for predictor = 'gpo'"),
+        ({"strategy": "krum"}, "strategy = 'krum' does not go with predictor = 'factors'"),
+        ({"weighting": "uniform"}, "set weighting = 'questions'"),
         ({"train-groups-per-round": 2}, "set train-groups-per-round = 0"),
         ({"predictor": "factor"}, "did you mean 'factors'"),
     ],
@@ -134,7 +138,7 @@ def test_settings_that_mean_nothing_for_sums_are_refused(
     config: Config, override: Config, message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_config(config | override)
+        make_strategy(Settings.from_config(config | override))
     assert message in str(caught.value)
 
 
@@ -155,3 +159,16 @@ def test_a_damaged_model_is_refused(config: Config) -> None:
         card.write_text(json.dumps(described | change))
         with pytest.raises(PredictorError, match=fault):
             load_predictor(model)
+
+
+def test_every_run_says_what_sums_reveal(
+    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that Flower's own command starts, which shows what the ServerApp logs."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config | {"rounds": 1}
+    )
+    server_app.app(LocalGrid(client_app.app, config, nodes=5), context)
+    assert "sends its sums in the clear" in caplog.text
+    assert caution(Settings.from_config(config | {"predictor": "gpo"})) == ""

@@ -1,6 +1,6 @@
 """What a strategy or an update hook does to a round, and what it cannot do to its record."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from pluralllm_app.federation import hooks, strategies
 from pluralllm_app.federation.hooks import UpdateHook
 from pluralllm_app.federation.strategies import STRATEGIES, register
 from pluralllm_app.federation.strategies.averages import FedAvg
-from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
+from pluralllm_app.learning.base import ArrayForm, Contribution, Contributions, Form, Request
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.observers import BestModel
@@ -30,11 +30,7 @@ class FirstTwo(FedAvg):
     """Looks at the first two contributions only, as a strategy may."""
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         return super().aggregate(round_number, current, carried, islice(contributions, 2))
 

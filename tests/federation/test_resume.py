@@ -40,12 +40,12 @@ def whole(
 ) -> Config:
     """The config of a run that was never cut off."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    config = tiny_config(tiny_survey, out) | {"rounds": 4, **request.param}
+    config = tiny_config(tiny_survey, out) | {"rounds": 3, **request.param}
     run(config)
     return config
 
 
-@pytest.mark.parametrize("exchange", [1, 2, 3, 5])
+@pytest.mark.parametrize("exchange", [1, 2, 4])  # of the first, a middle, and the last round
 def test_a_resumed_run_equals_the_uninterrupted_one(
     whole: Config, tmp_path: Path, exchange: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     cut_off(config, exchange, monkeypatch)
     assert read(config)[0]["status"] == "failed"
     run(resumed(config))
-    for model in ("model", "best", "checkpoints/round-0003"):
+    for model in ("model", "best", "checkpoints/round-0002"):
         ours, theirs = (saved_weights(Path(str(own["out"])) / model) for own in (config, whole))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), model
     assert record_of(config) == record_of(whole)

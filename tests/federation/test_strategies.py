@@ -1,21 +1,25 @@
 """Every strategy on mock replies, with numbers a reader can redo."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from flwr.serverapp import strategy as flower
 from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.federation import strategies
+from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, register
 from pluralllm_app.federation.strategies.averages import FedAvg
+from pluralllm_app.federation.strategies.flower import WEIGHT
+from pluralllm_app.federation.strategies.flower import aggregate as flower_aggregate
 from pluralllm_app.learning.base import Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.base import Arrays
@@ -139,6 +143,60 @@ def test_qfedavg_moves_more_towards_the_worse_off(make_settings: Make) -> None:
 
     assert result(0.0) == pytest.approx(0.0, abs=1e-6)  # q = 0 is FedAvg
     assert result(1.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        (
+            "fedavgm",
+            {"learning_rate": 0.5, "momentum": 0.9},
+            flower.FedAvgM(server_learning_rate=0.5, server_momentum=0.9, weighted_by_key=WEIGHT),
+        ),
+        (
+            "fedadam",
+            {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.99, "tau": 0.01},
+            flower.FedAdam(eta=0.1, beta_1=0.9, beta_2=0.99, tau=0.01, weighted_by_key=WEIGHT),
+        ),
+        (
+            "fedyogi",
+            {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.99, "tau": 0.01},
+            flower.FedYogi(eta=0.1, beta_1=0.9, beta_2=0.99, tau=0.01, weighted_by_key=WEIGHT),
+        ),
+        (
+            "fedadagrad",
+            {"learning_rate": 0.1, "tau": 0.01},
+            flower.FedAdagrad(eta=0.1, tau=0.01, weighted_by_key=WEIGHT),
+        ),
+        (
+            "qfedavg",
+            {"q": 1.5, "lipschitz": 0.25},
+            flower.QFedAvg(
+                client_learning_rate=4.0,
+                q=1.5,
+                train_loss_key="js-divergence",
+                weighted_by_key=WEIGHT,
+            ),
+        ),
+    ],
+)
+def test_a_step_of_the_server_is_flowers_to_the_bit(
+    make_settings: Make, name: str, options: dict[str, float], theirs: Any
+) -> None:
+    ours, carried = make_strategy(chosen(make_settings, name, **options)), {}
+    rng = np.random.default_rng(0)
+    current = {"weights": rng.normal(size=9).astype(np.float32)}
+    for number in (1, 2, 3):
+        # One update, which is its own average: Flower averages in float32.
+        contribution = update(0.0, divergence=0.3)
+        contribution = replace(contribution, arrays={"weights": rng.normal(size=9).astype("f")})
+        messages = name in ("fedavgm", "qfedavg")
+        theirs.current_arrays = arrays_to_record(current) if messages else current
+        expected = flower_aggregate(theirs, number, [contribution])["weights"]
+        found, carried = ours.aggregate(number, current, carried, iter([contribution]))
+        assert found["weights"].tolist() == expected.tolist()
+        assert found["weights"].dtype == expected.dtype
+        current = {"weights": expected.astype(np.float32)}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -11,11 +11,16 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.page_reader import PageReader
+from tests.support.waiting import PATIENCE
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no `chromium` on PATH: the report's page is not tested in a browser"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="no `chromium` on PATH: the report's page is not tested in a browser",
+    ),
+]
 
 
 def load(page: Path, home: Path, **state: str) -> str:
@@ -34,7 +39,7 @@ def load(page: Path, home: Path, **state: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     messages = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]

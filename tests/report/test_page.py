@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import altair
 import pytest
 from rich.console import Console
 
@@ -28,6 +29,13 @@ def test_a_page_loads_nothing_and_lets_nothing_load(reported: Path) -> None:
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_every_chart_is_one_of_vega_lite(reported: Path) -> None:
+    charts = json.loads(PageReader(reported.read_text("utf-8")).data)["charts"]
+    assert len(charts) == 9
+    for chart in charts.values():
+        altair.LayerChart.validate(chart)  # raises an error where it is none
 
 
 def test_hostile_texts_stay_texts(reported: Path) -> None:

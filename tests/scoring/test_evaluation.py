@@ -19,10 +19,16 @@ from pluralllm_app.scoring.evaluation import (
     score_shares,
 )
 from pluralllm_app.scoring.metrics import js_alignment
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def config(config: dict[str, Scalar]) -> dict[str, Scalar]:
+    """Settings with more than one context for each group."""
+    return config | {"evaluation-draws": 2}
 
 
 def test_evaluation_groups_are_scored_on_all_but_the_context(

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 TEXT = "do you like tea the sea yes no answer very much"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
@@ -19,6 +19,14 @@ TINY: dict[str, Any] = {
 }
 
 
+def make_model(kind: str, **config: Any) -> Any:
+    """The model of transformers of a kind, e.g. "Bert", whose module is imported here.
+
+    It takes seconds to import, so that no test module imports it.
+    """
+    return getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**config))
+
+
 def save_model(path: Path, kind: str) -> str:
     """Write a "bert" or "llama" that knows WORDS; returns its path."""
     torch.manual_seed(0)
@@ -28,8 +36,7 @@ def save_model(path: Path, kind: str) -> str:
         models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
     fast.save_pretrained(path)
-    model = BertModel(BertConfig(**TINY)) if kind == "bert" else LlamaModel(LlamaConfig(**TINY))
-    model.save_pretrained(path)
+    make_model(kind.title(), **TINY).save_pretrained(path)
     return str(path)

@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from rich.console import Console
 from torch.nn.modules.module import register_module_forward_pre_hook
-from transformers import (
-    AutoModel,
-    LlamaModel,
-)
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
@@ -45,7 +42,9 @@ def test_mean_of_the_last_hidden_layer(model):
     assert rows.dtype == np.float16
     ids = [[WORDS.index(word) for word in QUESTIONS.texts[0].split()] + [0, 0, WORDS.index("yes")]]
     with torch.inference_mode():
-        hidden = AutoModel.from_pretrained(model)(input_ids=torch.tensor(ids)).last_hidden_state
+        hidden = transformers.AutoModel.from_pretrained(model)(
+            input_ids=torch.tensor(ids)
+        ).last_hidden_state
     np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-3)
 
 
@@ -109,7 +108,9 @@ def test_a_description_is_embedded_as_it_stands(model):
     assert rows.dtype == np.float32
     ids = [[WORDS.index(word) for word in words]]
     with torch.inference_mode():
-        hidden = AutoModel.from_pretrained(model)(input_ids=torch.tensor(ids)).last_hidden_state
+        hidden = transformers.AutoModel.from_pretrained(model)(
+            input_ids=torch.tensor(ids)
+        ).last_hidden_state
     np.testing.assert_allclose(rows[0], hidden[0].mean(0), atol=1e-5)
 
 
@@ -127,7 +128,7 @@ def test_a_description_without_a_token_is_refused(model):
 
 def test_numbers_beyond_float16_are_refused(tmp_path):
     path = save_model(tmp_path / "llama", "llama")
-    model = LlamaModel.from_pretrained(path)
+    model = transformers.LlamaModel.from_pretrained(path)
     model.norm.weight.data.fill_(1e9)
     model.save_pretrained(path)
     embedder = load_embedder(path)

@@ -5,18 +5,6 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertModel,
-    BloomConfig,
-    BloomModel,
-    GPT2Config,
-    GPT2Model,
-    LlamaConfig,
-    LlamaModel,
-    MistralConfig,
-    MistralModel,
-)
 
 from pluralllm_app.survey.embedders.prefix_tree import (
     Beginning,
@@ -30,6 +18,7 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     tree_inputs,
 )
 from pluralllm_app.survey.embedders.templates import TEMPLATES
+from tests.support.tiny_models import make_model
 
 SIZE = {"vocab_size": 128, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE = {"intermediate_size": 32, "num_key_value_heads": 1}
@@ -41,9 +30,9 @@ OPTIONS = [
 TEXTS = ["tea?", "Is the sea near to where you live?", "How?"]
 
 
-def make(kind: type, config: type, **more: object) -> torch.nn.Module:
+def make(kind: str, **more: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = kind(config(**SIZE, **more)).eval()
+    model = make_model(kind, **SIZE, **more).eval()
     for weight in model.parameters():  # as initialised, attention would hardly matter
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.3)
@@ -60,17 +49,15 @@ def prompts(template: str) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("template", ["plain", "alpaca"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
+@pytest.mark.parametrize("kind", ["Llama", "Mistral", "GPT2"])
 @torch.inference_mode()
 def test_a_tree_equals_a_pass_over_each_prompt(kind, attention, template):
     questions = prompts(template)
     longest = max(len(prompt) for question in questions for prompt in question)
     model = {
-        "llama": lambda **more: make(LlamaModel, LlamaConfig, **SHAPE, **more),
-        "mistral": lambda **more: make(
-            MistralModel, MistralConfig, **SHAPE, sliding_window=longest, **more
-        ),
-        "gpt2": lambda **more: make(GPT2Model, GPT2Config, **more),
+        "Llama": lambda **more: make("Llama", **SHAPE, **more),
+        "Mistral": lambda **more: make("Mistral", **SHAPE, sliding_window=longest, **more),
+        "GPT2": lambda **more: make("GPT2", **more),
     }[kind](attn_implementation=attention)
     assert takes_trees(model, longest)
     common = common_beginning([prompt for question in questions for prompt in question])
@@ -124,13 +111,11 @@ def test_batches_do_not_depend_on_the_order_of_trees():
 
 
 def test_which_models_take_trees():
-    assert takes_trees(make(LlamaModel, LlamaConfig, **SHAPE), 1000)
-    assert not takes_trees(
-        make(LlamaModel, LlamaConfig, **SHAPE, is_causal=False), 5
-    )  # made an encoder
-    assert takes_trees(make(GPT2Model, GPT2Config), 5)
-    assert not takes_trees(make(BertModel, BertConfig, intermediate_size=32), 5)
-    assert not takes_trees(make(BloomModel, BloomConfig), 5)  # positions are those in the row
-    mistral = make(MistralModel, MistralConfig, **SHAPE, sliding_window=8)
+    assert takes_trees(make("Llama", **SHAPE), 1000)
+    assert not takes_trees(make("Llama", **SHAPE, is_causal=False), 5)  # made an encoder
+    assert takes_trees(make("GPT2"), 5)
+    assert not takes_trees(make("Bert", intermediate_size=32), 5)
+    assert not takes_trees(make("Bloom"), 5)  # positions are those in the row
+    mistral = make("Mistral", **SHAPE, sliding_window=8)
     assert takes_trees(mistral, 8)
     assert not takes_trees(mistral, 9)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 from rich.console import Console
-from transformers import BertModel, LlamaModel
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.embedders import transformer, unfinished
@@ -61,7 +61,7 @@ def interrupt(monkeypatch, after: int) -> list[int]:
 
         return watched
 
-    for kind in (BertModel, LlamaModel):
+    for kind in (transformers.BertModel, transformers.LlamaModel):
         monkeypatch.setattr(kind, "forward", interrupted(kind.forward))
     return batches
 
@@ -99,7 +99,7 @@ def test_rows_of_something_else_are_refused(tmp_path, monkeypatch):
         run(tmp_path / "parts", model, template="alpaca")
     with refused:
         run(tmp_path / "parts", model, texts=[*QUESTIONS[:5], "tea sea"])
-    trained = LlamaModel.from_pretrained(model)
+    trained = transformers.LlamaModel.from_pretrained(model)
     trained.norm.weight.data.mul_(2)
     trained.save_pretrained(model)
     with refused:

@@ -27,6 +27,7 @@ from pluralllm_app.federation.strategies.robust import (
     QFedAvg,
 )
 from pluralllm_app.learning.base import Strategy
+from pluralllm_app.learning.registry import check_learner
 from pluralllm_app.settings import (
     Settings,
     check_choice,
@@ -79,12 +80,13 @@ for _name, _strategy in (
 
 
 def make_strategy(settings: Settings) -> Strategy:
-    """Make the strategy the settings name.
+    """Make the strategy the settings name, and check that the run's learner takes it.
 
     Raises:
-        SettingsError: an unknown strategy, an option out of range, a quorum below the fewest
-            updates the strategy needs, or a weighting that it does not use.
+        SettingsError: an unknown learner or strategy, an option out of range, a quorum below the
+            fewest updates the strategy needs, or a weighting that it does not use.
     """
+    check_learner(settings)
     name = settings.federation.strategy
     check_choice("strategy", name, STRATEGIES)
     # Those of the others as well: a mistake in them must not lie in wait.

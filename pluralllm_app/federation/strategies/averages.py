@@ -1,33 +1,30 @@
 """Averages of the updates, and server optimisers on the average; all they need is a weighted sum.
 
 The sum runs in float64, in the order of the groups' names, so that it does not depend on which
-reply came first. Server optimisers are Flower's own classes, which see the average only.
+reply came first. Server optimisers see the average only, and do what Flower's classes of the same
+names do with it.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
-from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.federation.messages import arrays_to_record
-from pluralllm_app.federation.strategies.flower import plain_arrays
-from pluralllm_app.learning.base import Contribution, Strategy
+from pluralllm_app.learning.base import Contributions, Strategy
 from pluralllm_app.learning.gpo import PROXIMAL_MU
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Fraction, NonNegative, Positive
 
 _BLOCK = 2**14
 
-AdaptiveRule = flower.FedAdam | flower.FedYogi | flower.FedAdagrad
+Moment = NDArray[Any]
 
 
-def average(contributions: Iterable[Contribution]) -> dict[str, NDArray[np.float32]]:
+def average(contributions: Contributions) -> dict[str, NDArray[np.float32]]:
     """The weighted mean of the contributions' arrays.
 
     It keeps the sum and no contribution: those that come one by one need not all fit in memory.
@@ -59,11 +56,7 @@ class FedAvg(Strategy):
     needs_individual_updates: ClassVar[bool] = False
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
         return average(contributions), {}
 
@@ -82,31 +75,6 @@ class FedProx(FedAvg):
         return {PROXIMAL_MU: self.mu}
 
 
-class _Averaged(flower.FedAvg):
-    """What Flower's server optimisers start from: the average, in place of messages."""
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Any]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return arrays_to_record(average(replies)), None
-
-
-class _Momentum(flower.FedAvgM, _Averaged):
-    pass
-
-
-class _Adam(flower.FedAdam, _Averaged):
-    pass
-
-
-class _Yogi(flower.FedYogi, _Averaged):
-    pass
-
-
-class _Adagrad(flower.FedAdagrad, _Averaged):
-    pass
-
-
 @dataclass(frozen=True)
 class FedAvgM(Strategy):
     """FedAvg with server momentum (arXiv 1909.06335).
@@ -119,46 +87,50 @@ class FedAvgM(Strategy):
     momentum: Fraction
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
-        rule = _Momentum(server_learning_rate=self.learning_rate, server_momentum=self.momentum)
-        rule.current_arrays = arrays_to_record(current)
-        rule.momentum_vector = [carried[name] for name in current] if carried else None
-        record, _ = rule.aggregate_train(round_number, contributions)  # type: ignore[arg-type]
-        momentum = rule.momentum_vector or []
-        return plain_arrays(record), dict(zip(current, momentum, strict=bool(momentum)))
+        mean = average(contributions)
+        if (self.learning_rate, self.momentum) == (1, 0):
+            return mean, {}
+        steps: Arrays = {name: start - mean[name] for name, start in current.items()}
+        if carried:
+            steps = {name: self.momentum * carried[name] + step for name, step in steps.items()}
+        moved = {name: current[name] - self.learning_rate * step for name, step in steps.items()}
+        return moved, steps
 
 
 @dataclass(frozen=True)
 class _Adaptive(Strategy):
-    """A step of adaptive federated optimisation (arXiv 2003.00295), with its two moments."""
+    """A step of adaptive federated optimisation (arXiv 2003.00295, algorithm 2).
+
+    It carries two moments of each array: of the steps that the average takes, and of their squares.
+    """
 
     needs_individual_updates: ClassVar[bool] = False
+    learning_rate: Positive
+    tau: Positive
 
     @abstractmethod
-    def _rule(self) -> AdaptiveRule:
-        """Flower's class with the options."""
+    def _moments(self, first: Moment, second: Moment, step: Moment) -> tuple[Moment, Moment]:
+        """Both moments after a step, from those before it, which are 0 at first."""
+
+    def _rate(self, round_number: int) -> float:
+        return self.learning_rate
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
-        rule = self._rule()
-        rule.current_arrays = dict(current)
-        if carried:
-            rule.m_t = {name: carried[f"m_t.{name}"] for name in current}
-            rule.v_t = {name: carried[f"v_t.{name}"] for name in current}
-        record, _ = rule.aggregate_train(round_number, contributions)  # type: ignore[arg-type]
-        moments = {f"m_t.{name}": moment for name, moment in (rule.m_t or {}).items()}
-        moments |= {f"v_t.{name}": moment for name, moment in (rule.v_t or {}).items()}
-        return plain_arrays(record), moments
+        mean, rate = average(contributions), self._rate(round_number)
+        moved: dict[str, Moment] = {}
+        moments: dict[str, Moment] = {}
+        for name, start in current.items():
+            step = mean[name] - start
+            none = np.zeros_like(step)
+            first, second = (carried.get(f"{kind}.{name}", none) for kind in ("m_t", "v_t"))
+            first, second = self._moments(first, second, step)
+            moved[name] = start + rate * first / (np.sqrt(second) + self.tau)
+            moments |= {f"m_t.{name}": first, f"v_t.{name}": second}
+        return moved, moments
 
 
 @dataclass(frozen=True)
@@ -168,31 +140,40 @@ class FedAdam(_Adaptive):
     learning_rate, beta_1, beta_2: of the server. tau: smaller adapts more.
     """
 
-    kind: ClassVar[type[flower.FedAdam | flower.FedYogi]] = _Adam
-    learning_rate: Positive
     beta_1: Fraction
     beta_2: Fraction
-    tau: Positive
 
-    def _rule(self) -> AdaptiveRule:
-        return self.kind(
-            eta=self.learning_rate, beta_1=self.beta_1, beta_2=self.beta_2, tau=self.tau
-        )
+    def _moments(self, first: Moment, second: Moment, step: Moment) -> tuple[Moment, Moment]:
+        first = self.beta_1 * first + (1 - self.beta_1) * step
+        return first, self._second(second, step**2)
+
+    def _second(self, second: Moment, square: Moment) -> Moment:
+        return self.beta_2 * second + (1 - self.beta_2) * square
+
+    def _rate(self, round_number: int) -> float:
+        # Both moments start from 0, which this makes up for. As in Flower, the first round counts
+        # as the second.
+        step = round_number + 1.0
+        second, first = (1 - np.power(beta, step) for beta in (self.beta_2, self.beta_1))
+        rate: float = self.learning_rate * np.sqrt(second) / first
+        return rate
 
 
 @dataclass(frozen=True)
 class FedYogi(FedAdam):
     """Yogi at the server; options as of `FedAdam`."""
 
-    kind: ClassVar[type[flower.FedAdam | flower.FedYogi]] = _Yogi
+    def _second(self, second: Moment, square: Moment) -> Moment:
+        second = second - (1 - self.beta_2) * square * np.sign(second - square)
+        return second
+
+    def _rate(self, round_number: int) -> float:
+        return self.learning_rate
 
 
 @dataclass(frozen=True)
 class FedAdagrad(_Adaptive):
     """Adagrad at the server; options as of `FedAdam`."""
 
-    learning_rate: Positive
-    tau: Positive
-
-    def _rule(self) -> AdaptiveRule:
-        return _Adagrad(eta=self.learning_rate, tau=self.tau)
+    def _moments(self, first: Moment, second: Moment, step: Moment) -> tuple[Moment, Moment]:
+        return step, second + step**2

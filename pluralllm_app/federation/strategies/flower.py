@@ -1,26 +1,24 @@
 """Flower's strategies as ours: contributions go in as messages, arrays come out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from pluralllm_app.federation.messages import ARRAYS, METRICS, arrays_to_record
-from pluralllm_app.learning.base import Contribution
+from pluralllm_app.learning.base import Contributions
 from pluralllm_app.predictors.base import Arrays
 
 WEIGHT = "weight"  # the one metric that Flower's strategies weigh by, besides those of the learner
 
 
-def aggregate(
-    strategy: Strategy, round_number: int, contributions: Iterable[Contribution]
-) -> Arrays:
+def aggregate(strategy: Strategy, round_number: int, contributions: Contributions) -> Arrays:
     """What one of Flower's strategies, which weighs by `WEIGHT`, makes of contributions."""
     record, _ = strategy.aggregate_train(round_number, list(_messages(contributions)))
     return plain_arrays(record)
 
 
-def _messages(contributions: Iterable[Contribution]) -> Iterator[Message]:
+def _messages(contributions: Contributions) -> Iterator[Message]:
     for contribution in contributions:
         metrics = MetricRecord({**contribution.metrics, WEIGHT: contribution.weight})
         content = RecordDict({ARRAYS: arrays_to_record(contribution.arrays), METRICS: metrics})

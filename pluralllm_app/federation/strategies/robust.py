@@ -1,19 +1,18 @@
 """Strategies that look at single updates: robust to some that are wrong, or fair to some groups.
 
-All are Flower's own classes.
+The robust ones are Flower's own classes.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg as FlowerStrategy
 
-from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
-from pluralllm_app.learning.base import Contribution, Strategy
+from pluralllm_app.learning.base import Contributions, Strategy
 from pluralllm_app.learning.gpo import JS_DIVERGENCE
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
@@ -27,24 +26,20 @@ class _Individual(Strategy):
     weighs: ClassVar[bool] = False
 
     @abstractmethod
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         """Flower's class with the options."""
 
     def aggregate(
-        self,
-        round_number: int,
-        current: Arrays,
-        carried: Arrays,
-        contributions: Iterable[Contribution],
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
-        return aggregate(self._rule(current), round_number, contributions), {}
+        return aggregate(self._rule(), round_number, contributions), {}
 
 
 @dataclass(frozen=True)
 class FedMedian(_Individual):
     """The median of the updates, weight by weight (arXiv 1803.01498)."""
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         return flower.FedMedian(weighted_by_key=WEIGHT)
 
 
@@ -57,7 +52,7 @@ class FedTrimmedAvg(_Individual):
 
     fraction: Annotated[float, Range(0, 0.5, below=True)]
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         return flower.FedTrimmedAvg(beta=self.fraction, weighted_by_key=WEIGHT)
 
 
@@ -74,7 +69,7 @@ class Krum(_Individual):
     def least_updates(self) -> int:
         return 2 * self.malicious + 3
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         return flower.Krum(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
 
 
@@ -93,7 +88,7 @@ class MultiKrum(_Individual):
     def least_updates(self) -> int:
         return max(2 * self.malicious + 3, self.selected + self.malicious)
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         return flower.MultiKrum(
             num_malicious_nodes=self.malicious,
             num_nodes_to_select=self.selected,
@@ -114,29 +109,37 @@ class Bulyan(_Individual):
     def least_updates(self) -> int:
         return 4 * self.malicious + 3
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
+    def _rule(self) -> FlowerStrategy:
         return flower.Bulyan(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
 
 
 @dataclass(frozen=True)
-class QFedAvg(_Individual):
+class QFedAvg(Strategy):
     """q-FedAvg (arXiv 1905.10497, algorithm 2).
 
     q: 0 is FedAvg, larger lifts the groups with the largest loss. lipschitz: the L of the rule; the
     step shrinks as q L ||update||^2 / loss grows above 1.
+
+    Its loss F is the groups' divergence, which unlike their loss is never negative.
     """
 
+    needs_individual_updates: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
     q: NonNegative
     lipschitz: Positive
 
-    def _rule(self, current: Arrays) -> FlowerStrategy:
-        # It raises the loss to a power, so it gets the divergence, which is never negative. Flower
-        # derives L from the rate of plain gradient descent at the groups; ours may run Adam.
-        rule = flower.QFedAvg(
-            q=self.q,
-            client_learning_rate=1 / self.lipschitz,
-            train_loss_key=JS_DIVERGENCE,
-            weighted_by_key=WEIGHT,
-        )
-        rule.current_arrays = arrays_to_record(current)
-        return rule
+    def aggregate(
+        self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
+    ) -> tuple[Arrays, Arrays]:
+        steps = {name: np.zeros_like(start) for name, start in current.items()}
+        total = 0.0
+        for each in contributions:
+            loss = each.metrics[JS_DIVERGENCE] + 1e-10  # a power below 0 needs more than 0
+            lift = np.float_power(loss, self.q)
+            squares = 0.0
+            for name, start in current.items():
+                gradient = self.lipschitz * (start - each.arrays[name])
+                squares += float(np.sum(np.square(gradient)))
+                steps[name] += (lift * gradient).astype(gradient.dtype)
+            total += self.q * np.float_power(loss, self.q - 1) * squares + self.lipschitz * lift
+        return {name: start - steps[name] / total for name, start in current.items()}, {}

@@ -11,33 +11,34 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.stated import Stated
 
 if TYPE_CHECKING:
     from pluralllm_app.survey.content import SurveyContent
 
 
-def _demo(file: None, seed: int) -> "SurveyContent":
+def _demo(file: None, seed: int, stated: Stated) -> "SurveyContent":
     from pluralllm_app.survey.sources.demo import demo
 
     return demo(seed)
 
 
-def _globalopinionqa(file: Path | None, seed: int) -> "SurveyContent":
+def _globalopinionqa(file: Path | None, seed: int, stated: Stated) -> "SurveyContent":
     from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
 
-    return read_global_opinions(file)
+    return read_global_opinions(file, stated)
 
 
-def _opinionqa(file: Path, seed: int) -> "SurveyContent":
+def _opinionqa(file: Path, seed: int, stated: Stated) -> "SurveyContent":
     from pluralllm_app.survey.sources.opinionqa.layouts import read_opinionqa
 
     return read_opinionqa(file)
 
 
-def _table(file: Path, seed: int) -> "SurveyContent":
+def _table(file: Path, seed: int, stated: Stated) -> "SurveyContent":
     from pluralllm_app.survey.sources.table import read_table
 
-    return read_table(file)
+    return read_table(file, stated)
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,18 @@ class Source:
 
     summary: str  # one line of `pluralllm prepare --help`
     file: Literal["none", "optional", "required"]  # whether --file belongs to it
-    read: Callable[[Any, int], "SurveyContent"]  # from --file (None if not given) and --seed
+    # From --file (None if not given), --seed, and what else is stated.
+    read: Callable[[Any, int, Stated], "SurveyContent"]
+    states: tuple[str, ...] = ()  # the fields of `Stated` that may be given
 
 
 SOURCES = {
     "demo": Source("synthetic answers of fictional groups, generated from --seed", "none", _demo),
     "globalopinionqa": Source(
-        "survey answers by country, read from --file or downloaded", "optional", _globalopinionqa
+        "survey answers by country, read from --file or downloaded",
+        "optional",
+        _globalopinionqa,
+        ("encoding",),
     ),
     "opinionqa": Source(
         "answers of 22 groups of Americans, read from --file: JSON records or the directory of "
@@ -60,17 +66,25 @@ SOURCES = {
         "required",
         _opinionqa,
     ),
-    "table": Source("your own answers, read from --file", "required", _table),
+    "table": Source(
+        "your own answers, read from --file",
+        "required",
+        _table,
+        ("encoding", "decimal", "source", "licence"),
+    ),
 }
 
 
-def read_source(name: str, file: Path | None, seed: int) -> "SurveyContent":
+def read_source(
+    name: str, file: Path | None, seed: int, stated: Stated | None = None
+) -> "SurveyContent":
     """Read the source called `name`.
 
     Raises:
-        SurveyError: there is no such source, `file` is missing or not wanted, or the source cannot
-            be used.
+        SurveyError: there is no such source, `file` is missing or not wanted, something is stated
+            that the source knows itself, or the source cannot be used.
     """
+    stated = stated or Stated()
     if name not in SOURCES:
         raise SurveyError(f"unknown source {name!r}: {did_you_mean(name, SOURCES)}")
     source = SOURCES[name]
@@ -78,4 +92,5 @@ def read_source(name: str, file: Path | None, seed: int) -> "SurveyContent":
         raise SurveyError(f"source {name!r} reads no file: leave --file out")
     if source.file == "required" and file is None:
         raise SurveyError(f"source {name!r} needs --file: {source.summary}")
-    return source.read(file, seed)
+    stated.check(name, source.states)
+    return source.read(file, seed, stated)

@@ -4,12 +4,15 @@
      "options": ["Often", "Never", "Refused"], "attribute": "SEX_Female",
      "gold_distribution": [0.25, 0.7, 0.05]}
 
-The records say neither how many people were asked nor which ordinal values the options have: the
-place of an option in the list stands in for its value.
+The records do not say which ordinal values the options have: the place of an option in the list
+stands in for its value. Nor do they say how many people were asked, but where their shares are
+exact quotients of counts, `people` infers it.
 """
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,8 @@ from pluralllm_app.survey.sources.opinionqa.content import (
     Question,
     survey_of,
 )
+from pluralllm_app.survey.sources.opinionqa.people import UNKNOWN, infer_people
 
-UNKNOWN = float("nan")
 REFUSAL = "refused"
 # The prompt around a question.
 _FRAME = re.compile(r"(?:Question:)?(.*?)(?:\nOptions:.*)?(?:\nAnswer:)?\s*", re.DOTALL)
@@ -71,10 +74,13 @@ def read_records(file: Path) -> SurveyContent:
         "answers with a single option or an option twice": damaged,
         "answers of a group to a question that it has answered": again,
     }
+    people = infer_people([answer.shares for answer in answers])
+    answers = [replace(own, respondents=n) for own, n in zip(answers, people, strict=True)]
     note = f"refusals left out of {refusals:,} answers" if refusals else "no refusals among them"
-    return survey_of(
-        questions, answers, dropped, f"{note}; the places of options serve as ordinal values"
-    )
+    note += "; the places of options serve as ordinal values"
+    if not all(map(math.isnan, people)):
+        note += "; respondents inferred from shares that are exact quotients"
+    return survey_of(questions, answers, dropped, note)
 
 
 def _records(file: Path) -> list[Any]:

@@ -28,7 +28,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.sources.opinionqa.content import GROUPS, Answer, Question, survey_of
-from pluralllm_app.survey.sources.table_files import read_batches, require_columns
+from pluralllm_app.survey.sources.table_files import TableReader
 
 ENDING = "_default_human.csv"
 _ATTRIBUTES = sorted({group.partition("_")[0] for group in GROUPS})
@@ -181,19 +181,14 @@ class _People:
         file = self._humans / f"American_Trends_Panel_W{number}" / "responses.csv"
         if not file.is_file():
             return None
-        frame = pd.concat(read_batches(file), ignore_index=True)
-        require_columns(file, frame, (f"WEIGHT_W{number}",))
+        frame = pd.concat(TableReader(file, (f"WEIGHT_W{number}",), None), ignore_index=True)
         weight = pd.to_numeric(frame[f"WEIGHT_W{number}"], errors="coerce")
         return frame.assign(weight=weight)
 
 
 def _frame(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read some columns of a .csv, all as text."""
-    parts = []
-    for frame in read_batches(file):
-        require_columns(file, frame, columns)
-        parts.append(frame.loc[:, list(columns)])
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(TableReader(file, columns), ignore_index=True)
 
 
 def _list(place: str, cell: str) -> list[Any]:

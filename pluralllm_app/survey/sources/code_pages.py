@@ -1,0 +1,141 @@
+"""The encoding of a text that is not in UTF-8, as older programs and spreadsheets write it.
+
+Nothing in a file tells its code page. charset-normalizer says which ones give a text without signs
+of a wrong guess. It also has a best one, but among similar code pages that is chance: "très" of
+Windows-1252 is "trčs" in Windows-1250. So a text is only read if all that are left say the same.
+"""
+
+import re
+import unicodedata
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from charset_normalizer import from_bytes
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.unpacking import open_binary
+
+# Of pages that say the same, the first is named.
+CODE_PAGES = {
+    "cp1252": "Windows-1252",
+    "cp1250": "Windows-1250",
+    "cp1251": "Windows-1251",
+    "cp1253": "Windows-1253",
+    "cp1254": "Windows-1254",
+    "cp1255": "Windows-1255",
+    "cp1256": "Windows-1256",
+    "cp1257": "Windows-1257",
+    "iso8859_15": "ISO 8859-15",
+    "iso8859_2": "ISO 8859-2",
+    "mac_roman": "Mac Roman",
+    "cp850": "DOS 850",
+    "cp437": "DOS 437",
+    "cp852": "DOS 852",
+    "cp866": "DOS 866",
+    "koi8_r": "KOI8-R",
+    "gb18030": "GB 18030",
+    "big5": "Big5",
+    "shift_jis": "Shift JIS",
+    "euc_jp": "EUC-JP",
+    "euc_kr": "EUC-KR",
+}
+MOST_BYTES = 2**16  # of words to judge by
+FEWEST_WORDS = 10  # by which charset-normalizer may exclude a page
+_WORD = re.compile(rb"[^\s,;\"]*[\x80-\xff][^\s,;\"]*")
+_SCRIPTS = (
+    "LATIN",
+    "GREEK",
+    "CYRILLIC",
+    "HEBREW",
+    "ARABIC",
+    "HANGUL",
+    "HIRAGANA",
+    "KATAKANA",
+    "CJK",
+)
+_JAPANESE = {"HIRAGANA", "KATAKANA", "CJK"}
+
+
+def code_page_of(file: Path) -> str:
+    """Return the code page of a text file that is not in UTF-8.
+
+    Raises:
+        SurveyError: it may be read in several ways, or in none that makes sense.
+    """
+    words = _words(file)
+    readings: dict[tuple[str, ...], str] = {}  # what is read -> the first page that reads it so
+    for page in CODE_PAGES:
+        with suppress(UnicodeDecodeError):
+            read = tuple(word.decode(page) for word in words)
+            if all(map(_makes_sense, read)):
+                readings.setdefault(read, page)
+    if not readings:
+        raise SurveyError(
+            f"{file} is not in UTF-8, and its encoding is not clear: pass --encoding, or save it "
+            "as UTF-8"
+        )
+    left = readings
+    if len(readings) > 1 and len(words) >= FEWEST_WORDS:
+        matches = from_bytes(b" ".join(words), cp_isolation=list(readings.values()))
+        clean = {page for match in matches for page in match.could_be_from_charset}
+        left = {read: page for read, page in readings.items() if page in clean}
+    if len(left) == 1:
+        return next(iter(left.values()))
+    differing = [at for at, read in enumerate(zip(*readings, strict=True)) if len({*read}) > 1]
+    shown = ", ".join(
+        f"{' '.join(read[at] for at in differing[:3])!r} ({page})"
+        for read, page in list(readings.items())[:4]
+    )
+    raise SurveyError(
+        f"{file} is not in UTF-8 and may be read in several ways: {shown}. Pass --encoding with "
+        "the right one, or save the file as UTF-8"
+    )
+
+
+def _words(file: Path) -> list[bytes]:
+    """Return different words that have more than ASCII, of the whole file if they are few."""
+    found: dict[bytes, None] = {}
+    size = 0
+    with open_binary(file) as lines:
+        for line in lines:
+            for word in () if line.isascii() else _WORD.findall(line):
+                size += 0 if word in found else len(word)
+                found[word] = None
+            if size > MOST_BYTES:
+                break
+    return list(found)
+
+
+def _makes_sense(word: str) -> bool:
+    """Whether a word has one script, no symbol inside, and no capital after a small letter.
+
+    A wrong code page turns letters into those of other scripts, symbols and capitals.
+    """
+    script = ""
+    for place, char in enumerate(word):
+        kind = unicodedata.category(char)
+        if kind[0] not in "LM":
+            script = ""
+        else:
+            own = _script(char)
+            if own and script not in ("", own):
+                return False
+            script = own or script
+        if char.isascii():
+            continue
+        before, after = word[place - 1 : place], word[place + 1 : place + 2]
+        if kind in ("Cc", "Cf", "Cn", "Co"):
+            return False
+        inside = before.isalpha() and after.isalpha()
+        if inside and kind[0] not in "LM" and kind != "Pd" and char not in "\u2019·":
+            return False
+        if char.isupper() and before.islower():
+            return False
+    return True
+
+
+@cache
+def _script(char: str) -> str:
+    name = unicodedata.name(char, "").partition(" ")[0]
+    return "CJK" if name in _JAPANESE else name if name in _SCRIPTS else ""
