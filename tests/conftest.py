@@ -27,8 +27,9 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 
-def pytest_collection_finish() -> None:
-    """Spare garbage collection what is imported by now: Flower collects after every array."""
+@pytest.fixture(scope="module", autouse=True)
+def _no_old_garbage() -> None:
+    """Spare garbage collection what is there by now: one of Flower's strategies collects often."""
     gc.freeze()
 
 

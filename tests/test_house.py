@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def named(file: Path) -> Iterator[str]:
             yield node.value
 
 
+@cache
 def imports(module: str) -> set[str]:
     """The modules of the package that a module imports."""
     found = set()

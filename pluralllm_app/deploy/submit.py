@@ -23,6 +23,7 @@ from pluralllm_app.engines.run_config import read_resumed_config, read_run_confi
 from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.records.console import print_results
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RoundEntry, RunInfo
@@ -113,6 +114,8 @@ def submit(
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
             missing = _missing(control, groups, wanted)
+    if note := caution(settings):
+        _say(console, note)
     _say_what_it_waits_for(missing, wanted, settings, console)
     if resume:
         reopen(settings.path("out"), run_config)

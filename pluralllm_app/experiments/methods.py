@@ -7,9 +7,7 @@ What runs a method is imported only when it runs, so that `pluralllm --help` doe
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
@@ -69,10 +67,16 @@ def _later(function: str, *arguments: str) -> "Run":
     return run
 
 
-def _ceiling(survey: "PreparedSurvey", settings: "Settings", config: "Config") -> None:
-    from pluralllm_app.experiments.runs import run_ceiling
-
-    run_ceiling(survey, settings, config)
+def _baseline(kind: str, look: Look, *, pools_answers: bool, **more: Any) -> MethodSpec:
+    """A baseline of `predictors.registry`, which is not imported for what it says of itself."""
+    return MethodSpec(
+        name=kind,
+        title=kind.replace("-", " ").capitalize(),
+        pools_answers=pools_answers,
+        run=_later("run_baseline", kind),
+        look=look,
+        **more,
+    )
 
 
 # In the order of tables. Of the looks, lightness differs along with hue, and neighbours differ in
@@ -139,49 +143,39 @@ _SPECS = (
         look=Look("#6a4fb3", "#b9a5f5", (3, 4), "cross"),
         cost_note="GPO of one group alone: its steps are those of the group that took the most.",
     ),
-    MethodSpec(
-        name="uniform",
-        title="Uniform",
+    _baseline(
+        "uniform",
+        Look("#707070", "#a8a8a8", (1, 3), "cross"),
         pools_answers=False,
-        run=_later("run_baseline", "uniform"),
-        look=Look("#707070", "#a8a8a8", (1, 3), "cross"),
         far_off=True,
     ),
-    MethodSpec(
-        name="consensus",
-        title="Consensus",
+    _baseline(
+        "consensus",
+        Look("#00805f", "#3ccfa0", (6, 4), "square"),
         pools_answers=True,
-        run=_later("run_baseline", "consensus"),
-        look=Look("#00805f", "#3ccfa0", (6, 4), "square"),
         shown_first=True,
     ),
-    MethodSpec(
-        name="weighted-consensus",
-        title="Weighted consensus",
+    _baseline(
+        "weighted-consensus",
+        Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
         pools_answers=True,
-        run=_later("run_baseline", "weighted-consensus"),
-        look=Look("#2b8ca3", "#7fd8ea", (10, 4), "triangle-right"),
     ),
-    MethodSpec(
-        name="low-rank",
-        title="Low rank",
+    _baseline(
+        "low-rank",
+        Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         pools_answers=True,
-        run=_later("run_baseline", "low-rank"),
-        look=Look("#c0559a", "#f5a5d5", (2, 3), "diamond"),
         shown_first=True,
     ),
-    MethodSpec(
-        name="ridge",
-        title="Ridge",
+    _baseline(
+        "ridge",
+        Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
         pools_answers=False,
-        run=_later("run_baseline", "ridge"),
-        look=Look("#67790f", "#bccf5a", (4, 2, 1, 2), "triangle-left"),
     ),
     MethodSpec(
         name="ceiling",
         title="Ceiling: sampling noise, no method",
         pools_answers=False,
-        run=_ceiling,
+        run=_later("run_ceiling"),
         look=Look("#3d3d3d", "#d8d8d8", (12, 2), "diamond"),
         needs_respondents=True,
         cost_note="Ceiling: expected score of whoever knew the true shares of all people in a "
@@ -204,6 +198,8 @@ def available_methods(names: Sequence[str], survey: "PreparedSurvey") -> list[st
     Raises:
         UserError: one of `names` needs what the survey does not have.
     """
+    import numpy as np  # not at the top: the command starts without it
+
     respondents = [survey.preferences(group.name).respondents for group in survey.groups]
     known = all(own is not None and np.isfinite(own).mean() >= KNOWN for own in respondents)
     for name in names:

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.experiments.runs import run_alone, run_centralized
+from pluralllm_app.experiments.runs import run_alone, run_centralized, run_factors
 from pluralllm_app.learning import centralized
 from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import flatten, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import make_survey
+from tests.conftest import ROOT, make_survey
 
 Config = dict[str, Scalar]
 
@@ -89,6 +90,17 @@ def test_groups_alone_have_one_line(config: Config) -> None:
     assert (record["status"], record["method"]) == ("completed", "local-only")
     assert (entry["round"], entry["train"]["tasks"]) == (2, 12)
     assert entry["evaluation"]["groups"]["Dogwood"]["loss"] is None
+
+
+def test_factors_run_with_the_settings_of_their_file(config: Config) -> None:
+    config |= {"strategy": "fedmedian", "rounds": 9}
+    settings = Settings.from_config(config)
+    run_factors(PreparedSurvey.open(settings.path("survey")), settings, config)
+    record, rounds = read(config)
+    preset = flatten(read_toml(ROOT / "conf" / "factors.toml"))
+    assert preset["predictor"] == "factors"
+    assert preset.items() <= record["settings"].items()
+    assert rounds[-1]["round"] == preset["rounds"]
 
 
 def test_reserved_questions_choose_nothing(config: Config, tmp_path: Path) -> None:

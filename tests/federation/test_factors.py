@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from safetensors.numpy import load_file, save_file
 
-from pluralllm_app import load_predictor
+from pluralllm_app import client_app, load_predictor, server_app
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError, SettingsError
+from pluralllm_app.federation.flower_compat import LOGGER
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.factors import LANDMARKS, OWN
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.learning.sums import (
     Sums,
     TextFeatures,
@@ -33,6 +35,7 @@ from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TRAIN
+from tests.support.local_grid import LocalGrid
 from tests.support.local_runs import broken, cut_off, in_round, record_of, resumed, run
 
 Config = dict[str, Scalar]
@@ -218,3 +221,16 @@ def test_a_damaged_model_is_refused(config: Config) -> None:
         card.write_text(json.dumps(described | change))
         with pytest.raises(PredictorError, match=fault):
             load_predictor(model)
+
+
+def test_every_run_says_what_sums_reveal(
+    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that Flower's own command starts, which shows what the ServerApp logs."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config | {"rounds": 1}
+    )
+    server_app.app(LocalGrid(client_app.app, config, nodes=5), context)
+    assert "sends its sums in the clear" in caplog.text
+    assert caution(Settings.from_config(config | {"predictor": "gpo"})) == ""

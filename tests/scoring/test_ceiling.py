@@ -36,10 +36,8 @@ def test_on_average_it_is_what_the_truth_scores(metric, people, error, concentra
     truth = rng.dirichlet(np.full(4, concentration), size=1000)
     own = sampled(truth, people, rng)
     estimate = sampling_ceiling(own, every(own), metric, seed=0)
-    scores = [
-        alignment(metric, truth.ravel(), fresh.shares, fresh.options, fresh.values)
-        for fresh in (sampled(truth, people, rng) for _ in range(20))
-    ]
+    fresh = (rng.multinomial(people, truth).ravel() / people for _ in range(20))
+    scores = [alignment(metric, truth.ravel(), each, own.options, own.values) for each in fresh]
     assert estimate.mean == pytest.approx(np.mean(scores), abs=error)
 
 

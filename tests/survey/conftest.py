@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pluralllm_app.survey.content import Answers, Questions
+from pluralllm_app.survey.content import Answers, Questions, SurveyContent
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
+from pluralllm_app.survey.sources.table import read_table
+from tests.support.tables import PLAIN
 
 QUESTIONS = Questions(
     ids=["tea", "bus", "sea"],
@@ -53,3 +55,14 @@ def write(tmp_path: Path, content: dict[str, Any]) -> Callable[..., PreparedSurv
 def tiny(write: Callable[..., PreparedSurvey]) -> PreparedSurvey:
     """The tiny survey, written and opened."""
     return write()
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> SurveyContent:
+    """What the table PLAIN should be read as."""
+    file = tmp_path_factory.mktemp("tables") / "mine.csv"
+    PLAIN.to_csv(file, index=False)
+    survey = read_table(file)
+    assert survey.note == ""
+    assert survey.answers.respondents.tolist() == [1166, 12345681, 925]
+    return survey

@@ -89,7 +89,7 @@ def test_unusable_rows_are_dropped_and_counted(read, row, reason):
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (("Q?", "{'Peru': [0.5, 0.5]}", "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
+        (("Q?", "[0.5, 0.5]", "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
         (("Q?", cell("{'Peru': 1}"), "['a', 'b']", "GAS"), "row 2 has a malformed 'selections'"),
         (("Q?", cell("{'Peru': ['x']}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),
         (("Q?", cell("{'Peru': [True]}"), "['a', 'b']", "GAS"), "row 2 .* 'selections'"),

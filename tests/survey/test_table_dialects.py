@@ -1,57 +1,17 @@
-# ruff: noqa: RUF001 (letters of many scripts)
 """One table, however it was saved, is one survey: or it is refused, but never read as another."""
 
 import gzip
-import json
-import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table import read_table
-
-COLUMNS = ["question_id", "question", "option", "group", "count"]
-PLAIN = pd.DataFrame(
-    [
-        ("f1", "Mehr Geld für Grünanlagen?", "Ja, unbedingt", "Köln", "1149.5"),
-        ("f1", "Mehr Geld für Grünanlagen?", "weiß nicht", "Köln", "16.25"),
-        ("f1", "Mehr Geld für Grünanlagen?", "Ja, unbedingt", "Zürich", "925"),
-        ("f1", "Mehr Geld für Grünanlagen?", "weiß nicht", "Zürich", "0"),
-        ("2", 'Ist "gut" gut?', "Größer; kleiner", "Köln", "12345678"),
-        ("2", 'Ist "gut" gut?', "gleich | anders", "Köln", "3"),
-    ],
-    columns=COLUMNS,
-)
-
-
-def same(one: SurveyContent, other: SurveyContent) -> bool:
-    return (
-        one.questions == other.questions
-        and one.answers.groups == other.answers.groups
-        and all(
-            np.array_equal(getattr(one.answers, name), getattr(other.answers, name))
-            for name in ("group", "question", "shares", "respondents")
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> SurveyContent:
-    file = tmp_path_factory.mktemp("tables") / "mine.csv"
-    PLAIN.to_csv(file, index=False)
-    survey = read_table(file)
-    assert survey.note == ""
-    assert survey.answers.respondents.tolist() == [1166, 12345681, 925]
-    return survey
+from tests.support.tables import COLUMNS, PLAIN, same
 
 
 def with_commas(number: str) -> str:
@@ -169,75 +129,6 @@ def test_any_table_is_the_same_survey_in_any_dialect_or_refused(tmp_path, words,
     assert same(survey, expected)
 
 
-@pytest.mark.parametrize("page", ["cp1252", "latin-1", "cp1250", "mac_roman", "cp850"])
-def test_german_is_read_in_the_code_pages_of_spreadsheets(tmp_path, expected, page):
-    file = tmp_path / "mine.csv"
-    file.write_bytes(PLAIN.to_csv(index=False, sep=";").encode(page))
-    survey = read_table(file)
-    assert same(survey, expected)
-    name = {"mac_roman": "Mac Roman", "cp850": "DOS 850"}.get(page, "Windows-1252")
-    assert name in survey.note
-
-
-def refusal(file: Path) -> str:
-    """Return why a table is refused, "" if it is not."""
-    try:
-        read_table(file)
-    except SurveyError as error:
-        return str(error)
-    return ""
-
-
-WORDS_IN_PAGES = [
-    (
-        "cp1251",
-        "Должно ли государство тратить больше на экологию Согласен Затрудняюсь Москва Сибирь да",
-    ),
-    ("cp1253", "Πρέπει το κράτος να δαπανά περισσότερα για το περιβάλλον Συμφωνώ Διαφωνώ Αθήνα"),
-    ("cp1250", "Zdecydowanie się zgadzam Łódź Śląsk Małopolska ochronę środowiska więcej"),
-    ("cp1252", "très d'accord école élevée Île-de-France Rhône préférence"),
-    ("cp1252", "España año mañana niños Sí Cataluña ¿Debería"),
-    ("cp1252", "Don\u2019t know \u2013 maybe"),
-    ("shift_jis", "政府は 環境に もっと お金を 使う べきですか はい いいえ わからない 東京 大阪"),
-    ("gb18030", "政府 应该在 环境方面 花更多的钱吗 同意 不同意 不知道 北京 上海 广州"),
-    ("cp1256", "هل يجب على الدولة إنفاق المزيد على البيئة موافق غير موافق القاهرة"),
-    ("mac_roman", "très d'accord école élevée Île-de-France Rhône préférence"),
-    ("cp1254", "Katılıyorum İstanbul Eskişehir Muğla Güneydoğu çok"),
-]
-
-
-@pytest.mark.parametrize(("page", "text"), WORDS_IN_PAGES)
-def test_code_pages_are_read_rightly_or_refused(tmp_path, page, text):
-    words = list(dict.fromkeys(text.split()))
-    rows = pd.DataFrame(numbered(["a", "b"], words)).replace("South", "North").drop_duplicates()
-    file = tmp_path / "mine.csv"
-    for count in (2, 3, 5, len(words)):
-        file.write_bytes(rows[rows.option.isin(words[:count])].to_csv().encode(page))
-        assert read_table(file, Stated(encoding=page)).questions.options[0] == words[:count]
-        why = refusal(file)
-        assert (
-            "--encoding" in why if why else read_table(file).questions.options[0] == words[:count]
-        )
-
-
-def test_pages_of_which_two_make_sense_are_named_with_what_they_read(tmp_path):
-    file = tmp_path / "mine.csv"
-    file.write_bytes(PLAIN.replace("Köln", "très").to_csv().encode("cp1252"))
-    assert re.search(
-        r"several ways: 'très' \(cp1252\), 'trčs' \(cp1250\).*--encoding", refusal(file)
-    )
-
-
-def test_a_file_in_two_encodings_is_refused(tmp_path):
-    file = tmp_path / "mine.csv"
-    lines = PLAIN.to_csv(index=False).splitlines(keepends=True)
-    file.write_bytes(
-        b"".join(line.encode("utf-8" if at % 2 else "cp1252") for at, line in enumerate(lines))
-    )
-    with pytest.raises(SurveyError, match=r"not in UTF-8.*--encoding"):
-        read_table(file)
-
-
 def test_faults_of_files_say_what_to_do(tmp_path):
     file = tmp_path / "mine.csv"
     unquoted = PLAIN.to_csv(index=False, quoting=3, escapechar="\\").replace("\\", "")
@@ -298,136 +189,3 @@ def test_jsonl_has_any_encoding_and_byte_order_mark(tmp_path, expected, encoding
     ):
         (tmp_path / name).write_bytes(content)
         assert same(read_table(tmp_path / name), expected)
-
-
-MULTI = PLAIN.assign(count=PLAIN["count"].astype(float))
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        MULTI.set_index("question_id"),
-        MULTI.set_index(["question_id", "group"]),
-        MULTI.set_index(COLUMNS[:4]),
-        MULTI.sort_values("question", ascending=False),
-        MULTI.rename(columns={"question_id": "\ufeffquestion_id", "option": " option "}),
-        MULTI.assign(note=[[1]] * len(PLAIN)),
-        MULTI.astype({"group": "category", "question": "string"}),
-    ],
-)
-def test_parquet_of_pandas(tmp_path, frame):
-    frame.to_parquet(tmp_path / "mine.parquet")
-    survey = read_table(tmp_path / "mine.parquet")
-    assert set(survey.questions.ids) == {"f1", "2"}
-    assert survey.answers.counts() == {"Köln": 2, "Zürich": 1}
-    assert survey.answers.respondents.sum() == 1166 + 12345681 + 925
-
-
-def test_bytes_in_parquet_are_texts(tmp_path, expected):
-    columns = {name: PLAIN[name].map(str.encode).tolist() for name in COLUMNS}
-    file = tmp_path / "mine.parquet"
-    pq.write_table(pa.table(columns), file)
-    assert same(read_table(file), expected)
-    columns["group"][3] = "Zürich".encode("latin-1")
-    pq.write_table(pa.table(columns), file)
-    with pytest.raises(SurveyError, match=r"data row 4 has bytes in column 'group' .*Z\\xfcrich"):
-        read_table(file)
-
-
-def numbered(ids: list, options: list) -> list[dict]:
-    return [
-        {
-            "question_id": id_,
-            "question": f"Is it {number}?",
-            "option": option,
-            "group": group,
-            "count": 1,
-        }
-        for group in ("North", "South")
-        for number, id_ in enumerate(ids)
-        for option in options
-    ]
-
-
-def test_a_number_has_one_text_wherever_it_stands(tmp_path):
-    ids, options = [1, 2, 3.5], [1, 2, 10]
-    rows = numbered(ids, options)
-    frame = pd.DataFrame(rows)
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    frame.to_json(tmp_path / "b.jsonl", orient="records", lines=True)
-    frame.to_parquet(tmp_path / "c.parquet")
-    frame.astype({"option": float}).to_parquet(tmp_path / "d.parquet")
-    frame.astype({"option": "float32", "question_id": "float32"}).to_parquet(tmp_path / "e.parquet")
-    frame.astype({"option": str, "question_id": str}).to_parquet(tmp_path / "f.parquet")
-    frame.astype({"option": float}).to_csv(tmp_path / "g.csv", index=False)
-    lines = [
-        json.dumps({**row, "option": spelling(row["option"])})
-        for row, spelling in zip(rows, [int, float, str] * 6, strict=True)
-    ]
-    (tmp_path / "h.jsonl").write_text("\n".join(lines))
-    decimals = pa.array(frame["option"].tolist()).cast(pa.decimal128(22, 2))
-    pq.write_table(
-        pa.Table.from_pandas(frame).set_column(2, "option", decimals), tmp_path / "i.parquet"
-    )
-    nothing = pd.DataFrame([dict.fromkeys(COLUMNS)])
-    gap = pd.concat([frame, nothing]).astype({"option": "Int64", "count": "Int64"})
-    gap.to_parquet(tmp_path / "j.parquet")
-    for file in sorted(tmp_path.iterdir()):
-        survey = read_table(file)
-        assert survey.questions.ids == ["1", "2", "3.5"], file
-        assert survey.questions.options == [["1", "2", "10"]] * 3, file
-
-
-def test_a_number_has_one_text_in_every_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("pluralllm_app.survey.sources.table_files.BATCH", 4)
-    rows = numbered([1, 3.5, 2], ["Yes", "No"])
-    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert read_table(tmp_path / "mine.jsonl").questions.ids == ["1", "3.5", "2"]
-
-
-def test_large_numbers_keep_their_digits(tmp_path):
-    ids = [2**53 + 1, 2**53 + 2]
-    frame = pd.DataFrame(numbered(ids, ["Yes", "No"]))
-    gap = pd.concat([frame, pd.DataFrame([dict.fromkeys(COLUMNS)])]).astype(
-        {"question_id": "Int64"}
-    )
-    gap.to_parquet(tmp_path / "mine.parquet")
-    frame.to_json(tmp_path / "mine.jsonl", orient="records", lines=True)
-    for name in ("mine.parquet", "mine.jsonl"):
-        assert read_table(tmp_path / name).questions.ids == [str(id_) for id_ in ids]
-
-
-def test_codes_with_zeros_stay_and_are_not_mixed_with_numbers(tmp_path):
-    file = tmp_path / "mine.csv"
-    pd.DataFrame(numbered(["007", "08"], ["1", "2"])).to_csv(file, index=False)
-    assert read_table(file).questions.ids == ["007", "08"]
-    for change in (
-        {"question_id": {"08": "7"}},
-        {"option": {"2": "01"}},
-        {"group": {"North": "1", "South": "01"}},
-    ):
-        pd.DataFrame(numbered(["007", "08"], ["1", "2"])).replace(change).to_csv(file, index=False)
-        with pytest.raises(SurveyError, match=r"has both '.+' and '.+' as .*: write them alike"):
-            read_table(file)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "New  Zealand",
-        "New\u00a0Zealand",
-        "\u200bNew Zealand",
-        "New Zealand\ufeff",
-        "New\tZealand",
-        "New Zea\u00adland",
-    ],
-)
-def test_names_that_look_alike_are_one_group(tmp_path, name):
-    rows = numbered(["a", "b"], ["Yes", "No"])
-    for row in rows[:4]:
-        row["group"] = name
-    for row in rows[4:]:
-        row["group"] = "New Zealand"
-        row["question_id"] += "2"
-    pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
-    assert read_table(tmp_path / "mine.csv").answers.counts() == {"New Zealand": 4}

@@ -276,6 +276,8 @@ def _split(cells: pd.Series) -> tuple[Doubles, Bools]:
         return cells.to_numpy(np.float64, na_value=nan), np.zeros(len(cells), bool)
     if isinstance(cells.dtype, pd.StringDtype):
         return np.full(len(cells), nan), cells.notna().to_numpy()
+    if {*map(type, cells)} == {float}:
+        return cells.to_numpy(np.float64), np.zeros(len(cells), bool)
     texts = np.fromiter((isinstance(cell, str) for cell in cells), bool, len(cells))
     if texts.all():
         return np.full(len(cells), nan), texts

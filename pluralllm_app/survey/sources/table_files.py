@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,7 @@ from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 
 BATCH = 2**17  # rows
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_decode = msgspec.json.Decoder().decode
 _STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Excel is told
 
 
@@ -277,23 +279,29 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
     if not line:
         return {}
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
+        row = _decode(line)  # several times as fast as Python's own, but without NaN
+    except (msgspec.DecodeError, RecursionError):
+        row = _json_value(line, number)
     if not isinstance(row, dict):
         raise ValueError(
             f"data row {number}, line {number} is no JSON object, but each line must be one: "
             + shorten(repr(line[:200]), 80)
         )
-    if "\\ud" in line.lower():
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"data row {number}, line {number} has half a character: a surrogate escape "
-                "without its other half"
-            ) from error
     return row
+
+
+def _json_value(line: str, number: int) -> Any:
+    try:
+        value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"data row {number}, line {number} has half a character: a surrogate escape without "
+            "its other half"
+        ) from error
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {
