@@ -72,8 +72,7 @@ def run_command(
 ) -> None:
     """Train a predictor over the groups of a survey in Flower's Ray simulation.
 
-    `pluralllm settings` lists all settings; strategy is one of fedavg, fedprox, fedavgm, fedadam,
-    fedyogi, fedadagrad, fedmedian, fedtrimmedavg, krum, multikrum, bulyan, qfedavg.
+    `pluralllm settings` lists all settings, `pluralllm settings strategy` the strategies.
 
     Examples:
 

@@ -17,16 +17,23 @@ from pluralllm_app.engines.app_files import APP
 from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.federation.strategies import STRATEGIES
 from pluralllm_app.learning.budgets import BUDGETS
+from pluralllm_app.learning.registry import LEARNERS
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.sources.registry import SOURCES
 from tests.support.command import BIN
 
 
 @pytest.mark.parametrize(
-    ("command", "names"), [("run", STRATEGIES), ("compare", METHODS), ("centralized", BUDGETS)]
+    ("command", "names"),
+    [
+        ("settings strategy", STRATEGIES),
+        ("settings predictor", LEARNERS),
+        ("compare --help", METHODS),
+        ("centralized --help", BUDGETS),
+    ],
 )
-def test_the_help_of_a_command_names_every_choice(command: str, names: dict[str, object]) -> None:
-    text = CliRunner(env={"COLUMNS": "100"}).invoke(app, [command, "--help"]).output
+def test_every_choice_is_named(command: str, names: dict[str, object]) -> None:
+    text = invoke(*command.split()).output
     assert [name for name in names if name not in text] == []
 
 

@@ -58,6 +58,7 @@ def test_tensorboard(config: Config) -> None:
     assert "alignment/of Élan 中_.." in events.Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_mlflow(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out, rounds = run(config, "mlflow")
