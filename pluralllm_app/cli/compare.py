@@ -14,12 +14,15 @@ from pluralllm_app.engines.run_config import read_run_config, settings_with_surv
 from pluralllm_app.engines.run_directory import make_run_directory
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.comparison import Cell, locked, open_comparison
+from pluralllm_app.experiments.few_shot import score_few_shot, unscored
 from pluralllm_app.experiments.methods import available_methods, check_methods
 from pluralllm_app.experiments.results import ROLES, SCORES, Comparison
 from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.experiments.workers import default_jobs, run_cells
 from pluralllm_app.learning.budgets import budget_steps
+from pluralllm_app.learning.device import prepare_processor
 from pluralllm_app.records.console import RoundTable, progress_bars, report_command
+from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -53,6 +56,7 @@ def compare(
             console.print(f"{done} of {len(cells)} runs are finished already.")
         try:
             errors = _run(left, jobs, console) if left else {}
+            _score_few_shot(Comparison.read(out), prepared, settings, console)
         except KeyboardInterrupt:
             Console(stderr=True).print("Stopped. To go on, repeat the command.")
             raise
@@ -132,6 +136,22 @@ def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
                 progress.update(bars[cell], completed=_rounds_done(cell))
 
         return run_cells(cells, jobs, watch)
+
+
+def _score_few_shot(
+    comparison: Comparison, prepared: PreparedSurvey, settings: Settings, console: Console
+) -> None:
+    """Score what is not scored yet at different numbers of context questions."""
+    runs = unscored(comparison)
+    if not runs or not any(group.role == "evaluation" for group in prepared.groups):
+        return
+    prepare_processor(settings.training.client_threads)
+    pool = PooledSurvey.read(prepared)
+    with progress_bars(console) as progress:
+        bar = progress.add_task("scoring from few answers and many", total=len(runs))
+        for run in runs:
+            score_few_shot(run, pool)
+            progress.advance(bar)
 
 
 def _outcome(cell: Cell) -> str:

@@ -1,16 +1,22 @@
 """The tables of a comparison in a terminal."""
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pluralllm_app.experiments.results import ROLES, Comparison, Interval
+from pluralllm_app.experiments.results import CONTEXTS, ROLES, Comparison, Interval, MethodResult
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
+    COVERAGE_COLUMNS,
+    COVERAGE_NOTE,
     FAIRNESS_NOTE,
     INTERVAL_NOTE,
     cost_notes,
     cost_rows,
+    coverage_cells,
+    few_shot_notes,
     method_title,
 )
 
@@ -47,6 +53,17 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
     notes += [FAIRNESS_NOTE, *cost_notes(shown)]
     console.print("\n".join(notes), highlight=False, markup=False)
+    covered = [method for method in comparison.methods if method.coverage("evaluation")]
+    if covered:
+        console.print(_coverage(covered))
+        console.print(COVERAGE_NOTE, highlight=False, markup=False)
+    few_shot = [
+        method for method in comparison.methods if method.same_as is None and method.few_shot()
+    ]
+    if few_shot:
+        console.print(_few_shot(few_shot))
+        lines = few_shot_notes(few_shot)
+        console.print("\n".join(lines), highlight=False, markup=False)
 
 
 def _alignment(comparison: Comparison) -> Table:
@@ -88,6 +105,24 @@ def _quadrants(comparison: Comparison) -> Table:
     for method in comparison.methods:
         cells = [(role, key) for role in ROLES for key in ("mean_seen", "mean_reserved")]
         table.add_row(method_title(method), *(_cell(method.score(*cell)) for cell in cells))
+    return table
+
+
+def _coverage(methods: Sequence[MethodResult]) -> Table:
+    table = _table("True shares within intervals", *((title, None) for title in COVERAGE_COLUMNS))
+    for method in methods:
+        table.add_row(method_title(method), *(coverage_cells(method) or ()))
+    return table
+
+
+def _few_shot(methods: Sequence[MethodResult]) -> Table:
+    curves = [method.few_shot() for method in methods]
+    contexts = [context for context in CONTEXTS if any(context in curve for curve in curves)]
+    title = "Alignment by number of questions whose answers are given"
+    table = _table(title, *((str(context), None) for context in contexts))
+    for method, curve in zip(methods, curves, strict=True):
+        cells = (f"{curve[context].mean:.3f}" if context in curve else "-" for context in contexts)
+        table.add_row(method_title(method), *cells)
     return table
 
 

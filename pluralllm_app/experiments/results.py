@@ -9,12 +9,8 @@ import numpy as np
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.methods import METHODS
-from pluralllm_app.records.reader import read_comparison, read_rounds, read_run
-from pluralllm_app.records.schema import (
-    ComparisonInfo,
-    RoundEntry,
-    RunInfo,
-)
+from pluralllm_app.records.reader import read_comparison, read_few_shot, read_rounds, read_run
+from pluralllm_app.records.schema import ComparisonInfo, FewShot, RoundEntry, RunInfo
 from pluralllm_app.scoring.results import EvaluationResult, Role
 
 ROLES: tuple[Role, ...] = ("evaluation", "train")  # in the order of tables
@@ -23,6 +19,7 @@ SCORES = (
     *("mean_seen", "mean_reserved"),  # with reserved questions only
 )
 RESAMPLES = 10_000
+CONTEXTS = (0, 1, 5, 10, 20, 50, 100)  # numbers of context questions that methods are scored at
 LOSS_WINDOW = 5  # rounds a training loss is averaged over: one round is a few random tasks
 
 DEFINITIONS = {
@@ -82,6 +79,7 @@ class Run:
     info: RunInfo
     rounds: Sequence[RoundEntry]
     costs: Sequence[Cost]  # at the end of each round
+    few_shot: FewShot | None = None  # None: not scored, see `few_shot.score_few_shot`
 
     @classmethod
     def read(cls, path: Path) -> "Run":
@@ -94,7 +92,7 @@ class Run:
         if info is None:
             raise UserError(f"{path} is no run directory: it has no run.json")
         rounds = read_rounds(path, complete=info.status == "completed")
-        return cls(path, info, rounds, _costs(rounds))
+        return cls(path, info, rounds, _costs(rounds), read_few_shot(path))
 
     @property
     def method(self) -> str:
@@ -137,6 +135,15 @@ class Run:
         summary = self.result.roles[role] if self.result else None
         value: float | None = getattr(summary, key) if summary else None
         return value
+
+    def coverage(self, role: Role) -> list[float] | None:
+        """How much of the true shares lies in the intervals, for each of `base.LEVELS`.
+
+        The mean over the groups of a role; None where none was predicted with intervals.
+        """
+        groups = self.result.groups.values() if self.result else ()
+        known = [group.coverage for group in groups if group.role == role and group.coverage]
+        return _column_means(known) if known else None
 
     def means(self, role: Role) -> list[tuple[float, int]]:
         """Mean alignment of a role at each evaluation, with the index of its round."""
@@ -220,6 +227,28 @@ class MethodResult:
         known = [value for value in values if value is not None]
         return Interval.of(known) if known else None
 
+    def coverage(self, role: Role) -> list[float] | None:
+        """Mean of `Run.coverage` over the seeds."""
+        known = [coverage for run in self.runs if (coverage := run.coverage(role))]
+        return _column_means(known) if known else None
+
+    def few_shot(self) -> dict[int, Interval]:
+        """Alignment of groups never trained on, by number of context questions.
+
+        Numbers that some seed could not be scored on are left out.
+        """
+        values: dict[int, list[float]] = {}
+        scored = [run.few_shot for run in self.runs if run.few_shot]
+        for few_shot in scored:
+            for point in few_shot.points:
+                if point.alignment is not None:
+                    values.setdefault(point.context, []).append(point.alignment)
+        return {
+            context: Interval.of(found)
+            for context, found in values.items()
+            if len(found) == len(scored)
+        }
+
     def group_scores(self, role: Role) -> dict[str, Interval]:
         """Alignment of every group of a role over the seeds, by name."""
         values: dict[str, list[float]] = {}
@@ -284,6 +313,11 @@ class Comparison:
         return sum(
             method.seeds - len(method.runs) for method in self.methods if method.same_as is None
         )
+
+
+def _column_means(rows: Sequence[Sequence[float]]) -> list[float]:
+    means: list[float] = np.mean(rows, axis=0).tolist()
+    return means
 
 
 def loss_goal(methods: Sequence[MethodResult], seed: int) -> float | None:

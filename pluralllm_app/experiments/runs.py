@@ -11,7 +11,6 @@ from pluralllm_app.engines.app_files import APP
 from pluralllm_app.engines.in_process import InProcess
 from pluralllm_app.learning.centralized import Trained, train_alone, train_centralized
 from pluralllm_app.predictors.registry import BASELINES
-from pluralllm_app.preferences import split_questions
 from pluralllm_app.records.observers import BestModel, Observer
 from pluralllm_app.records.recording import no_predictor, recorded_run
 from pluralllm_app.records.schema import RoundEntry, TrainEntry
@@ -87,17 +86,11 @@ def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, S
 def run_baseline(
     survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar], name: str
 ) -> None:
-    """Score a baseline on the contexts that every predictor is scored on.
-
-    What it pools are the answers a federated run trains on: no held-out or reserved question.
-    """
+    """Score a baseline on the contexts that every predictor is scored on."""
     with recorded_run(settings.path("out"), name, config) as record:
         start = time.perf_counter()
         pool = _read_pool(survey, record)
-        train = [pool.preferences[group] for group in pool.of_role("train")]
-        baseline = BASELINES[name].fit(
-            [group.select(split_questions(group, "train", settings.split).train) for group in train]
-        )
+        baseline = pool.fit(BASELINES[name], settings.split)
         evaluation = pool.score_all(baseline, settings)
         seconds = round(time.perf_counter() - start, 3)
         entry = RoundEntry(round=0, evaluation=evaluation, seconds=seconds)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import (
+    CONTEXTS,
     DEFINITIONS,
     Cost,
     Interval,
@@ -12,11 +13,24 @@ from pluralllm_app.experiments.results import (
     Run,
     loss_goal,
 )
+from pluralllm_app.predictors.base import LEVELS
 from pluralllm_app.scoring.results import Role
 
 GAINS = (0.9, 0.95)
 COST_COLUMNS = ("90 % of gain", "95 %", "loss of centralized", "whole run")
 INTERVAL_NOTE = f"Intervals: {DEFINITIONS['interval']}."
+COVERAGE_NOTE = (
+    "How much of the true shares of groups never trained on lies in the predicted intervals, mean "
+    "over groups and seeds. Below the percentage of the interval: predictions are too sure of "
+    "themselves; above: too unsure."
+)
+COVERAGE_COLUMNS = tuple(f"{level:.0%} intervals".replace("%", " %") for level in LEVELS)
+FEW_SHOT_NOTE = (
+    "Groups never trained on, mean over groups and seeds, one context a group: that of fewer "
+    "questions is a part of that of more, and the same questions are predicted from all. They are "
+    "some of those that other scores are of, so at the same number these differ a little. -: the "
+    "method needs at least one question."
+)
 FAIRNESS_NOTE = (
     "Over groups never trained on: worst group; gap from best to worst; CoV, standard deviation "
     "over mean; fairness index FI = 1 / (1 + CoV²), 1 if all score the same. FI per question: of "
@@ -90,6 +104,23 @@ def format_interval(interval: Interval | None) -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.mean:.4f}"
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def coverage_cells(method: MethodResult) -> list[str] | None:
+    """How much of the true shares lies in a method's intervals, under COVERAGE_COLUMNS."""
+    coverage = method.coverage("evaluation")
+    return coverage and [f"{100 * part:.1f} %" for part in coverage]
+
+
+def few_shot_notes(methods: Sequence[MethodResult]) -> list[str]:
+    """What a table or figure by number of context questions means; some method has to be scored."""
+    scored = [run.few_shot for method in methods for run in method.runs if run.few_shot]
+    limit = min(scored, key=lambda few_shot: few_shot.most)
+    left_out = [str(context) for context in CONTEXTS if context > limit.most]
+    if not left_out:
+        return [FEW_SHOT_NOTE]
+    reason = f"{limit.most_group} has too few questions; of it, {limit.most} can be given"
+    return [FEW_SHOT_NOTE, f"Left out: {', '.join(left_out)} ({reason})."]
 
 
 def cost_rows(method: MethodResult, peers: Sequence[MethodResult]) -> dict[str, list[str]] | None:

@@ -34,6 +34,7 @@ class Predictor(ABC):
     title: ClassVar[str]  # for tables and headings
     about: ClassVar[str]  # how it predicts, in a sentence for the card beside the saved predictor
     pools_answers: ClassVar[bool] = False  # whether it needs, and holds, groups' raw answers
+    least_context: ClassVar[int] = 0  # how many context questions a prediction needs
 
     @abstractmethod
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.records.schema import ComparisonInfo, RoundEntry, RunInfo, decode
+from pluralllm_app.records.schema import ComparisonInfo, FewShot, RoundEntry, RunInfo, decode
 
 RUN = "run.json"
 ROUNDS = "rounds.jsonl"
+FEW_SHOT = "few-shot.json"
 COMPARISON = "comparison.json"
 
 
@@ -18,6 +19,16 @@ def read_run(path: Path) -> RunInfo | None:
     """
     text = _read(path / RUN)
     return None if text is None else decode(RunInfo, text, path / RUN)
+
+
+def read_few_shot(path: Path) -> FewShot | None:
+    """What few-shot.json of the run directory `path` says; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    text = _read(path / FEW_SHOT)
+    return None if text is None else decode(FewShot, text, path / FEW_SHOT)
 
 
 def read_comparison(path: Path) -> ComparisonInfo | None:

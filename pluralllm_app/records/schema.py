@@ -2,6 +2,7 @@
 
 run.json           RunInfo
 rounds.jsonl       RoundEntry, one a line
+few-shot.json      FewShot, in the runs of a comparison
 comparison.json    ComparisonInfo
 
 Files of every earlier version with the same `schema` number can still be read: what was added since
@@ -25,7 +26,7 @@ SCHEMA_VERSION = 1
 Status = Literal["running", "completed", "failed", "stopped"]
 GroupUpdate = Mapping[str, int | float]
 """What a group said of its part in a round: `questions`, `seconds`, and the learner's metrics."""
-Content = TypeVar("Content", bound="RunInfo | RoundEntry | ComparisonInfo")
+Content = TypeVar("Content", bound="RunInfo | RoundEntry | FewShot | ComparisonInfo")
 
 # Marks a field that is left out of the file while it is None or empty.
 _OPTIONAL = {"optional": True}
@@ -120,6 +121,24 @@ class RunInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FewShotPoint:
+    """How a predictor did on the groups never trained on, from some context questions."""
+
+    context: int  # how many
+    alignment: float | None  # mean over the groups; None: the predictor needs more
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot:
+    """How a run's predictor did from different numbers of context questions."""
+
+    schema: int = SCHEMA_VERSION
+    points: Sequence[FewShotPoint]  # by increasing number
+    most: int  # context questions that each group can give; greater numbers are left out
+    most_group: str  # the group that cannot give more
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparedSurvey:
     """Which survey a comparison is of."""
 
@@ -194,8 +213,8 @@ def encode_line(entry: RoundEntry) -> str:
     return json.dumps(to_plain(entry), allow_nan=False) + "\n"
 
 
-def encode_file(info: RunInfo | ComparisonInfo) -> bytes:
-    """The content of run.json or comparison.json."""
+def encode_file(info: RunInfo | FewShot | ComparisonInfo) -> bytes:
+    """The content of run.json, few-shot.json or comparison.json."""
     return json.dumps(to_plain(info), indent=2).encode()
 
 
@@ -229,7 +248,7 @@ def decode(kind: type[Content], text: bytes, file: Path, line: int | None = None
 
 def _filled(content: Content) -> Content:
     """Fill in settings that were added after the content was written."""
-    if isinstance(content, RoundEntry):
+    if isinstance(content, RoundEntry | FewShot):
         return content
     if isinstance(content, ComparisonInfo):
         identity = content.identity

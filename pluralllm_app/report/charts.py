@@ -72,6 +72,36 @@ def score_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Sty
     )
 
 
+def few_shot_chart(rows: Sequence[Row], shown: Sequence[str], style: Style) -> Spec:
+    """Mean alignment of groups never trained on against the number of context questions."""
+    encodings = style.encodings(shown)
+    base = _shown()
+    numbers = sorted({row["context"] for row in rows})
+    x = (
+        alt.X("context:Q")
+        .title("questions whose answers are given")
+        .scale(type="symlog", domain=[0, numbers[-1]], nice=False)
+        .axis(values=numbers, format="d")
+    )
+    y = alt.Y("alignment:Q").title(ALIGNMENT).scale(zero=False)
+    color, dash = encodings["color"], encodings["strokeDash"]
+    chart = alt.layer(
+        *_band(base, x, rows, color),
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=color, strokeDash=dash),
+        base.mark_point(filled=True, size=60, opacity=1).encode(
+            x=x,
+            y=y,
+            color=color,
+            shape=encodings["shape"],
+            tooltip=_tooltip("alignment", "context"),
+        ),
+    )
+    title = "Alignment from few answers and many"
+    alt_text = "Line chart of the mean alignment score of groups never trained on against the "
+    alt_text += "number of context questions, a line per method."
+    return style.finish(chart, rows, height=320, title=title, alt_text=alt_text, shown=shown)
+
+
 def group_chart(rows: Sequence[Row], role: str, shown: Sequence[str], style: Style) -> Spec:
     """Paper figure 4: alignment of every group of a role, best of the first method on top."""
     encodings = style.encodings(shown)

@@ -24,11 +24,14 @@ from pluralllm_app import __version__
 from pluralllm_app.experiments.methods import Look
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
+    COVERAGE_COLUMNS,
+    COVERAGE_NOTE,
     FAIRNESS_NOTE,
     INTERVAL_NOTE,
     Column,
     cost_notes,
     cost_rows,
+    coverage_cells,
     format_interval,
     score_columns,
 )
@@ -101,6 +104,13 @@ def render(
         columns=columns,
         rows=rows,
         intervals=any(cell["interval"] for row in rows for cell in row["cells"]),
+        coverage=[
+            (method.title, cells)
+            for method in sources.methods
+            if (cells := coverage_cells(method.result))
+        ],
+        coverage_columns=COVERAGE_COLUMNS,
+        coverage_note=COVERAGE_NOTE,
         sections=sections,
         no_answers=no_answers,
         predictions=shown.predictions,

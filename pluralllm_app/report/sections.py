@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pluralllm_app.experiments.results import LOSS_WINDOW
+from pluralllm_app.experiments.tables import few_shot_notes
 from pluralllm_app.report import charts
 from pluralllm_app.report.series import (
     Row,
     difference_rows,
     fairness_rows,
     federated_of,
+    few_shot_rows,
     group_rows,
     loss_rows,
     score_rows,
@@ -54,6 +56,7 @@ def draw(sources: Sources, style: Style) -> list[Section]:
         _differences(methods, style),
         _loss(methods, style),
         _scores(methods, style),
+        _few_shot(methods, style),
         _groups(methods, style),
         _fairness(methods, style),
     ]
@@ -104,8 +107,7 @@ def _scores(methods: Sequence[ReportMethod], style: Style) -> Section:
     rows = {role: score_rows(methods, role) for role in ROLES}
     drawn = _all(rows)
     titles = _titles(methods, drawn)
-    near = {method.title for method in methods if not (method.spec and method.spec.far_off)}
-    shown = [title for title in titles if title in near] or titles
+    shown = _near(methods, titles)
     return Section(
         id="alignment",
         title="Alignment while training",
@@ -120,6 +122,32 @@ def _scores(methods: Sequence[ReportMethod], style: Style) -> Section:
             "alignment", rows, lambda found, name: charts.score_chart(found, name, shown, style)
         ),
     )
+
+
+def _few_shot(methods: Sequence[ReportMethod], style: Style) -> Section:
+    rows = few_shot_rows(methods)
+    titles = _titles(methods, rows)
+    shown = _near(methods, titles)
+    title = "Alignment from few answers and many"
+    notes = few_shot_notes([method.result for method in methods]) if rows else []
+    return Section(
+        id="few-shot",
+        title=title,
+        caption=" ".join([*notes, _means(rows)]),
+        absent="Nothing was scored at other numbers of context questions: `pluralllm compare` "
+        "does so where there are groups never trained on.",
+        methods=titles,
+        shown=shown,
+        charts=[Chart("few-shot", title, charts.few_shot_chart(rows, shown, style))]
+        if rows
+        else [],
+    )
+
+
+def _near(methods: Sequence[ReportMethod], titles: Sequence[str]) -> Sequence[str]:
+    """Of `titles`, those whose scores are not so far off that the others would look alike."""
+    near = {method.title for method in methods if not (method.spec and method.spec.far_off)}
+    return [title for title in titles if title in near] or titles
 
 
 def _groups(methods: Sequence[ReportMethod], style: Style) -> Section:

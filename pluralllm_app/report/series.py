@@ -57,6 +57,15 @@ def group_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     ]
 
 
+def few_shot_rows(methods: Sequence[ReportMethod]) -> list[Row]:
+    """Alignment of groups never trained on, by number of context questions."""
+    return [
+        {"method": method.title, "context": context} | _numbers(interval, "alignment")
+        for method in reversed(methods)
+        for context, interval in method.result.few_shot().items()
+    ]
+
+
 def difference_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
     """Mean alignment of a role less that of the federated method, see `federated_of`.
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pluralllm_app.predictors.base import Predictor
-from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.predictors.base import Baseline, Predictor
+from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import GroupEvaluation, evaluate
 from pluralllm_app.scoring.results import EvaluationResult, summarise
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Settings, SplitSettings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
 
@@ -30,6 +30,16 @@ class PooledSurvey:
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
         return sorted(name for name, has in self.roles.items() if has == role)
+
+    def fit(self, baseline: type[Baseline], split: SplitSettings) -> Baseline:
+        """Fit a baseline on the answers that a federated run trains on.
+
+        No held-out or reserved question is among them.
+        """
+        train = [self.preferences[group] for group in self.of_role("train")]
+        return baseline.fit(
+            [group.select(split_questions(group, "train", split).train) for group in train]
+        )
 
     def score(self, predictor: Predictor, name: str, settings: Settings) -> GroupEvaluation:
         """Score a predictor on one group."""

@@ -23,6 +23,7 @@ class GPOPredictor(Predictor):
         "It is the transformer of PluralLLM "
         "([arXiv:2503.09925](https://arxiv.org/abs/2503.09925)), trained on other groups."
     )
+    least_context: ClassVar[int] = 1
 
     def __init__(self, network: GPO) -> None:
         self.network = network
