@@ -109,7 +109,7 @@ def format_interval(interval: Interval | None) -> str:
 def coverage_cells(method: MethodResult) -> list[str] | None:
     """How much of the true shares lies in a method's intervals, under COVERAGE_COLUMNS."""
     coverage = method.coverage("evaluation")
-    return coverage and [f"{100 * part:.1f} %" for part in coverage]
+    return [f"{100 * part:.1f} %" for part in coverage] if coverage else None
 
 
 def few_shot_notes(methods: Sequence[MethodResult]) -> list[str]:
