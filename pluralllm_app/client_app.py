@@ -106,8 +106,8 @@ def locate(context: Context, settings: Settings) -> Place:
     if "partition-id" not in node:
         if "site" not in node:
             raise FederationError(
-                "the node config must name the site: start flower-supernode with "
-                "--node-config 'site=\"/path\"'"
+                "this node has no site: write one with `pluralllm site SURVEY GROUP DIR`, and "
+                "start the node with flower-supernode ... --node-config 'site=\"/absolute/DIR\"'"
             )
         site = open_site(str(node["site"]), cast(str | None, node.get("group")))
         return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")

@@ -51,7 +51,11 @@ def compare(
         jobs = min(jobs or default_jobs(settings), len(left) or 1)
         if done := len(cells) - len(left):
             console.print(f"{done} of {len(cells)} runs are finished already.")
-        errors = _run(left, jobs, console) if left else {}
+        try:
+            errors = _run(left, jobs, console) if left else {}
+        except KeyboardInterrupt:
+            Console(stderr=True).print("Stopped. To go on, repeat the command.")
+            raise
         comparison = Comparison.read(out)
         _write_scores(comparison, out / "scores.csv")
     print_comparison(comparison, console)

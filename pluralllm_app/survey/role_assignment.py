@@ -31,7 +31,7 @@ def named_roles(
             raise _too_few(
                 f"no other group answers {min_questions} questions, so there is nothing to train "
                 "on: lower --min-questions",
-                sorted(others)[-2:],
+                [*sorted(others)[-2:], *(counts[name] for name in evaluation if name in counts)],
             )
     both = sorted(set(train) & set(evaluation))
     if both:

@@ -96,7 +96,10 @@ def test_a_run_is_submitted_and_shown(
     for line in (
         "Birch: its node is not connected",
         "Élan 中/..: its node is not registered",
+        "Groups of this run: Alder, Birch, Élan 中/..",
         "1 of 3 nodes are online",
+        "Waiting for the nodes ...",
+        "5 groups are there. Round 0 scores the predictor before any training",
         f"Run 7 in {out}",
         "Groups never trained on: mean ",
         f"The trained predictor: {out}/model",

@@ -10,6 +10,7 @@ from pluralllm_app.engines import demo as demo_module
 from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.engines.launch import run
 from pluralllm_app.errors import SettingsError, UserError
+from pluralllm_app.survey.demo import demo_name
 from pluralllm_app.survey.prepare import prepare
 
 
@@ -48,4 +49,18 @@ def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> N
 def test_settings_are_checked_before_the_demo_is_made(demo: Path, mistake: str) -> None:
     with pytest.raises(SettingsError):
         run(None, None, [mistake], None, None, None, QUIET)
+    assert not demo.parent.exists()
+
+
+def test_where_the_app_is_another_users_the_demo_is_in_the_cache(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_module.os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = demo_survey(QUIET)
+    assert found == tmp_path / "cache" / "pluralllm" / demo_name()
+    before = {file: file.stat().st_ino for file in found.glob("**/*.*")}
+    assert len(before) == 33
+    assert demo_survey(QUIET) == found
+    assert before == {file: file.stat().st_ino for file in found.glob("**/*.*")}
     assert not demo.parent.exists()

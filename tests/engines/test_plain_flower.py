@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,20 +24,22 @@ from tests.support.local_grid import LocalGrid
 from tests.support.simulations import weights
 from tests.support.waiting import PATIENCE, wait_until
 
+Start = Callable[..., dict[str, str]]
+
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment for `flwr run`, with a SuperLink of its own that ends after the test.
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a SuperLink with these options; returns an environment for `flwr run`.
 
-    `flwr run` would start one, but waits for it for 15 seconds only. Caches and results of the
-    user are in `user/`.
+    It ends after the test, with all nodes. `flwr run` would start one, but waits for it for 15
+    seconds only. Caches and results of the user are in `user/`.
     """
     home, empty, port = tmp_path / "home", tmp_path / "empty", free_port()
     home.mkdir()
     empty.mkdir()
-    address = f'address = "127.0.0.1:{port}"'
+    address = f"127.0.0.1:{port}"
     (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "ours"\n[superlink.ours]\n{address}\ninsecure = true\n'
+        f'[superlink]\ndefault = "ours"\n[superlink.ours]\naddress = "{address}"\ninsecure = true\n'
     )
     environment = os.environ | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -47,11 +49,8 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "XDG_CACHE_HOME": str(tmp_path / "user" / "cache"),
         "XDG_DATA_HOME": str(tmp_path / "user" / "data"),
+        "SUPERLINK": address,
     }
-    command = [BIN / "flower-superlink", "--insecure", "--simulation"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "superlink.log").open("wb") as log:
-        subprocess.Popen(command, env=environment, cwd=empty, stdout=log, stderr=log)
 
     def answers() -> bool:
         try:
@@ -60,14 +59,27 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             return False
         return True
 
-    try:
+    def start(*options: str) -> dict[str, str]:
+        command = [BIN / "flower-superlink", "--insecure", *options]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        with (tmp_path / "superlink.log").open("wb") as log:
+            subprocess.Popen(command, env=environment, cwd=empty, stdout=log, stderr=log)
         wait_until(answers)
-        yield environment
+        return environment
+
+    try:
+        yield start
     finally:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("FLWR_HOME") == str(home):
                     process.kill()
+
+
+@pytest.fixture
+def environment(start: Start) -> dict[str, str]:
+    """An environment for `flwr run` in a simulation."""
+    return start("--simulation")
 
 
 def flwr_run(cwd: Path, environment: dict[str, str], *arguments: str | Path) -> str:
@@ -148,3 +160,20 @@ def test_another_number_of_supernodes_is_one_line_with_the_command_that_works(
     assert "Traceback" not in printed
     assert outcome(environment) == "finished:failed"
     assert not (tmp_path / "user" / "data" / "pluralllm" / "runs").exists()
+
+
+@pytest.mark.engine
+def test_a_supernode_without_a_site_is_told_how_to_get_one(start: Start, tmp_path: Path) -> None:
+    environment = start()
+    with (tmp_path / "node.log").open("wb") as log:
+        command = [BIN / "flower-supernode", "--insecure", "--superlink", environment["SUPERLINK"]]
+        command += ["--host", "127.0.0.1", "--port", str(free_port())]
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    printed = flwr_run(ROOT, environment, ".", "--run-config", "expected-nodes=1")
+    for text in (printed, (tmp_path / "node.log").read_text()):
+        said = " ".join(text.split())
+        assert "this node has no site: write one with `pluralllm site SURVEY GROUP DIR`" in said
+        assert "--node-config 'site=\"/absolute/DIR\"'" in said
+        assert "Traceback" not in text
+    [run] = (tmp_path / "user" / "data" / "pluralllm" / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
