@@ -23,7 +23,8 @@ SOURCE is one of:
 
 A table of your own has one row per question, group and option, with the columns question_id,
 question, option, group, and share or count. A column called value makes the options ordinal, a
-column called description says who a group is.
+column called description says who a group is. How the file was saved is found out and said;
+data/README.md lists what is read.
 
 If the command is interrupted while it embeds the questions, repeat it to continue.
 

@@ -1,4 +1,3 @@
-
 """One table, however it was saved, is one survey: or it is refused, but never read as another."""
 
 import gzip

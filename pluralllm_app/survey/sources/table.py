@@ -48,10 +48,11 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
         cell = np.searchsorted(cells, rows.cells(batch))
         at = starts[cell] + position[batch.choice]
         repeated = ~np.isnan(flat[at]) | pd.Series(at).duplicated().to_numpy()
-        rows.faults.note("repeat a question_id, group and option", repeated, batch.rows)
+        rows.faults.note("repeat a question_id, group and option", repeated, batch.index)
         flat[at] = batch.amounts[rows.decimal]
         new = np.flatnonzero(first_rows[cell] < 0)[::-1]  # backwards: the first row shall stay
-        first_rows[cell[new]] = batch.rows[new]
+        if len(new):
+            first_rows[cell[new]] = batch.rows[new]
     rows.faults.refuse()
     groups, descriptions, notes = rows.groups.texts, rows.descriptions(), rows.notes()
     counted, percent = rows.counted, rows.percent

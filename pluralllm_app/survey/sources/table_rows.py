@@ -34,10 +34,15 @@ Column = tuple[Ints, list[str]]  # of each row [n] the place of its text among t
 class Batch:
     """Some rows of the table."""
 
-    rows: pd.Index  # [n] their numbers, from 0
+    index: pd.Index  # [n] the rows' numbers, from 0; a range unless some are left out
     group: NDArray[np.int32]  # [n]
     choice: NDArray[np.int32]  # [n] an option of a question
     amounts: Mapping[str, Doubles]  # [n] share or count, by decimal sign
+
+    @property
+    def rows(self) -> Ints:
+        """[n] the rows' numbers, from 0."""
+        return row_numbers(self.index)
 
 
 class Faults:
@@ -48,14 +53,14 @@ class Faults:
         self._found: dict[str, tuple[int, str]] = {}  # number of rows, and where the first is
 
     def note(
-        self, fault: str, wrong: Bools, rows: pd.Index, cells: pd.Series | None = None
+        self, fault: str, wrong: Bools, index: pd.Index, cells: pd.Series | None = None
     ) -> None:
         """Note the rows of a batch [n] that have a fault, and the cell that shows it, if any."""
         places = np.flatnonzero(wrong)
         # Noted even if there are none, so that faults are reported in the order of the checks.
         count, first = self._found.get(fault, (0, ""))
         if len(places) and not count:
-            first = f"data row {rows[places[0]] + 1}"
+            first = f"data row {index[int(places[0])] + 1}"
             if cells is not None:
                 first += f" with {shorten(repr(cells.iloc[places[0]]), 80)}"
         self._found[fault] = (count + len(places), first)
@@ -206,7 +211,7 @@ class Rows:
 
     def _read_amounts(self, frame: pd.DataFrame) -> dict[str, Doubles]:
         column = self.amounts.column
-        amounts = self.amounts.read(frame[column], frame.index.to_numpy())
+        amounts = self.amounts.read(frame[column], row_numbers(frame.index))
         any_reading, *_ = amounts.values()
         largest = np.maximum.reduce(list(amounts.values()))
         wrong = ~np.isfinite(any_reading)
@@ -219,7 +224,7 @@ class Rows:
         """Return the ordinal value of each row, [n], NaN where there is none."""
         if "value" not in frame.columns:
             return np.full(len(frame), np.nan)
-        values, *_ = self._values.read(frame["value"], frame.index.to_numpy()).values()
+        values, *_ = self._values.read(frame["value"], row_numbers(frame.index)).values()
         lacking = ~np.isfinite(values)
         if lacking.any():
             stated = [
@@ -301,6 +306,14 @@ class _Numbering:
         """Return the number of each thing."""
         known = self._known
         return np.array([known.setdefault(thing, len(known)) for thing in things], np.int64)
+
+
+def row_numbers(index: pd.Index) -> Ints:
+    """Return the numbers in an index; a range would keep them."""
+    if isinstance(index, pd.RangeIndex):
+        return np.arange(index.start, index.stop, index.step)
+    numbers: Ints = index.to_numpy(np.int64)
+    return numbers
 
 
 def _is(wanted: str, column: Column) -> Bools:
