@@ -1,12 +1,15 @@
 """The encoding of a text that is not in UTF-8, as older programs and spreadsheets write it.
 
-Nothing in a file tells its code page. charset-normalizer says which ones give a text without signs
-of a wrong guess. It also has a best one, but among similar code pages that is chance: "très" of
-Windows-1252 is "trčs" in Windows-1250. So a text is only read if all that are left say the same.
+Nothing in a file tells its code page, and a wrong one often gives words that look right: "très" of
+Windows-1252 is "trčs" in Windows-1250. So all pages are tried, and those are left out that put
+symbols into words, mix scripts, or give letters that no one language has. charset-normalizer then
+leaves out what it finds chaotic; its own best guess is chance among similar pages. The text is read
+if all pages that are left say the same.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -40,6 +43,32 @@ CODE_PAGES = {
     "euc_jp": "EUC-JP",
     "euc_kr": "EUC-KR",
 }
+# The letters besides those of ASCII with which Latin languages are written.
+ALPHABETS = (
+    "äöüß",  # German
+    "àâæçéèêëîïôœùûüÿ",  # French
+    "áéíñóúü",  # Spanish
+    "àáâãçéêíóôõúü",  # Portuguese
+    "àèéìíîòóùú",  # Italian
+    "àçèéíïòóúü",  # Catalan
+    "áäçèéêëíïóöúü",  # Dutch
+    "åäöéàü",  # Swedish
+    "æøåéèêòóô",  # Danish, Norwegian
+    "äöåšž",  # Finnish
+    "áðéíóúýþæö",  # Icelandic
+    "âêîôûŵŷ",  # Welsh
+    "ąćęłńóśźż",  # Polish
+    "áčďéěíňóřšťúůýž",  # Czech
+    "áäčďéíĺľňóôŕšťúýž",  # Slovak
+    "áéíóöőúüű",  # Hungarian
+    "ăâîșțşţ",  # Romanian
+    "čćđšž",  # Croatian, Slovenian
+    "çë",  # Albanian
+    "äöõüšž",  # Estonian
+    "āčēģīķļņōŗšūž",  # Latvian
+    "ąčęėįšųūž",  # Lithuanian
+    "âçğıîöşûü",  # Turkish
+)
 MOST_BYTES = 2**16  # of words to judge by
 FEWEST_WORDS = 10  # by which charset-normalizer may exclude a page
 _WORD = re.compile(rb"[^\s,;\"]*[\x80-\xff][^\s,;\"]*")
@@ -75,6 +104,11 @@ def code_page_of(file: Path) -> str:
             f"{file} is not in UTF-8, and its encoding is not clear: pass --encoding, or save it "
             "as UTF-8"
         )
+    left = {read: page for read, page in readings.items() if _is_of_one_language(read)}
+    # A text in two languages may look like one of a third. Among Latin ones, that of many more
+    # files than the others is taken on this ground.
+    if len(left) == 1 and ("cp1252" in left.values() or not _letters(next(iter(left)))):
+        return next(iter(left.values()))
     left = readings
     if len(readings) > 1 and len(words) >= FEWEST_WORDS:
         matches = from_bytes(b" ".join(words), cp_isolation=list(readings.values()))
@@ -105,6 +139,21 @@ def _words(file: Path) -> list[bytes]:
             if size > MOST_BYTES:
                 break
     return list(found)
+
+
+def _is_of_one_language(words: Sequence[str]) -> bool:
+    """Whether the Latin letters of a text are those of one language."""
+    letters = _letters(words)
+    return any(letters <= set(alphabet) for alphabet in ALPHABETS)
+
+
+def _letters(words: Sequence[str]) -> set[str]:
+    """Return the small forms of the Latin letters besides those of ASCII."""
+    return {
+        char
+        for char in "".join(words).lower()
+        if not char.isascii() and char.islower() and _script(char) == "LATIN"
+    }
 
 
 def _makes_sense(word: str) -> bool:
