@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from flwr.app import Message
 from measuring import paper_config, parse, publish
+from pluralllm_app.learning.optimizer_memory import Moments
 
 from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning import local_steps as training
-from pluralllm_app.learning.optimizer_memory import Moments
 from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings

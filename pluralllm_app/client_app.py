@@ -174,7 +174,8 @@ class Received:
             self.settings.evaluation,
             self.place.survey.metric,
         )
-        return Evaluation(result.scores, result.loss, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
 
 
 Handler = Callable[[Message, Context], Message]

@@ -32,11 +32,15 @@ Scalar = bool | int | float | str
 
 # Settings that change no result.
 NO_RESULT = (
-    *("survey", "out", "resume-from", "tracker", "checkpoint-every"),
+    *("survey", "out", "resume-from", "questionnaire", "tracker", "checkpoint-every"),
     *("expected-nodes", "start-timeout", "round-timeout"),
 )
 # Settings that came after the first runs were recorded, and what those runs did.
-ADDED_LATER: dict[str, Scalar] = {"precision": "auto", "predictor": "gpo"}
+ADDED_LATER: dict[str, Scalar] = {
+    "precision": "auto",
+    "predictor": "gpo",
+    "questionnaire": "",
+}
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
 
@@ -63,7 +67,12 @@ class Range:
 
 
 # Settings that are paths, and the environment variables that stand in for them.
-PATHS = {"survey": "PLURALLLM_SURVEY", "out": "PLURALLLM_OUT", "resume-from": ""}
+PATHS = {
+    "survey": "PLURALLLM_SURVEY",
+    "out": "PLURALLLM_OUT",
+    "resume-from": "",
+    "questionnaire": "",
+}
 
 Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
@@ -160,6 +169,7 @@ class Settings:
     """
 
     survey: Path | None  # None: only a node's own config names it
+    questionnaire: Path | None  # of a server whose learner needs the questions without a survey
     out: Path | None
     resume: bool  # go on with the run in `out`
     model: ModelSettings
@@ -190,7 +200,7 @@ class Settings:
         options = {key: value for key, value in config.items() if "." in key}
         known = [key for kind in SECTIONS.values() for key in section_keys(kind)]
         check_names(config, [*PATHS, *known, *options])
-        survey, out, resumed = (_absolute_path(config, key) for key in PATHS)
+        survey, out, resumed, questionnaire = (_absolute_path(config, key) for key in PATHS)
         if resumed and config["out"] and out != resumed:
             raise SettingsError(
                 f"out = {str(out)!r} is not resume-from = {str(resumed)!r}: a run goes on in its "
@@ -198,6 +208,7 @@ class Settings:
             )
         settings = cls(
             survey=survey,
+            questionnaire=questionnaire,
             out=resumed or out,
             resume=resumed is not None,
             strategy_options=options,

@@ -264,6 +264,31 @@ def site_command(
     )
 
 
+@app.command("questionnaire")
+def questionnaire_command(
+    survey: Annotated[Path, typer.Argument(help="Prepared survey to take the questions from.")],
+    out: Annotated[Path, typer.Argument(help="Directory to write; must be new.")],
+) -> None:
+    """Write what all groups share: questions, options and embeddings, and no answers.
+
+    The server of a deployment needs it for predictor = 'factors'.
+
+    Examples:
+
+      pluralllm questionnaire data/globalopinionqa federation/server/questionnaire
+    """
+    from pluralllm_app.survey.prepared import PreparedSurvey
+    from pluralllm_app.survey.questionnaire import write_questionnaire
+
+    written = write_questionnaire(PreparedSurvey.open(survey), out)
+    Console().print(
+        f"{written.path}: {len(written.table)} questions of {written.name}, without answers",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _in_utf_8(argument: str) -> str:
     """A word of the command line, also where the locale is C and the word in UTF-8.
 

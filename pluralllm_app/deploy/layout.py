@@ -5,6 +5,7 @@ server/                    what the SuperLink's machine needs; runs/ and state/ 
     ca.crt server.crt server.key start.sh pluralllm-superlink.service
     groups.json            {slug: name of the group}
     nodes/<slug>.pub       public keys of the nodes
+    questionnaire/         of `pluralllm questionnaire`, for runs whose server needs the questions
 nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site`
     ca.crt node.key node.key.pub start.sh pluralllm-supernode.service
 flwr-home/config.toml      FLWR_HOME of who submits runs
@@ -26,6 +27,7 @@ from pluralllm_app.deploy.keys import Certificate, NodeKey
 from pluralllm_app.errors import UserError
 
 CONNECTION = "pluralllm"
+QUESTIONNAIRE = Path("server", "questionnaire")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.groups import read_groups
-from pluralllm_app.deploy.layout import CONNECTION
+from pluralllm_app.deploy.layout import CONNECTION, QUESTIONNAIRE
 from pluralllm_app.engines.app_files import APP, app_files
 from pluralllm_app.engines.base import Engine, Outcome
 from pluralllm_app.engines.follow import follow
@@ -23,6 +23,7 @@ from pluralllm_app.engines.run_config import read_resumed_config, read_run_confi
 from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.records.console import print_results
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RoundEntry, RunInfo
@@ -106,13 +107,15 @@ def submit(
         before = read_run(resume)
         wanted = [entry.group for entry in (before and before.roster) or []]
     else:
-        run_config = _new_config(config, overrides, out, len(groups))
+        run_config = _new_config(path, config, overrides, out, len(groups))
     settings = Settings.from_config(run_config)
     with console.status("checking settings and nodes"):
         make_strategy(settings)  # checks its options
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
             missing = _missing(control, groups, wanted)
+    if note := caution(settings):
+        _say(console, note)
     _say_what_it_waits_for(missing, wanted, settings, console)
     if resume:
         reopen(settings.path("out"), run_config)
@@ -142,7 +145,7 @@ def submit(
 
 
 def _new_config(
-    file: Path | None, overrides: list[str], out: Path | None, groups: int
+    path: Path, file: Path | None, overrides: list[str], out: Path | None, groups: int
 ) -> dict[str, Scalar]:
     run_config = read_run_config(None, file, overrides, out)
     if run_config["survey"]:
@@ -151,10 +154,12 @@ def _new_config(
             "PLURALLLM_SURVEY empty"
         )
     if run_config["predictor"] == "factors":
-        raise SettingsError(
-            "predictor = 'factors' does not run on separate machines yet: its server needs the "
-            "survey's questions, which only the nodes have, and would see every group's answers"
-        )
+        run_config["questionnaire"] = str(run_config["questionnaire"] or path / QUESTIONNAIRE)
+        if not Path(str(run_config["questionnaire"])).is_dir():
+            raise SettingsError(
+                "with predictor = 'factors' the server needs the survey's questions: run "
+                f"`pluralllm questionnaire SURVEY {path / QUESTIONNAIRE}` first"
+            )
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups
     if isinstance(expected, int) and expected > groups:
         raise SettingsError(

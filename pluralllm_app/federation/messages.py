@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 
 from pluralllm_app import __version__
 from pluralllm_app.learning.base import Contribution, Form, Request
-from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.predictors.base import LEVELS, Arrays
 from pluralllm_app.scoring.evaluation import GroupEvaluation
 from pluralllm_app.scoring.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
 EVALUATION = "evaluation"
 SCORED, SCORES, LOSS, SECONDS = "questions", "scores", "loss", "seconds"
+COVERAGE = "coverage"
 QUESTIONS = "num-examples"
 
 _REQUEST = {  # key in a message: field, type
@@ -159,7 +160,7 @@ class Update:
         return cls(contribution, seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(GroupEvaluation):
     """How a group scored the weights it was sent."""
 
@@ -175,6 +176,8 @@ class Evaluation(GroupEvaluation):
         )
         if self.loss is not None:
             record[LOSS] = self.loss
+        if self.coverage is not None:
+            record[COVERAGE] = list(self.coverage)
         return RecordDict({EVALUATION: record})
 
     @classmethod
@@ -189,7 +192,7 @@ class Evaluation(GroupEvaluation):
             survey_questions: how many the survey has.
         """
         metrics: Mapping[str, Any] = record_of(content, EVALUATION, MetricRecord)
-        if {*metrics, LOSS} != {LOSS, SECONDS, SCORED, SCORES}:
+        if {*metrics, LOSS, COVERAGE} != {LOSS, COVERAGE, SECONDS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
         scored, scores = np.array(metrics[SCORED]), np.array(metrics[SCORES])
         if scored.ndim != 1 or scored.shape != scores.shape:
@@ -206,10 +209,18 @@ class Evaluation(GroupEvaluation):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
         loss = _finite(metrics[LOSS]) if LOSS in metrics else None
+        coverage = metrics.get(COVERAGE)
+        if coverage is not None and not (
+            isinstance(coverage, list)
+            and len(coverage) == len(LEVELS)
+            and all(0 <= share <= 1 for share in coverage)
+        ):
+            raise ValueError(f"its {COVERAGE} is not {len(LEVELS)} numbers between 0 and 1")
         seconds = _finite(metrics[SECONDS])
         if seconds < 0:
             raise ValueError(f"its {SECONDS} are negative")
-        return cls(GroupScores(scored, scores.astype(np.float64)), loss, seconds)
+        scores = scores.astype(np.float64)
+        return cls(GroupScores(scored, scores), loss, coverage, seconds=seconds)
 
 
 def _finite(value: Any) -> float:

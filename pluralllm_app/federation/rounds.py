@@ -31,12 +31,13 @@ from pluralllm_app.learning.base import MEMORIES, Contribution, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import read_questions
 
 Content = TypeVar("Content")
 
@@ -117,7 +118,7 @@ class Rounds:
             Given(
                 settings,
                 self.roster.survey.dim,
-                lambda: PreparedSurvey.open(settings.path("survey")).all_questions(),
+                self._questions,
                 strategy=strategy,
                 train_groups=len(self.roster.of_role("train")),
             )
@@ -132,11 +133,22 @@ class Rounds:
             self.state = RunState(uuid4().hex, self.learner.initial_state())
             self._save()
 
+    def _questions(self) -> QuestionSet:
+        """All questions of the survey, for a learner that needs them."""
+        place = self.settings.survey or self.settings.questionnaire
+        if place is None:
+            raise FederationError(
+                "this server has no questions, which predictor = "
+                f"{self.settings.federation.predictor!r} needs: give questionnaire, a directory "
+                "that `pluralllm questionnaire` wrote"
+            )
+        return read_questions(place, self.roster.survey.fingerprint)
+
     def run(self) -> None:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
         federation = self.settings.federation
         train_groups = self.roster.of_role("train")
-        while (number := self.state.round) < federation.rounds:
+        while (number := self.state.round) < federation.rounds and not self._settled():
             trained = chosen_groups(train_groups, self.settings, number + 1)
             due = number % self.settings.evaluation.evaluate_every == 0
             self._exchange(trained, list(self.roster.groups) if due else [])
@@ -144,6 +156,13 @@ class Rounds:
             self._save()
         self._exchange([], list(self.roster.groups))
         self.record.save_model("model", self._predictor())
+
+    def _settled(self) -> bool:
+        """Whether the run ends before its last round, since its score no longer rises."""
+        settled = self.learner.settled(self.state.learner)
+        if settled:
+            self.record.update(ended_by="score")
+        return settled
 
     def _predictor(self) -> Predictor:
         """What the current state predicts."""

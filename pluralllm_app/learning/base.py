@@ -136,6 +136,9 @@ class Learner(Protocol):
             FederationError: no usable state comes out of them.
         """
 
+    def settled(self, state: State) -> bool:
+        """The server's half: whether further rounds would no longer make it better."""
+
     def predictor(self, sent: Arrays) -> Predictor:
         """What a state predicts; it changes with the next call."""
 

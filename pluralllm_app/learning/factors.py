@@ -7,44 +7,45 @@ only its part of the sums; in the clear it gives the group's answers away, see d
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State
+from pluralllm_app.learning.description_sums import PENALTIES, DescriptionSums, Regression
+from pluralllm_app.learning.node_memory import NodeMemory
+from pluralllm_app.learning.self_check import Others, SelfCheck
 from pluralllm_app.learning.sums import (
+    Part,
     Sums,
+    TextFeatures,
     contribution,
     first_factors,
     maximise,
     to_standard,
 )
-from pluralllm_app.predictors.base import Arrays, Prediction
-from pluralllm_app.predictors.factors.model import Answers, Latent, fitted
-from pluralllm_app.predictors.factors.predictor import (
-    FactorsPredictor,
-    option_rows,
-    pack_factors,
-    pack_symmetric,
-    unpack_factors,
-    unpack_symmetric,
-)
+from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
+from pluralllm_app.predictors.factors.packing import pack_factors, triangle, unpack_factors
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet, split_questions
-from pluralllm_app.scoring.evaluation import negative_log_likelihood
 from pluralllm_app.settings import Settings
 
 MOST_FACTORS = 12
-LANDMARKS = 300  # of the text kernel, for the prior of offsets and loadings
+LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
+PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
+ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 REVEALED = (
     "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
     "work out its answers. Use it where the server may know them, see docs/privacy.md."
 )
-_PACKED = ("gram", "latent")
 
 
 class FactorsLearner:
@@ -77,21 +78,31 @@ class FactorsLearner:
         return TextKernel.fit(self._text, LANDMARKS)
 
     @cached_property
-    def _features(self) -> Doubles:
-        """[R, M] of all option rows of the survey."""
-        return self._kernel.features(self._text)
+    def _features(self) -> TextFeatures:
+        """Of all option rows of the survey."""
+        return TextFeatures(self._kernel.features(self._text))
+
+    @property
+    def _groups(self) -> int:
+        assert self._train_groups is not None, "only the server knows how many groups there are"
+        return self._train_groups
 
     @property
     def _width(self) -> int:
         """J: an offset, and as many loadings as there can be factors."""
-        assert self._train_groups is not None, "a group's half has no size of its own"
-        return 1 + max(0, min(MOST_FACTORS, self._train_groups - 1))
+        return 1 + max(0, min(MOST_FACTORS, self._groups - 1))
+
+    @property
+    def _sampled(self) -> int:
+        """How many groups learn in a round; 0: all of them."""
+        count = self._settings.federation.train_groups_per_round
+        return count if count < self._groups else 0
 
     @cached_property
     def form(self) -> Form:
-        """The sums, see `Sums`; symmetric matrices are sent as their upper triangles."""
-        rows, width = len(self._text), self._width
-        upper = width * (width + 1) // 2
+        """The sums, see `Sums` and `DescriptionSums`, and what groups say of themselves."""
+        rows, width, dim = len(self._text), self._width, self._text.dim
+        upper, described = triangle(width), triangle(1 + dim)
         number = np.dtype(np.float64)
         arrays = {
             "groups": ArrayForm(number, (1,), 1, 1),
@@ -101,6 +112,13 @@ class FactorsLearner:
             "latent": ArrayForm(number, (upper,)),
             "residual": ArrayForm(number, (3,), 0),
             "own": ArrayForm(number, (2,), 0),
+            "described-inner": ArrayForm(number, (described,), -1, 1),
+            "described-cross": ArrayForm(number, (1 + dim, width)),
+            "described-second": ArrayForm(number, (upper,)),
+            "errors": ArrayForm(number, (len(CONTEXTS), BINS), 0, 1),
+            "score": ArrayForm(number, (2,), 0, 1),
+            "agreement": ArrayForm(number, (3, len(PENALTIES), width - 1)),
+            "described": ArrayForm(number, (1,), 0, 1),
         }
         return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0})
 
@@ -111,60 +129,135 @@ class FactorsLearner:
         train = split_questions(preferences, "train", self._settings.split).train
         known = preferences.select(train)
         factors = unpack_factors(sent)
-        text = OptionRows(self._text.directions[known.rows], known.options)
-        answers = Answers.of(known.rows, text, known.shares)
+        kernel = TextKernel(sent["landmarks"])
+        answers = Answers.of(known.rows, option_rows(known), known.shares, known.respondents)
         prior = Latent.standard(factors.mean.shape[1] - 1)
-        features = self._features[known.rows, :OWN]
-        sums, posterior = contribution(factors, answers, features, prior)
-        belief = fitted(factors, answers, features, posterior)
-        divergence = js_divergence(belief.shares, known.shares, known.options)
-        loss = negative_log_likelihood([Prediction(belief.shares, belief.deviation)], known.shares)
-        assert loss is not None
+        part = contribution(factors, answers, kernel.first(OWN).features(answers.text), prior)
+        keeper = NodeMemory(memory / request.experiment, "sums")
+        before = keeper.find(request.counted)
+        keeper.keep(request.round, part.arrays(), request.counted)
+        check = SelfCheck.of(
+            self._others(sent, factors.of_rows(known.rows), known, before, request),
+            kernel,
+            answers,
+            known.description,
+            part,
+            generator(self._settings.split.evaluation_seed, "self-check", known.group),
+        )
+        described = DescriptionSums.of(known.description, answers.text.dim, part.second)
         return Contribution(
             arrays={
-                name: pack_symmetric(array) if name in _PACKED else array
-                for name, array in sums.arrays().items()
+                **part.sums(len(factors.mean)).pack(),
+                **described.pack(),
+                **check.arrays(),
             },
             weight=len(train),
-            metrics={"loss": loss, "js-divergence": float(divergence.mean())},
+            metrics={"loss": check.loss, "js-divergence": check.divergence},
         )
+
+    def _others(
+        self,
+        sent: Arrays,
+        factors: Factors,
+        known: PreferenceSet,
+        before: Mapping[str, NDArray[Any]] | None,
+        request: Request,
+    ) -> Others:
+        """What was learned without the group; where that is not known, with it.
+
+        Args:
+            sent: by the server.
+            factors: of the group's rows, from `sent`.
+            known: the group's answers.
+            before: the group's part of the last sums that it is in; None where it has none.
+            request: of the server.
+        """
+        others = Others(factors, Regression.unpack(sent), honest=request.counted == 0)
+        if before and request.options[ALL_LEARN] and request.counted == request.round - 1:
+            part = Part.of(before)
+            dim = len(others.regression.sums.inner) - 1
+            mine = DescriptionSums.of(known.description, dim, part.second)
+            return others.without(part, mine, sent["change"])
+        return others
 
     def initial_state(self) -> State:
         """Small random loadings, drawn from the seed."""
         rng = generator(self._settings.federation.seed, "loadings")
-        rows, landmarks = self._features.shape
-        return State(pack_factors(first_factors(rows, self._width - 1, landmarks, rng)))
+        (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
+        factors = first_factors(rows, width - 1, landmarks, rng)
+        regression = Regression.none(dim, width)
+        errors = np.zeros((len(CONTEXTS), BINS))
+        return self._state(factors, regression, np.eye(width), errors, np.zeros(0))
+
+    def _state(
+        self,
+        factors: Factors,
+        regression: Regression,
+        change: Doubles,
+        errors: Doubles,
+        scores: Doubles,
+    ) -> State:
+        sent: dict[str, NDArray[Any]] = {
+            **pack_factors(factors),
+            **regression.pack(),
+            "landmarks": self._kernel.landmarks,
+            "change": change,
+            "errors": errors,
+        }
+        return State(sent, {"scores": scores})
 
     def options(self) -> Mapping[str, float]:
-        """There are none."""
-        return {}
+        """Whether all groups learn in each round."""
+        return {ALL_LEARN: float(not self._sampled)}
 
     def combine(
         self, round_number: int, state: State, contributions: Iterable[Contribution]
     ) -> State:
         """Add the sums up, in the order in which they come, and maximise."""
-        total: Sums | None = None
+        total: dict[str, Doubles] = {}
         for each in contributions:
-            unpacked = {
-                name: unpack_symmetric(array) if name in _PACKED else array
-                for name, array in each.arrays.items()
-            }
-            part = Sums(**unpacked)
-            total = part if total is None else total + part
-        if total is None:
+            total = {name: array + total.get(name, 0.0) for name, array in each.arrays.items()}
+        if not total:
             raise FederationError(f"round {round_number}: no group contributed")
-        standard = total.rotate(to_standard(total))
-        factors = maximise(unpack_factors(state.sent), standard, self._features)
-        packed = pack_factors(factors)
-        if not all(np.isfinite(array).all() for array in packed.values()):
+        if self._sampled and round_number > 1:
+            # A part 1 - n / G of the earlier sums stays, so that a group counts about once
+            # (stepwise EM, Cappe and Moulines 2009, J. R. Stat. Soc. B 71:593).
+            share = 1 - self._sampled / self._groups
+            earlier = {name: share * array for name, array in state.kept.items()}
+            total |= {
+                name: array + earlier[name] for name, array in total.items() if name in earlier
+            }
+        sums, described = Sums.unpack(total), DescriptionSums.unpack(total)
+        change = to_standard(sums)
+        sums, described = sums.rotate(change), described.rotate(change)
+        factors = maximise(unpack_factors(state.sent), sums, self._features)
+        importance = (factors.mean[:, 1:] ** 2).mean(0)
+        regression = Regression.fit(
+            described, total["agreement"], total["described"][0], importance
+        )
+        score, groups = total["score"]
+        scores = np.append(state.kept["scores"], score / groups if groups else 0.0)
+        found = self._state(factors, regression, change, total["errors"], scores)
+        if not all(np.isfinite(array).all() for array in found.sent.values()):
             raise FederationError(
                 f"round {round_number}: the sums that the groups sent give no finite factors"
             )
-        return State(packed)
+        if self._sampled:
+            found = State(found.sent, {**found.kept, **sums.pack(), **described.pack()})
+        return found
+
+    def settled(self, state: State) -> bool:
+        """Whether the groups' predictions of themselves no longer get better."""
+        scores = state.kept["scores"]
+        if len(scores) <= PATIENCE:
+            return False
+        return bool(scores[-PATIENCE:].max() < scores[:-PATIENCE].max() + SETTLED)
 
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
-        return FactorsPredictor(unpack_factors(sent), self._kernel)
+        calibration, regression = Calibration.of(sent["errors"]), Regression.unpack(sent)
+        kernel = TextKernel(sent["landmarks"])
+        return FactorsPredictor(unpack_factors(sent), kernel, calibration, regression.prior)
 
     def work(self, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""

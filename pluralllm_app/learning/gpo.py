@@ -19,7 +19,7 @@ from pluralllm_app.learning.base import (
     Strategy,
 )
 from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
-from pluralllm_app.learning.optimizer_memory import Moments
+from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
@@ -82,7 +82,7 @@ class GPOLearner:
         """Train the weights that were sent on tasks drawn from the group's train questions."""
         settings = self._settings
         network = self._load(sent)
-        moments = Moments(memory / request.experiment)
+        moments = NodeMemory(memory / request.experiment, "moments")
         keeps = settings.training.client_optimizer_state == "keep"
         statistics, optimizer_state = train_group(
             network,
@@ -93,7 +93,7 @@ class GPOLearner:
             round_number=request.round,
             rounds=settings.federation.rounds,
             proximal_mu=request.options.get(PROXIMAL_MU, 0.0),
-            optimizer_state=moments.load(request.counted if keeps else 0),
+            optimizer_state=moments.load(request.counted) if keeps and request.counted else None,
         )
         if keeps:
             moments.keep(request.round, optimizer_state, request.counted)
@@ -127,6 +127,10 @@ class GPOLearner:
                 "the learning rates"
             ) from error
         return State(sent, carried)
+
+    def settled(self, state: State) -> bool:
+        """Never: its schedule is made for all rounds."""
+        return False
 
     def predictor(self, sent: Arrays) -> GPOPredictor:
         """The predictor with these weights."""

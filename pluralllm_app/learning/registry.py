@@ -51,8 +51,8 @@ LEARNERS = {
     "gpo": LearnerSpec(_gpo),
     "factors": LearnerSpec(
         _factors,
-        {"strategy": "fedavg", "weighting": "questions", "train-groups-per-round": 0},
-        "factors are learned by plain sums over all train groups",
+        {"strategy": "fedavg", "weighting": "questions"},
+        "factors are learned by plain sums over groups",
     ),
 }
 

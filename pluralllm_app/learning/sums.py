@@ -11,17 +11,22 @@ smaller (parameter-expanded variational Bayes, Qi and Jaakkola 2006).
 In the clear, one group's contribution gives its answers away: cross / gram of a row is its y.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.segments import Bools, Doubles, Ints
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent, Variances
+from pluralllm_app.predictors.factors.packing import pack_symmetric, unpack_symmetric
 
 START = 0.05  # standard deviation of the first random loadings
 FIRST = 0.01  # first value of each variance
 LEAST = 1e-8  # variance
+_SYMMETRIC = ("gram", "latent")
 INNER = 4  # updates of loadings and text prior in turn, per exchange
 
 
@@ -37,27 +42,25 @@ class Sums:
     residual: Doubles  # [3] over rows: w E[(y - f)^2], w, w times the sampling variance
     own: Doubles  # [2] E|weights of f|^2, and how many weights
 
-    def arrays(self) -> dict[str, Doubles]:
-        """By name, for a message."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def pack(self) -> dict[str, Doubles]:
+        """By name, for a message; of symmetric matrices the upper triangles."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return arrays | {name: pack_symmetric(arrays[name]) for name in _SYMMETRIC}
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(**{n: a + b for (n, a), b in _pairs(self, other)})
-
-    def __sub__(self, other: "Sums") -> "Sums":
-        return Sums(**{n: a - b for (n, a), b in _pairs(self, other)})
+    @classmethod
+    def unpack(cls, arrays: Mapping[str, Doubles]) -> "Sums":
+        """Undo `pack`; other arrays are left alone."""
+        found = {field.name: arrays[field.name] for field in fields(cls)}
+        return cls(**found | {name: unpack_symmetric(found[name]) for name in _SYMMETRIC})
 
     def rotate(self, change: Doubles) -> "Sums":
         """The sums as they would be with (1, z) replaced by `change` [J, J] (1, z)."""
-        values = self.arrays()
-        values["cross"] = self.cross @ change.T
-        values["gram"] = change @ self.gram @ change.T
-        values["latent"] = change @ self.latent @ change.T
-        return Sums(**values)
-
-
-def _pairs(a: Sums, b: Sums) -> Iterator[tuple[tuple[str, Doubles], Doubles]]:
-    return zip(a.arrays().items(), b.arrays().values(), strict=True)
+        return replace(
+            self,
+            cross=self.cross @ change.T,
+            gram=change @ self.gram @ change.T,
+            latent=change @ self.latent @ change.T,
+        )
 
 
 def first_factors(rows: int, factors: int, landmarks: int, rng: np.random.Generator) -> Factors:
@@ -100,12 +103,55 @@ def posterior(
     return Latent(mean=both[:size], covariance=spread[:size, :size]), both, spread
 
 
-def contribution(
-    factors: Factors, answers: Answers, phi: Doubles, prior: Latent
-) -> tuple[Sums, Doubles]:
-    """One group's share in the sums, and the mean of its posterior; see `posterior`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one group adds to the sums, for the n option rows that it answered."""
+
+    rows: Ints  # [n] in the survey's option table
+    weight: Doubles  # [n] precision of each answer, w
+    cross: Doubles  # [n, J] of w E[(y - f) (1, z)]
+    second: Doubles  # [J, J] of E[(1, z) (1, z)^T]
+    residual: Doubles  # [3] see `Sums`
+    own: Doubles  # [2] see `Sums`
+
+    @property
+    def latent(self) -> Latent:
+        """What is believed of the group's z."""
+        mean = self.second[0, 1:]
+        return Latent(mean=mean, covariance=self.second[1:, 1:] - np.outer(mean, mean))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """By name, to be kept."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Part":
+        """Undo `arrays`."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def sums(self, size: int) -> Sums:
+        """As a part of sums over `size` option rows."""
+        width = len(self.second)
+        answered, cross = np.zeros(size), np.zeros((size, width))
+        gram = np.zeros((size, width, width))
+        answered[self.rows] = 1.0
+        cross[self.rows] = self.cross
+        gram[self.rows] = self.weight[:, None, None] * self.second
+        return Sums(
+            groups=np.ones(1),
+            answered=answered,
+            cross=cross,
+            gram=gram,
+            latent=self.second,
+            residual=self.residual,
+            own=self.own,
+        )
+
+
+def contribution(factors: Factors, answers: Answers, phi: Doubles, prior: Latent) -> Part:
+    """One group's part of the sums; see `posterior` for the arguments."""
     latent, both, spread = posterior(factors, answers, phi, prior)
-    size, (rows, width) = len(latent.mean), factors.mean.shape
+    size = len(latent.mean)
     weight = 1 / (factors.variances.noise + answers.sampling)
     features = np.sqrt(factors.variances.own) * phi
     own = features @ both[size:]
@@ -113,25 +159,17 @@ def contribution(
     z = np.concatenate([[1.0], latent.mean])
     product = own[:, None] * z  # E[f (1, z)]
     product[:, 1:] += features @ spread[size:, :size]
-
-    answered, cross = np.zeros(rows), np.zeros((rows, width))
-    gram = np.zeros((rows, width, width))
-    answered[answers.rows] = 1.0
-    cross[answers.rows] = weight[:, None] * (answers.y[:, None] * z - product)
-    gram[answers.rows] = weight[:, None, None] * latent.second
     square = (answers.y - own) ** 2 + own_variance
-    sums = Sums(
-        groups=np.ones(1),
-        answered=answered,
-        cross=cross,
-        gram=gram,
-        latent=latent.second,
+    return Part(
+        rows=answers.rows,
+        weight=weight,
+        cross=weight[:, None] * (answers.y[:, None] * z - product),
+        second=latent.second,
         residual=np.array([weight @ square, weight.sum(), weight @ answers.sampling]),
         own=np.array(
             [both[size:] @ both[size:] + np.trace(spread[size:, size:]), len(both) - size]
         ),
     )
-    return sums, both
 
 
 def to_standard(total: Sums) -> Doubles:
@@ -145,36 +183,56 @@ def to_standard(total: Sums) -> Doubles:
     return change
 
 
-def maximise(factors: Factors, total: Sums, phi: Doubles, learn: bool = True) -> Factors:
+class TextFeatures:
+    """Features phi [R, M] of all option rows of the survey, and the principal axes of some rows'.
+
+    Which rows groups have answered changes rarely, and the axes are costly.
+    """
+
+    def __init__(self, phi: Doubles) -> None:
+        self.phi = phi
+        self._axes_of = lru_cache(maxsize=1)(self._axes)
+
+    def axes_of(self, seen: Bools) -> tuple[Doubles, Doubles, Doubles]:
+        """Of rows `seen` [R]: eigenvalues [M] of phi^T phi, its axes [M, M], and phi axes."""
+        return self._axes_of(seen.tobytes())
+
+    def _axes(self, seen: bytes) -> tuple[Doubles, Doubles, Doubles]:
+        features = self.phi[np.frombuffer(seen, np.bool_)]
+        strength, axes = np.linalg.eigh(features.T @ features)
+        return np.maximum(strength, 0.0), axes, features @ axes
+
+
+def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool = True) -> Factors:
     """The next factors, from sums over groups whose latents are standard (`to_standard`).
 
     v_r ~ N(weights^T phi_r, diag(spread)) and weights ~ N(0, diag(text)): both posteriors are
     updated in turn. With `learn` the variances are, too.
 
     Args:
-        phi: [R, M] features of all option rows of the survey.
+        features: of all option rows of the survey.
     """
     rows, width = factors.mean.shape
     before = factors.variances
     spread, text, weights = before.spread, before.text, factors.weights
-    seen = total.answered > 0.5
-    features, gram, cross = phi[seen], total.gram[seen], total.cross[seen]
-    strength, axes = np.linalg.eigh(features.T @ features)
-    strength = np.maximum(strength, 0.0)[:, None]  # [M, 1]
-    turned = features @ axes
+    seen = total.answered > 0
+    phi, gram, cross = features.phi[seen], total.gram[seen], total.cross[seen]
+    values, axes, turned = features.axes_of(seen)
+    strength = values[:, None]
     for _ in range(INNER):
         covariance = np.linalg.inv(gram + np.diag(1 / spread))
-        mean = np.einsum("rij,rj->ri", covariance, cross + features @ weights / spread)
+        mean = np.einsum("rij,rj->ri", covariance, cross + phi @ weights / spread)
         uncertain = 1 / (strength / spread + 1 / text)  # [M, J] variance of the turned weights
         turned_weights = uncertain * (turned.T @ mean) / spread
         weights = axes @ turned_weights
         if learn and seen.any():
             text = np.maximum((turned_weights**2 + uncertain).mean(0), LEAST)
-            error = (mean - features @ weights) ** 2 + np.einsum("rii->ri", covariance)
+            error = (mean - phi @ weights) ** 2 + np.einsum("rii->ri", covariance)
             spread = error.mean(0) + (strength * uncertain).sum(0) / len(mean)
             spread = np.maximum(spread, LEAST)
-    means, covariances = phi @ weights, np.zeros((rows, width, width))
-    covariances[:, range(width), range(width)] = spread + (phi @ axes) ** 2 @ uncertain
+    means, covariances = features.phi @ weights, np.zeros((rows, width, width))
+    unseen = spread + (features.phi[~seen] @ axes) ** 2 @ uncertain
+    covariances[~seen] = unseen[:, :, None] * np.eye(width)
     means[seen], covariances[seen] = mean, covariance
     noise, own = before.noise, before.own
     if learn and seen.any():

@@ -11,6 +11,7 @@ from pluralllm_app.core.segments import Doubles
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 Arrays = Mapping[str, NDArray[Any]]
+LEVELS = (0.8, 0.95)  # of intervals: how often one is to hold the true share
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,7 @@ class Prediction:
 
     shares: Doubles  # [T], summing to 1 per question
     deviation: Doubles | None = None  # [T] standard deviation of each; None: the kind has none
+    intervals: Doubles | None = None  # [levels, 2, T] least and largest share, for each of LEVELS
 
 
 class Predictor(ABC):

@@ -15,6 +15,7 @@ from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.metrics import GroupScores, alignment
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
 
+ROUNDING = 1e-6  # of a share, which is stored in float32
 Draw = tuple[Ints, Ints]  # positions of the context and of the targets
 
 
@@ -24,6 +25,7 @@ class GroupEvaluation:
 
     scores: GroupScores  # of each target question
     loss: float | None  # see `negative_log_likelihood`
+    coverage: Sequence[float] | None = None  # see `interval_coverage`
 
 
 def check_size(
@@ -120,7 +122,28 @@ def evaluate(
     )
     scores = score_shares(preferences, draws, [found.shares for found in predictions], metric)
     true = np.concatenate([preferences.select(target).shares for _, target in draws])
-    return GroupEvaluation(scores, negative_log_likelihood(predictions, true))
+    return GroupEvaluation(
+        scores, negative_log_likelihood(predictions, true), interval_coverage(predictions, true)
+    )
+
+
+def interval_coverage(predictions: Sequence[Prediction], true: ArrayLike) -> list[float] | None:
+    """The part of all rows whose true share lies in its interval, for each of LEVELS.
+
+    It is None where a prediction has no intervals.
+
+    Args:
+        predictions: of some questions each.
+        true: [T] true shares of the rows of all predictions, one after another.
+    """
+    intervals = [found.intervals for found in predictions if found.intervals is not None]
+    if len(intervals) < len(predictions):
+        return None
+    low, high = np.concatenate(intervals, axis=2).transpose(1, 0, 2)
+    shares = np.asarray(true, np.float64)
+    inside = (low - ROUNDING <= shares) & (shares <= high + ROUNDING)
+    coverage: list[float] = inside.mean(axis=1).tolist()
+    return coverage
 
 
 def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) -> float | None:

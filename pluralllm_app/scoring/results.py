@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
@@ -56,6 +56,8 @@ class GroupResult:
     alignment: float
     loss: float | None  # nats per option; None for a predictor without a likelihood
     questions: int
+    coverage: Sequence[float] | None = field(default=None, metadata={"optional": True})
+    """Of intervals, for each of `base.LEVELS`; None for a predictor without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ def summarise(
                 alignment=found.scores.mean,
                 loss=found.loss,
                 questions=len(found.scores.questions),
+                coverage=found.coverage,
             )
             for name, found in evaluations.items()
         },

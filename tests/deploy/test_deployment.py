@@ -158,6 +158,24 @@ def search(survey: PreparedSurvey, places: Mapping[str, bytes]) -> None:
     ] == []
 
 
+def learn_factors(
+    deployment: Deployment, survey: PreparedSurvey, overrides: str, tmp_path: Path
+) -> None:
+    """A run whose server needs the survey's questions, and is given them without an answer."""
+    submit = ["pluralllm", "deploy", "run", deployment.dir, "-c"]
+    submit += [f"{overrides} predictor=factors"]
+    assert deployment.start("unquestioned", submit).wait(PATIENCE) == 1
+    questionnaire = deployment.dir / "server" / "questionnaire"
+    assert f"pluralllm questionnaire SURVEY {questionnaire}" in deployment.log("unquestioned")
+    write = ["pluralllm", "questionnaire", survey.path, questionnaire]
+    assert deployment.start("questionnaire", write).wait(PATIENCE) == 0
+    run = deployment.dir / "server" / "runs" / "factors"
+    status = deployment.start("factors", [*submit, "--out", run]).wait(PATIENCE)
+    assert status == 0, deployment.log("factors")
+    config = CONFIG | {"predictor": "factors", "questionnaire": str(questionnaire)}
+    assert model_weights(run) == deployment.weights_without(config, tmp_path / "factors")
+
+
 def test_from_keys_to_a_finished_run(
     deployment: Deployment, survey: PreparedSurvey, tmp_path: Path
 ) -> None:
@@ -216,6 +234,8 @@ def test_from_keys_to_a_finished_run(
     ]
     assert deployment.start("refused", refused).wait(PATIENCE) == 1
     assert "min-train-groups" in deployment.log("refused")
+
+    learn_factors(deployment, survey, overrides, tmp_path)
 
     removed = command("remove", deployment.dir, "Birch")
     assert "is unregistered" in removed.output

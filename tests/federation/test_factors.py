@@ -1,13 +1,14 @@
 """Latent factors learned by a federation: sums in, a predictor out."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from safetensors.numpy import load_file, save_file
 
 from pluralllm_app import client_app, load_predictor, server_app
@@ -18,9 +19,17 @@ from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_t
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.factors import LANDMARKS, OWN
 from pluralllm_app.learning.registry import caution
-from pluralllm_app.learning.sums import contribution, first_factors, maximise, to_standard
-from pluralllm_app.predictors.factors.model import Answers, Latent
-from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
+from pluralllm_app.learning.sums import (
+    Sums,
+    TextFeatures,
+    contribution,
+    first_factors,
+    maximise,
+    to_standard,
+)
+from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
+from pluralllm_app.predictors.factors.packing import pack_factors
+from pluralllm_app.predictors.factors.predictor import option_rows
 from pluralllm_app.predictors.factors.text_kernel import TextKernel
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.settings import Scalar, Settings
@@ -38,15 +47,15 @@ def config(config: Config) -> Config:
     return config | {"predictor": "factors", "train-groups-per-round": 0, "rounds": 3}
 
 
-def pooled(config: Config) -> FactorsPredictor:
+def pooled(config: Config) -> Factors:
     """The same steps on pooled answers, without messages, learner or federation."""
     settings = Settings.from_config(config)
     survey = PreparedSurvey.open(settings.path("survey"))
     text = option_rows(survey.all_questions())
     kernel = TextKernel.fit(text, LANDMARKS)
-    phi = kernel.features(text)
+    features = TextFeatures(kernel.features(text))
     rng = generator(settings.federation.seed, "loadings")
-    factors = first_factors(len(text), len(TRAIN) - 1, phi.shape[1], rng)
+    factors = first_factors(len(text), len(TRAIN) - 1, features.phi.shape[1], rng)
     for _ in range(settings.federation.rounds):
         parts = []
         for name in TRAIN:
@@ -54,20 +63,21 @@ def pooled(config: Config) -> FactorsPredictor:
             known = preferences.select(split_questions(preferences, "train", settings.split).train)
             answers = Answers.of(known.rows, option_rows(known), known.shares)
             prior = Latent.standard(len(TRAIN) - 1)
-            parts.append(contribution(factors, answers, phi[known.rows, :OWN], prior)[0])
-        sums = parts[0] + parts[1] + parts[2]
-        factors = maximise(factors, sums.rotate(to_standard(sums)), phi)
-    return FactorsPredictor(factors, kernel)
+            phi = kernel.first(OWN).features(answers.text)
+            part = contribution(factors, answers, phi, prior)
+            parts.append(part.sums(len(text)).pack())
+        sums = Sums.unpack({name: sum(part[name] for part in parts) for name in parts[0]})
+        factors = maximise(factors, sums.rotate(to_standard(sums)), features)
+    return factors
 
 
 def test_a_federation_gives_the_pooled_fit(config: Config) -> None:
     record, rounds = run(config)
     assert record["status"] == "completed"
     assert [failure for entry in rounds for failure in entry["failures"]] == []
-    found, expected = load_predictor(f"{config['out']}/model"), pooled(config)
-    assert found.arrays().keys() == expected.arrays().keys()
-    for name, array in expected.arrays().items():
-        np.testing.assert_allclose(found.arrays()[name], array, rtol=0, atol=1e-9, err_msg=name)
+    found = load_predictor(f"{config['out']}/model").arrays()
+    for name, array in pack_factors(pooled(config)).items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(
@@ -82,6 +92,59 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     )
     assert ours.read_bytes() == theirs.read_bytes()
     assert record_of(config) == record_of(whole)
+
+
+def test_a_run_ends_by_itself_once_its_score_stays(config: Config) -> None:
+    record, rounds = run(config | {"rounds": 60})
+    assert record["ended_by"] == "score"
+    assert 4 < len(rounds) < 60
+    assert rounds[-1]["evaluation"] is not None
+    state = load_file(Path(str(config["out"])) / "model" / "model.safetensors")
+    assert (state["widths"] != state["widths"][0]).any()  # counted, not the normal's
+
+
+def test_a_sample_of_groups_learns_like_all_of_them(config: Config) -> None:
+    long = config | {"rounds": 12, "evaluate-every": 12}
+    run(long)
+    whole = load_predictor(f"{config['out']}/model").arrays()
+    run(long | {"train-groups-per-round": 2, "out": f"{config['out']}-sampled"})
+    some = load_predictor(f"{config['out']}-sampled/model").arrays()
+    # The offsets are means over groups; factors may be turned.
+    assert np.corrcoef(whole["mean"][:, 0], some["mean"][:, 0])[0, 1] > 0.9
+
+
+def test_a_resumed_run_of_samples_equals_the_uninterrupted_one(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config |= {"train-groups-per-round": 2}
+    whole = config | {"out": str(tmp_path / "whole")}
+    run(whole)
+    cut_off(config, 2, monkeypatch)
+    run(resumed(config))
+    ours, theirs = (
+        Path(str(each["out"]), "model", "model.safetensors") for each in (config, whole)
+    )
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_group_that_lost_its_memory_is_counted_but_does_not_judge(config: Config) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def listen(content: RecordDict) -> None:
+        sent.append(record_to_arrays(content.array_records[ARRAYS]))
+        if len(sent) == 1:
+            shutil.rmtree(Path(str(config["out"])) / "clients" / "alder")
+
+    def is_update(partition: int, reply: Message) -> bool:
+        return partition == 0 and reply.metadata.message_type == MessageType.TRAIN
+
+    run(config, reply=broken(listen, is_update))
+    first, second, third = sent
+    assert first["score"][1] == 1  # nothing of the group is in the first state
+    assert second["score"].tolist() == [0, 0]
+    assert not second["errors"].any()
+    assert second["groups"][0] == 1
+    assert third["score"][1] == 1
 
 
 def test_a_group_without_answers_gets_the_populations(config: Config) -> None:
@@ -130,7 +193,6 @@ def test_bad_sums_are_refused_and_recorded(
     [
         ({"strategy": "krum"}, "strategy = 'krum' does not go with predictor = 'factors'"),
         ({"weighting": "uniform"}, "set weighting = 'questions'"),
-        ({"train-groups-per-round": 2}, "set train-groups-per-round = 0"),
         ({"predictor": "factor"}, "did you mean 'factors'"),
     ],
 )

@@ -40,7 +40,7 @@ def test_messages_survive_the_trip() -> None:
     assert update.contribution.arrays["weights"].tolist() == [1, 1, 1]
     assert NodeDescription.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     scores = GroupScores(np.array([3, 7]), np.array([0.25, 1.0]))
-    sent = Evaluation(scores, -1.5, 0.25).to_content()
+    sent = Evaluation(scores, -1.5, seconds=0.25).to_content()
     assert Update.from_content(RecordDict({**UPDATE.to_content(), **sent}), FORM, 27)
     evaluation = Evaluation.from_content(sent, range(2, 3), 8)
     assert (evaluation.loss, evaluation.seconds) == (-1.5, 0.25)
@@ -161,7 +161,7 @@ def test_bad_evaluations_are_refused(metrics: dict, message: str) -> None:
 
 def test_a_predictor_without_a_likelihood_has_no_loss() -> None:
     scores = GroupScores(np.array([3]), np.array([0.25]))
-    content = Evaluation(scores, None, 0.25).to_content()
+    content = Evaluation(scores, None, seconds=0.25).to_content()
     assert Evaluation.from_content(content, range(1, 2), 8).loss is None
 
 

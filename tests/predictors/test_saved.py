@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 from pluralllm_app.errors import PredictorError
 from pluralllm_app.learning.sums import first_factors
 from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.predictors.gpo.network import GPO
@@ -38,7 +40,10 @@ def make(kind: str) -> Predictor:
         text = OptionRows.of(GROUPS[0].embeddings, OPTIONS)
         kernel = TextKernel.fit(text, 10)
         rng = np.random.default_rng(0)
-        return FactorsPredictor(first_factors(len(text), 2, len(kernel.landmarks), rng), kernel)
+        factors = first_factors(len(text), 2, len(kernel.landmarks), rng)
+        calibration = Calibration(np.array([[1.0, 2.0]] * len(CONTEXTS)))
+        prior = DescriptionPrior(rng.normal(size=(1 + text.dim, 2)), np.array([0.5, 1.0]))
+        return FactorsPredictor(factors, kernel, calibration, prior)
     return BASELINES[kind].fit(GROUPS[1:])
 
 

@@ -11,11 +11,11 @@ Names of dimensions: R option rows of the survey, J = 1 + K, M landmarks, C cont
 rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_starts
+from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
 POWER = 0.5  # Euclidean distance of roots is, up to a factor, the Hellinger distance
@@ -40,6 +40,10 @@ class Factors:
     covariance: Doubles  # [R, J, J]
     weights: Doubles  # [M, J] of the text prior: the prior mean of v_r is phi_r . weights
     variances: Variances
+
+    def of_rows(self, rows: Ints) -> "Factors":
+        """Those of some rows [n], numbered from 0."""
+        return replace(self, mean=self.mean[rows], covariance=self.covariance[rows])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +97,19 @@ class Answers:
             sampling = np.where(np.isfinite(count) & (count > 0), delta, 0.0)
         return cls(rows=rows, text=text, y=y, sampling=sampling)
 
+    @property
+    def shares(self) -> Doubles:
+        """[n] the shares themselves."""
+        shares: Doubles = (self.y + uniform(self.text)) ** (1 / POWER)
+        return shares
+
+    def select(self, positions: Ints) -> "Answers":
+        """The answers to the questions at `positions`; their rows are numbered from 0 to n - 1."""
+        options = self.text.options
+        flat = segment_rows(segment_starts(options)[positions], options[positions])
+        text = self.text.select(positions)
+        return Answers(rows=flat, text=text, y=self.y[flat], sampling=self.sampling[flat])
+
 
 def uniform(text: OptionRows) -> Doubles:
     """[n] the transform of 1 / options."""
@@ -122,12 +139,19 @@ class Belief:
         deviation: Doubles = slope * np.sqrt(self.variance) * (1 - shares)
         return deviation
 
-    def interval(self, width: float) -> tuple[Doubles, Doubles]:
-        """Bounds [T], [T] of the shares `width` standard deviations of y off the mean."""
+    def coordinates(self, shares: Floats | Doubles) -> Doubles:
+        """[T] true shares on the scale of the mean, whose shares are rescaled to sum to 1."""
         _, scale = self._shares(self.mean)
-        step = width * np.sqrt(self.variance)
-        low, high = (np.maximum(self.mean + s, 0.0) ** (1 / POWER) * scale for s in (-step, step))
-        return low, np.minimum(high, 1.0)
+        y: Doubles = (np.asarray(shares, np.float64) / scale) ** POWER
+        return y
+
+    def intervals(self, widths: Doubles) -> Doubles:
+        """[L, 2, T] bounds of the shares, `widths` [L] standard deviations of y off the mean."""
+        _, scale = self._shares(self.mean)
+        steps = widths[:, None] * np.sqrt(self.variance)
+        y = np.maximum(np.stack([self.mean - steps, self.mean + steps], axis=1), 0.0)
+        bounds: Doubles = np.minimum(y ** (1 / POWER) * scale, 1.0)
+        return bounds
 
     def _shares(self, y: Doubles) -> tuple[Doubles, Doubles]:
         share = np.maximum(np.maximum(y, 0.0) ** (1 / POWER), SMALLEST)

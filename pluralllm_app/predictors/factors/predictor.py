@@ -1,20 +1,16 @@
 """The latent-factor model as a predictor: a new group follows in closed form from its context."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles
-from pluralllm_app.predictors.base import Arrays, Prediction, Predictor, check_arrays
-from pluralllm_app.predictors.factors.model import (
-    POWER,
-    Answers,
-    Factors,
-    Latent,
-    Variances,
-    predict,
-)
+from pluralllm_app.core.segments import segment_rows
+from pluralllm_app.predictors.base import LEVELS, Arrays, Prediction, Predictor, check_arrays
+from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
+from pluralllm_app.predictors.factors.model import POWER, Answers, Factors, predict
+from pluralllm_app.predictors.factors.packing import factor_shapes, pack_factors, unpack_factors
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
@@ -22,7 +18,8 @@ from pluralllm_app.preferences import PreferenceSet, QuestionSet
 class FactorsPredictor(Predictor):
     """Predicts by offsets and loadings that all groups share, and what is the group's own.
 
-    A group of which no answer is known gets the population's answers.
+    A group of which no answer is known gets the answers that its description suggests or, without
+    one, the population's.
     """
 
     kind: ClassVar[str] = "factors"
@@ -32,22 +29,58 @@ class FactorsPredictor(Predictor):
         "with a prior from the text of questions and options."
     )
 
-    def __init__(self, factors: Factors, kernel: TextKernel) -> None:
+    def __init__(
+        self,
+        factors: Factors,
+        kernel: TextKernel,
+        calibration: Calibration,
+        prior: DescriptionPrior,
+    ) -> None:
         self.factors = factors
         self.kernel = kernel
+        self.calibration = calibration
+        self.prior = prior
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
-        """Predict the target's shares and their standard deviations; the context may be empty."""
+        """Predict the target's shares with their uncertainty; the context may be empty."""
+        return self._predict(context, target, option_rows(context), option_rows(target))
+
+    def predict_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Prediction]:
+        """Predict for several pairs, of which each question's text is read once."""
+        sets = [questions for pair in pairs for questions in pair]
+        numbers, at = np.unique(
+            np.concatenate([questions.questions for questions in sets]), return_index=True
+        )
+        first = np.concatenate([questions.first_rows for questions in sets])[at]
+        options = np.concatenate([questions.options for questions in sets])[at]
+        embeddings = sets[0].embeddings[segment_rows(first, options)] if sets else np.empty((0, 0))
+        text = OptionRows.of(embeddings, options)
+
+        def part(questions: QuestionSet) -> OptionRows:
+            return text.select(np.searchsorted(numbers, questions.questions))
+
+        return [
+            self._predict(context, target, part(context), part(target)) for context, target in pairs
+        ]
+
+    def _predict(
+        self,
+        context: PreferenceSet,
+        target: QuestionSet,
+        context_text: OptionRows,
+        target_text: OptionRows,
+    ) -> Prediction:
         rows = len(self.factors.mean)
         if len(target.embeddings) != rows:
             raise ValueError(
                 f"this predictor was made for a survey with {rows} options, and is asked for one "
                 f"with {len(target.embeddings)}"
             )
-        latent = Latent.standard(self.factors.mean.shape[1] - 1)
-        known = Answers.of(context.rows, option_rows(context), context.shares)
-        belief = predict(self.factors, self.kernel, known, target.rows, option_rows(target), latent)
-        return Prediction(belief.shares, belief.deviation)
+        latent = self.prior.latent(context.description)
+        known = Answers.of(context.rows, context_text, context.shares, context.respondents)
+        belief = predict(self.factors, self.kernel, known, target.rows, target_text, latent)
+        intervals = belief.intervals(self.calibration.at(len(context)))
+        return Prediction(belief.shares, belief.deviation, intervals)
 
     def config(self) -> dict[str, Any]:
         """Sizes, the power that shares are raised to, and the kernel's length-scale."""
@@ -64,7 +97,13 @@ class FactorsPredictor(Predictor):
 
     def arrays(self) -> Arrays:
         """Posterior and variances, as `pack_factors` has them, and the kernel's landmarks."""
-        return {**pack_factors(self.factors), "landmarks": self.kernel.landmarks}
+        return {
+            **pack_factors(self.factors),
+            "landmarks": self.kernel.landmarks,
+            "widths": self.calibration.widths,
+            "prior-weights": self.prior.weights,
+            "prior-variance": self.prior.variance,
+        }
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Arrays) -> Self:
@@ -73,62 +112,19 @@ class FactorsPredictor(Predictor):
         landmarks, twice = int(config["landmarks"]), 2 * int(config["dim_x"])
         if config["power"] != POWER:
             raise ValueError(f"power is {config['power']}, this version of the app has {POWER}")
-        shapes = {**factor_shapes(rows, width, landmarks), "landmarks": (landmarks, twice)}
+        shapes = {
+            **factor_shapes(rows, width, landmarks),
+            "landmarks": (landmarks, twice),
+            "widths": (len(CONTEXTS), len(LEVELS)),
+            "prior-weights": (1 + twice // 2, width - 1),
+            "prior-variance": (width - 1,),
+        }
         check_arrays(arrays, shapes)
         kernel = TextKernel(arrays["landmarks"].astype(np.float32), float(config["length"]))
-        return cls(unpack_factors(arrays), kernel)
+        prior = DescriptionPrior(arrays["prior-weights"], arrays["prior-variance"])
+        return cls(unpack_factors(arrays), kernel, Calibration(arrays["widths"]), prior)
 
 
 def option_rows(questions: QuestionSet) -> OptionRows:
     """The options of some questions as the text kernel sees them."""
     return OptionRows.of(questions.embeddings[questions.rows], questions.options)
-
-
-def pack_symmetric(matrices: Doubles) -> Doubles:
-    """The upper triangles [..., J (J + 1) / 2] of symmetric matrices [..., J, J]."""
-    upper = np.triu_indices(matrices.shape[-1])
-    packed: Doubles = matrices[..., upper[0], upper[1]]
-    return packed
-
-
-def unpack_symmetric(packed: Doubles) -> Doubles:
-    """Undo `pack_symmetric`."""
-    width = int((np.sqrt(8 * packed.shape[-1] + 1) - 1) / 2)
-    matrices = np.empty((*packed.shape[:-1], width, width))
-    first, second = np.triu_indices(width)
-    matrices[..., first, second] = packed
-    matrices[..., second, first] = packed
-    return matrices
-
-
-def factor_shapes(rows: int, width: int, landmarks: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of `pack_factors` for R option rows, J = `width` and M landmarks."""
-    return {
-        "mean": (rows, width),
-        "covariance": (rows, width * (width + 1) // 2),
-        "weights": (landmarks, width),
-        "variances": (2 + 2 * width,),
-    }
-
-
-def pack_factors(factors: Factors) -> dict[str, Doubles]:
-    """Factors as arrays, see `factor_shapes`; variances are noise, own, spread and text."""
-    v = factors.variances
-    return {
-        "mean": factors.mean,
-        "covariance": pack_symmetric(factors.covariance),
-        "weights": factors.weights,
-        "variances": np.concatenate([[v.noise, v.own], v.spread, v.text]),
-    }
-
-
-def unpack_factors(arrays: Arrays) -> Factors:
-    """Undo `pack_factors`."""
-    noise, own, *rest = arrays["variances"]
-    spread, text = np.split(np.array(rest), 2)
-    return Factors(
-        mean=arrays["mean"],
-        covariance=unpack_symmetric(arrays["covariance"]),
-        weights=arrays["weights"],
-        variances=Variances(noise=float(noise), own=float(own), spread=spread, text=text),
-    )

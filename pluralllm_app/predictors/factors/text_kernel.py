@@ -7,8 +7,8 @@ what one option gains the others lose.
 
 `covariance` is exact, for the few rows of a context. For a whole survey, `features` are a Nystroem
 approximation (Williams and Seeger 2001): phi_r . phi_r' is k seen through a few landmark rows. A
-pivoted Cholesky factorisation picks these one after the other where the approximation is worst
-(Harbrecht, Peters and Schneider 2012). Nothing is drawn at random.
+block-wise Cholesky factorisation picks them in proportion to what is not explained yet (Chen et al.
+2023, arXiv 2207.06503), at evenly spread places of its cumulative sum: nothing is drawn at random.
 
 Names of dimensions: R rows, Q questions, D embedding, M landmarks.
 """
@@ -18,12 +18,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_centred, segment_starts
+from pluralllm_app.core.segments import (
+    Doubles,
+    Floats,
+    Ints,
+    segment_centred,
+    segment_rows,
+    segment_starts,
+)
 
 CHUNK = 4096  # rows whose directions, or kernel with the landmarks, are worked on at once
 CANDIDATES = 10_000  # rows among which landmarks are picked, evenly spread, at most
 NEGLIGIBLE = 2e-3  # of a row's norm: a shorter deviation is rounding of float16, without direction
 EXHAUSTED = 1e-6  # variance left unexplained at which more landmarks add nothing
+BLOCK = 50  # landmarks that are picked at once
+REDUNDANT = 1e-3  # variance left of a row, given the others of its block, that is not worth it
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +68,17 @@ class OptionRows:
     def __len__(self) -> int:
         return len(self.directions)
 
+    def select(self, positions: Ints) -> "OptionRows":
+        """The rows of the questions at `positions`."""
+        options = self.options[positions]
+        flat = segment_rows(segment_starts(self.options)[positions], options)
+        return OptionRows(self.directions[flat], options)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.directions.shape[1]) // 2
+
     @property
     def counts(self) -> Ints:
         """[R] number of options of each row's question."""
@@ -80,22 +100,29 @@ class TextKernel:
 
     @classmethod
     def fit(cls, rows: OptionRows, count: int, length: float = 1.0) -> "TextKernel":
-        """Pick at most `count` landmarks among `rows`."""
+        """Pick at most about `count` landmarks among `rows`, in the order of their use."""
         candidates = rows.directions[:: max(1, -(-len(rows) // CANDIDATES))]
         left = np.ones(len(candidates))  # variance that the landmarks do not explain yet
-        columns = np.zeros((min(count, len(candidates)), len(candidates)))
-        picked: list[int] = []
-        for i in range(len(columns)):
-            pivot = int(left.argmax())
-            if left[pivot] < EXHAUSTED:
-                break
-            column = _rbf(candidates, candidates[pivot : pivot + 1], length)[:, 0]
-            column = (column - columns[:i].T @ columns[:i, pivot]) / np.sqrt(left[pivot])
-            columns[i] = column
-            left = np.maximum(left - column**2, 0.0)
-            left[pivot] = 0.0
-            picked.append(pivot)
-        return cls(candidates[picked], length)
+        columns = np.zeros((0, len(candidates)))
+        picked = np.zeros(0, np.int64)
+        while len(picked) < count and left.sum() > EXHAUSTED * len(left):
+            evenly = (np.arange(BLOCK) + 0.5) / BLOCK * left.sum()
+            block = np.unique(np.searchsorted(np.cumsum(left), evenly))
+            among = _rbf(candidates[block], candidates[block], length)
+            among -= columns[:, block].T @ columns[:, block]
+            block = block[_independent(among)]
+            found = _rbf(candidates[block], candidates, length)
+            found -= columns[:, block].T @ columns
+            root = np.linalg.cholesky(found[:, block] + EXHAUSTED * np.eye(len(block)))
+            found = np.linalg.solve(root, found)
+            left = np.maximum(left - (found**2).sum(0), 0.0)
+            left[block] = 0.0
+            columns, picked = np.vstack([columns, found]), np.concatenate([picked, block])
+        return cls(candidates[picked[:count]], length)
+
+    def first(self, count: int) -> "TextKernel":
+        """The kernel with its first landmarks alone, whose features are the first of all."""
+        return TextKernel(self.landmarks[:count], self.length)
 
     def covariance(self, a: OptionRows, b: OptionRows) -> Doubles:
         """The projected kernel [A, B] between two sets of whole questions."""
@@ -148,3 +175,9 @@ def _rbf(a: Floats, b: Floats, length: float) -> Doubles:
     distance = np.maximum(squares.astype(np.float64) - 2 * (a @ b.T), 0.0)
     kernel: Doubles = np.exp(-distance / (2 * length**2))
     return kernel
+
+
+def _independent(covariance: Doubles) -> Ints:
+    """Which rows, by their covariance [B, B], the ones before them do not explain."""
+    root = np.linalg.cholesky(covariance + EXHAUSTED * np.eye(len(covariance)))
+    return np.flatnonzero(np.diag(root) ** 2 > REDUNDANT)
