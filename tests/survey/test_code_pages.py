@@ -72,6 +72,11 @@ def test_code_pages_are_read_rightly_or_refused(tmp_path, page, text):
         "Não sei, educação, opinião, é, São Paulo, três",
         "Bör staten lägga mer på miljö? Skåne Östergötland på Ångström",
         "Ved ikke, Sjælland, Færøerne, på, Århus",
+        "Köln",
+        "für",
+        "weiß",
+        "Übung Käse",
+        "München, Grün",
         "Größe für Köln, weiß nicht \u201eja\u201c \u2013 50 €",
     ],
 )

@@ -83,6 +83,7 @@ _SCRIPTS = (
     "KATAKANA",
     "CJK",
 )
+_BOXES = frozenset(map(chr, range(0x2500, 0x25A0)))  # lines of boxes, and their shades
 _JAPANESE = {"HIRAGANA", "KATAKANA", "CJK"}
 
 
@@ -163,28 +164,27 @@ def _makes_sense(word: str) -> bool:
     """
     script = ""
     for place, char in enumerate(word):
-        kind = unicodedata.category(char)
-        if kind[0] not in "LM":
-            script = ""
-        else:
-            own = _script(char)
-            if own and script not in ("", own):
-                return False
-            script = own or script
+        kind, own = unicodedata.category(char), _script(char)
+        letter = bool(own) or (kind[0] in "LM" and kind != "Lm")
+        if own and script not in ("", own):
+            return False
+        script = (own or script) if letter else ""
         if char.isascii():
             continue
-        before, after = word[place - 1 : place], word[place + 1 : place + 2]
-        if kind in ("Cc", "Cf", "Cn", "Co"):
-            return False
-        inside = before.isalpha() and after.isalpha()
-        if inside and kind[0] not in "LM" and kind != "Pd" and char not in "\u2019·":
-            return False
-        if char.isupper() and before.islower():
+        before, after = word[place - 1 : place].isalpha(), word[place + 1 : place + 2].isalpha()
+        inside, beside = before and after, before or after
+        if (
+            kind in ("Cc", "Cf", "Cn", "Co")
+            or (inside and not letter and kind != "Pd" and char not in "\u2019·")
+            or (beside and (kind in ("Sm", "Sk") or char in _BOXES))
+            or (char.isupper() and word[place - 1 : place].islower())
+        ):
             return False
     return True
 
 
 @cache
 def _script(char: str) -> str:
-    name = unicodedata.name(char, "").partition(" ")[0]
-    return "CJK" if name in _JAPANESE else name if name in _SCRIPTS else ""
+    parts = re.split("[ -]", unicodedata.name(char, ""))
+    script = next((part for part in parts if part in _SCRIPTS), "")
+    return "CJK" if script in _JAPANESE else script
