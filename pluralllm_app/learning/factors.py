@@ -30,6 +30,7 @@ from pluralllm_app.learning.sums import (
 )
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
 from pluralllm_app.predictors.factors.packing import pack_factors, triangle, unpack_factors
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
@@ -255,9 +256,9 @@ class FactorsLearner:
 
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
-        calibration, regression = Calibration.of(sent["errors"]), Regression.unpack(sent)
-        kernel = TextKernel(sent["landmarks"])
-        return FactorsPredictor(unpack_factors(sent), kernel, calibration, regression.prior)
+        prior = DescriptionPrior(sent["prior-weights"], sent["prior-variance"])
+        calibration, kernel = Calibration.of(sent["errors"]), TextKernel(sent["landmarks"])
+        return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior)
 
     def work(self, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""
