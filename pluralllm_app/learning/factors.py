@@ -28,6 +28,7 @@ from pluralllm_app.learning.sums import (
     maximise,
     to_standard,
 )
+from pluralllm_app.learning.threads import limit_products
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
@@ -66,6 +67,8 @@ class FactorsLearner:
         questions: Callable[[], QuestionSet],
         train_groups: int | None = None,
     ) -> None:
+        # Server and groups alike, so that a run has the same bits wherever its halves are.
+        limit_products(settings.training.client_threads)
         self._settings = settings
         self._questions = questions
         self._train_groups = train_groups
