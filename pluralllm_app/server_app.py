@@ -29,3 +29,4 @@ def main(grid: Grid, context: Context) -> None:
     from pluralllm_app.federation.rounds import run_federation
 
     run_federation(grid, settings, config, progress=say)
+    say(f"Completed: {settings.path('out')}")

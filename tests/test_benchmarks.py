@@ -231,3 +231,15 @@ def test_the_common_way_scores_alike(tiny_survey: PreparedSurvey, make_settings)
     )
     theirs = evaluate(CommonGPO(model), preferences, context)
     np.testing.assert_allclose(ours.scores.scores, theirs, atol=1e-5)
+
+
+def test_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ["--rows", "80", "--groups", "3", "--answered", "10", "--dim", "6"]
+    found = run("factors", tmp_path, monkeypatch, *sizes)
+    assert found["option rows"] == 80
+    width = 3  # an offset and two factors
+    upper, dim = width * (width + 1) // 2, 7
+    sums = 80 * (1 + width + upper) + 1 + upper + 3 + 2
+    described = dim * (dim + 1) // 2 + dim * width + upper
+    checks = 4 * 160 + 2 + 3 * 9 * (width - 1) + 1
+    assert found["MB that a group sends"] == pytest.approx(8e-6 * (sums + described + checks))

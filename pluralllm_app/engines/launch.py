@@ -19,7 +19,6 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
-from pluralllm_app.learning.registry import caution
 from pluralllm_app.settings import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def run(
         if resume:
             reopen(out, run_config)
         console.print(f"Flower simulation: {resources}")
+        from pluralllm_app.learning.registry import caution  # it takes numpy to import
+
         if said := caution(settings):
             console.print(said, style="yellow", highlight=False)
         rounds = _run_simulation(settings, run_config, resources, console)

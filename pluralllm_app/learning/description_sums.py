@@ -5,6 +5,7 @@ Names of dimensions: D embedding, K factors, J = 1 + K, P penalties.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -132,11 +133,20 @@ class Regression:
         variance = np.clip(error[best] / np.maximum(square[best], TINY), CERTAIN, 1.0)
         return cls(sums=sums, penalty=best, slope=slope[best], variance=variance)
 
+    @cached_property
+    def _coefficients(self) -> Doubles:
+        return coefficients(self.sums)
+
     @property
     def prior(self) -> DescriptionPrior:
         """What it says of a new group."""
-        weights = coefficients(self.sums)[self.penalty] * self.slope
-        return DescriptionPrior(weights, self.variance)
+        return DescriptionPrior(self._coefficients[self.penalty] * self.slope, self.variance)
+
+    def latent(self, description: Floats | None) -> Latent:
+        """What it says of a group with this description, or without one."""
+        if description is None:
+            return Latent.standard(len(self.slope))
+        return self.prior.latent(description)
 
     def agreement_of(self, description: Floats | None, latent: Latent) -> Doubles:
         """How well it predicts a group's z: [3, P, K], to be summed.
@@ -145,14 +155,19 @@ class Regression:
         """
         if description is None:
             return np.zeros((3, len(PENALTIES), len(self.slope)))
-        predicted = regressor(description) @ coefficients(self.sums)
+        predicted = regressor(description) @ self._coefficients
         square = np.broadcast_to(np.diag(latent.second)[1:], predicted.shape)
         return np.stack([predicted**2, predicted * latent.mean, square])
 
     def pack(self) -> dict[str, Doubles]:
-        """By name, for a message."""
-        trust = {"slope": self.slope, "penalty": np.array([float(self.penalty)])}
-        return {**self.sums.pack(), **trust, "prior-variance": self.variance}
+        """By name, for a message; with the prior, so that not everybody has to compute it."""
+        return {
+            **self.sums.pack(),
+            "penalty": np.array([float(self.penalty)]),
+            "slope": self.slope,
+            "prior-weights": self.prior.weights,
+            "prior-variance": self.variance,
+        }
 
     @classmethod
     def unpack(cls, arrays: Mapping[str, Doubles]) -> "Regression":

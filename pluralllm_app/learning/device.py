@@ -5,7 +5,8 @@ import sys
 from functools import lru_cache
 
 import torch
-from threadpoolctl import threadpool_limits
+
+from pluralllm_app.learning.threads import limit_products
 
 # Two parameters of glibc's malloc, as (number, bytes). With its defaults, the memory of a large
 # result goes back to the system as soon as it is free, and the system has to clear every page of
@@ -27,13 +28,8 @@ def prepare_processor(threads: int) -> None:
     The number of threads can change the last bits of what is computed.
     """
     torch.set_num_threads(threads)
-    _limit_products(threads)
+    limit_products(threads)
     _keep_memory()
-
-
-@lru_cache(maxsize=1)
-def _limit_products(threads: int) -> None:
-    threadpool_limits(threads, user_api="blas")
 
 
 @lru_cache(maxsize=1)

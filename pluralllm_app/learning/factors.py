@@ -28,8 +28,10 @@ from pluralllm_app.learning.sums import (
     maximise,
     to_standard,
 )
+from pluralllm_app.learning.threads import limit_products
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
 from pluralllm_app.predictors.factors.packing import pack_factors, triangle, unpack_factors
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
@@ -65,6 +67,8 @@ class FactorsLearner:
         questions: Callable[[], QuestionSet],
         train_groups: int | None = None,
     ) -> None:
+        # Server and groups alike, so that a run has the same bits wherever its halves are.
+        limit_products(settings.training.client_threads)
         self._settings = settings
         self._questions = questions
         self._train_groups = train_groups
@@ -255,9 +259,9 @@ class FactorsLearner:
 
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
-        calibration, regression = Calibration.of(sent["errors"]), Regression.unpack(sent)
-        kernel = TextKernel(sent["landmarks"])
-        return FactorsPredictor(unpack_factors(sent), kernel, calibration, regression.prior)
+        prior = DescriptionPrior(sent["prior-weights"], sent["prior-variance"])
+        calibration, kernel = Calibration.of(sent["errors"]), TextKernel(sent["landmarks"])
+        return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior)
 
     def work(self, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""

@@ -93,7 +93,7 @@ class SelfCheck:
         order = rng.permutation(len(answers.text.options))
         targets, rest = np.split(order, [min(TARGETS, len(order) // 2)])
         target = answers.select(np.sort(targets))
-        prior = others.regression.prior.latent(description)
+        prior = others.regression.latent(description)
 
         def believe(count: int) -> Belief:
             context = answers.select(np.sort(rest[:count]))

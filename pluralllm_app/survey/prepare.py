@@ -77,6 +77,8 @@ def prepare(
     survey.questions.check()
     vectors = _describe(embedding, described(survey, roles, descriptions))
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
+    line = _understood(survey, vectors, len(roles))
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
@@ -100,7 +102,7 @@ def prepare(
     )
     remove_unfinished(unfinished)
     written = time.perf_counter()
-    _report(prepared, survey, left_out, vectors, console)
+    _report(prepared, survey, left_out, console)
     if alike:
         console.print(f"[bold yellow]Warning:[/] {escape(alike)}", soft_wrap=True, highlight=False)
     console.print(
@@ -163,7 +165,6 @@ def _report(
     prepared: PreparedSurvey,
     survey: SurveyContent,
     left_out: Mapping[str, int],
-    descriptions: Mapping[str, Description],
     console: Console,
 ) -> None:
     groups = Table("group", "role", "questions", title=f"{prepared.name}: groups")
@@ -180,8 +181,6 @@ def _report(
         if count:
             kept.add_row(escape(f"left out: {reason}"), f"{count:,}")
     console.print(kept)
-    line = _understood(survey, descriptions, len(prepared.groups))
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
     written = f"Survey written to {prepared.path}"
     rights = f"Source: {prepared.source}\nLicence: {prepared.licence}"
     console.print(f"{written}\n{rights}", soft_wrap=True, markup=False)

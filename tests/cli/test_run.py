@@ -126,7 +126,9 @@ def test_the_readmes_prediction_works(
     [program] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(program, {})
-    lines = [line for line in capsys.readouterr().out.splitlines() if "predicted" in line]
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if "predicted" in line]
+    assert (len(lines), said.err) == (said.out.count("\n"), "")  # no library says anything
     predicted, true = (sum(float(line.split()[place]) for line in lines) for place in (0, 2))
     assert (predicted, true) == pytest.approx((1, 1), abs=0.03)
 

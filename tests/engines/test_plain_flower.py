@@ -118,6 +118,7 @@ def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
         *("--federation-config", "num-supernodes=30"),
     )
     [out] = map(Path, re.findall(r"Run directory: (.+)", printed))
+    assert f"Completed: {out}\n" in printed
     assert out.parent == tmp_path / "user" / "data" / "pluralllm" / "runs"
     assert f"in {survey}" in printed
     assert json.loads((out / "run.json").read_text())["status"] == "completed"

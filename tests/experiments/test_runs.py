@@ -96,11 +96,10 @@ def test_factors_run_with_the_settings_of_their_file(config: Config) -> None:
     config |= {"strategy": "fedmedian", "rounds": 9}
     settings = Settings.from_config(config)
     run_factors(PreparedSurvey.open(settings.path("survey")), settings, config)
-    record, rounds = read(config)
+    record, _ = read(config)
     preset = flatten(read_toml(ROOT / "conf" / "factors.toml"))
     assert preset["predictor"] == "factors"
     assert preset.items() <= record["settings"].items()
-    assert rounds[-1]["round"] == preset["rounds"]
 
 
 def test_reserved_questions_choose_nothing(config: Config, tmp_path: Path) -> None:

@@ -64,6 +64,39 @@ def test_code_pages_are_read_rightly_or_refused(tmp_path, page, text):
         )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Faut-il dépenser plus ? très d'accord plutôt ça Rhône-Alpes préférence à l'école où",
+        "¿Debería gastar más? Sí, mañana, España, razón, según",
+        "Não sei, educação, opinião, é, São Paulo, três",
+        "Bör staten lägga mer på miljö? Skåne Östergötland på Ångström",
+        "Ved ikke, Sjælland, Færøerne, på, Århus",
+        "Köln",
+        "für",
+        "weiß",
+        "Übung Käse",
+        "München, Grün",
+        "Größe für Köln, weiß nicht \u201eja\u201c \u2013 50 €",
+    ],
+)
+def test_western_languages_are_read_by_their_letters(tmp_path, text):
+    file = tmp_path / "mine.csv"
+    frame = pd.DataFrame(numbered(["a", "b"], ["Yes", "No"])).replace({"Yes": text})
+    file.write_bytes(frame.to_csv(sep=";").encode("cp1252"))
+    survey = read_table(file)
+    assert survey.questions.options[0] == [text, "No"]
+    assert "Windows-1252" in survey.note
+
+
+def test_two_languages_are_not_taken_for_a_third(tmp_path):
+    # French with a Swedish name: all of its letters are Slovak ones in Windows-1250.
+    file = tmp_path / "mine.csv"
+    frame = pd.DataFrame(numbered(["a", "b"], ["très, là, été", "Åland, på"]))
+    file.write_bytes(frame.to_csv().encode("cp1252"))
+    assert "--encoding" in refusal(file)
+
+
 def test_pages_of_which_two_make_sense_are_named_with_what_they_read(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_bytes(PLAIN.replace("Köln", "très").to_csv().encode("cp1252"))

@@ -284,6 +284,22 @@ def test_what_was_understood_is_said(table):
     )
 
 
+@pytest.mark.parametrize(
+    ("counts", "whole"),
+    [
+        ([[25, 75], [40, 60]], "100"),
+        ([[24.9, 75.0], [40, 60]], "100"),
+        ([[0.25, 0.75], [0.4, 0.6]], "1"),
+        ([[1, 0], [0, 1]], ""),  # one person
+        ([[25, 75], [40, 69]], ""),
+    ],
+)
+def test_counts_that_look_like_shares_are_pointed_out(table, counts, whole):
+    note = read_table(table(counts, "count")).note
+    assert note.startswith(f"counts that sum to about {whole} in" if whole else "")
+    assert bool(note) == bool(whole)
+
+
 def test_source_and_licence_may_be_stated(table):
     file = table([[1, 2]], "count")
     survey = read_table(file, Stated(source="Institute of Tea", licence="CC BY 4.0"))

@@ -15,6 +15,7 @@ from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
 from pluralllm_app.survey.sources.registry import SOURCES
+from pluralllm_app.survey.sources.stated import Stated
 
 
 @pytest.fixture
@@ -182,6 +183,19 @@ def test_advice_fits_the_fault(tmp_path, table, quiet):
         ({"source": "demo", "file": Path("x.csv")}, "reads no file"),
         ({"source": "table"}, "needs --file"),
         ({"source": "demo", "metric": "cosine"}, "unknown metric"),
+        ({"source": "demo", "stated": Stated(licence="CC0")}, "'demo' takes no --licence"),
+        (
+            {"source": "globalopinionqa", "file": Path("x.csv"), "stated": Stated(decimal="comma")},
+            "'globalopinionqa' takes no --decimal",
+        ),
+        (
+            {"source": "table", "file": Path("x.csv"), "stated": Stated(decimal="coma")},
+            "did you mean 'comma'",
+        ),
+        (
+            {"source": "table", "file": Path(__file__), "stated": Stated(encoding="nix")},
+            "has the ending '.py'",
+        ),
         ({"source": "demo", "embedder": "./none"}, "not a directory"),
         ({"source": "demo", "train": ["Briwane"]}, "did you mean 'Brivane'"),
         ({"source": "demo", "min_questions": 1000}, "questions, fewer than 1000"),
@@ -198,6 +212,25 @@ def test_everything_is_refused_before_embedding(tmp_path, quiet, monkeypatch, ar
     with pytest.raises(SurveyError, match=fault):
         prepare(**{"out": tmp_path / "fresh" / "out", "console": quiet, **arguments})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_table_does_not_say_is_stated_by_options(tmp_path, table):
+    frame = pd.read_csv(table)
+    frame["count"] = [f"1.{count:03}" for count in frame["count"]]
+    frame.replace("North", "Köln").to_csv(table, index=False, encoding="cp1250")
+    command = ["prepare", "table", "--file", str(table), "--out", str(tmp_path / "out")]
+    command += ["--min-questions", "1", "--evaluation", "South"]
+    refused = CliRunner().invoke(app, command)
+    assert "may be 1.001 or 1001" in str(refused.exception)
+    stated = ["--decimal", "comma", "--encoding", "cp1250", "--licence", "CC0", "--source", "Us"]
+    result = CliRunner().invoke(app, [*command, *stated], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "; Windows-1250; dots between thousands; " in result.output
+    survey = PreparedSurvey.open(tmp_path / "out")
+    assert (survey.source, survey.licence) == ("Us", "CC0")
+    assert survey.preferences("Köln").respondents.tolist() == [2002, 2004, 2006, 2008, 2010]
+    unknown = CliRunner().invoke(app, [*command, "--encoding", "nix", "--overwrite"])
+    assert "unknown encoding 'nix'" in str(unknown.exception)
 
 
 def test_help_and_errors_list_the_sources_of_the_registry(tmp_path, quiet):

@@ -42,6 +42,7 @@ def run(directory: Path, model: str, template: str = "plain", texts: list[str] =
         file=file,
         embedder=model,
         template=template,
+        descriptions="none",  # which would be embedded first
         min_questions=1,
         console=Console(quiet=True),
     )

@@ -1,12 +1,15 @@
 """The encoding of a text that is not in UTF-8, as older programs and spreadsheets write it.
 
-Nothing in a file tells its code page. charset-normalizer says which ones give a text without signs
-of a wrong guess. It also has a best one, but among similar code pages that is chance: "très" of
-Windows-1252 is "trčs" in Windows-1250. So a text is only read if all that are left say the same.
+Nothing in a file tells its code page, and a wrong one often gives words that look right: "très" of
+Windows-1252 is "trčs" in Windows-1250. So all pages are tried, and those are left out that put
+symbols into words, mix scripts, or give letters that no one language has. charset-normalizer then
+leaves out what it finds chaotic; its own best guess is chance among similar pages. The text is read
+if all pages that are left say the same.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -40,6 +43,32 @@ CODE_PAGES = {
     "euc_jp": "EUC-JP",
     "euc_kr": "EUC-KR",
 }
+# The letters besides those of ASCII with which Latin languages are written.
+ALPHABETS = (
+    "äöüß",  # German
+    "àâæçéèêëîïôœùûüÿ",  # French
+    "áéíñóúü",  # Spanish
+    "àáâãçéêíóôõúü",  # Portuguese
+    "àèéìíîòóùú",  # Italian
+    "àçèéíïòóúü",  # Catalan
+    "áäçèéêëíïóöúü",  # Dutch
+    "åäöéàü",  # Swedish
+    "æøåéèêòóô",  # Danish, Norwegian
+    "äöåšž",  # Finnish
+    "áðéíóúýþæö",  # Icelandic
+    "âêîôûŵŷ",  # Welsh
+    "ąćęłńóśźż",  # Polish
+    "áčďéěíňóřšťúůýž",  # Czech
+    "áäčďéíĺľňóôŕšťúýž",  # Slovak
+    "áéíóöőúüű",  # Hungarian
+    "ăâîșțşţ",  # Romanian
+    "čćđšž",  # Croatian, Slovenian
+    "çë",  # Albanian
+    "äöõüšž",  # Estonian
+    "āčēģīķļņōŗšūž",  # Latvian
+    "ąčęėįšųūž",  # Lithuanian
+    "âçğıîöşûü",  # Turkish
+)
 MOST_BYTES = 2**16  # of words to judge by
 FEWEST_WORDS = 10  # by which charset-normalizer may exclude a page
 _WORD = re.compile(rb"[^\s,;\"]*[\x80-\xff][^\s,;\"]*")
@@ -54,6 +83,7 @@ _SCRIPTS = (
     "KATAKANA",
     "CJK",
 )
+_BOXES = frozenset(map(chr, range(0x2500, 0x25A0)))  # lines of boxes, and their shades
 _JAPANESE = {"HIRAGANA", "KATAKANA", "CJK"}
 
 
@@ -75,6 +105,11 @@ def code_page_of(file: Path) -> str:
             f"{file} is not in UTF-8, and its encoding is not clear: pass --encoding, or save it "
             "as UTF-8"
         )
+    left = {read: page for read, page in readings.items() if _is_of_one_language(read)}
+    # A text in two languages may look like one of a third. Among Latin ones, that of many more
+    # files than the others is taken on this ground.
+    if len(left) == 1 and ("cp1252" in left.values() or not _letters(next(iter(left)))):
+        return next(iter(left.values()))
     left = readings
     if len(readings) > 1 and len(words) >= FEWEST_WORDS:
         matches = from_bytes(b" ".join(words), cp_isolation=list(readings.values()))
@@ -107,6 +142,21 @@ def _words(file: Path) -> list[bytes]:
     return list(found)
 
 
+def _is_of_one_language(words: Sequence[str]) -> bool:
+    """Whether the Latin letters of a text are those of one language."""
+    letters = _letters(words)
+    return any(letters <= set(alphabet) for alphabet in ALPHABETS)
+
+
+def _letters(words: Sequence[str]) -> set[str]:
+    """Return the small forms of the Latin letters besides those of ASCII."""
+    return {
+        char
+        for char in "".join(words).lower()
+        if not char.isascii() and char.islower() and _script(char) == "LATIN"
+    }
+
+
 def _makes_sense(word: str) -> bool:
     """Whether a word has one script, no symbol inside, and no capital after a small letter.
 
@@ -114,28 +164,27 @@ def _makes_sense(word: str) -> bool:
     """
     script = ""
     for place, char in enumerate(word):
-        kind = unicodedata.category(char)
-        if kind[0] not in "LM":
-            script = ""
-        else:
-            own = _script(char)
-            if own and script not in ("", own):
-                return False
-            script = own or script
+        kind, own = unicodedata.category(char), _script(char)
+        letter = bool(own) or (kind[0] in "LM" and kind != "Lm")
+        if own and script not in ("", own):
+            return False
+        script = (own or script) if letter else ""
         if char.isascii():
             continue
-        before, after = word[place - 1 : place], word[place + 1 : place + 2]
-        if kind in ("Cc", "Cf", "Cn", "Co"):
-            return False
-        inside = before.isalpha() and after.isalpha()
-        if inside and kind[0] not in "LM" and kind != "Pd" and char not in "\u2019·":
-            return False
-        if char.isupper() and before.islower():
+        before, after = word[place - 1 : place].isalpha(), word[place + 1 : place + 2].isalpha()
+        inside, beside = before and after, before or after
+        if (
+            kind in ("Cc", "Cf", "Cn", "Co")
+            or (inside and not letter and kind != "Pd" and char not in "\u2019·")
+            or (beside and (kind in ("Sm", "Sk") or char in _BOXES))
+            or (char.isupper() and word[place - 1 : place].islower())
+        ):
             return False
     return True
 
 
 @cache
 def _script(char: str) -> str:
-    name = unicodedata.name(char, "").partition(" ")[0]
-    return "CJK" if name in _JAPANESE else name if name in _SCRIPTS else ""
+    parts = re.split("[ -]", unicodedata.name(char, ""))
+    script = next((part for part in parts if part in _SCRIPTS), "")
+    return "CJK" if script in _JAPANESE else script

@@ -26,7 +26,7 @@ class Stated:
         """Raise SurveyError unless all that is stated is among `known`, and has a known value."""
         for field in fields(self):
             if getattr(self, field.name) is not None and field.name not in known:
-                raise SurveyError(f"source {source!r} knows its {field.name}: leave it out")
+                raise SurveyError(f"source {source!r} takes no --{field.name}: leave it out")
         if self.decimal is not None and self.decimal not in DECIMALS:
             raise SurveyError(
                 f"unknown decimal sign {self.decimal!r}: {did_you_mean(self.decimal, DECIMALS)}"

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pluralllm_app.core.segments import segment_starts, segment_sums
+from pluralllm_app.core.segments import Doubles, segment_starts, segment_sums
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, SurveyContent
-from pluralllm_app.survey.sources.share_sums import judge_sums
+from pluralllm_app.survey.sources.share_sums import TOLERANCE, judge_sums
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import bare_name
 from pluralllm_app.survey.sources.table_rows import PAIR, Rows
@@ -71,6 +71,8 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
             )
         notes += sums.notes()
     totals = segment_sums(flat, options)
+    if counted:
+        notes += _look_of_shares(flat, totals)
     flat /= np.repeat(np.where(totals > 0, totals, 1), options)
     answers = Answers(
         groups=groups,
@@ -92,3 +94,15 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
         note="; ".join(notes),
     )
     return survey.keep_questions(questions.counts >= 2, "questions with fewer than two options")
+
+
+def _look_of_shares(counts: Doubles, totals: Doubles) -> list[str]:
+    """Say so if counts sum to 100, or fractions to 1, in every answer, as shares do."""
+    for whole in (1, 100):
+        fractions = whole == 100 or bool((counts != np.rint(counts)).any())
+        if fractions and (np.abs(totals - whole) <= TOLERANCE * whole).all():
+            return [
+                f"counts that sum to about {whole} in every answer (if they are shares or "
+                "percentages, call the column 'share')"
+            ]
+    return []

@@ -30,7 +30,7 @@ def encoding_of(file: Path, stated: str | None, notes: list[str]) -> str:
     """
     if stated is not None:
         try:
-            b"".decode(stated)
+            io.TextIOWrapper(io.BytesIO(), stated)
         except LookupError:
             raise SurveyError(
                 f"unknown encoding {stated!r}: name one such as utf-8, cp1252 or utf-16"
