@@ -132,7 +132,7 @@ def _check_same(out: Path, found: Identity, identity: Identity) -> None:
             f"compare. {remedy}"
         )
     settings, settings_now = found.settings, identity.settings
-    for key in sorted({*settings, *settings_now}):
+    for key in sorted({*settings, *settings_now} - {*NO_RESULT}):
         if settings.get(key) != settings_now.get(key):
             raise UserError(
                 f"the runs in {out} have {key} = {settings.get(key)}, and you ask for {key} = "

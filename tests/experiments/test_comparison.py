@@ -173,7 +173,7 @@ def test_a_comparison_begun_before_a_setting_existed_goes_on(
     file = tmp_path / "comparison.json"
     content = json.loads(file.read_text())
     for key in ADDED_LATER:
-        del content["identity"]["settings"][key]
+        content["identity"]["settings"].pop(key, None)
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="have precision = auto, and you ask"):
         cells(config | {"precision": "bfloat16"}, tmp_path)
