@@ -19,6 +19,10 @@ NAMES = (
     "HTTP_PROXY",  # requests to this machine would go there
     "HTTPS_PROXY",
     "ALL_PROXY",
+    "NO_PROXY",
+    "PYTHONUTF8",
+    "PYTHONIOENCODING",
+    "PYTHONWARNINGS",
 )
 
 for name in list(os.environ):

@@ -119,3 +119,15 @@ def test_python_runs_as_usual_in_other_processes() -> None:
         "HOME": "/home/me",
         "PYTHONUTF8": "1",
     }
+
+
+@pytest.mark.parametrize("scheme", ["", "//", "http://", "socks5://"])
+def test_a_proxys_password_is_not_told(scheme: str) -> None:
+    told = proxy_to("https://example.org", {"HTTPS_PROXY": f"{scheme}user:secret@proxy:3128"})
+    assert told == f"HTTPS_PROXY={scheme}proxy:3128"
+
+
+def test_exemptions_of_the_user_stay() -> None:
+    kept = ["example.org:8080", "*.example.org", "http://intern", "10.0.0.0/8", "fd00::1"]
+    found = no_proxy({"NO_PROXY": ",".join([*kept, "[::1]", "fd00::/8", "a b"])})["NO_PROXY"]
+    assert found.split(",")[: len(kept) + 1] == [*kept, "127.0.0.1"]

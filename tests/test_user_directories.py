@@ -28,6 +28,20 @@ def test_they_are_made_where_they_are_usual(
     assert cache_directory().is_dir()
 
 
+def test_a_directory_that_somebody_else_could_have_made_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/proc/none")
+    own = tmp_path / "tmp" / f"pluralllm-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    own.symlink_to(tmp_path / "elsewhere")
+    assert cache_directory() not in (own, tmp_path / "elsewhere")
+    own.unlink()
+    own.mkdir()
+    own.chmod(0o777)
+    assert cache_directory() != own
+
+
 @pytest.mark.parametrize("home", ["/proc/none", "relative", "/dev/null"])
 def test_without_a_home_they_are_temporary_and_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str

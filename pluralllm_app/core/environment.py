@@ -5,17 +5,14 @@ and Ray do: proxies, which institutes and hospitals have, and how Python runs.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Names of this machine: nothing that is sent there may pass a proxy."""
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _SCHEMES = ("http", "https", "socks5", "socks5h")  # of proxies that Flower's client can use
-_HOST = re.compile(r"[\w.-]+|\d+(\.\d+){3}/\d+|\*")
 
 
 def for_processes(environment: Mapping[str, str]) -> dict[str, str]:
@@ -42,12 +39,12 @@ _OF_PYTHON = (
 def no_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     """NO_PROXY, in capitals and not, with this machine; without what Flower's client cannot read.
 
-    It ends with an error where an entry is `[::1]` or a network of IPv6.
+    It ends with an error where an entry is `[::1]`, a network of IPv6, or has a space.
     """
     # Whatever reads both takes the small one, and nothing else reads it where it is empty.
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     hosts = [host.strip() for host in given.split(",")]
-    hosts = [host for host in hosts if _HOST.fullmatch(host) or _is_ip(host)]
+    hosts = [host for host in hosts if host and not _unreadable(host)]
     value = ",".join(dict.fromkeys([*hosts, *LOCAL]))
     return {"no_proxy": value, "NO_PROXY": value}
 
@@ -74,7 +71,8 @@ def proxy_to(address: str, environment: Mapping[str, str]) -> str | None:
         for spelling in (name, name.upper()):
             if value := environment.get(spelling):
                 # Without the password that it may contain.
-                return f"{spelling}={re.sub('//.*@', '//', value)}"
+                scheme, sign, rest = value.rpartition("//")
+                return f"{spelling}={scheme}{sign}{rest.rpartition('@')[2]}"
     return None
 
 
@@ -107,9 +105,6 @@ def _is_usable(proxy: str) -> bool:
         return False
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _unreadable(host: str) -> bool:
+    network = "/" in host and ":" in host and "://" not in host
+    return "[" in host or network or any(map(str.isspace, host))

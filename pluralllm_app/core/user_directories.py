@@ -1,6 +1,7 @@
 """Directories of the user, for what no command named a place for."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -30,4 +31,8 @@ def _directory(variable: str, default: str) -> Path:
             if os.access(path, os.W_OK):
                 return path
     own.mkdir(mode=0o700, exist_ok=True)
-    return own
+    found = own.lstat()
+    # Anybody can make a directory of this name there before us.
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return own
+    return Path(tempfile.mkdtemp(prefix="pluralllm-"))

@@ -5,8 +5,8 @@ train     ->  arrays, config (`Request`)         <- arrays, metrics (`Update`), 
                                                     asks for it also `Evaluation`
 evaluate  ->  arrays                             <- evaluation (`Evaluation`)
 
-The arrays are what the run's learner sends and contributes. No text and no embedding is in a
-message, and of the GPO learner no share either: only weights, counts, names and scores.
+The arrays are what the run's learner sends and contributes. No text is in a message, and of the GPO
+learner no share and no embedding either: only weights, counts, names and scores.
 """
 
 import math

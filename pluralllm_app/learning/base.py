@@ -8,7 +8,7 @@ Nothing here knows how contributions travel.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -70,10 +70,14 @@ class Form:
 
     arrays: Mapping[str, ArrayForm]
     metrics: Mapping[str, float]  # the least value that each may have
+    rule: Callable[[Arrays], None] | None = None
+    """Raises ValueError unless the arrays, each of its form, also go together."""
 
     def check(self, contribution: Contribution) -> None:
         """Raise ValueError, saying what is wrong, unless a contribution has this form."""
         self.check_arrays(contribution.arrays)
+        if self.rule:
+            self.rule(contribution.arrays)
         for name, value in contribution.metrics.items():
             if value < self.metrics[name]:
                 raise ValueError(f"its {name} is below {self.metrics[name]:g}")

@@ -19,6 +19,7 @@ from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, 
 from pluralllm_app.learning.description_sums import PENALTIES, DescriptionSums, Regression
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import Others, SelfCheck
+from pluralllm_app.learning.sum_rules import check_sums
 from pluralllm_app.learning.sums import (
     Part,
     Sums,
@@ -43,6 +44,7 @@ MOST_FACTORS = 12
 LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
 PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
+JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 REVEALED = (
     "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
@@ -124,7 +126,7 @@ class FactorsLearner:
             "agreement": ArrayForm(number, (3, len(PENALTIES), width - 1)),
             "described": ArrayForm(number, (1,), 0, 1),
         }
-        return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0})
+        return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0}, check_sums)
 
     def contribute(
         self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
@@ -191,7 +193,10 @@ class FactorsLearner:
         factors = first_factors(rows, width - 1, landmarks, rng)
         regression = Regression.none(dim, width)
         errors = np.zeros((len(CONTEXTS), BINS))
-        return self._state(factors, regression, np.eye(width), errors, np.zeros(0))
+        found = self._state(factors, regression, np.eye(width), errors, np.zeros(0))
+        agreement = np.zeros((3, len(PENALTIES), width - 1))
+        judged = {"errors": errors, "agreement": agreement, "described": np.zeros(1)}
+        return State(found.sent, {**found.kept, **judged})
 
     def _state(
         self,
@@ -223,26 +228,35 @@ class FactorsLearner:
             total = {name: array + total.get(name, 0.0) for name, array in each.arrays.items()}
         if not total:
             raise FederationError(f"round {round_number}: no group contributed")
-        if self._sampled and round_number > 1:
+        kept = dict(state.kept)
+        if not total["score"][1]:  # nobody judged: what was judged before holds
+            total |= {name: kept.pop(name) for name in JUDGED}
+        if round_number == 1:  # what was judged was no predictor yet
+            total["errors"] = np.zeros_like(total["errors"])
+        elif self._sampled:
             # A part 1 - n / G of the earlier sums stays, so that a group counts about once
             # (stepwise EM, Cappe and Moulines 2009, J. R. Stat. Soc. B 71:593).
             share = 1 - self._sampled / self._groups
-            earlier = {name: share * array for name, array in state.kept.items()}
-            total |= {
-                name: array + earlier[name] for name, array in total.items() if name in earlier
-            }
+            total = {name: array + share * kept.get(name, 0.0) for name, array in total.items()}
         sums, described = Sums.unpack(total), DescriptionSums.unpack(total)
-        change = to_standard(sums)
-        sums, described = sums.rotate(change), described.rotate(change)
-        factors = maximise(unpack_factors(state.sent), sums, self._features)
+        try:
+            change = to_standard(sums)
+            sums, described = sums.rotate(change), described.rotate(change)
+            factors = maximise(unpack_factors(state.sent), sums, self._features)
+        except np.linalg.LinAlgError as error:
+            raise FederationError(
+                f"round {round_number}: the sums that the groups sent give no factors ({error})"
+            ) from error
         importance = (factors.mean[:, 1:] ** 2).mean(0)
         regression = Regression.fit(
             described, total["agreement"], total["described"][0], importance
         )
         score, groups = total["score"]
-        scores = np.append(state.kept["scores"], score / groups if groups else 0.0)
+        scores = np.append(state.kept["scores"], [score / groups] if groups else [])
         found = self._state(factors, regression, change, total["errors"], scores)
-        if not all(np.isfinite(array).all() for array in found.sent.values()):
+        judged = {name: total[name] for name in JUDGED}
+        found = State(found.sent, {**found.kept, **judged})
+        if not all(np.isfinite(array).all() for array in {**found.sent, **found.kept}.values()):
             raise FederationError(
                 f"round {round_number}: the sums that the groups sent give no finite factors"
             )
@@ -251,9 +265,12 @@ class FactorsLearner:
         return found
 
     def settled(self, state: State) -> bool:
-        """Whether the groups' predictions of themselves no longer get better."""
+        """Whether the groups' predictions of themselves no longer get better.
+
+        A sample of groups is no measure: each sample is another, and soon no group is new.
+        """
         scores = state.kept["scores"]
-        if len(scores) <= PATIENCE:
+        if self._sampled or len(scores) <= PATIENCE:
             return False
         return bool(scores[-PATIENCE:].max() < scores[:-PATIENCE].max() + SETTLED)
 

@@ -45,7 +45,10 @@ class Others:
         natural = np.einsum("rij,rj->ri", precision, factors.mean)
         second = change @ part.second @ change.T
         rest = precision - part.weight[:, None, None] * second
-        covariance = np.linalg.inv(rest).astype(np.float64, copy=False)
+        # Exactly, no precision is below that of the prior; rounding may leave one there.
+        values, axes = np.linalg.eigh(rest)
+        values = np.maximum(values, 1 / factors.variances.spread.max())
+        covariance = (axes / values[:, None, :]) @ axes.transpose(0, 2, 1)
         mean = np.einsum("rij,rj->ri", covariance, natural - part.cross @ change.T)
         sums = self.regression.sums - described.rotate(change)
         return Others(

@@ -2,11 +2,11 @@
 
 Each group infers its own (z_g, f_g) and contributes sums per option row (`contribution`); the
 server adds them up in the order of the groups' names, and updates offsets, loadings and variances
-(`maximise`). Nothing else is needed of a group, so that a fit of pooled answers is the same to the
-bit. Variational principal components (Bishop 1999) with missing entries (Ilin and Raiko 2010, JMLR
-11:1957), with a text prior of the loadings. After each exchange the latents are brought to mean 0
-and covariance I by a linear map that the sums take along: without it the steps are many times
-smaller (parameter-expanded variational Bayes, Qi and Jaakkola 2006).
+(`maximise`). Nothing else is needed of a group, so that a fit of pooled answers is the same but for
+rounding. Variational principal components (Bishop 1999) with missing entries (Ilin and Raiko 2010,
+JMLR 11:1957), with a text prior of the loadings. After each exchange the latents are brought to
+mean 0 and covariance I by a linear map that the sums take along: without it the steps are many
+times smaller (parameter-expanded variational Bayes, Qi and Jaakkola 2006).
 
 In the clear, one group's contribution gives its answers away: cross / gram of a row is its y.
 """
@@ -40,7 +40,7 @@ class Sums:
     gram: Doubles  # [R, J, J] of w E[(1, z) (1, z)^T]
     latent: Doubles  # [J, J] of E[(1, z) (1, z)^T], over groups
     residual: Doubles  # [3] over rows: w E[(y - f)^2], w, w times the sampling variance
-    own: Doubles  # [2] E|weights of f|^2, and how many weights
+    own: Doubles  # [2] own scale times E|weights of f|^2, and how many weights
 
     def pack(self) -> dict[str, Doubles]:
         """By name, for a message; of symmetric matrices the upper triangles."""
@@ -152,6 +152,7 @@ def contribution(factors: Factors, answers: Answers, phi: Doubles, prior: Latent
     """One group's part of the sums; see `posterior` for the arguments."""
     latent, both, spread = posterior(factors, answers, phi, prior)
     size = len(latent.mean)
+    scale = factors.variances.own or FIRST  # in the first round nothing is a group's own
     weight = 1 / (factors.variances.noise + answers.sampling)
     features = np.sqrt(factors.variances.own) * phi
     own = features @ both[size:]
@@ -167,7 +168,10 @@ def contribution(factors: Factors, answers: Answers, phi: Doubles, prior: Latent
         second=latent.second,
         residual=np.array([weight @ square, weight.sum(), weight @ answers.sampling]),
         own=np.array(
-            [both[size:] @ both[size:] + np.trace(spread[size:, size:]), len(both) - size]
+            [
+                scale * (both[size:] @ both[size:] + np.trace(spread[size:, size:])),
+                len(both) - size,
+            ]
         ),
     )
 
@@ -239,6 +243,6 @@ def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool 
         second = mean[:, :, None] * mean[:, None, :] + covariance
         misfit = total.residual[0] - 2 * (cross * mean).sum() + (gram * second).sum()
         noise = float(max((misfit - total.residual[2]) / total.residual[1], LEAST))
-        own = float(own * total.own[0] / total.own[1]) if own and total.own[1] else FIRST
+        own = float(total.own[0] / total.own[1]) if total.own[1] else FIRST
     variances = Variances(noise=noise, own=own, spread=spread, text=text)
     return Factors(mean=means, covariance=covariances, weights=weights, variances=variances)

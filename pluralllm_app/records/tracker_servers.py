@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pluralllm_app.core.environment import proxy_to
+from pluralllm_app.core.environment import proxy_to, sparing_this_machine
 from pluralllm_app.errors import SettingsError
 
 SECONDS = 5.0  # to wait for an answer
@@ -66,7 +66,8 @@ def _check_answer(whose: str, address: str, remedy: str) -> None:
     import httpx
 
     try:
-        httpx.get(address, timeout=SECONDS, verify=False)  # it need not trust it to hear it
+        with sparing_this_machine():
+            httpx.get(address, timeout=SECONDS, verify=False)  # it need not trust it to hear it
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         proxy = proxy_to(address, os.environ)
         way = f" through the proxy {proxy}" if proxy else ""

@@ -1,9 +1,11 @@
 """Whole runs behind proxies and under odd variables, and runs whose terminal goes away."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,10 +92,20 @@ def status(out: Path) -> tuple[str, str | None]:
     return record["status"], record["error"]
 
 
+def read_all(terminal: int) -> None:
+    """Read what a terminal shows, as long as there is one: its buffer is small."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+
+
 def test_a_closed_terminal_stops_a_run(
     start: Callable[[int], Popen], tmp_path: Path, simulations: Path
 ) -> None:
     keyboard, terminal = os.openpty()
+    reader = threading.Thread(target=read_all, args=[os.dup(keyboard)], daemon=True)
+    reader.start()
     process = start(terminal)
     os.close(terminal)
     os.close(keyboard)  # what it prints cannot be written from now on

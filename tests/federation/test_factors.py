@@ -107,7 +107,9 @@ def test_a_sample_of_groups_learns_like_all_of_them(config: Config) -> None:
     long = config | {"rounds": 12, "evaluate-every": 12}
     run(long)
     whole = load_predictor(f"{config['out']}/model").arrays()
-    run(long | {"train-groups-per-round": 2, "out": f"{config['out']}-sampled"})
+    record, rounds = run(long | {"train-groups-per-round": 2, "out": f"{config['out']}-sampled"})
+    assert len(rounds) == 13  # a sample does not end a run
+    assert "ended_by" not in record
     some = load_predictor(f"{config['out']}-sampled/model").arrays()
     # The offsets are means over groups; factors may be turned.
     assert np.corrcoef(whole["mean"][:, 0], some["mean"][:, 0])[0, 1] > 0.9
@@ -176,6 +178,14 @@ def spoiled(array: str, change: Callable[[Any], Any]) -> Callable[[RecordDict], 
         (spoiled("answered", lambda array: array.astype(np.float32)), "its answered are float32"),
         (spoiled("answered", lambda array: array + 1), "its answered are not within 0 and 1"),
         (spoiled("groups", lambda array: array * 1000), "its groups are not within 1 and 1"),
+        (spoiled("latent", lambda array: -array), "its latent is no second moment"),
+        (spoiled("answered", lambda array: array * 0.5), "its answered is not 0 or 1"),
+        (spoiled("answered", lambda array: array * 0), "its cross has rows that it did not answer"),
+        (spoiled("errors", lambda array: array * 0 + 1), "its errors do not sum to 0 or 1"),
+        (spoiled("score", lambda array: np.array([1.0, 1e-300])), "its score is none of one group"),
+        (spoiled("agreement", lambda array: array + 1e9), "its agreement has more than"),
+        (spoiled("described-second", lambda array: array + 9), "its described-second is other"),
+        (spoiled("described-cross", lambda array: array + 9), "its described-cross is too large"),
     ],
 )
 def test_bad_sums_are_refused_and_recorded(

@@ -231,3 +231,15 @@ def test_degenerate_input_gives_finite_predictions(embeddings: str, count: int) 
         found = predict(state, kernel, context, np.arange(len(text)), text, latent)
         for values in (found.shares, found.deviation, found.intervals(np.array([1.3]))):
             assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-4, 1e-2])
+def test_landmarks_of_many_questions_that_are_nearly_alike(distance: float) -> None:
+    rng, options = np.random.default_rng(0), np.full(200, 3)
+    base = np.tile(rng.normal(size=(3, 8)), (200, 1))
+    x = base + distance * rng.normal(size=base.shape)
+    text = OptionRows.of(x, options)
+    kernel = TextKernel.fit(text, 300)
+    phi = kernel.features(text)
+    assert np.isfinite(phi).all()
+    np.testing.assert_allclose(phi @ phi.T, kernel.covariance(text, text), atol=0.02)

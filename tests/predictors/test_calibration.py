@@ -44,6 +44,15 @@ def test_before_anything_was_counted_widths_are_the_normals() -> None:
     np.testing.assert_allclose(widths, [[1.2816, 1.9600]] * len(CONTEXTS), atol=1e-4)
 
 
+def test_a_number_of_context_questions_that_no_group_has_takes_the_nearest_widths() -> None:
+    counts = np.zeros((len(CONTEXTS), BINS))
+    counts[1, 10] = counts[2, 40] = 1.0
+    widths = Calibration.of(counts).widths
+    np.testing.assert_array_equal(widths[0], widths[1])
+    np.testing.assert_array_equal(widths[3], widths[2])
+    assert (widths[1] < widths[2]).all()
+
+
 def test_widths_between_two_numbers_of_context_questions_lie_between() -> None:
     calibration = Calibration(np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0], [4.0, 8.0]]))
     assert calibration.at(0).tolist() == [1.0, 2.0]

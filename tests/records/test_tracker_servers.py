@@ -25,16 +25,16 @@ DEAD = "http://127.0.0.1:9"  # nothing listens there
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A user without keys, settings or variables of any tracker, and short waits."""
+    """A user without keys, settings or variables of any tracker."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(tracker_servers, "SECONDS", 0.5)
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """The address of a server that takes calls and never answers."""
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that takes calls and never answers, for which nobody waits long."""
+    monkeypatch.setattr(tracker_servers, "SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 

@@ -63,6 +63,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> SurveyContent:
     file = tmp_path_factory.mktemp("tables") / "mine.csv"
     PLAIN.to_csv(file, index=False)
     survey = read_table(file)
-    assert survey.note == ""
-    assert survey.answers.respondents.tolist() == [1166, 12345681, 925]
+    assert survey.note == "counts that are no whole numbers, so sums of weights and not of people"
+    assert survey.answers.respondents is None
     return survey

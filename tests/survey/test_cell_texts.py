@@ -31,7 +31,7 @@ def test_parquet_of_pandas(tmp_path, frame):
     survey = read_table(tmp_path / "mine.parquet")
     assert set(survey.questions.ids) == {"f1", "2"}
     assert survey.answers.counts() == {"Köln": 2, "Zürich": 1}
-    assert survey.answers.respondents.sum() == 1166 + 12345681 + 925
+    assert survey.answers.respondents is None  # 1149.5 people are a sum of weights
 
 
 def test_bytes_in_parquet_are_texts(tmp_path, expected):

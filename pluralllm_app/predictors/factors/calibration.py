@@ -42,13 +42,18 @@ class Calibration:
 
     @classmethod
     def of(cls, counts: Doubles) -> "Calibration":
-        """Read the widths off counts [N, B]; where nothing was counted, they are the normal's."""
+        """Read the widths off counts [N, B].
+
+        Where nothing was counted, they are those of the nearest number of context questions at
+        which something was; the normal's, if nothing was at all.
+        """
         widths = np.tile(
             [NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS], (len(counts), 1)
         )
-        for row, counted in zip(widths, counts, strict=True):
-            if counted.sum() > 0:
-                row[:] = np.interp(LEVELS, np.cumsum([0.0, *counted]) / counted.sum(), EDGES)
+        known = np.flatnonzero(counts.sum(axis=1) > 0)
+        for at, row in enumerate(widths if len(known) else []):
+            counted = counts[known[np.abs(known - at).argmin()]]
+            row[:] = np.interp(LEVELS, np.cumsum([0.0, *counted]) / counted.sum(), EDGES)
         return cls(widths)
 
     def at(self, context: int) -> Doubles:

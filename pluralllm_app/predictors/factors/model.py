@@ -161,21 +161,6 @@ class Belief:
         return share * scale, scale
 
 
-def fitted(factors: Factors, answers: Answers, phi: Doubles, posterior: Doubles) -> Belief:
-    """What the model says of answers that it was given, with the noise of one answer.
-
-    Args:
-        phi: [n, M] features of the answered rows.
-        posterior: [K + M] mean of (z, weights of f).
-    """
-    mean = factors.mean[answers.rows]
-    size = mean.shape[1] - 1
-    own = np.sqrt(factors.variances.own) * phi @ posterior[size:]
-    y = uniform(answers.text) + mean[:, 0] + mean[:, 1:] @ posterior[:size] + own
-    variance = np.full(len(y), factors.variances.noise)
-    return Belief(mean=y, variance=variance, options=answers.text.options)
-
-
 def predict(
     factors: Factors,
     kernel: TextKernel,

@@ -101,7 +101,9 @@ class TextKernel:
     @classmethod
     def fit(cls, rows: OptionRows, count: int, length: float = 1.0) -> "TextKernel":
         """Pick at most about `count` landmarks among `rows`, in the order of their use."""
-        candidates = rows.directions[:: max(1, -(-len(rows) // CANDIDATES))]
+        every = max(1, -(-len(rows) // CANDIDATES))
+        some = rows.select(np.arange(0, len(rows.options), every))  # of whole questions
+        candidates = some.directions.astype(np.float64)
         left = np.ones(len(candidates))  # variance that the landmarks do not explain yet
         columns = np.zeros((0, len(candidates)))
         picked = np.zeros(0, np.int64)
@@ -111,6 +113,8 @@ class TextKernel:
             among = _rbf(candidates[block], candidates[block], length)
             among -= columns[:, block].T @ columns[:, block]
             block = block[_independent(among)]
+            if not len(block):
+                break
             found = _rbf(candidates[block], candidates, length)
             found -= columns[:, block].T @ columns
             root = np.linalg.cholesky(found[:, block] + EXHAUSTED * np.eye(len(block)))
@@ -118,7 +122,7 @@ class TextKernel:
             left = np.maximum(left - (found**2).sum(0), 0.0)
             left[block] = 0.0
             columns, picked = np.vstack([columns, found]), np.concatenate([picked, block])
-        return cls(candidates[picked[:count]], length)
+        return cls(some.directions[picked[:count]], length)
 
     def first(self, count: int) -> "TextKernel":
         """The kernel with its first landmarks alone, whose features are the first of all."""
@@ -159,7 +163,8 @@ class TextKernel:
 
     def features(self, rows: OptionRows) -> Doubles:
         """phi [R, M], with phi phi^T close to `covariance(rows, rows)`."""
-        inner = _rbf(self.landmarks, self.landmarks, self.length)
+        landmarks = self.landmarks.astype(np.float64)  # in float32 it may not be positive definite
+        inner = _rbf(landmarks, landmarks, self.length)
         root = np.linalg.cholesky(inner + EXHAUSTED * np.eye(len(inner)))
         inverse = np.linalg.inv(root).T
         phi = np.empty((len(rows), len(inner)))
@@ -169,7 +174,7 @@ class TextKernel:
         return segment_centred(phi, rows.options)
 
 
-def _rbf(a: Floats, b: Floats, length: float) -> Doubles:
+def _rbf(a: Floats | Doubles, b: Floats | Doubles, length: float) -> Doubles:
     """exp(-|a - b|^2 / 2 l^2) between rows of `a` [A, D] and `b` [B, D]."""
     squares = np.einsum("ad,ad->a", a, a)[:, None] + np.einsum("bd,bd->b", b, b)
     distance = np.maximum(squares.astype(np.float64) - 2 * (a @ b.T), 0.0)

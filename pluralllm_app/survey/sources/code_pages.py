@@ -87,8 +87,10 @@ _BOXES = frozenset(map(chr, range(0x2500, 0x25A0)))  # lines of boxes, and their
 _JAPANESE = {"HIRAGANA", "KATAKANA", "CJK"}
 
 
-def code_page_of(file: Path) -> str:
-    """Return the code page of a text file that is not in UTF-8.
+def code_page_of(file: Path) -> tuple[str, str]:
+    """Return the code page of a text file that is not in UTF-8, and a word to know it by.
+
+    The word is one that another page would read otherwise; empty where none would.
 
     Raises:
         SurveyError: it may be read in several ways, or in none that makes sense.
@@ -105,19 +107,24 @@ def code_page_of(file: Path) -> str:
             f"{file} is not in UTF-8, and its encoding is not clear: pass --encoding, or save it "
             "as UTF-8"
         )
+    differing = [at for at, read in enumerate(zip(*readings, strict=True)) if len({*read}) > 1]
+
+    def only(left: dict[tuple[str, ...], str]) -> tuple[str, str]:
+        ((read, page),) = left.items()
+        return page, read[differing[0]] if differing else ""
+
     left = {read: page for read, page in readings.items() if _is_of_one_language(read)}
     # A text in two languages may look like one of a third. Among Latin ones, that of many more
     # files than the others is taken on this ground.
     if len(left) == 1 and ("cp1252" in left.values() or not _letters(next(iter(left)))):
-        return next(iter(left.values()))
+        return only(left)
     left = readings
     if len(readings) > 1 and len(words) >= FEWEST_WORDS:
         matches = from_bytes(b" ".join(words), cp_isolation=list(readings.values()))
         clean = {page for match in matches for page in match.could_be_from_charset}
         left = {read: page for read, page in readings.items() if page in clean}
     if len(left) == 1:
-        return next(iter(left.values()))
-    differing = [at for at, read in enumerate(zip(*readings, strict=True)) if len({*read}) > 1]
+        return only(left)
     shown = ", ".join(
         f"{' '.join(read[at] for at in differing[:3])!r} ({page})"
         for read, page in list(readings.items())[:4]

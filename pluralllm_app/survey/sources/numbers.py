@@ -140,7 +140,7 @@ class Numbers:
         Raises:
             SurveyError: both are possible and differ, or numbers were read wrongly before.
         """
-        if self._typed.suspicious and self.stated != ".":
+        if self.thousands and self._typed.suspicious and self.stated != ".":
             raise SurveyError(
                 f"{self.file}: the {self.column} {self._typed.fraction} has three decimals where "
                 "others are whole numbers, as if dots between thousands had been read as decimal "

@@ -71,16 +71,21 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
             )
         notes += sums.notes()
     totals = segment_sums(flat, options)
+    respondents = None
     if counted:
-        notes += _look_of_shares(flat, totals)
+        doubts = _look_of_shares(flat, totals)
+        if not doubts and (flat == np.rint(flat)).all():
+            respondents = totals.clip(1)
+        elif not doubts:
+            doubts = ["counts that are no whole numbers, so sums of weights and not of people"]
+        notes += doubts
     flat /= np.repeat(np.where(totals > 0, totals, 1), options)
     answers = Answers(
         groups=groups,
         group=group,
         question=question,
         shares=flat,
-        # Counts may be weighted, so that some answers weigh less than one person in all.
-        respondents=np.rint(totals).clip(1) if counted else None,
+        respondents=respondents,
     )
     asked = totals > 0
     survey = SurveyContent(

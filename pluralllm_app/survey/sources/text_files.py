@@ -44,8 +44,8 @@ def encoding_of(file: Path, stated: str | None, notes: list[str]) -> str:
         return encoding
     if _is_utf8(file):
         return encoding
-    page = code_page_of(file)
-    notes.append(CODE_PAGES[page])
+    page, word = code_page_of(file)
+    notes.append(CODE_PAGES[page] + (f", as in {word!r}" if word else ""))
     return page
 
 
