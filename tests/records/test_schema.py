@@ -56,6 +56,7 @@ RUN = RunInfo(
         "strategy": "fedavg",
         "precision": "float32",
         "predictor": "gpo",
+        "questionnaire": "",
     },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),
