@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from flwr.app import Message
 from measuring import paper_config, parse, publish
-from pluralllm_app.learning.optimizer_memory import Moments
 
 from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning import local_steps as training
+from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.settings import Settings
@@ -96,8 +96,8 @@ def main() -> None:
         with (
             patch.object(training, "run_steps", grid.steps.around(training.run_steps)),
             patch.object(training, "draw_task", grid.tasks.around(training.draw_task)),
-            patch.object(Moments, "load", grid.moments.around(Moments.load)),
-            patch.object(Moments, "keep", grid.moments.around(Moments.keep)),
+            patch.object(NodeMemory, "load", grid.moments.around(NodeMemory.load)),
+            patch.object(NodeMemory, "keep", grid.moments.around(NodeMemory.keep)),
             patch.object(PreferenceSet, "task", grid.tasks.around(PreferenceSet.task)),
             patch.object(Batch, "gather", grid.tasks.around(Batch.gather)),
         ):
