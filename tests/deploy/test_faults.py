@@ -99,7 +99,7 @@ REPLIES = (
     (BIRCH, 2, "other bytes", "refused: its weights are not in numpy's format 1.0"),
     (CEDAR, 2, "NaN", NOT_FINITE),
     (ALDER, 3, "infinite", NOT_FINITE),
-    (BIRCH, 4, "too short", "refused: its weights are float32 (1153,), not float32 (1154,)"),
+    (BIRCH, 4, "too short", "refused: its weights are float32 (617,), not float32 (618,)"),
     (CEDAR, 4, "other count", "refused: it claims 1000000 train questions, the roster has 18"),
     (ALDER, 6, "wait", "no reply within 45 s"),
     (BIRCH, 6, "die", "no reply within 45 s"),
@@ -241,7 +241,7 @@ def test_full_disk(federation: Federation, repeats: int, tmp_path: Path, note: N
     there = Path(f"/proc/{federation.superlink.pid}/root{federation.small}")
     run, name = Run(there / "run"), tmp_path.name
     # Weights that are larger than what is left on the disk.
-    config = CONFIG | {"rounds": repeats + 1, "d-model": 32, "dim-feedforward": 64}
+    config = CONFIG | {"rounds": repeats + 1, "d-model": 32, "dim-feedforward": 64, "num-layers": 2}
     own = str(federation.small / "run")
     target = {"out": own}
     filled, lost = {}, {}
