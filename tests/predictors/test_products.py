@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pluralllm_app.learning.device import prepare_processor
+from pluralllm_app.learning.threads import limit_products
 from pluralllm_app.predictors.gpo import products
 from pluralllm_app.predictors.gpo.products import attention, linear
 
@@ -72,6 +73,7 @@ def test_products_differentiate() -> None:
 def test_a_prepared_process_has_that_many_threads() -> None:
     from threadpoolctl import threadpool_info
 
+    limit_products.cache_clear()  # libraries that tests loaded since then have their own number
     for threads in (1, 2, 1):
         prepare_processor(threads)
         assert torch.get_num_threads() == threads

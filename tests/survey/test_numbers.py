@@ -280,7 +280,8 @@ def test_what_was_understood_is_said(table):
     )
     assert (
         read_table(table([["1.149,5", "3"]], "count")).note
-        == "decimal commas; dots between thousands"
+        == "decimal commas; dots between thousands; counts that are no whole numbers, so sums of "
+        "weights and not of people"
     )
 
 

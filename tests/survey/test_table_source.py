@@ -159,7 +159,7 @@ def test_group_that_counts_nobody_is_dropped(read):
 def test_weighted_counts_below_one_person_make_a_survey_that_reads(tmp_path):
     file = tmp_path / "mine.csv"
     COUNTED.assign(count=[0.2, 0.1, 5, 1.4, 1, 4]).to_csv(file, index=False)
-    assert read_table(file).answers.respondents.tolist() == [1, 5, 2, 4]
+    assert read_table(file).answers.respondents is None
     prepared = prepare(
         "table", tmp_path / "out", file=file, min_questions=1, console=Console(quiet=True)
     )
