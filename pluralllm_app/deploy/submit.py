@@ -154,12 +154,13 @@ def _new_config(
             "PLURALLLM_SURVEY empty"
         )
     if run_config["predictor"] == "factors":
-        run_config["questionnaire"] = str(run_config["questionnaire"] or path / QUESTIONNAIRE)
-        if not Path(str(run_config["questionnaire"])).is_dir():
+        place = Path(str(run_config["questionnaire"] or path.resolve() / QUESTIONNAIRE))
+        if not place.is_dir():
             raise SettingsError(
                 "with predictor = 'factors' the server needs the survey's questions: run "
-                f"`pluralllm questionnaire SURVEY {path / QUESTIONNAIRE}` first"
+                f"`pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
             )
+        run_config["questionnaire"] = str(place)
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups
     if isinstance(expected, int) and expected > groups:
         raise SettingsError(

@@ -21,6 +21,7 @@ from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.resume import reopen_record
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import write_questionnaire
 from tests.conftest import TINY
 from tests.support.control_api import SuperLink, deploy
 
@@ -224,3 +225,25 @@ def test_wrong_settings_are_not_submitted(
     assert isinstance(done.exception, UserError), done.output
     assert message in str(done.exception)
     assert not (path / "server/runs").exists()
+
+
+def test_a_server_that_needs_the_questions_is_given_them(
+    superlink: SuperLink, path: Path, tiny_survey: PreparedSurvey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)  # where a deployment has a short name
+    command = ["run", path.name, "-c", f"{OVERRIDES} predictor=factors"]
+    place = path / "server" / "questionnaire"
+    refused = deploy(*command)
+    assert isinstance(refused.exception, UserError), refused.output
+    assert f"pluralllm questionnaire SURVEY {place}" in str(refused.exception)
+    write_questionnaire(tiny_survey, place)
+
+    def start(config: dict[str, Scalar]) -> None:
+        superlink.submitted = config
+        completes(superlink, config | {"survey": str(tiny_survey.path)})
+
+    superlink.start = start
+    done = deploy(*command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert superlink.submitted["questionnaire"] == str(place)
+    assert "work out its answers" in done.output
