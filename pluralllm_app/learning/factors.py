@@ -192,18 +192,15 @@ class FactorsLearner:
         (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
         factors = first_factors(rows, width - 1, landmarks, rng)
         regression = Regression.none(dim, width)
-        errors = np.zeros((len(CONTEXTS), BINS))
-        found = self._state(factors, regression, np.eye(width), errors, np.zeros(0))
-        agreement = np.zeros((3, len(PENALTIES), width - 1))
-        judged = {"errors": errors, "agreement": agreement, "described": np.zeros(1)}
-        return State(found.sent, {**found.kept, **judged})
+        judged = {name: np.zeros(self.form.arrays[name].shape) for name in JUDGED}
+        return self._state(factors, regression, np.eye(width), judged, np.zeros(0))
 
     def _state(
         self,
         factors: Factors,
         regression: Regression,
         change: Doubles,
-        errors: Doubles,
+        judged: Mapping[str, Doubles],
         scores: Doubles,
     ) -> State:
         sent: dict[str, NDArray[Any]] = {
@@ -211,9 +208,9 @@ class FactorsLearner:
             **regression.pack(),
             "landmarks": self._kernel.landmarks,
             "change": change,
-            "errors": errors,
+            "errors": judged["errors"],
         }
-        return State(sent, {"scores": scores})
+        return State(sent, {"scores": scores, **judged})
 
     def options(self) -> Mapping[str, float]:
         """Whether all groups learn in each round."""
@@ -253,9 +250,8 @@ class FactorsLearner:
         )
         score, groups = total["score"]
         scores = np.append(state.kept["scores"], [score / groups] if groups else [])
-        found = self._state(factors, regression, change, total["errors"], scores)
         judged = {name: total[name] for name in JUDGED}
-        found = State(found.sent, {**found.kept, **judged})
+        found = self._state(factors, regression, change, judged, scores)
         if not all(np.isfinite(array).all() for array in {**found.sent, **found.kept}.values()):
             raise FederationError(
                 f"round {round_number}: the sums that the groups sent give no finite factors"

@@ -102,11 +102,12 @@ class SelfCheck:
             context = answers.select(np.sort(rest[:count]))
             return predict(others.factors, kernel, context, target.rows, target.text, prior)
 
+        beliefs = {count: believe(count) for count in CONTEXTS if count <= len(rest)}
         errors = np.zeros((len(CONTEXTS), BINS))
         for row, count in zip(errors, CONTEXTS, strict=True):
-            if count <= len(rest):
-                row[:] = count_errors(believe(count), target.shares)
-        belief = believe(USUAL)
+            if count in beliefs:
+                row[:] = count_errors(beliefs[count], target.shares)
+        belief = beliefs[USUAL] if USUAL in beliefs else believe(USUAL)
         prediction = Prediction(belief.shares, belief.deviation)
         loss = negative_log_likelihood([prediction], target.shares)
         assert loss is not None

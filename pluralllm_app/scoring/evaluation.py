@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pluralllm_app.core.seeding import generator
-from pluralllm_app.core.segments import Ints
+from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.errors import FederationError
 from pluralllm_app.predictors.base import Prediction, Predictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
@@ -136,10 +136,10 @@ def interval_coverage(predictions: Sequence[Prediction], true: ArrayLike) -> lis
         predictions: of some questions each.
         true: [T] true shares of the rows of all predictions, one after another.
     """
-    intervals = [found.intervals for found in predictions if found.intervals is not None]
-    if len(intervals) < len(predictions):
+    intervals = _joined([found.intervals for found in predictions])
+    if intervals is None:
         return None
-    low, high = np.concatenate(intervals, axis=2).transpose(1, 0, 2)
+    low, high = intervals.transpose(1, 0, 2)
     shares = np.asarray(true, np.float64)
     inside = (low - ROUNDING <= shares) & (shares <= high + ROUNDING)
     coverage: list[float] = inside.mean(axis=1).tolist()
@@ -155,10 +155,15 @@ def negative_log_likelihood(predictions: Sequence[Prediction], true: ArrayLike) 
         predictions: of some questions each.
         true: [T] true shares of the rows of all predictions, one after another.
     """
-    deviations = [found.deviation for found in predictions if found.deviation is not None]
-    if len(deviations) < len(predictions):
+    deviation = _joined([found.deviation for found in predictions])
+    if deviation is None:
         return None
-    deviation = np.concatenate(deviations)
     error = np.asarray(true, np.float64) - np.concatenate([found.shares for found in predictions])
     rows = (error / deviation) ** 2 / 2 + np.log(deviation) + math.log(2 * math.pi) / 2
     return float(rows.mean())
+
+
+def _joined(parts: Sequence[Doubles | None]) -> Doubles | None:
+    """Arrays [..., T], one after another along T; None where one of them is missing."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis=-1) if len(known) == len(parts) else None
