@@ -8,6 +8,8 @@ have.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +19,24 @@ from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.survey.info import SurveyInfo
 from pluralllm_app.survey.prepared import PreparedSurvey
 
-DESCRIPTION, *CONTENT = ("survey.json", "questions.parquet", "embeddings.safetensors")
+INFO = "survey.json"
+SHARED = (INFO, "questions.parquet", "embeddings.safetensors")
 
 
-def write_questionnaire(survey: PreparedSurvey, out: Path) -> PreparedSurvey:
-    """Write the questionnaire of a survey to the new directory `out`, and open it.
+@contextmanager
+def shared_copy(
+    survey: PreparedSurvey, out: Path, what: str, mode: int = 0o777
+) -> Iterator[tuple[Path, Path]]:
+    """Copy what all groups share to a new directory, to which the block may add.
+
+    Args:
+        survey: checked against its fingerprint first.
+        out: the directory, there once the block has ended well.
+        what: it will be, for messages.
+        mode: of the directory.
+
+    Yields:
+        The directory as it is being made, and its final path.
 
     Raises:
         SurveyError: the survey is not as it was prepared, or `out` exists already or cannot be
@@ -32,14 +47,24 @@ def write_questionnaire(survey: PreparedSurvey, out: Path) -> PreparedSurvey:
         raise SurveyError(f"{out} is there already: name another directory")
     survey.verify()
     try:
-        with whole_directory(out) as fresh:
-            for name in CONTENT:
+        with whole_directory(out, mode=mode) as fresh:
+            for name in SHARED:
                 shutil.copyfile(survey.path / name, fresh / name)
-            info = SurveyInfo.read(survey.path / DESCRIPTION)
-            replace(info, groups=()).write(fresh / DESCRIPTION)
+            yield fresh, out
     except OSError as error:
-        raise SurveyError(f"cannot write the questionnaire {out}: {error.strerror}") from error
-    return PreparedSurvey.open(out)
+        raise SurveyError(f"cannot write the {what} {out}: {error.strerror}") from error
+
+
+def write_questionnaire(survey: PreparedSurvey, out: Path) -> PreparedSurvey:
+    """Write the questionnaire of a survey to the new directory `out`, and open it.
+
+    Raises:
+        SurveyError: see `shared_copy`.
+    """
+    with shared_copy(survey, out, "questionnaire") as (fresh, path):
+        info = SurveyInfo.read(fresh / INFO)
+        replace(info, groups=()).write(fresh / INFO)
+    return PreparedSurvey.open(path)
 
 
 def read_questions(path: Path, fingerprint: str) -> QuestionSet:

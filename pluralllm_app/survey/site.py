@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pluralllm_app.core.atomic import whole_directory
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.survey.info import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import SHARED, shared_copy
 
 MANIFEST = "site.json"
 FORMAT_VERSION = 1
-SHARED = ("survey.json", "questions.parquet", "embeddings.safetensors")
 _REMEDY = "copy it again from where `pluralllm site` wrote it"
 
 
@@ -82,22 +81,14 @@ def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
             already or cannot be written.
     """
     file = survey.group(group).file
-    out = out.expanduser().resolve()
-    if out.exists():
-        raise SurveyError(f"{out} is there already: name another directory")
-    survey.verify()
-    try:
-        with whole_directory(out, mode=0o700) as fresh:  # for its owner alone
-            (fresh / "groups").mkdir()
-            for name in (*SHARED, file):
-                shutil.copyfile(survey.path / name, fresh / name)
-            entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
-            content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            (fresh / MANIFEST).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SurveyError(f"cannot write the site {out}: {error.strerror}") from error
-    return Site.open(out)
+    with shared_copy(survey, out, "site", mode=0o700) as (fresh, path):  # for its owner alone
+        (fresh / "groups").mkdir()
+        shutil.copyfile(survey.path / file, fresh / file)
+        entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
+        content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (fresh / MANIFEST).write_text(text, encoding="utf-8")
+    return Site.open(path)
 
 
 def _describe(file: Path) -> dict[str, Any]:
