@@ -23,7 +23,7 @@ from pluralllm_app.engines.run_config import read_resumed_config, read_run_confi
 from pluralllm_app.engines.run_directory import make_run_directory, reopen
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.learning.registry import caution
+from pluralllm_app.learning.registry import caution, needs_questions
 from pluralllm_app.records.console import print_results
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RoundEntry, RunInfo
@@ -153,12 +153,12 @@ def _new_config(
             f"survey = {run_config['survey']!r}, but here each node has its own site: leave it and "
             "PLURALLLM_SURVEY empty"
         )
-    if run_config["predictor"] == "factors":
+    if needs_questions(run_config["predictor"]):
         place = Path(str(run_config["questionnaire"] or path.resolve() / QUESTIONNAIRE))
         if not place.is_dir():
             raise SettingsError(
-                "with predictor = 'factors' the server needs the survey's questions: run "
-                f"`pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
+                f"with predictor = {run_config['predictor']!r} the server needs the survey's "
+                f"questions: run `pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
             )
         run_config["questionnaire"] = str(place)
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups

@@ -46,10 +46,6 @@ OWN = 100  # of these, the first ones, for what is a group's own
 PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
 JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
-REVEALED = (
-    "Note: with predictor = factors each group sends its sums in the clear, and who reads them can "
-    "work out its answers. Use it where the server may know them, see docs/privacy.md."
-)
 
 
 class FactorsLearner:

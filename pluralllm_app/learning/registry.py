@@ -33,6 +33,8 @@ class LearnerSpec:
     demands: Mapping[str, Scalar] = field(default_factory=dict)
     """Settings among `FederationSettings` that must have these values, by their names in files."""
     reason: str = ""  # why it demands them
+    needs_questions: bool = False  # whether its server works with the text of the questions
+    caution: str = ""  # what must be known before such a run
 
 
 def _gpo(given: Given) -> Learner:
@@ -53,6 +55,10 @@ LEARNERS = {
         _factors,
         {"strategy": "fedavg", "weighting": "questions"},
         "factors are learned by plain sums over groups",
+        needs_questions=True,
+        caution="Note: with predictor = factors each group sends its sums in the clear, and who "
+        "reads them can work out its answers. Use it where the server may know them, see "
+        "docs/privacy.md.",
     ),
 }
 
@@ -80,10 +86,12 @@ def make_learner(given: Given) -> Learner:
     return LEARNERS[given.settings.federation.predictor].make(given)
 
 
+def needs_questions(predictor: Scalar) -> bool:
+    """Whether the server of a run with this predictor needs the text of the questions."""
+    return predictor in LEARNERS and LEARNERS[str(predictor)].needs_questions
+
+
 def caution(settings: Settings) -> str:
     """What must be known before such a run; empty where nothing must."""
-    if settings.federation.predictor == "factors":
-        from pluralllm_app.learning.factors import REVEALED
-
-        return REVEALED
-    return ""
+    name = settings.federation.predictor
+    return LEARNERS[name].caution if name in LEARNERS else ""
