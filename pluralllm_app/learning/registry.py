@@ -106,6 +106,22 @@ def check_learner(settings: Settings) -> None:
             )
 
 
+def check_plain(settings: Settings) -> None:
+    """Check that the settings choose no learner, for commands whose methods do.
+
+    Raises:
+        SettingsError: naming the setting and the remedy.
+    """
+    for key, plain in (("predictor", "gpo"), ("prior", "none")):
+        value = getattr(settings.federation, key)
+        if value != plain:
+            raise SettingsError(
+                f"{key} = {value!r} is for pluralllm run: here each method says itself what is "
+                f"learned, so leave {key} out (pluralllm compare has the methods factors and "
+                "refined)"
+            )
+
+
 def make_learner(given: Given) -> Learner:
     """The learner of a run whose settings are checked, or one half of it."""
     spec = _spec(given.settings.federation.predictor, given.settings.federation.prior)

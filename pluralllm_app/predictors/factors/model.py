@@ -179,7 +179,7 @@ def predict(
     z = np.concatenate([[1.0], latent.mean])
 
     def row_parts(index: Ints) -> tuple[Doubles, Doubles, Doubles]:
-        uncertain = factors.covariance[index].reshape(len(index), -1) @ second
+        uncertain = factors.covariance[index].reshape(len(index), second.size) @ second
         return factors.mean[index] @ z, factors.mean[index, 1:], uncertain
 
     mean, loadings, uncertain = row_parts(rows)
