@@ -75,7 +75,7 @@ def prepare(
     roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
-    vectors = _describe(embedding, described(survey, roles, descriptions))
+    vectors = _describe(embedding, embedder, described(survey, roles, descriptions))
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     line = _understood(survey, vectors, len(roles))
     console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -132,15 +132,15 @@ def _roles(
     return split_roles(counts, fraction, min_questions, seed)
 
 
-def _describe(embedder: Embedder, texts: Mapping[str, str]) -> dict[str, Description]:
-    """Embed the text of each group."""
+def _describe(embedder: Embedder, name: str, texts: Mapping[str, str]) -> dict[str, Description]:
+    """Embed the text of each group; the user knows the embedder by `name`."""
     if not texts:
         return {}
     rows = embedder.describe(list(texts.values()))
     for text, row in zip(texts.values(), rows, strict=True):
         if not np.isfinite(row).all():
             raise SurveyError(
-                f"embedder {embedder.name!r} gives numbers that are not finite for the description "
+                f"embedder {name!r} gives numbers that are not finite for the description "
                 f"{text!r}: choose another model, or pass --descriptions none"
             )
     return {

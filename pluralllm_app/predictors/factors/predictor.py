@@ -9,7 +9,7 @@ from pluralllm_app.core.segments import segment_rows
 from pluralllm_app.predictors.base import LEVELS, Arrays, Prediction, Predictor, check_arrays
 from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
-from pluralllm_app.predictors.factors.model import POWER, Answers, Belief, Factors, predict
+from pluralllm_app.predictors.factors.model import Answers, Belief, Factors, predict
 from pluralllm_app.predictors.factors.packing import factor_shapes, pack_factors, unpack_factors
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
@@ -25,7 +25,7 @@ class FactorsPredictor(Predictor):
     kind: ClassVar[str] = "factors"
     title: ClassVar[str] = "Latent factors of preferences"
     about: ClassVar[str] = (
-        "It is a latent-factor model of transformed shares, learned by sums over other groups, "
+        "It is a latent-factor model of square-root shares, learned by sums over other groups, "
         "with a prior from the text of questions and options."
     )
 
@@ -94,7 +94,7 @@ class FactorsPredictor(Predictor):
         return predict(self.factors, self.kernel, known, target.rows, target_text, latent)
 
     def config(self) -> dict[str, Any]:
-        """Sizes, the power that shares are raised to, and the kernel's length-scale."""
+        """Sizes, and the kernel's length-scale."""
         rows, width = self.factors.mean.shape
         landmarks, twice = self.kernel.landmarks.shape
         return {
@@ -102,7 +102,6 @@ class FactorsPredictor(Predictor):
             "factors": width - 1,
             "landmarks": landmarks,
             "dim_x": twice // 2,
-            "power": POWER,
             "length": self.kernel.length,
         }
 
@@ -121,8 +120,6 @@ class FactorsPredictor(Predictor):
         """Undo `config` and `arrays`."""
         rows, width = int(config["rows"]), int(config["factors"]) + 1
         landmarks, twice = int(config["landmarks"]), 2 * int(config["dim_x"])
-        if config["power"] != POWER:
-            raise ValueError(f"power is {config['power']}, this version of the app has {POWER}")
         shapes = {
             **factor_shapes(rows, width, landmarks),
             "landmarks": (landmarks, twice),

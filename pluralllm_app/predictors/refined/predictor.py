@@ -28,7 +28,7 @@ class RefinedPredictor(Predictor):
     kind: ClassVar[str] = "refined"
     title: ClassVar[str] = "Group preference predictor on top of latent factors"
     about: ClassVar[str] = (
-        "It is a latent-factor model of transformed shares, learned by sums over other groups, "
+        "It is a latent-factor model of square-root shares, learned by sums over other groups, "
         "whose predictions a transformer corrects that was trained on other groups as in PluralLLM "
         "([arXiv:2503.09925](https://arxiv.org/abs/2503.09925))."
     )

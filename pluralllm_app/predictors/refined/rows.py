@@ -10,7 +10,7 @@ import numpy as np
 
 from pluralllm_app.core.segments import Floats
 from pluralllm_app.predictors.base import Prediction
-from pluralllm_app.predictors.factors.model import POWER, Belief
+from pluralllm_app.predictors.factors.model import Belief
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
@@ -62,7 +62,7 @@ def features_of(
         before: what was believed of the target rows without any answer.
         after: what is believed of them given the context.
     """
-    off = (context.shares**POWER - context_before.mean) / np.sqrt(context_before.variance)
+    off = (np.sqrt(context.shares) - context_before.mean) / np.sqrt(context_before.variance)
     zeros, ones = np.zeros(len(before.mean)), np.ones(len(before.mean))
     known = [*_level(context_before), *_level(context_before), off / OFF, np.zeros(len(off))]
     asked = [*_level(before), *_level(after), zeros, ones]
