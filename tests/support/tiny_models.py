@@ -3,10 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-
 TEXT = "do you like tea the sea yes no answer very much"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]
 TINY: dict[str, Any] = {
@@ -24,11 +20,17 @@ def make_model(kind: str, **config: Any) -> Any:
 
     It takes seconds to import, so that no test module imports it.
     """
+    import transformers
+
     return getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**config))
 
 
 def save_model(path: Path, kind: str) -> str:
     """Write a "bert" or "llama" that knows WORDS; returns its path."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
     torch.manual_seed(0)
     # Llama's tokenizers have no pad token.
     special = {"unk_token": "[UNK]"} | ({"pad_token": "[PAD]"} if kind == "bert" else {})
@@ -36,7 +38,7 @@ def save_model(path: Path, kind: str) -> str:
         models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     fast.save_pretrained(path)
     make_model(kind.title(), **TINY).save_pretrained(path)
     return str(path)
