@@ -35,7 +35,7 @@ class SurveyInfo:
 
     name: str
     metric: str  # one of METRICS
-    embedder: str  # "hashing", or a transformers model by hub name or path
+    embedder: str  # "hashing", or a transformers model by hub name or by the hash of its files
     template: str | None  # the prompt template of a transformers model
     dim: int  # of the embeddings
     source: str
@@ -85,7 +85,7 @@ class SurveyInfo:
         return cls(
             name=entry(content, "name", str),
             metric=one_of(content, "metric", METRICS),
-            embedder=entry(content, "embedder", str),
+            embedder=_without_path(entry(content, "embedder", str)),
             template=entry(content, "template", (str, type(None))),
             dim=entry(content, "dim", int),
             source=entry(content, "source", str),
@@ -114,6 +114,11 @@ def _load(file: Path) -> Any:
             + version_remedy(version, FORMAT_VERSION, PREPARE_AGAIN)
         )
     return content
+
+
+def _without_path(embedder: str) -> str:
+    """Version 0.1.0 named a local model by its path, which is no other machine's business."""
+    return "a local model" if embedder.startswith(("/", ".", "~")) else embedder
 
 
 def check_place(path: Path) -> None:

@@ -81,7 +81,7 @@ def prepare(
     survey.questions.check()
     notes: list[str] = []
     texts = described(survey, roles, descriptions, stated.encoding, notes)
-    vectors = _describe(embedding, texts)
+    vectors = _describe(embedding, embedder, texts)
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     line = _understood(survey, vectors, len(roles), notes)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -138,15 +138,15 @@ def _roles(
     return split_roles(counts, fraction, min_questions, seed)
 
 
-def _describe(embedder: Embedder, texts: Mapping[str, str]) -> dict[str, Description]:
-    """Embed the text of each group."""
+def _describe(embedder: Embedder, name: str, texts: Mapping[str, str]) -> dict[str, Description]:
+    """Embed the text of each group; the user knows the embedder by `name`."""
     if not texts:
         return {}
     rows = embedder.describe(list(texts.values()))
     for text, row in zip(texts.values(), rows, strict=True):
         if not np.isfinite(row).all():
             raise SurveyError(
-                f"embedder {embedder.name!r} gives numbers that are not finite for the description "
+                f"embedder {name!r} gives numbers that are not finite for the description "
                 f"{text!r}: choose another model, or pass --descriptions none"
             )
     return {

@@ -50,6 +50,7 @@ def shared_copy(
         with whole_directory(out, mode=mode) as fresh:
             for name in SHARED:
                 shutil.copyfile(survey.path / name, fresh / name)
+            SurveyInfo.read(fresh / INFO).write(fresh / INFO)  # without a path of this machine
             yield fresh, out
     except OSError as error:
         raise SurveyError(f"cannot write the {what} {out}: {error.strerror}") from error

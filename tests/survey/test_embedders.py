@@ -153,8 +153,9 @@ def test_wrong_names_are_refused(name, template, fault):
 def test_directory_without_a_model_is_refused(tmp_path):
     with pytest.raises(SurveyError, match=r"has no config\.json"):
         load_embedder(str(tmp_path))
+    save_model(tmp_path, "bert")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(SurveyError, match="cannot load embedder"):
+    with pytest.raises(SurveyError, match="transformers cannot load it"):
         load_embedder(str(tmp_path))
 
 

@@ -12,7 +12,7 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     batches,
     common_beginning,
     padded_tokens,
-    path_means,
+    path_states,
     takes_trees,
     tree_attention,
     tree_inputs,
@@ -67,15 +67,12 @@ def test_a_tree_equals_a_pass_over_each_prompt(kind, attention, template):
     ids, _ = padded_tokens(trees, padding=0)
     inputs = tree_inputs(trees, ids.shape[1], beginning, model)
     hidden = model(input_ids=ids, **inputs).last_hidden_state
-    means = path_means(trees, hidden, beginning).split([len(question) for question in questions])
-    for row, question in enumerate(questions):
-        for number, prompt in enumerate(question):
-            alone = model(input_ids=torch.tensor([prompt])).last_hidden_state[0]
-            in_tree = hidden[row, trees[row].paths[number]]
-            own = alone[len(common) :]
-            assert (in_tree - own).norm() < 1e-5 * own.norm()
-            mean = alone.mean(0)
-            assert (means[row][number] - mean).norm() < 1e-5 * mean.norm()
+    all_prompts = list(chain.from_iterable(questions))
+    in_trees = path_states(trees, hidden, beginning)
+    for prompt, in_tree in zip(all_prompts, in_trees, strict=True):
+        alone = model(input_ids=torch.tensor([prompt])).last_hidden_state[0]
+        assert in_tree.shape == alone.shape
+        assert (in_tree - alone).norm() < 1e-5 * alone.norm()
 
 
 def test_the_common_beginning_leaves_every_prompt_a_token():

@@ -55,6 +55,8 @@ def interrupt(monkeypatch, after: int) -> list[int]:
     def interrupted(forward):
         @wraps(forward)
         def watched(self, input_ids, **arguments):
+            if input_ids.numel() == 1:  # with which a model is tried when it is loaded
+                return forward(self, input_ids=input_ids, **arguments)
             if len(batches) == after:
                 raise KeyboardInterrupt
             batches.append(len(input_ids))

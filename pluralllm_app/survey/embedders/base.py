@@ -15,7 +15,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user named as --embedder."""
+        """What survey.json calls it: the same on every machine, and so never a path."""
 
     @property
     def template(self) -> str | None:

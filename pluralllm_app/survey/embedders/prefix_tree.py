@@ -51,12 +51,15 @@ class Beginning:
     def __init__(self, model: Any, tokens: Sequence[int]) -> None:
         """Run `tokens` through a causal `model`."""
         self.length = len(tokens)
-        self.hidden = torch.zeros(model.config.get_text_config().hidden_size, device=model.device)
+        # [length, dim]
+        self.hidden = torch.zeros(
+            0, model.config.get_text_config().hidden_size, device=model.device
+        )
         self._cache = DynamicCache(config=model.config)
         if tokens:
             ids = torch.tensor([tokens], device=model.device)
             output = model(input_ids=ids, **{cache_argument(model): self._cache})
-            self.hidden = output.last_hidden_state[0].float().sum(0)  # [dim]
+            self.hidden = output.last_hidden_state[0].float()
 
     def cache(self, batch: int) -> Any:
         """Return the keys and values for each of `batch` rows, to which the model may append."""
@@ -155,24 +158,14 @@ def tree_attention(trees: Sequence[PrefixTree], nodes: int) -> tuple[torch.Tenso
     return attends, depths
 
 
-def path_means(
+def path_states(
     trees: Sequence[PrefixTree], hidden: torch.Tensor, beginning: Beginning | None = None
-) -> torch.Tensor:
-    """Return float32 [prompts, dim], the mean of the hidden states of each prompt.
+) -> Iterator[torch.Tensor]:
+    """Yield float32 [tokens, dim], the hidden states of each prompt.
 
     `hidden`, [batch, nodes, dim], is that of the trees' nodes; `beginning` has its own.
     """
-    most = max(len(tree.paths) for tree in trees)
-    along = torch.zeros(len(trees), most, hidden.shape[1])
-    for row, tree in enumerate(trees):
-        for prompt, path in enumerate(tree.paths):
-            along[row, prompt, path] = 1
-    along = along.to(hidden.device)
-    lengths = along.sum(-1, keepdim=True)  # 0 where a tree has fewer prompts than another
-    sums = torch.bmm(along, hidden.float())
-    means = (
-        sums / lengths
-        if beginning is None
-        else ((sums + beginning.hidden) / (lengths + beginning.length))
-    )
-    return means[lengths.squeeze(-1) > 0]
+    for tree, nodes in zip(trees, hidden.float(), strict=True):
+        for path in tree.paths:
+            own = nodes[path]
+            yield own if beginning is None else torch.cat([beginning.hidden, own])

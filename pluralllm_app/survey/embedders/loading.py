@@ -1,0 +1,155 @@
+"""Loading a transformers model and its tokenizer, and refusing what would be wrong in silence.
+
+transformers fills weights that a file lacks with random numbers and only logs it, so that what it
+reports is checked here.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+
+from pluralllm_app.survey.embedders.model_files import AGAIN, ModelFiles
+
+CODE_FILES = ("config.json", "tokenizer_config.json")
+_NUMBER = re.compile(r"\d+")
+
+
+def check_config(files: ModelFiles, directory: str) -> list[str]:
+    """Return the paths of the model's own configuration in `directory`, having checked it.
+
+    Raises:
+        SurveyError: it is missing or damaged, or names code of the model's own or an adapter.
+    """
+    paths = [os.path.join(directory, name) for name in CODE_FILES]
+    for path in paths:
+        if "auto_map" in files.settings(path):
+            raise files.fault(
+                f"it needs code of its own, which {path} names and which is not run: choose "
+                "another model"
+            )
+    config = files.json(paths[0])
+    if config is None:
+        raise files.fault(f"it has no {paths[0]}: it is no transformers model")
+    if files.settings(os.path.join(directory, "adapter_config.json")):
+        raise files.fault("it is an adapter of another model: merge the two, and save the result")
+    if "transformers_weights" in config:
+        raise files.fault(f"{paths[0]} names weights of another name: call them model.safetensors")
+    return [path for path in paths if (files.root / path).exists()]
+
+
+def load_tokenizer(files: ModelFiles, directory: str) -> Any:
+    """Return the tokenizer in `directory`.
+
+    Raises:
+        SurveyError: transformers cannot load it.
+    """
+    with _quiet():
+        try:
+            return transformers.AutoTokenizer.from_pretrained(
+                files.root / directory, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:  # the libraries below raise every kind, also plain ones
+            raise files.fault(
+                f"its tokenizer cannot be loaded ({first_line(error)}): copy the model's tokenizer "
+                f"files again, or {AGAIN}"
+            ) from error
+
+
+def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
+    """Return the model in `directory` on `device`: in bfloat16 on a GPU, else in float32.
+
+    Raises:
+        SurveyError: transformers cannot load it, weights are missing or of another model, or it
+            does not turn a text into hidden states by itself.
+    """
+    with _quiet():
+        try:
+            model, report = transformers.AutoModel.from_pretrained(
+                files.root / directory,
+                dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with a better message
+            )
+        except Exception as error:  # the libraries below raise every kind, also plain ones
+            raise files.fault(
+                f"transformers cannot load it ({first_line(error)}): choose another model, or "
+                f"{AGAIN} if it should be one"
+            ) from error
+    _check_report(files, model, report)
+    if model.config.is_encoder_decoder:
+        raise files.fault("it is an encoder-decoder: choose another model")
+    model.config.get_text_config().use_cache = False  # nothing is generated
+    model = model.eval().to(device)
+    _try(files, model)
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type if it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _check_report(files: ModelFiles, model: Any, report: dict[str, Any]) -> None:
+    """Refuse a model some of whose weights were not in its files, or the reverse."""
+    for key, held, stated in sorted(report["mismatched_keys"]):
+        raise files.fault(
+            f"its weights hold {key} of the shape {list(held)}, and by config.json it has "
+            f"{list(stated)}: the weights belong to another config.json, or {AGAIN}"
+        )
+    # What a pooler makes of the hidden states is not used.
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key.split("."))
+    if missing:
+        raise files.fault(
+            f"its weights lack {len(missing)} of {len(model.state_dict())} parameters that "
+            f"{type(model).__name__} has, the first is {missing[0]}: the weights belong to another "
+            f"config.json, or {AGAIN}"
+        )
+    known = {_NUMBER.sub("*", key) for key in model.state_dict()}
+    for key in sorted(report["unexpected_keys"]):
+        form = _NUMBER.sub("*", key)
+        if form in known or any(form.endswith(f".{own}") for own in known):
+            raise files.fault(
+                f"its weights hold {key}, a layer more than config.json states: the weights belong "
+                f"to another config.json, or {AGAIN}"
+            )
+
+
+@torch.inference_mode()
+def _try(files: ModelFiles, model: Any) -> None:
+    """Run one token through the model."""
+    try:
+        ids = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+        states = model(input_ids=ids, attention_mask=ids + 1).last_hidden_state
+        good = states.shape[:2] == (1, 1)
+    except Exception as error:
+        raise files.fault(
+            f"{type(model).__name__} does not turn a text alone into hidden states "
+            f"({first_line(error)}): choose another model"
+        ) from error
+    if not good:
+        raise files.fault(f"{type(model).__name__} gives no hidden state for each token")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what transformers logs and draws out of the caller's output; errors are raised."""
+    log = transformers.utils.logging
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, log.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            log.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,125 @@
+"""survey.json names an embedder by its name on the hub or by its content, never by a path."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import transformers
+from rich.console import Console
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.embedders.registry import load_embedder
+from pluralllm_app.survey.prepare import prepare
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import write_questionnaire
+from pluralllm_app.survey.site import write_site
+from tests.support.tiny_models import save_sentence_model, write_json
+
+HUB_NAME = "some-people/some-model"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(save_sentence_model(tmp_path / "models" / "tiny", layers=["Normalize"]))
+
+
+@pytest.fixture
+def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds HUB_NAME, and a hub that cannot be reached; returns the model's copy."""
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    own = tmp_path / "hub" / f"models--{HUB_NAME.replace('/', '--')}"
+    (own / "refs").mkdir(parents=True)
+    (own / "refs" / "main").write_text("1234")
+    copy = own / "snapshots" / "1234"
+    shutil.copytree(model, copy)
+    (copy / ".gitattributes").touch()
+    return copy
+
+
+def prepared(embedder: str, out: Path) -> PreparedSurvey:
+    columns = ["question_id", "question", "option", "group", "count"]
+    rows = [
+        (text, text, option, group, 1)
+        for text in ("do you like tea", "the sea")
+        for option in ("yes", "no")
+        for group in ("North", "South")
+    ]
+    out.mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(out / "mine.csv", index=False)
+    return prepare(
+        "table",
+        out / "survey",
+        file=out / "mine.csv",
+        embedder=embedder,
+        min_questions=1,
+        console=Console(quiet=True),
+    )
+
+
+def test_a_local_model_is_named_by_its_content(model, tmp_path, monkeypatch):
+    survey = prepared(str(model), tmp_path / "one")
+    assert survey.embedder.startswith("sha256:")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(model, elsewhere)
+    (elsewhere / "README.md").write_text("A copy.")
+    monkeypatch.chdir(tmp_path)
+    again = prepared("./elsewhere", tmp_path / "two")
+    info = (survey.path / "survey.json").read_bytes()
+    assert (again.path / "survey.json").read_bytes() == info
+    for file in survey.path.rglob("*"):
+        assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("what", ["model.safetensors", "tokenizer.json", "1_Pooling/config.json"])
+def test_the_name_changes_with_every_file_that_vectors_depend_on(model, what):
+    name = load_embedder(str(model)).name
+    if what == "model.safetensors":
+        network = transformers.AutoModel.from_pretrained(model)
+        network.encoder.layer[1].output.dense.bias.data[7] += 0.001
+        network.save_pretrained(model)
+    else:
+        (model / what).write_text((model / what).read_text() + "\n")
+    assert load_embedder(str(model)).name != name
+
+
+def test_a_model_of_the_hub_keeps_its_name(hub, model, tmp_path):
+    survey = prepared(HUB_NAME, tmp_path / "survey")
+    assert survey.embedder == HUB_NAME
+    local = prepared(str(model), tmp_path / "local")
+    np.testing.assert_array_equal(survey.embeddings, local.embeddings)
+
+
+def test_a_copy_of_a_part_is_refused(hub):
+    # What earlier versions fetched had no modules.json, so that its pooling would be the default.
+    (hub / "modules.json").unlink()
+    (hub / ".gitattributes").unlink()
+    with pytest.raises(SurveyError, match=f"is not whole: run `hf download {HUB_NAME}`"):
+        load_embedder(HUB_NAME)
+
+
+def test_a_questionnaire_says_the_same(model, tmp_path):
+    survey = prepared(str(model), tmp_path / "survey")
+    assert write_questionnaire(survey, tmp_path / "questions").embedder == survey.embedder
+
+
+@pytest.mark.parametrize("path", ["/home/me/models/tiny", "./models/tiny", "~/tiny"])
+def test_a_survey_that_names_a_path_opens_and_does_not_pass_it_on(model, tmp_path, path):
+    survey = prepared(str(model), tmp_path / "survey")
+    file = survey.path / "survey.json"
+    write_json(file, json.loads(file.read_text()) | {"embedder": path})
+    opened = PreparedSurvey.open(survey.path)
+    opened.verify()
+    assert opened.embedder == "a local model"
+    for copy in (
+        write_questionnaire(opened, tmp_path / "questions"),
+        write_site(opened, "North", tmp_path / "site").survey,
+    ):
+        assert path not in (copy.path / "survey.json").read_text()
