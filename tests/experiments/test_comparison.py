@@ -24,6 +24,9 @@ from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import Comparison
 from pluralllm_app.experiments.workers import choose_gpu, run_cell, run_cells
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -241,9 +244,7 @@ def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signals) -> None:
-    tiny = tmp_path / "tiny.toml"
-    kept = {key: value for key, value in (config | LONG).items() if key not in ("survey", "out")}
-    tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    tiny = write_settings(config | LONG, tmp_path)
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
     command += ["--out", str(tmp_path / "out")]
@@ -287,12 +288,46 @@ def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
     assert "Federated GPO" in shown(comparison)
 
 
+@pytest.mark.parametrize("damage", ["cut off", "of another survey"])
+def test_a_damaged_model_is_told_after_the_tables(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    tiny, out = write_settings(config, tmp_path), tmp_path / "out"
+    for cell in cells(config, out, methods=["federated", "consensus"]):
+        run_cell(cell)
+    model = out / "cells" / "federated" / "seed-0" / "model"
+    if damage == "cut off":
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:100])
+    else:
+        save_predictor(GPOPredictor(GPO(7, d_model=8, num_layers=1)), model)
+    command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny), "--seeds", "1"]
+    command += ["--out", str(out), "--method", "federated", "--method", "consensus"]
+    result = CliRunner().invoke(app, command)
+    assert "2 of 2 runs are finished already" in result.output
+    assert "Federated GPO" in result.output  # it was scored when it was trained
+    assert "Left out: 50, 100" in result.output
+    assert result.exit_code == 1
+    assert isinstance(result.exception, UserError)
+    message = str(result.exception)
+    assert f"federated, seed 0: {model}" in message
+    assert f"To train them again: rm -r {model.parent}, then repeat the command" in message
+    assert (out / "scores.csv").exists()
+
+
+def write_settings(config: Config, path: Path) -> Path:
+    """The file of settings for --config."""
+    file = path / "tiny.toml"
+    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
+    file.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    return file
+
+
 @pytest.mark.slow
 def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-    tiny = tmp_path / "tiny.toml"
-    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
-    tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    tiny = write_settings(config, tmp_path)
     monkeypatch.chdir(tmp_path)
     command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny)]
     command += ["--out", "out", "--seeds", "1"]
