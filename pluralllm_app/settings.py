@@ -40,6 +40,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "precision": "auto",
     "predictor": "gpo",
     "questionnaire": "",
+    "prior": "none",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -141,6 +142,7 @@ class FederationSettings:
     seed: CountOrZero
     rounds: Count
     predictor: str  # one of `learning.registry.LEARNERS`
+    prior: Literal["none", "factors"]  # of predictor = gpo
     strategy: str  # one of `federation.strategies.STRATEGIES`
     weighting: Literal["questions", "uniform"]
     train_groups_per_round: CountOrZero

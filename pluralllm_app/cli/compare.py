@@ -21,6 +21,7 @@ from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.experiments.workers import default_jobs, run_cells
 from pluralllm_app.learning.budgets import budget_steps
 from pluralllm_app.learning.device import prepare_processor
+from pluralllm_app.learning.registry import check_plain
 from pluralllm_app.records.console import RoundTable, progress_bars, report_command
 from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.settings import Scalar, Settings
@@ -115,6 +116,7 @@ def _prepared(
 ) -> tuple[dict[str, Scalar], Settings, PreparedSurvey]:
     run_config = read_run_config(survey, config, overrides, out)
     settings = settings_with_survey(run_config, console)
+    check_plain(settings)
     return run_config, settings, PreparedSurvey.open(settings.path("survey"))
 
 

@@ -153,12 +153,12 @@ def _new_config(
             f"survey = {run_config['survey']!r}, but here each node has its own site: leave it and "
             "PLURALLLM_SURVEY empty"
         )
-    if needs_questions(run_config["predictor"]):
+    if needs_questions(run_config):
         place = Path(str(run_config["questionnaire"] or path.resolve() / QUESTIONNAIRE))
         if not place.is_dir():
             raise SettingsError(
-                f"with predictor = {run_config['predictor']!r} the server needs the survey's "
-                f"questions: run `pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
+                "the server needs the survey's questions to learn factors: run "
+                f"`pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
             )
         run_config["questionnaire"] = str(place)
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups

@@ -19,6 +19,7 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
+from pluralllm_app.learning.registry import LEARNERS
 from pluralllm_app.settings import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -108,8 +109,11 @@ def _run_simulation(
 def _hint(settings: Settings) -> str:
     survey = shlex.quote(str(settings.path("survey")))
     other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
+    change = f"strategy={other}"
+    if "strategy" in LEARNERS[settings.federation.predictor].demands:
+        change = "predictor=gpo"
     return (
-        f"Next, try a strategy: pluralllm run --survey {survey} -c 'strategy={other}', or see what "
+        f"Next, try another way: pluralllm run --survey {survey} -c '{change}', or see what "
         f"simpler ways give: pluralllm compare --survey {survey}"
     )
 

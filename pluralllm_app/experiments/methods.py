@@ -94,9 +94,16 @@ _SPECS = (
         name="factors",
         title="Federated factors, sums in the clear",
         pools_answers=False,
-        run=_later("run_factors"),
+        run=_later("run_preset", "factors.toml"),
         look=Look("#b3261e", "#ff8a80", (6, 2), "triangle-right"),
         shown_first=True,
+    ),
+    MethodSpec(
+        name="refined",
+        title="Federated GPO with factor prior, sums in the clear",
+        pools_answers=False,
+        run=_later("run_preset", "refined.toml"),
+        look=Look("#7a3e00", "#e6b37a", (3, 2), "triangle-up"),
     ),
     MethodSpec(
         name="centralized-paper",

@@ -23,7 +23,7 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import flatten, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
 
-FACTORS = APP / "conf" / "factors.toml"
+PRESETS = APP / "conf"
 
 
 def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
@@ -32,9 +32,11 @@ def run_federated(survey: PreparedSurvey, settings: Settings, config: Mapping[st
         engine.wait().check()
 
 
-def run_factors(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:
-    """Run a federation that learns factors as FACTORS says, in this process."""
-    with InProcess({**config, **flatten(read_toml(FACTORS))}) as engine:
+def run_preset(
+    survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar], preset: str
+) -> None:
+    """Run a federation with the settings of a file in PRESETS, whatever `config` has of them."""
+    with InProcess({**config, **flatten(read_toml(PRESETS / preset))}) as engine:
         engine.wait().check()
 
 

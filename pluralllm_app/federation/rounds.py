@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Literal, TypeVar, cast
 from uuid import uuid4
@@ -27,7 +28,7 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.learning.base import MEMORIES, Contribution, Request, State
+from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import Predictor
@@ -123,7 +124,6 @@ class Rounds:
                 train_groups=len(self.roster.of_role("train")),
             )
         )
-        self.form = hooks.sent_form(self.learner.form)
         if settings.resume:
             record.check_described(self.roster.survey, groups)
             self.state = rewind(record.path)
@@ -138,9 +138,8 @@ class Rounds:
         place = self.settings.survey or self.settings.questionnaire
         if place is None:
             raise FederationError(
-                "this server has no questions, which predictor = "
-                f"{self.settings.federation.predictor!r} needs: give questionnaire, a directory "
-                "that `pluralllm questionnaire` wrote"
+                "this server has no questions, which it needs to learn factors: give "
+                "questionnaire, a directory that `pluralllm questionnaire` wrote"
             )
         return read_questions(place, self.roster.survey.fingerprint)
 
@@ -221,6 +220,8 @@ class Rounds:
         replies say goes to `heard`.
         """
         uniform = self.settings.federation.weighting == "uniform"
+        form = hooks.sent_form(self.learner.form(self.state.learner.sent))
+        update_of = partial(self._update, form)
         to_score, to_train = set(scored), set(trained)
         for name, reply in self._ask(trained, scored):
             if name in to_score:
@@ -228,7 +229,7 @@ class Rounds:
                 if evaluation:
                     heard.evaluations[name] = evaluation
             if name in to_train:
-                update = _read("train", name, reply, self._update, heard.lost)
+                update = _read("train", name, reply, update_of, heard.lost)
                 if update:
                     heard.note(name, update)
                     found = update.contribution
@@ -289,10 +290,10 @@ class Rounds:
 
     def _begin_round(self, state: State, heard: Heard) -> None:
         """Take the combined state as that of the next round."""
+        steps, tasks = self.learner.work(self.state.learner.sent, len(heard.trained))
         self.state.learner = state
         self.state.round += 1
         self.state.counted |= dict.fromkeys(heard.trained, self.state.round)
-        steps, tasks = self.learner.work(len(heard.trained))
         seconds = round(time.perf_counter() - heard.since, 3)
         losses = [update["loss"] for update in heard.trained.values() if "loss" in update]
         train = TrainEntry(
@@ -304,8 +305,8 @@ class Rounds:
         )
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
 
-    def _update(self, name: str, content: RecordDict) -> Update:
-        return Update.from_content(content, self.form, self.roster.groups[name].pool)
+    def _update(self, form: Form, name: str, content: RecordDict) -> Update:
+        return Update.from_content(content, form, self.roster.groups[name].pool)
 
     def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
         total = self.roster.survey.survey_questions

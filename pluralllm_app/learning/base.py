@@ -66,7 +66,7 @@ class ArrayForm:
 
 @dataclass(frozen=True)
 class Form:
-    """What every contribution in a run looks like, so that the server can check each of them."""
+    """What every contribution in a round looks like, so that the server can check each of them."""
 
     arrays: Mapping[str, ArrayForm]
     metrics: Mapping[str, float]  # the least value that each may have
@@ -102,9 +102,8 @@ class Form:
 class Learner(Protocol):
     """How a federation learns a predictor."""
 
-    @property
-    def form(self) -> Form:
-        """What contributions look like."""
+    def form(self, sent: Arrays) -> Form:
+        """What contributions to a state look like whose shared part is `sent`."""
 
     @property
     def needs_individual_updates(self) -> bool:
@@ -146,8 +145,8 @@ class Learner(Protocol):
     def predictor(self, sent: Arrays) -> Predictor:
         """What a state predicts; it changes with the next call."""
 
-    def work(self, groups: int) -> tuple[int, int]:
-        """What a round in which so many groups learned took: steps, and tasks of all groups."""
+    def work(self, sent: Arrays, groups: int) -> tuple[int, int]:
+        """What it took so many groups to learn from `sent`: steps, and tasks of all groups."""
 
 
 @dataclass(frozen=True)

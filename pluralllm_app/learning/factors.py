@@ -100,8 +100,7 @@ class FactorsLearner:
         count = self._settings.federation.train_groups_per_round
         return count if count < self._groups else 0
 
-    @cached_property
-    def form(self) -> Form:
+    def form(self, sent: Arrays) -> Form:
         """The sums, see `Sums` and `DescriptionSums`, and what groups say of themselves."""
         rows, width, dim = len(self._text), self._width, self._text.dim
         upper, described = triangle(width), triangle(1 + dim)
@@ -188,7 +187,7 @@ class FactorsLearner:
         (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
         factors = first_factors(rows, width - 1, landmarks, rng)
         regression = Regression.none(dim, width)
-        judged = {name: np.zeros(self.form.arrays[name].shape) for name in JUDGED}
+        judged = {name: np.zeros(self.form({}).arrays[name].shape) for name in JUDGED}
         return self._state(factors, regression, np.eye(width), judged, np.zeros(0))
 
     def _state(
@@ -272,6 +271,6 @@ class FactorsLearner:
         calibration, kernel = Calibration.of(sent["errors"]), TextKernel(sent["landmarks"])
         return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior)
 
-    def work(self, groups: int) -> tuple[int, int]:
+    def work(self, sent: Arrays, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""
         return 1, groups

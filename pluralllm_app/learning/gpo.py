@@ -1,7 +1,7 @@
 """The GPO preference predictor, learned by a few local steps at each group and a strategy."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,13 @@ from pluralllm_app.learning.base import (
     State,
     Strategy,
 )
-from pluralllm_app.learning.local_steps import initial_model, tasks_per_round, train_group
+from pluralllm_app.learning.local_steps import (
+    Losses,
+    initial_model,
+    losses_of,
+    tasks_per_round,
+    train_group,
+)
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
@@ -43,23 +49,29 @@ class GPOLearner:
         dim_x: width of the survey's embeddings.
         strategy: of the server; None at a group, which only contributes and scores.
         device: where this half computes.
+        untrained: makes the network that the first round starts from.
     """
 
     def __init__(
-        self, settings: Settings, dim_x: int, strategy: Strategy | None = None, device: str = "cpu"
+        self,
+        settings: Settings,
+        dim_x: int,
+        strategy: Strategy | None = None,
+        device: str = "cpu",
+        untrained: Callable[[int, Settings], GPO] = initial_model,
     ) -> None:
         self._settings = settings
         self._dim_x = dim_x
         self._strategy = strategy
         self._device = device
+        self._untrained = untrained
 
     @cached_property
     def _network(self) -> GPO:
         """The process's one network; weights are copied into it."""
-        return initial_model(self._dim_x, self._settings).to(self._device)
+        return self._untrained(self._dim_x, self._settings).to(self._device)
 
-    @cached_property
-    def form(self) -> Form:
+    def form(self, sent: Arrays) -> Form:
         """One vector of weights, with the loss and the divergence of the last tasks."""
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
         weights = ArrayForm(np.dtype(np.float32), (parameters,))
@@ -80,8 +92,21 @@ class GPOLearner:
         self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
     ) -> Contribution:
         """Train the weights that were sent on tasks drawn from the group's train questions."""
+        rounds = self._settings.federation.rounds
+        return self.train(sent, preferences, request, memory, rounds, losses_of)
+
+    def train(
+        self,
+        sent: Arrays,
+        preferences: PreferenceSet,
+        request: Request,
+        memory: Path,
+        rounds: int,
+        losses: Losses,
+    ) -> Contribution:
+        """`contribute` in a run of so many rounds, and on these losses."""
         settings = self._settings
-        network = self._load(sent)
+        network = self.load(sent)
         moments = NodeMemory(memory / request.experiment, "moments")
         keeps = settings.training.client_optimizer_state == "keep"
         statistics, optimizer_state = train_group(
@@ -91,9 +116,10 @@ class GPOLearner:
             seed=settings.federation.seed,
             split=settings.split,
             round_number=request.round,
-            rounds=settings.federation.rounds,
+            rounds=rounds,
             proximal_mu=request.options.get(PROXIMAL_MU, 0.0),
             optimizer_state=moments.load(request.counted) if keeps and request.counted else None,
+            losses=losses,
         )
         if keeps:
             moments.keep(request.round, optimizer_state, request.counted)
@@ -105,7 +131,7 @@ class GPOLearner:
 
     def initial_state(self) -> State:
         """Untrained weights; they depend on the seed and the sizes alone."""
-        return State({WEIGHTS: get_weights(initial_model(self._dim_x, self._settings)).numpy()})
+        return State({WEIGHTS: get_weights(self._untrained(self._dim_x, self._settings)).numpy()})
 
     def options(self) -> Mapping[str, float]:
         """Those of the strategy."""
@@ -119,7 +145,7 @@ class GPOLearner:
         # Several strategies compute in float64.
         sent = {name: array.astype(np.float32) for name, array in combined.items()}
         try:
-            self.form.check_arrays(sent)
+            self.form(sent).check_arrays(sent)
         except ValueError as error:
             name = self._settings.federation.strategy
             raise FederationError(
@@ -134,13 +160,14 @@ class GPOLearner:
 
     def predictor(self, sent: Arrays) -> GPOPredictor:
         """The predictor with these weights."""
-        return GPOPredictor(self._load(sent))
+        return GPOPredictor(self.load(sent))
 
-    def work(self, groups: int) -> tuple[int, int]:
+    def work(self, sent: Arrays, groups: int) -> tuple[int, int]:
         """Optimiser steps one after another, and tasks of all groups."""
         training = self._settings.training
         return training.local_steps, groups * tasks_per_round(training)
 
-    def _load(self, sent: Arrays) -> GPO:
+    def load(self, sent: Arrays) -> GPO:
+        """The network with these weights; it changes with the next call."""
         set_weights(self._network, torch.tensor(sent[WEIGHTS]))
         return self._network

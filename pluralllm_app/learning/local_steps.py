@@ -1,7 +1,7 @@
 """Local training: a few optimiser steps on tasks drawn from a group's train questions."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,6 +20,10 @@ from pluralllm_app.settings import Settings, SplitSettings, TrainingSettings
 # and were no faster on a CPU; no other number was tried on a GPU.
 PACK_ROWS = {"cpu": 1024, "cuda": 65536}
 
+Losses = Callable[[GPO, Sequence[Task], torch.dtype], tuple[Tensor, Tensor]]
+"""The loss of each task, [n], and the predicted shares of their target rows, [T], by the network in
+a precision; see `network.task_losses`."""
+
 
 @dataclass(frozen=True)
 class StepStatistics:
@@ -29,11 +33,22 @@ class StepStatistics:
     js_divergence: float  # averaged over target questions, in nats; unlike the loss never negative
 
 
-def initial_model(dim_x: int, settings: Settings) -> GPO:
-    """The untrained network of a run; its weights depend on the seed and the sizes alone."""
+def losses_of(model: GPO, tasks: Sequence[Task], precision: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`Losses` of the network as it is published."""
+    return task_losses(model, Batch.gather(tasks, model.device), precision)
+
+
+def initial_model(dim_x: int, settings: Settings, make: Callable[..., GPO] = GPO) -> GPO:
+    """The untrained network of a run; its weights depend on the seed and the sizes alone.
+
+    Args:
+        dim_x: width of the survey's embeddings.
+        settings: of the run.
+        make: takes `dim_x` and the sizes.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(settings.federation.seed, "weights").integers(2**63)))
-        return GPO(dim_x, **asdict(settings.model))
+        return make(dim_x, **asdict(settings.model))
 
 
 def tasks_per_round(settings: TrainingSettings) -> int:
@@ -97,6 +112,7 @@ def run_steps(
     clip_norm: float = 0.0,
     proximal_mu: float = 0.0,
     precision: torch.dtype = torch.float32,
+    losses: Losses = losses_of,
 ) -> StepStatistics:
     """Take one optimiser step for each batch, on the loss averaged over the tasks of the batch.
 
@@ -109,19 +125,19 @@ def run_steps(
         clip_norm: the gradient is scaled down to this norm; 0 for no clipping.
         proximal_mu: FedProx (arXiv 1812.06127) adds mu/2 ||w - w_start||^2 to the loss.
         precision: of the network's products, see `network.task_losses`.
+        losses: what is made smaller.
     """
     assert weights.grad is not None
     start = weights.clone() if proximal_mu else weights
-    losses: list[Tensor] = []
+    found: list[Tensor] = []
     shares: list[Tensor] = []
     tasks: list[Task] = []
     for batch, rate in zip(batches, rates, strict=True):
         weights.grad.zero_()
         for pack in packs(batch, PACK_ROWS[weights.device.type]):
-            gathered = Batch.gather(pack, weights.device)
-            pack_losses, predicted = task_losses(model, gathered, precision)
+            pack_losses, predicted = losses(model, pack, precision)
             torch.autograd.backward(pack_losses.sum() / len(batch))
-            losses.append(pack_losses.detach())
+            found.append(pack_losses.detach())
             shares.append(predicted.detach())
             tasks += pack
         if proximal_mu:
@@ -134,7 +150,7 @@ def run_steps(
         np.concatenate([task.target.shares for task in tasks]),
         np.concatenate([task.target.options for task in tasks]),
     )
-    return StepStatistics(float(torch.cat(losses).mean()), float(divergences.mean()))
+    return StepStatistics(float(torch.cat(found).mean()), float(divergences.mean()))
 
 
 def train_group(
@@ -148,6 +164,7 @@ def train_group(
     rounds: int,
     proximal_mu: float = 0.0,
     optimizer_state: OptimizerState | None = None,
+    losses: Losses = losses_of,
 ) -> tuple[StepStatistics, OptimizerState]:
     """Train a network for one round on the train questions of one group.
 
@@ -161,6 +178,7 @@ def train_group(
         rounds: how many rounds the run has.
         proximal_mu: see `run_steps`.
         optimizer_state: of the group's last round; None starts afresh.
+        losses: what is made smaller.
 
     Returns:
         Statistics of the round, and the optimiser's state after it, which is {} where the settings
@@ -188,6 +206,7 @@ def train_group(
         settings.clip_norm,
         proximal_mu,
         step_precision(settings),
+        losses,
     )
     kept = settings.client_optimizer_state == "keep"
     return statistics, optimizer.state() if kept else {}

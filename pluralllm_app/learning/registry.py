@@ -1,7 +1,8 @@
-"""The learners there are, by the name that the setting `predictor` gives.
+"""The learners there are, by the names that the settings `predictor` and `prior` give.
 
-To add one: its module, and an entry of LEARNERS. A learner's module is imported when the learner is
-made, since importing torch takes longer than a round of a learner that does without.
+To add one: its module, and an entry of LEARNERS, or of PRIORS if it is one on top of another. A
+learner's module is imported when the learner is made, since importing torch takes longer than a
+round of a learner that does without.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,6 +50,18 @@ def _factors(given: Given) -> Learner:
     return FactorsLearner(given.settings, given.questions, given.train_groups)
 
 
+def _refined(given: Given) -> Learner:
+    from pluralllm_app.learning.factors import FactorsLearner
+    from pluralllm_app.learning.refined import RefinedLearner
+
+    factors = FactorsLearner(given.settings, given.questions, given.train_groups)
+    return RefinedLearner(given.settings, given.dim_x, factors, given.strategy, given.device)
+
+
+_CLEAR = (
+    "Note: with {} = factors each group sends its sums in the clear, and who reads them can work "
+    "out its answers. Use it where the server may know them, see docs/privacy.md."
+)
 LEARNERS = {
     "gpo": LearnerSpec(_gpo),
     "factors": LearnerSpec(
@@ -56,11 +69,17 @@ LEARNERS = {
         {"strategy": "fedavg", "weighting": "questions"},
         "factors are learned by plain sums over groups",
         needs_questions=True,
-        caution="Note: with predictor = factors each group sends its sums in the clear, and who "
-        "reads them can work out its answers. Use it where the server may know them, see "
-        "docs/privacy.md.",
+        caution=_CLEAR.format("predictor"),
     ),
 }
+PRIORS = {  # by predictor and prior
+    ("gpo", "factors"): LearnerSpec(_refined, needs_questions=True, caution=_CLEAR.format("prior")),
+}
+
+
+def _spec(predictor: Scalar, prior: Scalar) -> LearnerSpec | None:
+    name = str(predictor)
+    return LEARNERS.get(name) if prior == "none" else PRIORS.get((name, str(prior)))
 
 
 def check_learner(settings: Settings) -> None:
@@ -69,9 +88,15 @@ def check_learner(settings: Settings) -> None:
     Raises:
         SettingsError: naming the setting and the remedy.
     """
-    name = settings.federation.predictor
+    name, prior = settings.federation.predictor, settings.federation.prior
     check_choice("predictor", name, LEARNERS)
-    spec = LEARNERS[name]
+    spec = _spec(name, prior)
+    if spec is None:
+        with_prior = ", ".join(repr(each) for each, other in PRIORS if other == prior)
+        raise SettingsError(
+            f"prior = {prior!r} does not go with predictor = {name!r}: it is for predictor = "
+            f"{with_prior}, set prior = 'none'"
+        )
     for key, wanted in spec.demands.items():
         value = getattr(settings.federation, key.replace("-", "_"))
         if value != wanted:
@@ -81,17 +106,36 @@ def check_learner(settings: Settings) -> None:
             )
 
 
+def check_plain(settings: Settings) -> None:
+    """Check that the settings choose no learner, for commands whose methods do.
+
+    Raises:
+        SettingsError: naming the setting and the remedy.
+    """
+    for key, plain in (("predictor", "gpo"), ("prior", "none")):
+        value = getattr(settings.federation, key)
+        if value != plain:
+            raise SettingsError(
+                f"{key} = {value!r} is for pluralllm run: here each method says itself what is "
+                f"learned, so leave {key} out (pluralllm compare has the methods factors and "
+                "refined)"
+            )
+
+
 def make_learner(given: Given) -> Learner:
     """The learner of a run whose settings are checked, or one half of it."""
-    return LEARNERS[given.settings.federation.predictor].make(given)
+    spec = _spec(given.settings.federation.predictor, given.settings.federation.prior)
+    assert spec is not None, "the settings are checked"
+    return spec.make(given)
 
 
-def needs_questions(predictor: Scalar) -> bool:
-    """Whether the server of a run with this predictor needs the text of the questions."""
-    return predictor in LEARNERS and LEARNERS[str(predictor)].needs_questions
+def needs_questions(config: Mapping[str, Scalar]) -> bool:
+    """Whether the server of a run with this config needs the text of the questions."""
+    spec = _spec(config["predictor"], config["prior"])
+    return spec is not None and spec.needs_questions
 
 
 def caution(settings: Settings) -> str:
     """What must be known before such a run; empty where nothing must."""
-    name = settings.federation.predictor
-    return LEARNERS[name].caution if name in LEARNERS else ""
+    spec = _spec(settings.federation.predictor, settings.federation.prior)
+    return spec.caution if spec else ""

@@ -16,6 +16,7 @@ BASELINES: dict[str, type[Baseline]] = {
 _IMPORTED_LATER = {
     "gpo": ("pluralllm_app.predictors.gpo.predictor", "GPOPredictor"),
     "factors": ("pluralllm_app.predictors.factors.predictor", "FactorsPredictor"),
+    "refined": ("pluralllm_app.predictors.refined.predictor", "RefinedPredictor"),
 }
 KINDS = (*_IMPORTED_LATER, *BASELINES)
 

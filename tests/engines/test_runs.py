@@ -41,7 +41,7 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
         assert result.stdout.splitlines()[-3:] == [
             f"Run directory: {out}",
             f"See it in a browser: pluralllm report {out}",
-            f"Next, try a strategy: pluralllm run --survey {tiny_survey.path} -c "
+            f"Next, try another way: pluralllm run --survey {tiny_survey.path} -c "
             "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
             f"{tiny_survey.path}",
         ]

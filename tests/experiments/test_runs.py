@@ -9,9 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pluralllm_app.errors import UserError
-from pluralllm_app.experiments.runs import run_alone, run_centralized, run_factors
+from pluralllm_app.errors import SettingsError, UserError
+from pluralllm_app.experiments.methods import METHODS
+from pluralllm_app.experiments.runs import run_alone, run_centralized
 from pluralllm_app.learning import centralized
+from pluralllm_app.learning.registry import check_plain
+from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
+from pluralllm_app.predictors.refined.predictor import RefinedPredictor
+from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import flatten, read_toml
@@ -92,14 +98,27 @@ def test_groups_alone_have_one_line(config: Config) -> None:
     assert entry["evaluation"]["groups"]["Dogwood"]["loss"] is None
 
 
-def test_factors_run_with_the_settings_of_their_file(config: Config) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [("factors", FactorsPredictor), ("refined", RefinedPredictor)]
+)
+def test_factors_run_with_the_settings_of_their_file(
+    config: Config, name: str, kind: type[Predictor]
+) -> None:
     config |= {"strategy": "fedmedian", "rounds": 9}
     settings = Settings.from_config(config)
-    run_factors(PreparedSurvey.open(settings.path("survey")), settings, config)
+    METHODS[name].run(PreparedSurvey.open(settings.path("survey")), settings, config)
     record, _ = read(config)
-    preset = flatten(read_toml(ROOT / "conf" / "factors.toml"))
-    assert preset["predictor"] == "factors"
+    preset = flatten(read_toml(ROOT / "conf" / f"{name}.toml"))
     assert preset.items() <= record["settings"].items()
+    assert isinstance(load_predictor(settings.path("out") / "model"), kind)
+
+
+@pytest.mark.parametrize(("key", "value"), [("predictor", "factors"), ("prior", "factors")])
+def test_what_is_learned_is_not_for_methods_that_say_so_themselves(
+    config: Config, key: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{key} = 'factors' is for pluralllm run"):
+        check_plain(Settings.from_config(config | {key: value}))
 
 
 def test_reserved_questions_choose_nothing(config: Config, tmp_path: Path) -> None:

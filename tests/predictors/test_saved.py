@@ -23,6 +23,8 @@ from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.refined.predictor import RefinedPredictor
+from pluralllm_app.predictors.refined.rows import FEATURES
 from pluralllm_app.predictors.registry import BASELINES, KINDS
 from pluralllm_app.predictors.saved import load_predictor, save_predictor
 from pluralllm_app.preferences import PreferenceSet
@@ -44,6 +46,11 @@ def make(kind: str) -> Predictor:
         calibration = Calibration(np.array([[1.0, 2.0]] * len(CONTEXTS)))
         prior = DescriptionPrior(rng.normal(size=(1 + text.dim, 2)), np.array([0.5, 1.0]))
         return FactorsPredictor(factors, kernel, calibration, prior)
+    if kind == "refined":
+        torch.manual_seed(0)
+        factors = make("factors")
+        assert isinstance(factors, FactorsPredictor)
+        return RefinedPredictor(factors, GPO(3 + FEATURES, d_model=8, num_layers=1))
     return BASELINES[kind].fit(GROUPS[1:])
 
 
@@ -114,7 +121,7 @@ def test_files_have_the_usual_rights(tmp_path: Path) -> None:
         (lambda arrays: {name: a[..., :1].copy() for name, a in arrays.items()}, r"\], not \["),
     ],
 )
-@pytest.mark.parametrize("kind", ["gpo", "consensus"])
+@pytest.mark.parametrize("kind", ["gpo", "consensus", "refined"])
 def test_arrays_of_another_predictor_are_refused(
     tmp_path: Path, kind: str, change: Callable, fault: str
 ) -> None:

@@ -57,6 +57,7 @@ RUN = RunInfo(
         "precision": "float32",
         "predictor": "gpo",
         "questionnaire": "",
+        "prior": "none",
     },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),

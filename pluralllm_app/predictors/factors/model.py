@@ -1,6 +1,6 @@
 """The latent-factor model of square-root shares: what is shared, and how it predicts a group.
 
-    y_gr = 1 / sqrt(options_r) + mu_r + V_r . z_g + f_g(r) + noise,   y = sqrt(share)
+    sqrt(share_gr) = 1 / sqrt(options_r) + mu_r + V_r . z_g + f_g(r) + noise
 
 Shared are the posterior of v_r = (mu_r, V_r), offset and K loadings of each option row, and a few
 variances. Private, inferred where the group's answers are, are the latent z_g ~ N(0, I) and
@@ -18,7 +18,6 @@ import numpy as np
 from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
-POWER = 0.5  # Euclidean distance of roots is, up to a factor, the Hellinger distance
 SMALLEST = 1e-4  # predicted share, before it is rescaled
 
 
@@ -73,7 +72,7 @@ class Answers:
 
     rows: Ints  # [n] in the survey's option table
     text: OptionRows  # [n]
-    y: Doubles  # [n] transformed shares minus the transform of 1 / options
+    y: Doubles  # [n] roots of shares minus the root of 1 / options
     sampling: Doubles  # [n] variance of y from the number of respondents; 0 where unknown
 
     @classmethod
@@ -86,21 +85,21 @@ class Answers:
     ) -> "Answers":
         """Shares [n], summing to 1 per question; `respondents` [Q], nan where unknown."""
         p = np.asarray(shares, np.float64)
-        y = p**POWER - uniform(text)
+        y = np.sqrt(p) - uniform(text)
         sampling = np.zeros(len(p))
         if respondents is not None:
             count = np.repeat(respondents, text.options)
-            # Delta method, with half a respondent added to each option, so that a share of 0 is
-            # not certain: var(p^a) = a^2 p^(2 a - 1) (1 - p) / n.
+            # Delta method, with half a respondent added to each option, so that a share of 1 is
+            # not certain: var(sqrt(p)) = (1 - p) / 4 n.
             smooth = (p * count + 0.5) / (count + 0.5 * text.counts)
-            delta = POWER**2 * smooth ** (2 * POWER - 1) * (1 - smooth) / count
+            delta = (1 - smooth) / (4 * count)
             sampling = np.where(np.isfinite(count) & (count > 0), delta, 0.0)
         return cls(rows=rows, text=text, y=y, sampling=sampling)
 
     @property
     def shares(self) -> Doubles:
         """[n] the shares themselves."""
-        shares: Doubles = (self.y + uniform(self.text)) ** (1 / POWER)
+        shares: Doubles = (self.y + uniform(self.text)) ** 2
         return shares
 
     def select(self, positions: Ints) -> "Answers":
@@ -112,8 +111,8 @@ class Answers:
 
 
 def uniform(text: OptionRows) -> Doubles:
-    """[n] the transform of 1 / options."""
-    value: Doubles = text.counts.astype(np.float64) ** -POWER
+    """[n] the root of 1 / options."""
+    value: Doubles = 1 / np.sqrt(text.counts)
     return value
 
 
@@ -127,22 +126,24 @@ class Belief:
 
     @property
     def shares(self) -> Doubles:
-        """[T] the transform's inverse of the mean, rescaled to sum to 1 per question."""
+        """[T] the square of the mean, rescaled to sum to 1 per question."""
         return self._shares(self.mean)[0]
 
     @property
     def deviation(self) -> Doubles:
-        """[T] standard deviation of each share, to first order."""
-        shares, scale = self._shares(self.mean)
-        level = np.maximum(self.mean, SMALLEST**POWER)
-        slope = scale * level ** (1 / POWER - 1) / POWER
-        deviation: Doubles = slope * np.sqrt(self.variance) * (1 - shares)
+        """[T] standard deviation of each share: that of the square of a Gaussian, times the scale.
+
+        The square's slope alone would make shares near 0 all but certain.
+        """
+        _, scale = self._shares(self.mean)
+        square = 4 * self.mean**2 * self.variance + 2 * self.variance**2
+        deviation: Doubles = scale * np.sqrt(square)
         return deviation
 
     def coordinates(self, shares: Floats | Doubles) -> Doubles:
         """[T] true shares on the scale of the mean, whose shares are rescaled to sum to 1."""
         _, scale = self._shares(self.mean)
-        y: Doubles = (np.asarray(shares, np.float64) / scale) ** POWER
+        y: Doubles = np.sqrt(np.asarray(shares, np.float64) / scale)
         return y
 
     def intervals(self, widths: Doubles) -> Doubles:
@@ -150,11 +151,11 @@ class Belief:
         _, scale = self._shares(self.mean)
         steps = widths[:, None] * np.sqrt(self.variance)
         y = np.maximum(np.stack([self.mean - steps, self.mean + steps], axis=1), 0.0)
-        bounds: Doubles = np.minimum(y ** (1 / POWER) * scale, 1.0)
+        bounds: Doubles = np.minimum(y**2 * scale, 1.0)
         return bounds
 
     def _shares(self, y: Doubles) -> tuple[Doubles, Doubles]:
-        share = np.maximum(np.maximum(y, 0.0) ** (1 / POWER), SMALLEST)
+        share = np.maximum(np.maximum(y, 0.0) ** 2, SMALLEST)
         starts = segment_starts(self.options)
         total = np.add.reduceat(share, starts) if len(starts) else share
         scale = np.repeat(1 / total, self.options)
@@ -179,7 +180,7 @@ def predict(
     z = np.concatenate([[1.0], latent.mean])
 
     def row_parts(index: Ints) -> tuple[Doubles, Doubles, Doubles]:
-        uncertain = factors.covariance[index].reshape(len(index), -1) @ second
+        uncertain = factors.covariance[index].reshape(len(index), second.size) @ second
         return factors.mean[index] @ z, factors.mean[index, 1:], uncertain
 
     mean, loadings, uncertain = row_parts(rows)

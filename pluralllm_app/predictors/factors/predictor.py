@@ -9,7 +9,7 @@ from pluralllm_app.core.segments import segment_rows
 from pluralllm_app.predictors.base import LEVELS, Arrays, Prediction, Predictor, check_arrays
 from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
-from pluralllm_app.predictors.factors.model import POWER, Answers, Factors, predict
+from pluralllm_app.predictors.factors.model import Answers, Belief, Factors, predict
 from pluralllm_app.predictors.factors.packing import factor_shapes, pack_factors, unpack_factors
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
@@ -25,7 +25,7 @@ class FactorsPredictor(Predictor):
     kind: ClassVar[str] = "factors"
     title: ClassVar[str] = "Latent factors of preferences"
     about: ClassVar[str] = (
-        "It is a latent-factor model of transformed shares, learned by sums over other groups, "
+        "It is a latent-factor model of square-root shares, learned by sums over other groups, "
         "with a prior from the text of questions and options."
     )
 
@@ -43,10 +43,23 @@ class FactorsPredictor(Predictor):
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty; the context may be empty."""
-        return self._predict(context, target, option_rows(context), option_rows(target))
+        return self.predict_each([(context, target)])[0]
 
     def predict_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Prediction]:
         """Predict for several pairs, of which each question's text is read once."""
+        beliefs = self.believe_each(pairs)
+        return [
+            self.prediction_of(belief, len(context))
+            for belief, (context, _) in zip(beliefs, pairs, strict=True)
+        ]
+
+    def prediction_of(self, belief: Belief, context: int) -> Prediction:
+        """The prediction that is a belief, which rests on `context` questions."""
+        intervals = belief.intervals(self.calibration.at(context))
+        return Prediction(belief.shares, belief.deviation, intervals)
+
+    def believe_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Belief]:
+        """What is believed of the targets of several pairs of context and target."""
         sets = [questions for pair in pairs for questions in pair]
         numbers, at = np.unique(
             np.concatenate([questions.questions for questions in sets]), return_index=True
@@ -60,16 +73,16 @@ class FactorsPredictor(Predictor):
             return text.select(np.searchsorted(numbers, questions.questions))
 
         return [
-            self._predict(context, target, part(context), part(target)) for context, target in pairs
+            self._believe(context, target, part(context), part(target)) for context, target in pairs
         ]
 
-    def _predict(
+    def _believe(
         self,
         context: PreferenceSet,
         target: QuestionSet,
         context_text: OptionRows,
         target_text: OptionRows,
-    ) -> Prediction:
+    ) -> Belief:
         rows = len(self.factors.mean)
         if len(target.embeddings) != rows:
             raise ValueError(
@@ -78,12 +91,10 @@ class FactorsPredictor(Predictor):
             )
         latent = self.prior.latent(context.description)
         known = Answers.of(context.rows, context_text, context.shares, context.respondents)
-        belief = predict(self.factors, self.kernel, known, target.rows, target_text, latent)
-        intervals = belief.intervals(self.calibration.at(len(context)))
-        return Prediction(belief.shares, belief.deviation, intervals)
+        return predict(self.factors, self.kernel, known, target.rows, target_text, latent)
 
     def config(self) -> dict[str, Any]:
-        """Sizes, the power that shares are raised to, and the kernel's length-scale."""
+        """Sizes, and the kernel's length-scale."""
         rows, width = self.factors.mean.shape
         landmarks, twice = self.kernel.landmarks.shape
         return {
@@ -91,7 +102,6 @@ class FactorsPredictor(Predictor):
             "factors": width - 1,
             "landmarks": landmarks,
             "dim_x": twice // 2,
-            "power": POWER,
             "length": self.kernel.length,
         }
 
@@ -110,8 +120,6 @@ class FactorsPredictor(Predictor):
         """Undo `config` and `arrays`."""
         rows, width = int(config["rows"]), int(config["factors"]) + 1
         landmarks, twice = int(config["landmarks"]), 2 * int(config["dim_x"])
-        if config["power"] != POWER:
-            raise ValueError(f"power is {config['power']}, this version of the app has {POWER}")
         shapes = {
             **factor_shapes(rows, width, landmarks),
             "landmarks": (landmarks, twice),

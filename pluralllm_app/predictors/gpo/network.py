@@ -12,7 +12,7 @@ mask is needed. The result equals that of the masked form in the published code.
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
 from typing import cast
 
@@ -117,6 +117,11 @@ class GPO(nn.Module):
         self.predictor = nn.Sequential(
             Linear(d_model, dim_feedforward), nn.ReLU(), Linear(dim_feedforward, 2 * dim_y)
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.parameters()).device
 
     def embed(self, x: Tensor, y: Tensor) -> Tensor:
         """Embed rows: x [..., N, dim_x] and shares y [..., N] to [..., N, d_model]."""
@@ -240,6 +245,14 @@ def log_likelihood(mean: Tensor, std: Tensor, shares: Tensor) -> Tensor:
     return -((shares - mean) ** 2) / (2 * std**2) - std.log() - math.log(math.sqrt(2 * math.pi))
 
 
+def in_precision(
+    device: torch.device, precision: torch.dtype
+) -> AbstractContextManager[torch.autocast | None]:
+    """Within it the network's products have a precision."""
+    rounded = precision == torch.bfloat16
+    return torch.autocast(device.type, precision) if rounded else nullcontext()
+
+
 def task_losses(
     model: GPO, batch: Batch, precision: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
@@ -252,8 +265,7 @@ def task_losses(
         batch: the rows of the tasks.
         precision: of the network's products; weights, gradients and results are always float32.
     """
-    rounded = precision == torch.bfloat16
-    with torch.autocast(batch.x.device.type, precision) if rounded else nullcontext():
+    with in_precision(batch.x.device, precision):
         rows = model.embed(batch.x, batch.y)
         shares, std = model(rows, batch.context, batch.target, batch.options)
     densities = log_likelihood(shares, std, batch.shares)

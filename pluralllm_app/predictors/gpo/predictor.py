@@ -28,11 +28,6 @@ class GPOPredictor(Predictor):
     def __init__(self, network: GPO) -> None:
         self.network = network
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return next(self.network.parameters()).device
-
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares and their standard deviations; needs a context question."""
         return self.predict_each([(context, target)])[0]
@@ -40,7 +35,7 @@ class GPOPredictor(Predictor):
     @torch.inference_mode()
     def predict_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Prediction]:
         """Predict each pair; a question that is a target of several is embedded once."""
-        device = self.device
+        device = self.network.device
         table_of([part for pair in pairs for part in pair])
         every = _union([target for _, target in pairs])
         x = embeddings_on(device, [every])

@@ -1,0 +1,1 @@
+"""The GPO network on top of factors: it corrects what they predict."""
