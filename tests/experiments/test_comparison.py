@@ -24,13 +24,11 @@ from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import Comparison
 from pluralllm_app.experiments.workers import choose_gpu, run_cell, run_cells
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.predictors.gpo.predictor import GPOPredictor
-from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
+from tests.support.command import write_settings
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
 from tests.support.signals import with_handler
@@ -286,42 +284,6 @@ def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
     assert federated.score("train", "mean") is not None
     assert federated.runs[0].cost_of_gain(0.9) is None
     assert "Federated GPO" in shown(comparison)
-
-
-@pytest.mark.parametrize("damage", ["cut off", "of another survey"])
-def test_a_damaged_model_is_told_after_the_tables(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
-    tiny, out = write_settings(config, tmp_path), tmp_path / "out"
-    for cell in cells(config, out, methods=["federated", "consensus"]):
-        run_cell(cell)
-    model = out / "cells" / "federated" / "seed-0" / "model"
-    if damage == "cut off":
-        weights = model / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:100])
-    else:
-        save_predictor(GPOPredictor(GPO(7, d_model=8, num_layers=1)), model)
-    command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny), "--seeds", "1"]
-    command += ["--out", str(out), "--method", "federated", "--method", "consensus"]
-    result = CliRunner().invoke(app, command)
-    assert "2 of 2 runs are finished already" in result.output
-    assert "Federated GPO" in result.output  # it was scored when it was trained
-    assert "Left out: 50, 100" in result.output
-    assert result.exit_code == 1
-    assert isinstance(result.exception, UserError)
-    message = str(result.exception)
-    assert f"federated, seed 0: {model}" in message
-    assert f"To train them again: rm -r {model.parent}, then repeat the command" in message
-    assert (out / "scores.csv").exists()
-
-
-def write_settings(config: Config, path: Path) -> Path:
-    """The file of settings for --config."""
-    file = path / "tiny.toml"
-    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
-    file.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
-    return file
 
 
 @pytest.mark.slow
