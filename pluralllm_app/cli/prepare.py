@@ -87,7 +87,8 @@ def prepare_command(
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="Encoding of the file where it is not clear by itself: utf-8, cp1252, utf-16 ..."
+            help="Encoding of the file, and of a table of descriptions, where it is not clear by "
+            "itself: utf-8, cp1252, utf-16 ..."
         ),
     ] = None,
     decimal: Annotated[

@@ -149,10 +149,10 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("transformers")
     level, bars = logger.level, log.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
-    log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    log.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(level)
         if bars:
-            log.enable_progress_bar()  # type: ignore[no-untyped-call]
+            log.enable_progress_bar()
