@@ -24,6 +24,7 @@ OPTION_TEXT = "Certainly so"
 
 # No test may fail because the machine is slow or busy.
 hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("any machine")
 
 

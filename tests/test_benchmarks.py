@@ -23,6 +23,7 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
+from tests.support.tiny_models import save_model
 
 __all__ = ["reference_model"]
 
@@ -139,6 +140,17 @@ def test_embedding_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert results["prompts"] == 4
     assert results["largest difference"] < 1e-3
     assert results["tokens run, ours"] < results["tokens run, common"]
+
+
+def test_an_encoder_is_compared(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_model(tmp_path / "bert", "bert")
+    options = ["--survey", str(tiny_survey.path), "--model", model]
+    results = run("encoder", tmp_path, monkeypatch, *options, "--questions", "2", "--repeats", "1")
+    assert results["questions"] == 2
+    assert results["before / ours, CPU s"] >= 0
+    assert results["largest difference at length 1"] < 1e-3
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from pluralllm_app.cli.comparison_tables import print_comparison
 from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
 from pluralllm_app.engines.run_directory import make_run_directory
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import PredictorError, UserError
 from pluralllm_app.experiments.comparison import Cell, locked, open_comparison
 from pluralllm_app.experiments.few_shot import score_few_shot, unscored
 from pluralllm_app.experiments.methods import available_methods, check_methods
-from pluralllm_app.experiments.results import ROLES, SCORES, Comparison
+from pluralllm_app.experiments.results import ROLES, SCORES, Comparison, Run
 from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.experiments.workers import default_jobs, run_cells
 from pluralllm_app.learning.budgets import budget_steps
@@ -41,7 +41,8 @@ def compare(
     """Run what a comparison lacks and print its tables.
 
     Raises:
-        UserError: anything the user can mend; what is finished stays and is not run again.
+        UserError: anything the user can mend; what is finished stays and is not run again. After
+            the tables: some runs failed, or models that they saved cannot be scored.
     """
     check_methods(methods)
     run_config, settings, prepared = _prepared(survey, config, overrides, out, console)
@@ -57,16 +58,15 @@ def compare(
             console.print(f"{done} of {len(cells)} runs are finished already.")
         try:
             errors = _run(left, jobs, console) if left else {}
-            _score_few_shot(Comparison.read(out), prepared, settings, console)
+            damaged = _score_few_shot(Comparison.read(out), prepared, settings, console)
         except KeyboardInterrupt:
             Console(stderr=True).print("Stopped. To go on, repeat the command.")
             raise
         comparison = Comparison.read(out)
         _write_scores(comparison, out / "scores.csv")
     print_comparison(comparison, console)
-    if errors:
-        lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
-        raise UserError(f"{len(errors)} of {len(cells)} runs failed:\n" + "\n".join(lines))
+    if faults := [*_failed(errors, len(cells)), *_unscored(damaged)]:
+        raise UserError("\n".join(faults))
     for line in (
         f"Comparison: {out}, every score in its scores.csv",
         f"Next, see it in a browser: {report_command(out)}",
@@ -142,18 +142,46 @@ def _run(cells: Sequence[Cell], jobs: int, console: Console) -> dict[Cell, str]:
 
 def _score_few_shot(
     comparison: Comparison, prepared: PreparedSurvey, settings: Settings, console: Console
-) -> None:
-    """Score what is not scored yet at different numbers of context questions."""
+) -> list[tuple[Run, PredictorError]]:
+    """Score what is not scored yet at different numbers of context questions.
+
+    Returns the runs whose saved model cannot be scored.
+    """
     runs = unscored(comparison)
     if not runs or not any(group.role == "evaluation" for group in prepared.groups):
-        return
+        return []
     prepare_processor(settings.training.client_threads)
     pool = PooledSurvey.read(prepared)
+    damaged = []
     with progress_bars(console) as progress:
         bar = progress.add_task("scoring from few answers and many", total=len(runs))
         for run in runs:
-            score_few_shot(run, pool)
+            try:
+                score_few_shot(run, pool)
+            except PredictorError as error:
+                damaged.append((run, error))
             progress.advance(bar)
+    return damaged
+
+
+def _failed(errors: Mapping[Cell, str], runs: int) -> list[str]:
+    """What to say of runs that failed."""
+    lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
+    return [f"{len(errors)} of {runs} runs failed:", *lines] if lines else []
+
+
+def _unscored(damaged: Sequence[tuple[Run, PredictorError]]) -> list[str]:
+    """What to say of runs whose saved models cannot be scored."""
+    if not damaged:
+        return []
+    lines = [f"{run.method}, seed {run.seed}: {error}" for run, error in damaged]
+    remove = shlex.join(["rm", "-r", *(str(run.path) for run, _ in damaged)])
+    return [
+        f"{len(damaged)} saved model(s) cannot be scored by number of questions, and that table is "
+        "without them:",
+        *lines,
+        f"To train them again: {remove}, then repeat the command.",
+    ]
 
 
 def _outcome(cell: Cell) -> str:

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from pluralllm_app.cli.options import starting
-from pluralllm_app.cli.settings import FittingCommand
-from pluralllm_app.survey.embedders.registry import EMBEDDERS
+from pluralllm_app.cli.settings import FittingCommand, same_command
+from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
 from pluralllm_app.survey.sources.stated import DECIMALS, Stated
@@ -87,7 +87,8 @@ def prepare_command(
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="Encoding of the file where it is not clear by itself: utf-8, cp1252, utf-16 ..."
+            help="Encoding of the file, and of a table of descriptions, where it is not clear by "
+            "itself: utf-8, cp1252, utf-16 ..."
         ),
     ] = None,
     decimal: Annotated[
@@ -144,7 +145,7 @@ def prepare_command(
         # Here and not above: `pluralllm --help` need not wait for torch and pandas.
         from pluralllm_app.survey.prepare import prepare
 
-    prepare(
+    survey = prepare(
         source,
         out,
         embedder=embedder,
@@ -161,3 +162,7 @@ def prepare_command(
         overwrite=overwrite,
         console=console,
     )
+    better = ["--embedder", SENTENCE_EMBEDDER, *([] if overwrite else ["--overwrite"])]
+    command = same_command(click.get_current_context(), better)
+    if said := advice(survey.embedder, survey.synthetic, command):
+        console.print(said, soft_wrap=True, highlight=False, markup=False)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any, Never
 
 import click
@@ -50,9 +51,14 @@ class FittingCommand(TyperCommand):
         try:
             return super().invoke(ctx)
         except TooSmallError as error:
-            words = [*ctx.command_path.split(), *ctx.meta[_GIVEN], *error.remedy]
-            error.add_note(f"For this survey, this works: {shlex.join(words)}")
+            command = same_command(ctx, error.remedy)
+            error.add_note(f"For this survey, this works: {command}")
             raise
+
+
+def same_command(ctx: click.Context, more: Sequence[str]) -> str:
+    """Return the command line of a `FittingCommand` with more words, as a shell takes it."""
+    return shlex.join([*ctx.command_path.split(), *ctx.meta[_GIVEN], *more])
 
 
 class SettingsCommand(FittingCommand):

@@ -78,6 +78,8 @@ def run(
     from pluralllm_app.records.console import print_results
 
     print_results(out, rounds, console, _hint(settings))
+    if said := _advice(settings):
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def _run_simulation(
@@ -116,6 +118,15 @@ def _hint(settings: Settings) -> str:
         f"Next, try another way: pluralllm run --survey {survey} -c '{change}', or see what "
         f"simpler ways give: pluralllm compare --survey {survey}"
     )
+
+
+def _advice(settings: Settings) -> str:
+    from pluralllm_app.survey.embedders.registry import SENTENCE_EMBEDDER, advice
+    from pluralllm_app.survey.info import SurveyInfo
+
+    survey = SurveyInfo.read(settings.path("survey") / "survey.json")
+    again = f"repeat `pluralllm prepare`, with --embedder {SENTENCE_EMBEDDER} --overwrite"
+    return advice(survey.embedder, survey.synthetic, again)
 
 
 def _stopped(out: Path, status: str) -> str:

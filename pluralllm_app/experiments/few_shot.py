@@ -13,6 +13,7 @@ import numpy as np
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.core.seeding import generator
+from pluralllm_app.errors import PredictorError
 from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import CONTEXTS, Comparison, Run
 from pluralllm_app.predictors.base import Predictor
@@ -52,7 +53,7 @@ def score_few_shot(run: Run, pool: PooledSurvey) -> None:
         pool: the survey of the run, with at least one group never trained on.
 
     Raises:
-        PredictorError: the saved predictor is damaged.
+        PredictorError: the saved predictor is damaged, or of another survey.
     """
     split = read_section(SplitSettings, run.info.settings)
     evaluation = read_section(EvaluationSettings, run.info.settings)
@@ -69,9 +70,13 @@ def score_few_shot(run: Run, pool: PooledSurvey) -> None:
     for index, context in enumerate(contexts):
         alignment = None
         if context >= predictor.least_context:
-            means = [
-                _score(predictor, group, draws[group.group][index], pool.metric) for group in groups
-            ]
+            try:
+                means = [
+                    _score(predictor, group, draws[group.group][index], pool.metric)
+                    for group in groups
+                ]
+            except ValueError as error:
+                raise PredictorError(f"{_saved(run)} is of another survey: {error}") from error
             alignment = float(np.mean(means))
         points.append(FewShotPoint(context=context, alignment=alignment))
     few_shot = FewShot(points=points, most=most, most_group=most_group)

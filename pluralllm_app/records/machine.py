@@ -4,6 +4,7 @@ import os
 import platform
 import re
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,8 +19,11 @@ def versions() -> dict[str, str]:
     return {
         "pluralllm_app": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
+
+
+_version = cache(version)  # it reads files, for each run of a comparison
 
 
 def hardware() -> Hardware:

@@ -15,9 +15,12 @@ from pluralllm_app.survey.sources.table_files import TableReader
 
 COLUMNS = ("group", "description")
 MOST_CHARACTERS = 1000  # a line or two; embedders cut a text of several hundred words
+WISHES = ("names", "none")  # besides the path of a table
 
 
-def described(survey: SurveyContent, groups: Iterable[str], wish: str) -> dict[str, str]:
+def described(
+    survey: SurveyContent, groups: Iterable[str], wish: str, encoding: str | None, notes: list[str]
+) -> dict[str, str]:
     """Return the text that describes each of `groups`; no text at all for the wish "none".
 
     Args:
@@ -25,6 +28,8 @@ def described(survey: SurveyContent, groups: Iterable[str], wish: str) -> dict[s
         groups: those that take part.
         wish: "names" (with what the source says besides), "none", or the path of a table with the
             columns group and description.
+        encoding: of such a table where it is not in Unicode, if the user states it.
+        notes: where to add what was found out about such a table.
 
     Raises:
         SurveyError: there is no such table, one of its rows is wrong, the source has descriptions
@@ -39,7 +44,7 @@ def described(survey: SurveyContent, groups: Iterable[str], wish: str) -> dict[s
                 f"{survey.source} describes its groups itself: leave --descriptions out, or remove "
                 "the column 'description'"
             )
-        lines = _read(Path(wish), survey.answers.groups)
+        lines = _read(Path(wish), survey.answers.groups, encoding, notes)
     texts = {}
     for group in sorted(groups):
         name = survey.names.get(group, group)
@@ -53,12 +58,14 @@ def described(survey: SurveyContent, groups: Iterable[str], wish: str) -> dict[s
     return texts
 
 
-def _read(file: Path, known: Iterable[str]) -> dict[str, str]:
+def _read(
+    file: Path, known: Iterable[str], encoding: str | None, notes: list[str]
+) -> dict[str, str]:
     if not file.exists():
         raise SurveyError(f"--descriptions {file}: there is no such file; pass one, names, or none")
     groups = set(known)
     lines: dict[str, str] = {}
-    for frame in TableReader(file, COLUMNS):
+    for frame in TableReader(file, COLUMNS, encoding=encoding, of_several=True, notes=notes):
         cells = frame.loc[:, list(COLUMNS)].astype(object)
         for row, group, text in cells.itertuples():
             name, line = cell_text(group), cell_text(text)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Description, SurveyContent
-from pluralllm_app.survey.descriptions import described
+from pluralllm_app.survey.descriptions import WISHES, described
 from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.base import Embedder
 from pluralllm_app.survey.embedders.registry import load_embedder
@@ -47,7 +48,8 @@ def prepare(
 
     The groups named in `train` and `evaluation` take part. If none is named, a seeded split by
     `evaluation_fraction` decides, and without a fraction the source's own choice, if it has one.
-    `stated` is what the user knows of `file` and it does not say itself.
+    `stated` is what the user knows of `file` and it does not say itself; its encoding is also that
+    of a table of `descriptions`.
     What `descriptions` means is said by `described`. Without a `metric`, the source's own is taken.
 
     Every mistake is reported before the embedding starts. If the embedding is interrupted, the same
@@ -64,7 +66,9 @@ def prepare(
     check_output(out, overwrite)
     embedding = load_embedder(embedder, template)
     started = time.perf_counter()
-    survey = read_source(source, file, seed, stated)
+    stated = stated or Stated()
+    of_source = stated if file or descriptions in WISHES else replace(stated, encoding=None)
+    survey = read_source(source, file, seed, of_source)
     metric = survey.metric if metric is None else metric
     if metric in ORDINAL_METRICS:
         survey = survey.ordinal(metric)
@@ -75,9 +79,11 @@ def prepare(
     roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
     survey = survey.restricted(list(roles))
     survey.questions.check()
-    vectors = _describe(embedding, embedder, described(survey, roles, descriptions))
+    notes: list[str] = []
+    texts = described(survey, roles, descriptions, stated.encoding, notes)
+    vectors = _describe(embedding, embedder, texts)
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
-    line = _understood(survey, vectors, len(roles))
+    line = _understood(survey, vectors, len(roles), notes)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
@@ -186,8 +192,13 @@ def _report(
     console.print(f"{written}\n{rights}", soft_wrap=True, markup=False)
 
 
-def _understood(survey: SurveyContent, descriptions: Mapping[str, Description], groups: int) -> str:
-    """One line on what the source was understood to say."""
+def _understood(
+    survey: SurveyContent,
+    descriptions: Mapping[str, Description],
+    groups: int,
+    notes: Sequence[str],
+) -> str:
+    """One line on what the source was understood to say, with `notes` on a table that describes."""
     asked = survey.answers.respondents
     known = 0 if asked is None else int((~np.isnan(asked)).sum())
     answers = len(survey.answers)
@@ -205,6 +216,8 @@ def _understood(survey: SurveyContent, descriptions: Mapping[str, Description], 
         )
         alone = f", {named:,} of them by name alone" if 0 < named < len(texts) else ""
         parts.append(f"{len(texts):,} groups described{alone}, the first as {texts[0]!r}")
+        if notes:
+            parts.append(f"the table of descriptions: {', '.join(notes)}")
     else:
         parts.append("no group described")
     return "Understood: " + "; ".join(parts)

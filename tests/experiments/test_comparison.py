@@ -28,6 +28,7 @@ from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
+from tests.support.command import write_settings
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
 from tests.support.signals import with_handler
@@ -241,9 +242,7 @@ def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signals) -> None:
-    tiny = tmp_path / "tiny.toml"
-    kept = {key: value for key, value in (config | LONG).items() if key not in ("survey", "out")}
-    tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    tiny = write_settings(config | LONG, tmp_path)
     command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
     command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
     command += ["--out", str(tmp_path / "out")]
@@ -290,9 +289,7 @@ def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-    tiny = tmp_path / "tiny.toml"
-    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
-    tiny.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    tiny = write_settings(config, tmp_path)
     monkeypatch.chdir(tmp_path)
     command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny)]
     command += ["--out", "out", "--seeds", "1"]

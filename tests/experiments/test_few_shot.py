@@ -17,6 +17,7 @@ from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.scoring.results import GroupResult
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import tiny_config
 from tests.support.runs import make_comparison, make_evaluation, write_run
 
 Config = dict[str, Scalar]
@@ -29,18 +30,18 @@ def printed(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-@pytest.fixture
-def scored(config: Config, tmp_path: Path) -> Comparison:
+@pytest.fixture(scope="module")
+def scored(tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Groups never trained on have 30 questions: 10 are left to predict from at most 20."""
-    survey = PreparedSurvey.open(str(config["survey"]))
-    for cell in open_comparison(tmp_path / "one", config, survey, 1, METHODS):
+    out = tmp_path_factory.mktemp("scored") / "one"
+    for cell in open_comparison(out, tiny_config(tiny_survey, out), tiny_survey, 1, METHODS):
         run_cell(cell)
-    pool = PooledSurvey.read(survey)
-    runs = unscored(Comparison.read(tmp_path / "one"))
+    pool = PooledSurvey.read(tiny_survey)
+    runs = unscored(Comparison.read(out))
     assert len(runs) == len(METHODS)
     for run in runs:
         score_few_shot(run, pool)
-    return Comparison.read(tmp_path / "one")
+    return Comparison.read(out)
 
 
 def test_every_method_is_scored_once_at_each_number(scored: Comparison) -> None:

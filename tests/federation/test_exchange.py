@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app import client_app
@@ -21,6 +21,7 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies.averages import average
 from pluralllm_app.learning.base import Contribution
 from pluralllm_app.settings import Scalar, Settings
+from tests.support.examples import at_most
 from tests.support.local_grid import LocalGrid
 
 NODES = 6
@@ -82,7 +83,7 @@ def plain_average(nodes: Iterable[int]) -> np.ndarray:
     return (total / sum(WEIGHTS[node] for node in nodes)).astype(np.float32)
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(st.permutations(range(NODES)), st.integers(1, NODES))
 def test_the_average_does_not_depend_on_the_order_of_arrival(order: list[int], come: int) -> None:
     grid = cast(Grid, Arrivals(order[:come]))

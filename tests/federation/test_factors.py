@@ -36,15 +36,27 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TRAIN
 from tests.support.local_grid import LocalGrid
-from tests.support.local_runs import broken, cut_off, in_round, record_of, resumed, run
+from tests.support.local_runs import (
+    Finished,
+    broken,
+    cut_off,
+    in_round,
+    read,
+    record_of,
+    resumed,
+    run,
+)
 
 Config = dict[str, Scalar]
+
+
+FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0, "rounds": 3}
 
 
 @pytest.fixture
 def config(config: Config) -> Config:
     """A tiny run that learns factors."""
-    return config | {"predictor": "factors", "train-groups-per-round": 0, "rounds": 3}
+    return config | FACTORS
 
 
 def pooled(config: Config) -> Factors:
@@ -71,8 +83,9 @@ def pooled(config: Config) -> Factors:
     return factors
 
 
-def test_a_federation_gives_the_pooled_fit(config: Config) -> None:
-    record, rounds = run(config)
+def test_a_federation_gives_the_pooled_fit(finished: Finished) -> None:
+    config = finished(FACTORS)
+    record, rounds = read(config)
     assert record["status"] == "completed"
     assert [failure for entry in rounds for failure in entry["failures"]] == []
     found = load_predictor(f"{config['out']}/model").arrays()
@@ -82,11 +95,10 @@ def test_a_federation_gives_the_pooled_fit(config: Config) -> None:
 
 @pytest.mark.parametrize("groups", [0, 2])  # all of them, or a sample
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int
+    config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch, groups: int
 ) -> None:
+    whole = finished(FACTORS | {"train-groups-per-round": groups})
     config |= {"train-groups-per-round": groups}
-    whole = config | {"out": str(tmp_path / "whole")}
-    run(whole)
     cut_off(config, 2, monkeypatch)
     run(resumed(config))
     ours, theirs = (
@@ -137,8 +149,8 @@ def test_a_group_that_lost_its_memory_is_counted_but_does_not_judge(config: Conf
     assert third["score"][1] == 1
 
 
-def test_a_group_without_answers_gets_the_populations(config: Config) -> None:
-    run(config)
+def test_a_group_without_answers_gets_the_populations(finished: Finished) -> None:
+    config = finished(FACTORS)
     predictor = load_predictor(f"{config['out']}/model")
     group = PreparedSurvey.open(str(config["survey"])).preferences("Dogwood")
     nothing, everything = np.arange(0), np.arange(len(group))
@@ -179,7 +191,7 @@ def spoiled(array: str, change: Callable[[Any], Any]) -> Callable[[RecordDict], 
 def test_bad_sums_are_refused_and_recorded(
     config: Config, change: Callable[[RecordDict], None], reason: str
 ) -> None:
-    record, rounds = run(config, reply=broken(change, in_round(1, 0)))
+    record, rounds = run(config | {"rounds": 1}, reply=broken(change, in_round(1, 0)))
     assert record["status"] == "completed"
     (failure,) = rounds[1]["failures"]
     assert (failure["group"], failure["phase"]) == ("Alder", "train")
@@ -202,9 +214,9 @@ def test_settings_that_mean_nothing_for_sums_are_refused(
     assert message in str(caught.value)
 
 
-def test_a_damaged_model_is_refused(config: Config) -> None:
-    run(config)
-    model = Path(str(config["out"])) / "model"
+def test_a_damaged_model_is_refused(finished: Finished, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(Path(str(finished(FACTORS)["out"])) / "model", model)
     weights, card = model / "model.safetensors", model / "config.json"
     good, described = load_file(weights), json.loads(card.read_text())
     for changes, fault in (

@@ -19,7 +19,7 @@ from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.observers import BestModel
 from pluralllm_app.settings import Scalar
-from tests.support.local_runs import in_round, read, run
+from tests.support.local_runs import Finished, in_round, read, run
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
@@ -177,9 +177,9 @@ class Sum(UpdateHook):
 
 
 def test_hooks_change_what_is_sent_and_what_the_strategy_sees(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(config | {"out": str(tmp_path / "plain")})
+    (tmp_path / "plain").symlink_to(str(finished({})["out"]))
     clip = Clip(norm=1e-3)
     monkeypatch.setattr(hooks, "HOOKS", [clip])
     run(config | {"out": str(tmp_path / "clipped")})

@@ -16,16 +16,14 @@ from pluralllm_app.records.resume import check_resumable
 from pluralllm_app.records.schema import RoundEntry
 from pluralllm_app.records.writer import STATE, RunRecord, close_unfinished
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
-from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import make_survey, tiny_config
-from tests.support.local_runs import CutOff, cut_off, read, record_of, resumed, run
+from tests.conftest import make_survey
+from tests.support.local_runs import CutOff, Finished, cut_off, read, record_of, resumed, run
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
 
 
 @pytest.fixture(
-    scope="module",
     params=[
         {"client-optimizer-state": "keep", "train-groups-per-round": 2},
         {"strategy": "fedyogi"},
@@ -33,16 +31,9 @@ Config = dict[str, Scalar]
     ],
     ids=["keep", "fedyogi", "fedavgm"],
 )
-def whole(
-    request: pytest.FixtureRequest,
-    tiny_survey: PreparedSurvey,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Config:
+def whole(request: pytest.FixtureRequest, finished: Finished) -> Config:
     """The config of a run that was never cut off."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    config = tiny_config(tiny_survey, out) | {"rounds": 3, **request.param}
-    run(config)
-    return config
+    return finished({"rounds": 3, **request.param})
 
 
 @pytest.mark.parametrize("exchange", [1, 2, 4])  # of the first, a middle, and the last round
@@ -83,10 +74,12 @@ def test_a_run_recorded_before_a_setting_existed_goes_on(
     assert read(config)[0]["status"] == "completed"
 
 
-def test_a_run_can_be_cut_off_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    config |= {"client-optimizer-state": "keep"}
-    whole = config | {"out": f"{config['out']}-whole"}
-    run(whole)
+def test_a_run_can_be_cut_off_again(
+    config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep: Config = {"client-optimizer-state": "keep"}
+    whole = finished(keep)
+    config |= keep
     cut_off(config, 2, monkeypatch)
     cut_off(resumed(config), 1, monkeypatch)
     run(resumed(config))
@@ -94,10 +87,9 @@ def test_a_run_can_be_cut_off_again(config: Config, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_cut_off_in_the_middle_is_dropped(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = config | {"out": f"{config['out']}-whole"}
-    run(whole)
+    whole = finished({})
     cut_off(config, 2, monkeypatch)
     rounds = Path(str(config["out"]), "rounds.jsonl")
     rounds.write_text(rounds.read_text()[:-20])
@@ -105,10 +97,9 @@ def test_a_line_cut_off_in_the_middle_is_dropped(
     assert record_of(config) == record_of(whole)
 
 
-def test_a_run_below_the_quorum_goes_on(config: Config) -> None:
-    whole = config | {"out": f"{config['out']}-whole", "min-train-groups": 3, "rounds": 3}
+def test_a_run_below_the_quorum_goes_on(config: Config, finished: Finished) -> None:
+    whole = finished({"rounds": 3})
     config |= {"min-train-groups": 3, "rounds": 3}
-    run(whole)
     trained = 0
 
     def fail_once(partition: int, message: Message) -> Message:
@@ -191,11 +182,10 @@ def test_two_processes_do_not_write_one_run(config: Config) -> None:
 
 
 def test_a_full_disk_leaves_the_last_good_state(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = config | {"out": f"{config['out']}-whole", "rounds": 3}
+    whole = finished({"rounds": 3})
     config |= {"rounds": 3}
-    run(whole)
 
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")

@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import messages
+from pluralllm_app.federation import roster as nodes
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid
@@ -20,6 +21,13 @@ from tests.support.local_grid import LocalGrid
 Config = dict[str, Scalar]
 ALL = [100, 101, 102, 103, 104]
 PATIENT = {"start-timeout": 5.0}
+
+
+@pytest.fixture(autouse=True)
+def _looks_are_frequent(_no_more_nodes_come: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More nodes may come here: three looks decide, as always, and take no time."""
+    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(nodes, "SETTLE_SECONDS", 0.03)
 
 
 class Looks(LocalGrid):

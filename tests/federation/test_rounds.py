@@ -26,12 +26,13 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import QUESTION_TEXT
 from tests.support.answers import Answers
 from tests.support.local_grid import LocalGrid
-from tests.support.local_runs import GROUPS, Config, run
+from tests.support.local_runs import GROUPS, Config, Finished, read, run
 from tests.support.weights import saved_weights
 
 
-def test_a_run_leaves_its_whole_record(config: Config) -> None:
-    record, rounds = run(config)
+def test_a_run_leaves_its_whole_record(finished: Finished) -> None:
+    config = finished({})
+    record, rounds = read(config)
     assert record["status"] == "completed"
     assert record["error"] is None
     assert record["settings"] == config
@@ -57,8 +58,8 @@ def test_a_run_leaves_its_whole_record(config: Config) -> None:
     assert record["best_round"] == best["round"]
 
 
-def test_summary_is_that_of_the_groups(config: Config) -> None:
-    _, rounds = run(config)
+def test_summary_is_that_of_the_groups(finished: Finished) -> None:
+    _, rounds = read(finished({}))
     evaluation = rounds[-1]["evaluation"]
     for role in ("train", "evaluation"):
         means = [g["alignment"] for g in evaluation["groups"].values() if g["role"] == role]
@@ -104,33 +105,31 @@ def plain_loop(config: Config) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("weighting", ["questions", "uniform"])
-def test_flower_adds_nothing_to_a_plain_loop(config: Config, weighting: str) -> None:
+def test_flower_adds_nothing_to_a_plain_loop(finished: Finished, weighting: str) -> None:
     torch.set_num_threads(1)
-    config |= {"weighting": weighting}
-    run(config)
-    final = saved_weights(Path(str(config["out"])) / "model")
+    config = finished({"weighting": weighting})
+    final = weights_of(config)
     for name, value in plain_loop(config).items():
         assert torch.equal(final[name], value), name
 
 
-@pytest.mark.parametrize("overrides", [{}, {"client-optimizer-state": "keep"}])
-def test_same_seed_same_bits(config: Config, tmp_path: Path, overrides: Config) -> None:
-    finals = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(config | overrides | {"out": str(tmp_path / name), "seed": seed})
-        finals.append(saved_weights(tmp_path / name / "model"))
-    a, b, c = finals
+KEEP: Config = {"client-optimizer-state": "keep"}
+
+
+def weights_of(config: Config) -> dict[str, torch.Tensor]:
+    return saved_weights(Path(str(config["out"])) / "model")
+
+
+@pytest.mark.parametrize("changes", [{}, KEEP])
+def test_same_seed_same_bits(config: Config, finished: Finished, changes: Config) -> None:
+    run(config | changes)
+    a, b, c = map(weights_of, (config, finished(changes), finished(changes | {"seed": 1})))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
-def test_kept_moments_change_the_run(config: Config, tmp_path: Path) -> None:
-    run(config | {"out": str(tmp_path / "reset")})
-    run(config | {"out": str(tmp_path / "keep"), "client-optimizer-state": "keep"})
-    reset, keep = (
-        saved_weights(tmp_path / "reset" / "model"),
-        saved_weights(tmp_path / "keep" / "model"),
-    )
+def test_kept_moments_change_the_run(finished: Finished) -> None:
+    reset, keep = weights_of(finished({})), weights_of(finished(KEEP))
     assert any(not torch.equal(reset[name], keep[name]) for name in reset)
 
 
@@ -148,10 +147,8 @@ def test_each_group_goes_on_from_its_own_moments(config: Config) -> None:
     assert len(set(last.values())) > 1  # or one request would do for all
 
 
-def test_weighting_matters_where_groups_differ_in_size(config: Config, tmp_path: Path) -> None:
-    run(config | {"out": str(tmp_path / "a")})
-    run(config | {"out": str(tmp_path / "b"), "weighting": "uniform"})
-    first, second = saved_weights(tmp_path / "a" / "model"), saved_weights(tmp_path / "b" / "model")
+def test_weighting_matters_where_groups_differ_in_size(finished: Finished) -> None:
+    first, second = weights_of(finished({})), weights_of(finished({"weighting": "uniform"}))
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
@@ -249,14 +246,13 @@ def test_a_round_is_one_exchange(config: Config) -> None:
     assert kinds == [*["query"] * 5, *rounds]
 
 
-def test_q_fedavg_without_its_power_is_an_unweighted_average(config: Config) -> None:
-    finals = []
-    for strategy, changes in (
-        ("qfedavg", {"qfedavg.q": 0.0}),
-        ("fedavg", {"weighting": "uniform"}),
-    ):
-        out = f"{config['out']}-{strategy}"
-        run(config | changes | {"out": out, "strategy": strategy, "rounds": 1})
-        finals.append(saved_weights(Path(out) / "model"))
-    for name, value in finals[0].items():
-        torch.testing.assert_close(value, finals[1][name], rtol=0, atol=1e-5)
+def test_q_fedavg_without_its_power_is_an_unweighted_average(
+    config: Config, finished: Finished
+) -> None:
+    config |= {"strategy": "qfedavg", "qfedavg.q": 0.0, "rounds": 1}
+    run(config)
+    average = saved_weights(
+        Path(str(finished({"weighting": "uniform", "rounds": 1})["out"]), "model")
+    )
+    for name, value in weights_of(config).items():
+        torch.testing.assert_close(value, average[name], rtol=0, atol=1e-5)

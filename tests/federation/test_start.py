@@ -19,7 +19,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from tests.conftest import make_survey
 from tests.support.local_grid import LocalGrid
-from tests.support.local_runs import GROUPS, Config, read, run
+from tests.support.local_runs import GROUPS, Config, Finished, read, run
 from tests.support.weights import saved_weights
 
 
@@ -106,13 +106,12 @@ def run_at_sites(
 
 
 def test_a_site_is_named_by_the_nodes_own_config(
-    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
+    config: Config, finished: Finished, tiny_survey: PreparedSurvey, tmp_path: Path
 ) -> None:
     run_at_sites(config, tiny_survey, tmp_path)
     record, _ = read(config)
     assert record["status"] == "completed"
-    run(config | {"out": f"{config['out']}-simulated"})
-    simulated = saved_weights(Path(f"{config['out']}-simulated") / "model")
+    simulated = saved_weights(Path(str(finished({})["out"])) / "model")
     final = saved_weights(Path(str(config["out"])) / "model")
     assert all(torch.equal(final[name], simulated[name]) for name in final)
 

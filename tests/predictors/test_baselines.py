@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.core.segments import Doubles, Ints
@@ -16,6 +16,7 @@ from pluralllm_app.predictors.registry import BASELINES
 from pluralllm_app.predictors.ridge import PENALTIES
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.scoring.metrics import js_alignment
+from tests.support.examples import at_most
 from tests.support.preferences import preference_set, random_groups
 
 POOLING = [name for name, method in BASELINES.items() if method.pools_answers]
@@ -93,7 +94,7 @@ def test_context_that_no_train_group_answered_changes_nothing(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BASELINES)
-@settings(max_examples=25)
+@at_most(25)
 @given(
     seed=st.integers(0, 2**32),
     groups=st.integers(2, 6),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.predictors.gpo.network import (
@@ -19,6 +19,7 @@ from pluralllm_app.predictors.gpo.network import (
 )
 from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import Task
+from tests.support.examples import at_most
 from tests.support.preferences import random_groups
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 
@@ -95,7 +96,7 @@ def plain_layer(layer: EncoderLayer, rows: torch.Tensor, context: torch.Tensor) 
     return layer.norm2(rows + layer.linear2(torch.relu(layer.linear1(rows))))
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 4]), st.integers(0, 1000))
 def test_gradients_equal_those_of_the_plain_formula(
     count: int, targets: int, nhead: int, seed: int
@@ -165,7 +166,7 @@ def test_a_batch_of_groups_equals_one_by_one(reference_model: GPO) -> None:
         torch.testing.assert_close(std[group], alone[1])
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(st.integers(0, 10_000))
 def test_context_order_and_other_targets_change_nothing(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -243,7 +244,7 @@ def ragged_tasks(rng: np.random.Generator, count: int) -> list[Task]:
     return [group.task(*pair) for pair in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
-@settings(max_examples=10)
+@at_most(10)
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_several_tasks_at_once_are_each_as_alone(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pluralllm_app.experiments.comparison import open_comparison
 from pluralllm_app.experiments.workers import run_cell
-from pluralllm_app.report import build
+from pluralllm_app.report import build, charts
 from pluralllm_app.settings import Scalar
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -50,6 +50,14 @@ def reported(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         patch.setattr(build, "_files", lambda *_: {})
         build.report([comparison], out, None, True, Console(quiet=True))
     return out
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts of a page empty, for tests of its text: they take most of the time left."""
+    for name in vars(charts):
+        if name.endswith("_chart"):
+            monkeypatch.setattr(charts, name, lambda *_, **__: {})
 
 
 @pytest.fixture

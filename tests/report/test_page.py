@@ -118,6 +118,7 @@ def test_figures_are_written_as_png_and_svg(comparison: Path, tmp_path: Path) ->
         assert int.from_bytes(start[16:20]) > 1000  # pixels wide
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_answers_no_text_of_the_survey_is_in_the_page_or_its_figures(
     comparison: Path, tmp_path: Path, write_page: Write
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_comparison_with_missing_cells_has_a_page(
     assert "predicted by Centralized GPO, equal steps" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_method_with_fewer_seeds_is_the_best_of_nothing(
     comparison: Path, tmp_path: Path, write_page: Write
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_method_with_fewer_seeds_is_the_best_of_nothing(
     assert "best" not in best[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_machine_of_a_comparison_is_named(
     comparison: Path, tmp_path: Path, write_page: Write
 ) -> None:
@@ -198,6 +201,7 @@ def test_every_machine_of_a_comparison_is_named(
     assert "torch 1.2.3" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_differences_of_one_seed_have_no_interval(tmp_path: Path, write_page: Write) -> None:
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", method="uniform")]
     text = PageReader(write_page(*runs)).text

@@ -1,5 +1,6 @@
 """The `pluralllm` command as a user runs it."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,3 +31,11 @@ def pluralllm(
         env=env,
         check=False,
     )
+
+
+def write_settings(config: Mapping[str, Scalar], path: Path) -> Path:
+    """The file of settings for --config."""
+    file = path / "tiny.toml"
+    kept = {key: value for key, value in config.items() if key not in ("survey", "out")}
+    file.write_text("\n".join(f'"{key}" = {json.dumps(value)}' for key, value in kept.items()))
+    return file

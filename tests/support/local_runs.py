@@ -1,7 +1,7 @@
 """Whole federations of five nodes in this process, and what they leave."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pluralllm_app.settings import Scalar, Settings
 from tests.support.local_grid import LocalGrid
 
 Config = dict[str, Scalar]
+Finished = Callable[[Mapping[str, Scalar]], Config]
 
 
 GROUPS = ["Alder", "Birch", "Cedar", "Dogwood", "Élan 中/.."]  # partitions 0 to 4

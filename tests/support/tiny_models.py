@@ -49,7 +49,7 @@ def save_model(path: Path, kind: str, ends: Sequence[str] = ()) -> str:
             f"{first} $A {last}", None, [(word, WORDS.index(word)) for word in ends]
         )
         special |= {"cls_token": first, "sep_token": last}
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     fast.save_pretrained(path)
     make_model(kind.title(), **TINY).save_pretrained(path)
     return str(path)

@@ -17,6 +17,7 @@ from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
+from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.storage import DESCRIPTION
 
 TEXT = "North: cold, and 中文"
@@ -89,6 +90,34 @@ def test_a_table_of_lines_adds_to_the_names(tmp_path, run):
     assert f"2 groups described, 1 of them by name alone, the first as {TEXT!r}" in (
         console.export_text()
     )
+
+
+def test_the_encoding_of_a_table_is_found_and_said_or_can_be_stated(tmp_path, run):
+    file = tmp_path / "lines.csv"
+    file.write_bytes("group;description\nNorth;Größe\n".encode("cp1252"))
+    console = Console(record=True, width=300, file=io.StringIO())
+    assert texts(run(file, console=console))["North"] == "North: Größe"
+    assert "the table of descriptions: Windows-1252, semicolons" in console.export_text()
+    file.write_bytes("group,description\nNorth,très\n".encode("cp1252"))
+    with pytest.raises(SurveyError, match=r"'très' .*--encoding"):
+        run(file)
+    stated = Stated(encoding="cp1252")
+    assert texts(run(file, stated=stated))["North"] == "North: très"
+    # What is stated is said of the answers as well: a table in Unicode is none the worse.
+    file.write_text("group,description\nNorth,très\n", encoding="utf-8")
+    assert texts(run(file, stated=stated))["North"] == "North: très"
+
+
+def test_a_table_alone_has_an_encoding_where_the_source_reads_no_file(tmp_path):
+    file = tmp_path / "lines.csv"
+    file.write_bytes("group,description\nKelmara,très\n".encode("cp1252"))
+    stated, console = Stated(encoding="cp1252"), Console(quiet=True)
+    survey = prepare(
+        "demo", tmp_path / "demo", descriptions=str(file), stated=stated, console=console
+    )
+    assert survey.description("Kelmara") == "People in Kelmara: très"
+    with pytest.raises(SurveyError, match="'demo' takes no --encoding"):
+        prepare("demo", tmp_path / "other", stated=stated, console=console)
 
 
 def test_none_on_request(run):

@@ -16,6 +16,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders import transformer
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
+from pluralllm_app.survey.embedders.processor import use_numpy
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
@@ -90,6 +91,29 @@ def test_several_devices_give_the_same_bits(model, monkeypatch):
     with hook:
         np.testing.assert_array_equal(pair.embed(QUESTIONS, CONSOLE, NOWHERE), alone)
     assert len(threads - {threading.main_thread()}) == 2
+
+
+def test_rows_do_not_depend_on_the_number_of_threads(model, monkeypatch):
+    monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 6, "cuda": 6})
+    before = torch.get_num_threads()
+    rows = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        rows.append(load_embedder(model).embed(QUESTIONS, CONSOLE, NOWHERE))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_array_equal(rows[0], rows[2])
+
+
+def test_numpy_computes_linear_layers_as_torch_does():
+    torch.manual_seed(0)
+    for bias in (True, False):
+        layer = torch.nn.Linear(7, 5, bias=bias)
+        x = torch.randn(2, 3, 7)
+        expected = layer(x).detach()
+        use_numpy(torch.nn.Sequential(layer))
+        torch.testing.assert_close(layer(x), expected)
 
 
 def test_long_prompts_are_cut_at_the_left(tmp_path):

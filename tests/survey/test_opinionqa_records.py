@@ -1,5 +1,6 @@
 """OpinionQA as JSON records."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,34 @@ def test_other_files_are_refused(tmp_path, name, content, fault):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SurveyError, match="does not exist"):
         read_opinionqa(tmp_path / "none.json")
+
+
+CODED = {"question": "Wie oft?", "options": ["Häufig", "Größtenteils", "Nie"]}
+CODED |= {"gold_distribution": [0.2, 0.3, 0.5]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252", "cp1250"])
+def test_any_encoding_of_records_is_read(tmp_path, encoding):
+    records = tmp_path / "records.JSON.gz"
+    text = json.dumps([HOW_OFTEN | CODED], ensure_ascii=False)
+    records.write_bytes(gzip.compress(text.encode(encoding)))
+    survey = read_opinionqa(records)
+    assert survey.questions.options == [CODED["options"]]
+    assert ("Windows-1252" in survey.note) == encoding.startswith("cp")
+
+
+def test_an_encoding_that_is_not_clear_can_be_stated(tmp_path):
+    records = tmp_path / "records.json"
+    options = ["très", "peu", "pas"]
+    text = json.dumps([HOW_OFTEN | CODED | {"options": options}], ensure_ascii=False)
+    records.write_bytes(text.encode("cp1252"))
+    with pytest.raises(SurveyError, match=r"'très' .*--encoding"):
+        read_opinionqa(records)
+    assert read_opinionqa(records, "cp1252").questions.options == [options]
+    with pytest.raises(SurveyError, match=r"no text in its encoding .*--encoding"):
+        read_opinionqa(records, "utf-8")
+    with pytest.raises(SurveyError, match="unknown encoding 'cp12522'"):
+        read_opinionqa(records, "cp12522")
 
 
 def write_all_groups(file: Path) -> Path:

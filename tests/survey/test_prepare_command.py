@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
+from pluralllm_app.survey.embedders.registry import advice
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
@@ -231,6 +232,21 @@ def test_what_a_table_does_not_say_is_stated_by_options(tmp_path, table):
     assert survey.preferences("Köln").respondents.tolist() == [2002, 2004, 2006, 2008, 2010]
     unknown = CliRunner().invoke(app, [*command, "--encoding", "nix", "--overwrite"])
     assert "unknown encoding 'nix'" in str(unknown.exception)
+
+
+def test_hashing_of_ones_own_survey_is_advised_against_with_the_command(tmp_path, table):
+    out = tmp_path / "my survey"
+    command = ["prepare", "table", "--file", str(table), "--out", str(out), "--min-questions", "1"]
+    env = {"COLUMNS": "100"}
+    said = CliRunner().invoke(app, command, env=env).output.splitlines()[-1]
+    assert said.startswith("The questions were embedded by hashing, which knows words by their")
+    assert said.endswith(
+        f"prepare table --file {table} --out '{out}' --min-questions 1 --embedder "
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 --overwrite"
+    )
+    demo = ["prepare", "demo", "--out", str(tmp_path / "demo")]
+    assert "by hashing" not in CliRunner().invoke(app, demo, env=env).output
+    assert advice("sha256:00", False, "prepare again") == ""
 
 
 def test_help_and_errors_list_the_sources_of_the_registry(tmp_path, quiet):

@@ -34,6 +34,26 @@ def test_wrong_names_are_refused(train, evaluation, fault):
         named_roles(COUNTS, train, evaluation, 20)
 
 
+@pytest.mark.parametrize(
+    ("train", "evaluation", "remedy"),
+    [
+        ([], ["Peru,Japan"], "--evaluation Peru --evaluation Japan"),
+        ([], ["Peru; Japan"], "--evaluation Peru --evaluation Japan"),
+        (["Ghana, New Peru"], ["Japan"], "--train Ghana --train 'New Peru'"),
+    ],
+)
+def test_groups_in_one_option_are_told_apart(train, evaluation, remedy):
+    with pytest.raises(SurveyError, match=f"are several groups: repeat the option, {remedy}$"):
+        named_roles(COUNTS | {"New Peru": 30}, train, evaluation, 20)
+
+
+def test_a_group_with_a_comma_in_its_name_is_one():
+    counts = COUNTS | {"Peru, North": 30}
+    assert (
+        named_roles(counts, ["Peru", "Ghana"], ["Peru, North"], 20)["Peru, North"] == "evaluation"
+    )
+
+
 def test_split_is_seeded_and_over_qualified_groups():
     roles = split_roles(COUNTS, 0.5, 20, seed=3)
     assert set(roles) == {"Germany", "Ghana", "Peru", "Japan"}

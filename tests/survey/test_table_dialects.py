@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table import read_table
+from tests.support.examples import at_most
 from tests.support.tables import COLUMNS, PLAIN, same
 
 
@@ -85,7 +86,7 @@ def write(folder: Path, dialect: dict, frame: pd.DataFrame = PLAIN) -> Path:
     return file
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@at_most(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dialects())
 def test_separated_text_in_any_dialect_is_the_same_survey(tmp_path, expected, dialect):
     survey = read_table(write(tmp_path, dialect))
@@ -104,7 +105,7 @@ COUNTS = st.one_of(
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@at_most(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(WORDS, min_size=2, max_size=5, unique_by=lambda word: word.casefold()),
     st.lists(st.lists(COUNTS, min_size=2, max_size=2), min_size=2, max_size=5),

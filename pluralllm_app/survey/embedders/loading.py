@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from pluralllm_app.survey.embedders.model_files import AGAIN, ModelFiles
+from pluralllm_app.survey.embedders.processor import use_numpy
 
 CODE_FILES = ("config.json", "tokenizer_config.json")
 _NUMBER = re.compile(r"\d+")
@@ -89,6 +90,8 @@ def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
         raise files.fault("it is an encoder-decoder: choose another model")
     model.config.get_text_config().use_cache = False  # nothing is generated
     model = model.eval().to(device)
+    if device.type == "cpu":
+        use_numpy(model)
     _try(files, model)
     return model
 
@@ -146,10 +149,10 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("transformers")
     level, bars = logger.level, log.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
-    log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    log.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(level)
         if bars:
-            log.enable_progress_bar()  # type: ignore[no-untyped-call]
+            log.enable_progress_bar()

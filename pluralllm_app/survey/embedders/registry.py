@@ -19,7 +19,28 @@ def _hashing() -> "Embedder":
     return HashingEmbedder()
 
 
+# Small, for some 50 languages, and trained to give sentences of one meaning one vector, without a
+# prompt. Apache-2.0.
+SENTENCE_EMBEDDER = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+
 EMBEDDERS: dict[str, Callable[[], "Embedder"]] = {"hashing": _hashing}
+
+
+def advice(embedder: str, synthetic: bool, remedy: str) -> str:
+    """Return a line that recommends a sentence embedder in place of hashing, or "".
+
+    Args:
+        embedder: of the survey.
+        synthetic: whether its answers are made up, so that better vectors are of no use.
+        remedy: what to do, in words that go on after a colon.
+    """
+    if embedder != "hashing" or synthetic:
+        return ""
+    return (
+        "The questions were embedded by hashing, which knows words by their spelling only. A "
+        "sentence embedder knows what they mean, so that answers to one question tell something "
+        f"about another in other words: {remedy}"
+    )
 
 
 def load_embedder(name: str, template: str | None = None) -> "Embedder":

@@ -38,6 +38,7 @@ from pluralllm_app.survey.embedders.prefix_tree import (
     takes_trees,
     tree_inputs,
 )
+from pluralllm_app.survey.embedders.processor import one_thread_each
 from pluralllm_app.survey.embedders.sentence import read_sentence_config
 from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
@@ -167,9 +168,10 @@ class TransformerEmbedder:
                 )
         self._check_tokens([tree.tokens for tree in trees])
         rows = np.empty((len(trees), self._head.width), np.float32)
-        for batch in batches(trees, BATCH_TOKENS[self._devices[0].type]):
-            some = [trees[index] for index in batch]
-            rows[batch] = self._vectors(some, self._model, None).numpy()
+        with one_thread_each():
+            for batch in batches(trees, BATCH_TOKENS[self._devices[0].type]):
+                some = [trees[index] for index in batch]
+                rows[batch] = self._vectors(some, self._model, None).numpy()
         return rows
 
     def _worded(self, text: str) -> str:
@@ -239,22 +241,22 @@ class TransformerEmbedder:
     def _in_turn(
         self, batched: Sequence[Sequence[PrefixTree]], common: Sequence[int] | None
     ) -> Iterator[torch.Tensor]:
-        """Yield the vectors of each batch; several GPUs compute batches side by side.
+        """Yield the vectors of each batch; GPUs, or cores, compute batches side by side.
 
         `common` holds the tokens with which all prompts begin; it is None for an encoder.
         """
-        others = self._devices[1:]
         place = self._config.transformer
-        models = [self._model, *(load_model(self._files, place, device) for device in others)]
+        others = [load_model(self._files, place, device) for device in self._devices[1:]]
         with torch.inference_mode():
             places = [
-                (model, None if common is None else Beginning(model, common)) for model in models
+                (model, None if common is None else Beginning(model, common))
+                for model in (self._model, *others)
             ]
-        if not others:
-            yield from (self._vectors(trees, *places[0]) for trees in batched)
-            return
-        # One thread for each GPU: it mostly waits.
+        if self._devices[0].type == "cpu" and not others:
+            places *= torch.get_num_threads()
+        # One thread for each GPU, where it mostly waits, or for each core.
         with ExitStack() as stack:
+            stack.enter_context(one_thread_each())
             pools = [ThreadPoolExecutor(1) for _ in places]
             for pool_ in pools:
                 stack.callback(pool_.shutdown, cancel_futures=True)

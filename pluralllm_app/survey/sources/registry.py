@@ -32,7 +32,7 @@ def _globalopinionqa(file: Path | None, seed: int, stated: Stated) -> "SurveyCon
 def _opinionqa(file: Path, seed: int, stated: Stated) -> "SurveyContent":
     from pluralllm_app.survey.sources.opinionqa.layouts import read_opinionqa
 
-    return read_opinionqa(file)
+    return read_opinionqa(file, stated.encoding)
 
 
 def _table(file: Path, seed: int, stated: Stated) -> "SurveyContent":
@@ -65,6 +65,7 @@ SOURCES = {
         "the official data",
         "required",
         _opinionqa,
+        ("encoding",),
     ),
     "table": Source(
         "your own answers, read from --file",

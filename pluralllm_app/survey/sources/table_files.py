@@ -47,6 +47,7 @@ class TableReader:
     optional: Sequence[str] | None = ()  # columns that are read if they are there; None: all
     repeating: Sequence[str] = ()  # columns whose texts repeat often; they may come as categories
     encoding: str | None = None  # of text, if the user states it
+    of_several: bool = False  # whether `encoding` is said of several files, of which this is one
     notes: list[str] = field(default_factory=list)  # what was found out about the file
     names: Sequence[str] = ()  # of all its columns
 
@@ -138,8 +139,12 @@ def _refuse_other_kinds(start: bytes, ending: str) -> None:
         raise ValueError("it is a Parquet file: give its name the ending .parquet")
 
 
+def _encoding(reader: TableReader) -> str:
+    return encoding_of(reader.file, reader.encoding, reader.notes, of_several=reader.of_several)
+
+
 def _separated(reader: TableReader) -> Iterator[pd.DataFrame]:
-    encoding = encoding_of(reader.file, reader.encoding, reader.notes)
+    encoding = _encoding(reader)
     with open_text(reader.file, encoding) as lines:
         above, first = _line_with_text(lines)
         stated = _STATED_SEPARATOR.fullmatch(first)
@@ -256,7 +261,7 @@ def _decoded(column: pa.Array, name: str, done: int) -> pa.Array:
 
 
 def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
-    encoding = encoding_of(reader.file, reader.encoding, reader.notes)
+    encoding = _encoding(reader)
     known: dict[str, None] = {}
     with open_text(reader.file, encoding) as lines:
         objects = (_json_object(line, number) for number, line in enumerate(lines, 1))

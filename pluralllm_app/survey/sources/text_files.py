@@ -17,18 +17,22 @@ def open_text(file: Path, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_binary(file), encoding, newline="")
 
 
-def encoding_of(file: Path, stated: str | None, notes: list[str]) -> str:
+def encoding_of(
+    file: Path, stated: str | None, notes: list[str], *, of_several: bool = False
+) -> str:
     """Return the encoding of a text file.
 
     Args:
         file: a text that begins with two characters of ASCII, as names of columns and JSON do.
         stated: what the user says that it is.
         notes: where to add what was found, if it is not UTF-8.
+        of_several: whether `stated` is said of several files. One of them may be in Unicode all the
+            same.
 
     Raises:
         SurveyError: `stated` is no encoding, or the text may be read in two ways.
     """
-    if stated is not None:
+    if stated is not None and not (of_several and _is_unicode(file)):
         try:
             io.TextIOWrapper(io.BytesIO(), stated)
         except LookupError:
@@ -47,6 +51,12 @@ def encoding_of(file: Path, stated: str | None, notes: list[str]) -> str:
     page, word = code_page_of(file)
     notes.append(CODE_PAGES[page] + (f", as in {word!r}" if word else ""))
     return page
+
+
+def _is_unicode(file: Path) -> bool:
+    with open_binary(file) as stream:
+        start = json.detect_encoding(stream.read(4))
+    return not start.startswith("utf-8") or _is_utf8(file)
 
 
 def _is_utf8(file: Path) -> bool:

@@ -27,17 +27,22 @@ from pluralllm_app.survey.sources.opinionqa.content import (
     survey_of,
 )
 from pluralllm_app.survey.sources.opinionqa.people import UNKNOWN, infer_people
+from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 
 REFUSAL = "refused"
 # The prompt around a question.
 _FRAME = re.compile(r"(?:Question:)?(.*?)(?:\nOptions:.*)?(?:\nAnswer:)?\s*", re.DOTALL)
 
 
-def read_records(file: Path) -> SurveyContent:
+def read_records(file: Path, encoding: str | None = None) -> SurveyContent:
     """Read the records of `file`; fields other than the four above are ignored.
 
     Left out and counted are records with a single option, with an option twice, or of a group that
     has answered the same question in an earlier record, as in another wave of the panel.
+
+    Args:
+        file: may be compressed by gzip.
+        encoding: of `file` where it is not in Unicode, if the user states it.
 
     Raises:
         SurveyError: the file cannot be read, a record lacks a field or has one of another kind, or
@@ -45,9 +50,10 @@ def read_records(file: Path) -> SurveyContent:
     """
     questions: dict[str, Question] = {}
     answers: list[Answer] = []
+    notes: list[str] = []
     seen: set[tuple[str, str]] = set()
     others = damaged = again = refusals = 0
-    for number, record in enumerate(_records(file), start=1):
+    for number, record in enumerate(_records(file, encoding, notes), start=1):
         place = f"{file}: record {number}"
         text, options, group, shares = _fields(place, record)
         if group not in GROUPS:
@@ -80,12 +86,18 @@ def read_records(file: Path) -> SurveyContent:
     note += "; the places of options serve as ordinal values"
     if not all(map(math.isnan, people)):
         note += "; respondents inferred from shares that are exact quotients"
-    return survey_of(questions, answers, dropped, note)
+    return survey_of(questions, answers, dropped, "; ".join([*notes, note]))
 
 
-def _records(file: Path) -> list[Any]:
+def _records(file: Path, encoding: str | None, notes: list[str]) -> list[Any]:
     try:
-        records = json.loads(file.read_text("utf-8"))
+        with open_text(file, encoding_of(file, encoding, notes)) as text:
+            records = json.load(text)
+    except UnicodeDecodeError as error:
+        raise SurveyError(
+            f"{file} has bytes that are no text in its encoding ({error}): pass another "
+            "--encoding, or save it as UTF-8"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise SurveyError(f"cannot read {file}: {str(error).strip()}") from error
     if not isinstance(records, list) or not records:

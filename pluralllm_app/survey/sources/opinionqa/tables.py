@@ -35,10 +35,14 @@ _ATTRIBUTES = sorted({group.partition("_")[0] for group in GROUPS})
 _WAVE = re.compile(r"_W(\d+)$")  # at the end of a question's key
 
 
-def read_tables(path: Path) -> SurveyContent:
+def read_tables(path: Path, encoding: str | None = None) -> SurveyContent:
     """Read a file *_default_human.csv, or all of these in a directory and those below it.
 
     A question that is in several files is read from the first of them.
+
+    Args:
+        path: of the file or directory.
+        encoding: of those files that are not in Unicode, if the user states it.
 
     Raises:
         SurveyError: a file or a column is missing, a cell is malformed (the message has the file
@@ -48,11 +52,12 @@ def read_tables(path: Path) -> SurveyContent:
     answers: list[Answer] = []
     refused: list[float] = []
     others = repeated = 0
+    tables = _Tables(encoding)
     for file in _distributions(path):
-        texts = _questions(file)
-        people = _People(file)
+        texts = _questions(file, tables)
+        people = _People(file, tables)
         earlier = set(questions)
-        frame = _frame(file, ("qkey", "attribute", "group", "D_H", "R_H"))
+        frame = tables.read(file, ("qkey", "attribute", "group", "D_H", "R_H"))
         for key, attribute, value, shares, refusal in frame.itertuples(index=False):
             group = f"{attribute}_{value}"
             if group not in GROUPS:
@@ -75,12 +80,15 @@ def read_tables(path: Path) -> SurveyContent:
             refused.append(float(pd.to_numeric(refusal, errors="coerce")))
     average = np.nanmean(refused) if np.isfinite(refused).any() else 0.0
     unordered = sum(question.values is None for question in questions.values())
+    note = (
+        f"refusals left out, {average:.1%} of a group's answers on average; "
+        f"{unordered:,} questions without ordinal values"
+    )
     return survey_of(
         questions,
         answers,
         {"answers of groups beyond the 22": others, "answers that an earlier file has": repeated},
-        f"refusals left out, {average:.1%} of a group's answers on average; "
-        f"{unordered:,} questions without ordinal values",
+        "; ".join([*tables.notes, note]),
     )
 
 
@@ -104,7 +112,24 @@ def _human_responses(file: Path) -> Path | None:
     return next((at for place in places if (at := place / "human_resp").is_dir()), None)
 
 
-def _questions(file: Path) -> dict[str, Question]:
+class _Tables:
+    """Reads the .csv files, all as text."""
+
+    def __init__(self, encoding: str | None) -> None:
+        self._encoding = encoding
+        self.notes: dict[str, None] = {}  # what was found out about them
+
+    def read(
+        self, file: Path, columns: Sequence[str], others: Sequence[str] | None = ()
+    ) -> pd.DataFrame:
+        """Return columns that must be there, and `others`, None: all."""
+        reader = TableReader(file, columns, others, encoding=self._encoding, of_several=True)
+        frame = pd.concat(reader, ignore_index=True)
+        self.notes |= dict.fromkeys(reader.notes)
+        return frame
+
+
+def _questions(file: Path, tables: _Tables) -> dict[str, Question]:
     """Read the questions of a survey, by key."""
     survey = file.name.removesuffix(ENDING)
     humans = _human_responses(file)
@@ -112,14 +137,14 @@ def _questions(file: Path) -> dict[str, Question]:
     model = file.with_name(f"{survey}_default_model.csv")
     found: dict[str, Question] = {}
     if info is not None and info.is_file():
-        frame = _frame(info, ("key", "question", "references", "option_ordinal"))
+        frame = tables.read(info, ("key", "question", "references", "option_ordinal"))
         for key, text, references, ordinal in frame.itertuples(index=False):
             place = f"{info}: question {key!r}"
             values = _list(place, ordinal)
             options = _list(place, references)[: len(values)]
             found[key] = _question(place, text, options, values)
     elif model.is_file():
-        frame = _frame(model, ("qkey", "question_raw", "ordinal_refs", "ordinal"))
+        frame = tables.read(model, ("qkey", "question_raw", "ordinal_refs", "ordinal"))
         for key, text, options, ordinal in frame.drop_duplicates("qkey").itertuples(index=False):
             place = f"{model}: question {key!r}"
             found[key] = _question(place, text, _list(place, options), _list(place, ordinal))
@@ -143,8 +168,9 @@ def _question(place: str, text: str, options: list[Any], values: list[Any]) -> Q
 class _People:
     """The persons behind the shares, as far as their answers are there."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, tables: _Tables) -> None:
         self._humans = _human_responses(file)
+        self._tables = tables
         self._waves: dict[str, pd.DataFrame | None] = {}
         self._effective: dict[str, dict[str, float]] = {}
 
@@ -181,14 +207,9 @@ class _People:
         file = self._humans / f"American_Trends_Panel_W{number}" / "responses.csv"
         if not file.is_file():
             return None
-        frame = pd.concat(TableReader(file, (f"WEIGHT_W{number}",), None), ignore_index=True)
+        frame = self._tables.read(file, (f"WEIGHT_W{number}",), None)
         weight = pd.to_numeric(frame[f"WEIGHT_W{number}"], errors="coerce")
         return frame.assign(weight=weight)
-
-
-def _frame(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read some columns of a .csv, all as text."""
-    return pd.concat(TableReader(file, columns), ignore_index=True)
 
 
 def _list(place: str, cell: str) -> list[Any]:
