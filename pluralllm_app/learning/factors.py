@@ -43,7 +43,7 @@ from pluralllm_app.settings import Settings
 MOST_FACTORS = 12
 LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
-PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
+PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has changed by less in so many rounds
 JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 
@@ -185,7 +185,7 @@ class FactorsLearner:
         """Small random loadings, drawn from the seed."""
         rng = generator(self._settings.federation.seed, "loadings")
         (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
-        factors = first_factors(rows, width - 1, landmarks, rng)
+        factors = first_factors(rows, width - 1, self._groups, landmarks, rng)
         regression = Regression.none(dim, width)
         judged = {name: np.zeros(self.form({}).arrays[name].shape) for name in JUDGED}
         return self._state(factors, regression, np.eye(width), judged, np.zeros(0))
@@ -256,14 +256,14 @@ class FactorsLearner:
         return found
 
     def settled(self, state: State) -> bool:
-        """Whether the groups' predictions of themselves no longer get better.
+        """Whether the groups' predictions of themselves no longer change.
 
         A sample of groups is no measure: each sample is another, and soon no group is new.
         """
         scores = state.kept["scores"]
         if self._sampled or len(scores) <= PATIENCE:
             return False
-        return bool(scores[-PATIENCE:].max() < scores[:-PATIENCE].max() + SETTLED)
+        return bool(np.ptp(scores[-PATIENCE - 1 :]) < SETTLED)
 
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
