@@ -138,7 +138,8 @@ class FactorsLearner:
         known = preferences.select(train)
         factors = unpack_factors(sent)
         kernel = TextKernel(sent["landmarks"])
-        answers = Answers.of(known.rows, option_rows(known), known.shares, known.respondents)
+        text = self._text.select(known.questions)
+        answers = Answers.of(known.rows, text, known.shares, known.respondents)
         prior = Latent.standard(factors.mean.shape[1] - 1)
         part = contribution(factors, answers, kernel.first(OWN).features(answers.text), prior)
         keeper = NodeMemory(memory / request.experiment, "sums")
@@ -276,7 +277,7 @@ class FactorsLearner:
         """The predictor with these factors."""
         prior = DescriptionPrior(sent["prior-weights"], sent["prior-variance"])
         calibration, kernel = Calibration.of(sent["errors"]), TextKernel(sent["landmarks"])
-        return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior)
+        return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior, self._text)
 
     def work(self, sent: Arrays, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""

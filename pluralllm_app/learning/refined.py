@@ -203,4 +203,5 @@ def _without(
         factors.kernel,
         factors.calibration,
         rest.regression.prior,
+        factors.text,
     )

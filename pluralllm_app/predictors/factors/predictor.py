@@ -1,6 +1,6 @@
 """The latent-factor model as a predictor: a new group follows in closed form from its context."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,11 +35,13 @@ class FactorsPredictor(Predictor):
         kernel: TextKernel,
         calibration: Calibration,
         prior: DescriptionPrior,
+        text: OptionRows | None = None,
     ) -> None:
         self.factors = factors
         self.kernel = kernel
         self.calibration = calibration
         self.prior = prior
+        self.text = text  # of all the survey's questions, where it is at hand
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty; the context may be empty."""
@@ -60,21 +62,24 @@ class FactorsPredictor(Predictor):
 
     def believe_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Belief]:
         """What is believed of the targets of several pairs of context and target."""
-        sets = [questions for pair in pairs for questions in pair]
+        text = self._text_of([questions for pair in pairs for questions in pair])
+        return [
+            self._believe(context, target, text(context), text(target)) for context, target in pairs
+        ]
+
+    def _text_of(self, sets: Sequence[QuestionSet]) -> Callable[[QuestionSet], OptionRows]:
+        """What gives the text of each of `sets`, having read each question once."""
+        if self.text is not None:
+            whole = self.text
+            return lambda questions: whole.select(questions.questions)
         numbers, at = np.unique(
             np.concatenate([questions.questions for questions in sets]), return_index=True
         )
         first = np.concatenate([questions.first_rows for questions in sets])[at]
         options = np.concatenate([questions.options for questions in sets])[at]
         embeddings = sets[0].embeddings[segment_rows(first, options)] if sets else np.empty((0, 0))
-        text = OptionRows.of(embeddings, options)
-
-        def part(questions: QuestionSet) -> OptionRows:
-            return text.select(np.searchsorted(numbers, questions.questions))
-
-        return [
-            self._believe(context, target, part(context), part(target)) for context, target in pairs
-        ]
+        rows = OptionRows.of(embeddings, options)
+        return lambda questions: rows.select(np.searchsorted(numbers, questions.questions))
 
     def _believe(
         self,
