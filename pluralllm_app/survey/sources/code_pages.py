@@ -87,6 +87,7 @@ LANGUAGES_OF_PAGES = dict.fromkeys(
 MANY = 3  # languages in one text, which is unlikely where one would do
 FEWEST_COMMON = 2  # different common words of a language that a text has to have
 MOST_BYTES = 2**16  # of words to judge by
+MOST_LINES = 10_000  # whose words of ASCII are looked at
 FEWEST_WORDS = 10  # by which charset-normalizer may exclude a page
 Reading = tuple[str, ...]
 _PLAIN = re.compile(rb"[A-Za-z]+")
@@ -180,7 +181,8 @@ def _words(file: Path) -> tuple[dict[bytes, int], set[str]]:
     size = 0
     with open_binary(file) as lines:
         for number, line in enumerate(lines, 1):
-            plain.update(word.decode().lower() for word in _PLAIN.findall(line))
+            if number <= MOST_LINES:
+                plain.update(word.decode().lower() for word in _PLAIN.findall(line))
             for word in () if line.isascii() else _WORD.findall(line):
                 size += 0 if word in found else len(word)
                 found.setdefault(word, number)
