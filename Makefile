@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run check test faults lint clean
 
 run: .venv/app
-	$(BIN)/pluralllm run
+	$(BIN)/pluralllm run --config conf/refined.toml
 
 # The inner loop: style, types, and all tests that start no engine and take no seconds; those on
 # random examples see fewer of them than in `make test`.

@@ -161,19 +161,20 @@ def search(survey: PreparedSurvey, places: Mapping[str, bytes]) -> None:
 def learn_factors(
     deployment: Deployment, survey: PreparedSurvey, overrides: str, tmp_path: Path
 ) -> None:
-    """A run whose server needs the survey's questions, and is given them without an answer."""
+    """Runs whose server needs the survey's questions, and is given them without an answer."""
     submit = ["pluralllm", "deploy", "run", deployment.dir, "-c"]
-    submit += [f"{overrides} predictor=factors"]
-    assert deployment.start("unquestioned", submit).wait(PATIENCE) == 1
+    unquestioned = [*submit, f"{overrides} predictor=factors"]
+    assert deployment.start("unquestioned", unquestioned).wait(PATIENCE) == 1
     questionnaire = deployment.dir / "server" / "questionnaire"
     assert f"pluralllm questionnaire SURVEY {questionnaire}" in deployment.log("unquestioned")
     write = ["pluralllm", "questionnaire", survey.path, questionnaire]
     assert deployment.start("questionnaire", write).wait(PATIENCE) == 0
-    run = deployment.dir / "server" / "runs" / "factors"
-    status = deployment.start("factors", [*submit, "--out", run]).wait(PATIENCE)
-    assert status == 0, deployment.log("factors")
-    config = CONFIG | {"predictor": "factors", "questionnaire": str(questionnaire)}
-    assert model_weights(run) == deployment.weights_without(config, tmp_path / "factors")
+    for setting in ("predictor", "prior"):  # of the latter's two rounds, one learns factors
+        run = deployment.dir / "server" / "runs" / setting
+        chosen = [*submit, f"{overrides} {setting}=factors", "--out", run]
+        assert deployment.start(setting, chosen).wait(PATIENCE) == 0, deployment.log(setting)
+        config = CONFIG | {setting: "factors", "questionnaire": str(questionnaire)}
+        assert model_weights(run) == deployment.weights_without(config, tmp_path / setting)
 
 
 def test_from_keys_to_a_finished_run(

@@ -51,6 +51,23 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
     search_for_answers(tiny_survey, out, result.stdout + result.stderr)
 
 
+@pytest.mark.engine
+def test_a_network_on_top_of_factors_has_the_same_bits_in_ray(
+    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+) -> None:
+    both = {"prior": "factors", "rounds": 4, "client-optimizer-state": "keep"}
+    local, out = config | both | {"out": str(tmp_path / "local")}, tmp_path / "ray"
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    result = pluralllm(
+        *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN | both)),
+        *("--actors", 2, "--out", out),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "each group sends its sums in the clear" in " ".join(result.stdout.split())
+    assert weights(out) == weights(tmp_path / "local")
+    assert left_behind(simulations) == []
+
+
 def search_for_answers(survey: PreparedSurvey, out: Path, printed: str) -> None:
     """Nothing of the groups' answers is in anything the run wrote or printed."""
     answers = Answers(survey)

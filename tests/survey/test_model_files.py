@@ -71,6 +71,12 @@ def test_a_model_without_tokenizer_is_refused(model):
     refused(model, "there is no tokenizer", "copy the model's tokenizer files")
 
 
+def test_a_vocabulary_without_merges_is_refused(model):
+    (model / "tokenizer.json").unlink()
+    write_json(model / "vocab.json", {"tea": 0})
+    refused(model, "vocab.json without merges.txt")
+
+
 def test_a_tokenizer_that_is_json_but_none_is_refused(model):
     (model / "tokenizer.json").write_text('{"model": {"type": "Nothing"}}')
     refused(model, "its tokenizer cannot be loaded")

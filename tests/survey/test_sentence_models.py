@@ -15,7 +15,16 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.pooling import pool
 from pluralllm_app.survey.embedders.registry import load_embedder
-from tests.support.tiny_models import PACKAGE, WORDS, save_dense, save_sentence_model, write_json
+from tests.support.tiny_models import (
+    PACKAGE,
+    TINY,
+    WORDS,
+    make_model,
+    save_dense,
+    save_model,
+    save_sentence_model,
+    write_json,
+)
 
 NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
 QUESTIONS = Questions(
@@ -181,6 +190,21 @@ def test_a_model_that_states_nothing_says_so(tmp_path):
     model = save_sentence_model(tmp_path / "bert")
     (tmp_path / "bert" / "modules.json").unlink()
     assert "mean pooling, the default for a model that states none" in said(model)
+
+
+def test_positions_of_padding_are_no_tokens(tmp_path):
+    # Models of RoBERTa's kin count positions from 2 on, where padding is token 1.
+    save_model(tmp_path, "bert")
+    make_model("XLMRoberta", **TINY, pad_token_id=1).save_pretrained(tmp_path)
+    questions = Questions(["0"], ["tea " * 30], [["yes", "no"]], [None])
+    assert "2 prompts exceed 14 tokens" in said(str(tmp_path), questions)
+
+
+def test_a_tokenizer_that_knows_much_less_than_the_weights_is_warned_of(tmp_path):
+    save_model(tmp_path, "bert")
+    assert "and its weights know" not in said(str(tmp_path))
+    make_model("Bert", **TINY | {"vocab_size": 20}).save_pretrained(tmp_path)
+    assert "tokenizer has 13 tokens, and its weights know 20" in said(str(tmp_path))
 
 
 def test_words_that_the_tokenizer_does_not_know_are_counted(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import transformers
 from rich.console import Console
 
@@ -23,6 +24,10 @@ QUESTIONS = ["do you like tea", "the sea", "do you like the sea", "tea", "you li
 def every_batch_is_kept(monkeypatch):
     monkeypatch.setattr(unfinished, "SECONDS", 0.0)
     monkeypatch.setattr(transformer, "BATCH_TOKENS", {"cpu": 12, "cuda": 12})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so that batches begin one after another
+    yield
+    torch.set_num_threads(threads)
 
 
 def run(directory: Path, model: str, template: str = "plain", texts: list[str] = QUESTIONS):

@@ -88,6 +88,11 @@ class ModelFiles:
                 "there is no tokenizer (tokenizer.json, or vocab.txt and the like): copy the "
                 "model's tokenizer files into its directory"
             )
+        if found == ["vocab.json"] and "merges.txt" not in names:
+            raise self.fault(
+                "its tokenizer has a vocab.json without merges.txt: copy the model's tokenizer "
+                "files into its directory"
+            )
         others = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
         found += [name for name in (*others, "merges.txt") if name in names]
         paths = [os.path.join(directory, name) for name in found]

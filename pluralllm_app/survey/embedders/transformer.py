@@ -45,6 +45,7 @@ from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
 MOST_UNKNOWN = 0.2  # of all tokens, without a warning
+LEAST_KNOWN = 0.8  # of the tokens that the weights know; some are often kept free
 MOST_TOKENS = 2048  # longest prompt, for models that state no limit of their own
 
 
@@ -192,11 +193,17 @@ class TransformerEmbedder:
         unknown = sum(ids.count(self._tokenizer.unk_token_id) for ids in tokens)
         share = unknown / max(1, sum(map(len, tokens)))
         if share > MOST_UNKNOWN:
-            console.print(
-                f"[bold yellow]Warning:[/] the embedder's tokenizer does not know {share:.0%} of "
-                "the tokens: choose a model that knows the language",
-                soft_wrap=True,
-                highlight=False,
+            _warn(
+                f"the embedder's tokenizer does not know {share:.0%} of the tokens: choose a model "
+                "that knows the language",
+                console,
+            )
+        own, rows = len(self._tokenizer), self._known_tokens()
+        if own < LEAST_KNOWN * rows:
+            _warn(
+                f"the embedder's tokenizer has {own:,} tokens, and its weights know {rows:,}: see "
+                "that it is the model's own, and whole",
+                console,
             )
         limit, cut = self._most_tokens(), 0
         for row, ids in enumerate(tokens):
@@ -214,13 +221,17 @@ class TransformerEmbedder:
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def _check_tokens(self, tokens: Sequence[Sequence[int]]) -> None:
-        known = self._model.get_input_embeddings().weight.shape[0]
+        known = self._known_tokens()
         highest = max(map(max, filter(None, tokens)), default=0)
         if highest >= known:
             raise self._files.fault(
                 f"its tokenizer gives token {highest:,}, and its weights know {known:,}: the "
                 "tokenizer is that of another model, copy the model's own"
             )
+
+    def _known_tokens(self) -> int:
+        known: int = self._model.get_input_embeddings().weight.shape[0]
+        return known
 
     def _most_tokens(self) -> int:
         """Return how many tokens a text may have, by the least of what states a limit."""
@@ -304,3 +315,7 @@ class TransformerEmbedder:
             [common, [(tree.tokens, tree.paths) for tree in trees]],
         ]
         return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+
+
+def _warn(text: str, console: Console) -> None:
+    console.print(f"[bold yellow]Warning:[/] {text}", soft_wrap=True, highlight=False)
