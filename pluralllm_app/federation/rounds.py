@@ -157,7 +157,7 @@ class Rounds:
         self.record.save_model("model", self._predictor())
 
     def _settled(self) -> bool:
-        """Whether the run ends before its last round, since its score no longer rises."""
+        """Whether the run ends before its last round, since its score no longer changes."""
         settled = self.learner.settled(self.state.learner)
         if settled:
             self.record.update(ended_by="score")

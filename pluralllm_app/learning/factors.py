@@ -5,7 +5,7 @@ only its part of the sums; in the clear it gives the group's answers away, see d
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import Others, SelfCheck
 from pluralllm_app.learning.sum_rules import check_sums
 from pluralllm_app.learning.sums import (
+    FIRST,
     Part,
     Sums,
     TextFeatures,
@@ -43,7 +44,7 @@ from pluralllm_app.settings import Settings
 MOST_FACTORS = 12
 LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
-PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has not risen by so much for so many rounds
+PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has changed by less in so many rounds
 JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 
@@ -100,12 +101,13 @@ class FactorsLearner:
         count = self._settings.federation.train_groups_per_round
         return count if count < self._groups else 0
 
-    def form(self, sent: Arrays) -> Form:
+    @cached_property
+    def _arrays(self) -> Mapping[str, ArrayForm]:
         """The sums, see `Sums` and `DescriptionSums`, and what groups say of themselves."""
         rows, width, dim = len(self._text), self._width, self._text.dim
         upper, described = triangle(width), triangle(1 + dim)
         number = np.dtype(np.float64)
-        arrays = {
+        return {
             "groups": ArrayForm(number, (1,), 1, 1),
             "answered": ArrayForm(number, (rows,), 0, 1),
             "cross": ArrayForm(number, (rows, width)),
@@ -121,7 +123,12 @@ class FactorsLearner:
             "agreement": ArrayForm(number, (3, len(PENALTIES), width - 1)),
             "described": ArrayForm(number, (1,), 0, 1),
         }
-        return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0}, check_sums)
+
+    def form(self, sent: Arrays) -> Form:
+        """Sums that one group's answers can give, by the factors that it was sent."""
+        factors = unpack_factors(sent)
+        rule = partial(check_sums, factors, factors.variances.own or FIRST)
+        return Form(self._arrays, {"loss": -np.inf, "js-divergence": 0.0}, rule)
 
     def contribute(
         self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
@@ -185,9 +192,9 @@ class FactorsLearner:
         """Small random loadings, drawn from the seed."""
         rng = generator(self._settings.federation.seed, "loadings")
         (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
-        factors = first_factors(rows, width - 1, landmarks, rng)
+        factors = first_factors(rows, width - 1, self._groups, landmarks, rng)
         regression = Regression.none(dim, width)
-        judged = {name: np.zeros(self.form({}).arrays[name].shape) for name in JUDGED}
+        judged = {name: np.zeros(self._arrays[name].shape) for name in JUDGED}
         return self._state(factors, regression, np.eye(width), judged, np.zeros(0))
 
     def _state(
@@ -256,14 +263,14 @@ class FactorsLearner:
         return found
 
     def settled(self, state: State) -> bool:
-        """Whether the groups' predictions of themselves no longer get better.
+        """Whether the groups' predictions of themselves no longer change.
 
         A sample of groups is no measure: each sample is another, and soon no group is new.
         """
         scores = state.kept["scores"]
         if self._sampled or len(scores) <= PATIENCE:
             return False
-        return bool(scores[-PATIENCE:].max() < scores[:-PATIENCE].max() + SETTLED)
+        return bool(np.ptp(scores[-PATIENCE - 1 :]) < SETTLED)
 
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""

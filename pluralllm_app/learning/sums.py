@@ -25,6 +25,7 @@ from pluralllm_app.predictors.factors.packing import pack_symmetric, unpack_symm
 
 START = 0.05  # standard deviation of the first random loadings
 FIRST = 0.01  # first value of each variance
+EARNED = 12.0  # with 12 groups, the variances of each factor start at 1 / e of the one before
 LEAST = 1e-8  # variance
 _SYMMETRIC = ("gram", "latent")
 INNER = 4  # updates of loadings and text prior in turn, per exchange
@@ -63,16 +64,22 @@ class Sums:
         )
 
 
-def first_factors(rows: int, factors: int, landmarks: int, rng: np.random.Generator) -> Factors:
-    """Where learning starts: no offsets, small random loadings, nothing a group's own."""
-    mean = rng.normal(size=(rows, 1 + factors)) * START
+def first_factors(
+    rows: int, factors: int, groups: int, landmarks: int, rng: np.random.Generator
+) -> Factors:
+    """Where learning starts: no offsets, small random loadings, nothing a group's own.
+
+    Each factor starts smaller than the one before, the more so the fewer `groups` there are. Were
+    all alike, as many factors as groups would first share out what is noise, and be pruned slowly.
+    """
+    scale = np.exp(-EARNED / groups * np.maximum(np.arange(1 + factors) - 1, 0))
+    mean = rng.normal(size=(rows, 1 + factors)) * START * np.sqrt(scale)
     mean[:, 0] = 0.0
-    variances = np.full(1 + factors, FIRST)
     return Factors(
         mean=mean,
         covariance=np.zeros((rows, 1 + factors, 1 + factors)),
         weights=np.zeros((landmarks, 1 + factors)),
-        variances=Variances(noise=FIRST, own=0.0, spread=variances, text=variances),
+        variances=Variances(noise=FIRST, own=0.0, spread=FIRST * scale, text=FIRST * scale),
     )
 
 

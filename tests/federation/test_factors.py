@@ -17,7 +17,8 @@ from pluralllm_app.errors import PredictorError, SettingsError
 from pluralllm_app.federation.flower_compat import LOGGER
 from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_to_arrays
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.learning.factors import LANDMARKS, OWN
+from pluralllm_app.learning.base import State
+from pluralllm_app.learning.factors import LANDMARKS, OWN, FactorsLearner
 from pluralllm_app.learning.registry import caution
 from pluralllm_app.learning.sums import (
     Sums,
@@ -67,7 +68,7 @@ def pooled(config: Config) -> Factors:
     kernel = TextKernel.fit(text, LANDMARKS)
     features = TextFeatures(kernel.features(text))
     rng = generator(settings.federation.seed, "loadings")
-    factors = first_factors(len(text), len(TRAIN) - 1, features.phi.shape[1], rng)
+    factors = first_factors(len(text), len(TRAIN) - 1, len(TRAIN), features.phi.shape[1], rng)
     for _ in range(settings.federation.rounds):
         parts = []
         for name in TRAIN:
@@ -127,6 +128,22 @@ def test_a_sample_of_groups_learns_like_all_of_them(config: Config) -> None:
     some = load_predictor(f"{config['out']}-sampled/model").arrays()
     # The offsets are means over groups; factors may be turned.
     assert np.corrcoef(whole["mean"][:, 0], some["mean"][:, 0])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("scores", "settled"),
+    [
+        ([0.74, 0.866, 0.8663, 0.8664], False),
+        ([0.74, 0.866, 0.8663, 0.8664, 0.8664], True),
+        ([0.74, 0.906, 0.898, 0.901, 0.906], False),  # a dip is no rest
+        ([0.866, 0.866, 0.866], False),
+    ],
+)
+def test_a_run_is_settled_once_its_score_rests(
+    config: Config, tiny_survey: PreparedSurvey, scores: list[float], settled: bool
+) -> None:
+    learner = FactorsLearner(Settings.from_config(config), tiny_survey.all_questions, len(TRAIN))
+    assert learner.settled(State({}, {"scores": np.array(scores)})) is settled
 
 
 def test_a_group_that_lost_its_memory_is_counted_but_does_not_judge(config: Config) -> None:

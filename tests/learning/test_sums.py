@@ -62,7 +62,7 @@ def total(state: Factors, answers: Groups, phi: Doubles) -> Sums:
 
 def fit(answers: Groups, phi: Doubles, factors: int = 2, rounds: int = 3) -> Factors:
     features = TextFeatures(phi)
-    state = first_factors(len(phi), factors, phi.shape[1], np.random.default_rng(0))
+    state = first_factors(len(phi), factors, 1 + factors, phi.shape[1], np.random.default_rng(0))
     for _ in range(rounds):
         sums = total(state, answers, phi)
         state = maximise(state, sums.rotate(to_standard(sums)), features)
@@ -96,7 +96,7 @@ def test_the_mean_of_two_groups_by_hand() -> None:
     # No factors, no text, next to no prior: the offset is the mean of the groups' y.
     text, _, phi = survey()
     answers = groups(text, 2)
-    state = first_factors(len(text), 0, phi.shape[1], np.random.default_rng(0))
+    state = first_factors(len(text), 0, 1, phi.shape[1], np.random.default_rng(0))
     sums = total(state, answers, phi)
     flat = Variances(noise=0.01, own=0.0, spread=np.array([1e6]), text=np.array([1e-8]))
     state = maximise(replace(state, variances=flat), sums, TextFeatures(phi), learn=False)
@@ -185,7 +185,7 @@ def test_what_one_group_sends_gives_its_answers_away() -> None:
     """The sentence that a run prints: without a group's own deviations, cross / gram is y."""
     text, _, phi = survey()
     answers = groups(text)
-    state = first_factors(len(text), 2, phi.shape[1], np.random.default_rng(0))
+    state = first_factors(len(text), 2, 3, phi.shape[1], np.random.default_rng(0))
     sums = contribution(state, answers["g1"], phi, Latent.standard(2)).sums(len(text))
     np.testing.assert_allclose(sums.cross[:, 0] / sums.gram[:, 0, 0], answers["g1"].y, atol=1e-12)
 

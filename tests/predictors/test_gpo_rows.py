@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pluralllm_app.core.segments import Halves
 from pluralllm_app.predictors.gpo.rows import Batch, embeddings_on
 from pluralllm_app.preferences import PreferenceSet
 from tests.support.preferences import preference_set
@@ -54,6 +55,22 @@ def test_the_table_is_copied_to_a_device_once(copies: list[int]) -> None:
     assert {batch.x.device.type, batch.y.device.type, batch.shares.device.type} == {"meta"}
     assert batch.options.device.type == "cpu"
     assert copies.count(table.size) == 1
+
+
+def test_vectors_of_length_1_are_read_with_numbers_of_about_1() -> None:
+    """Others are read as they are."""
+    table = np.random.default_rng(0).normal(size=(7, 16))
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    unit, longer = table.astype(np.float16), (4 * table).astype(np.float16)
+
+    def read(embeddings: Halves) -> torch.Tensor:
+        return embeddings_on(
+            CPU, [preference_set("Alder", {1: [0.2, 0.8, 0]}, OPTIONS, embeddings)]
+        )
+
+    np.testing.assert_allclose(read(unit).square().mean(1), 1, atol=1e-2)
+    np.testing.assert_array_equal(read(unit), read(longer))
+    np.testing.assert_array_equal(read(longer), longer[2:5].astype(np.float32))
 
 
 def test_questions_of_two_surveys_do_not_mix() -> None:

@@ -42,7 +42,7 @@ def make(kind: str) -> Predictor:
         text = OptionRows.of(GROUPS[0].embeddings, OPTIONS)
         kernel = TextKernel.fit(text, 10)
         rng = np.random.default_rng(0)
-        factors = first_factors(len(text), 2, len(kernel.landmarks), rng)
+        factors = first_factors(len(text), 2, 3, len(kernel.landmarks), rng)
         calibration = Calibration(np.array([[1.0, 2.0]] * len(CONTEXTS)))
         prior = DescriptionPrior(rng.normal(size=(1 + text.dim, 2)), np.array([0.5, 1.0]))
         return FactorsPredictor(factors, kernel, calibration, prior)

@@ -1,5 +1,10 @@
-"""Rows as the network reads them: embeddings and shares of questions, gathered on a device."""
+"""Rows as the network reads them: embeddings and shares of questions, gathered on a device.
 
+Vectors of length 1, as many sentence embedders give, hold numbers of about 1 / sqrt(dim_x), too
+small beside shares for a network to learn from at usual rates. They are multiplied by sqrt(dim_x).
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +17,11 @@ from torch import Tensor
 from pluralllm_app.core.segments import Halves
 from pluralllm_app.preferences import QuestionSet, Task
 
-# The option table that was used last, and its copy on the device it was used on.
-_last_table: tuple[Halves, torch.device, Tensor] | None = None
+UNIT = 1e-3  # how far from 1 a length of 1 may be in half precision
+
+# The option table that was used last, its copy on the device it was used on, and what to multiply
+# it by.
+_last_table: tuple[Halves, torch.device, Tensor, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,17 @@ class Batch:
 
 
 def embeddings_on(device: torch.device, sets: Sequence[QuestionSet]) -> Tensor:
-    """Embeddings [R, dim_x] float32 of the options of all questions of `sets`.
+    """Embeddings [R, dim_x] float32 of the options of all questions of `sets`, as the network reads
+    them.
 
     Raises:
         ValueError: see `table_of`.
     """
     table = table_of(sets)
     rows = on_device(device, np.concatenate([questions.rows for questions in sets]))
-    return _table_on(device, table)[rows].float()
+    on_it, scale = _table_on(device, table)
+    found = on_it[rows].float()
+    return found if scale == 1 else found * scale
 
 
 def table_of(sets: Sequence[QuestionSet]) -> Halves:
@@ -78,12 +89,15 @@ def on_device(device: torch.device, values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
-def _table_on(device: torch.device, table: Halves) -> Tensor:
-    """The option table on a device: itself on the CPU, copied to a GPU once.
+def _table_on(device: torch.device, table: Halves) -> tuple[Tensor, float]:
+    """The option table on a device, itself on the CPU, copied to a GPU once; and its factor.
 
     All groups of a survey share one table, so that a process keeps one copy.
     """
     global _last_table
     if _last_table is None or _last_table[0] is not table or _last_table[1] != device:
-        _last_table = table, device, torch.from_numpy(table).to(device)
-    return _last_table[2]
+        squares = np.einsum("rd,rd->r", table, table, dtype=np.float32)
+        unit = bool(len(table)) and bool((np.abs(squares - 1) < 2 * UNIT).all())
+        factor = math.sqrt(table.shape[1]) if unit else 1.0
+        _last_table = table, device, torch.from_numpy(table).to(device), factor
+    return _last_table[2:]
