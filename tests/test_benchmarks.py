@@ -66,6 +66,14 @@ def step_flop(context: int, target: int, dim: int) -> int:
     return total + linear(target, width, width) + linear(target, width, 2)
 
 
+def test_the_first_word_of_commands_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("first_word"), "COMMANDS", ("--version",))
+    (seconds,) = run("first_word", tmp_path, monkeypatch, "--repeats", "1").values()
+    assert seconds > 0
+
+
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_operations_of_a_step_are_those_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int

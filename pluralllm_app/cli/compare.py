@@ -22,7 +22,8 @@ from pluralllm_app.experiments.workers import default_jobs, run_cells
 from pluralllm_app.learning.budgets import budget_steps
 from pluralllm_app.learning.device import prepare_processor
 from pluralllm_app.learning.registry import check_plain
-from pluralllm_app.records.console import RoundTable, progress_bars, report_command
+from pluralllm_app.records.console import RoundTable, progress_bars, report_command, tracker_lines
+from pluralllm_app.records.reader import read_run
 from pluralllm_app.scoring.pooled_survey import PooledSurvey
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -100,6 +101,7 @@ def centralized(
     with RoundTable(console, "training", rounds) as table:
         run_centralized(prepared, settings, run_config, budget, [table])
     for line in (
+        *tracker_lines(read_run(settings.path("out"))),
         f"Run directory: {settings.path('out')}",
         "Next, compare with the federated run: pluralllm compare --survey "
         + shlex.quote(str(prepared.path)),

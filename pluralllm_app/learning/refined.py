@@ -35,9 +35,9 @@ from pluralllm_app.learning.self_check import Others
 from pluralllm_app.learning.sums import Part
 from pluralllm_app.predictors.base import Arrays, Predictor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
-from pluralllm_app.predictors.gpo.network import GPO, in_precision, log_likelihood
+from pluralllm_app.predictors.gpo.network import GPO, in_precision
 from pluralllm_app.predictors.gpo.rows import on_device
-from pluralllm_app.predictors.refined.network import neutral_network, refine
+from pluralllm_app.predictors.refined.network import distances, neutral_network, refine
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
 from pluralllm_app.predictors.refined.rows import look_each
 from pluralllm_app.preferences import PreferenceSet, Task, split_questions
@@ -144,14 +144,17 @@ class RefinedLearner:
 def refined_losses(
     factors: FactorsPredictor, network: GPO, tasks: Sequence[Task], precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Losses of a network on top of `factors`, see `local_steps.Losses`."""
+    """Losses of a network on top of `factors`, see `local_steps.Losses`.
+
+    They are what is scored, the mean distance of a task's questions: the likelihood, which weighs
+    rows that the factors are sure of for more, gave lower scores of groups left out.
+    """
     pairs = [(task.context, task.target) for task in tasks]
     with in_precision(network.device, precision):
-        shares, deviation, _ = refine(network, pairs, look_each(factors, pairs))
+        shares, options = refine(network, pairs, look_each(factors, pairs))
     true = on_device(network.device, np.concatenate([task.target.shares for task in tasks]))
-    densities = log_likelihood(shares, deviation, true)
-    parts = torch.split(densities, [len(task.target.shares) for task in tasks])
-    return -torch.stack([part.mean() for part in parts]), shares
+    parts = torch.split(distances(shares, true, options), [len(task.target) for task in tasks])
+    return torch.stack([part.mean() for part in parts]), shares
 
 
 def _factors_in(sent: Arrays) -> Arrays:

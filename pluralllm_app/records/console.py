@@ -19,7 +19,7 @@ from pluralllm_app.predictors.base import Predictor
 from pluralllm_app.records.groups_table import print_groups
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
-from pluralllm_app.records.schema import RoundEntry
+from pluralllm_app.records.schema import RoundEntry, RunInfo
 from pluralllm_app.scoring.results import Role, RoleSummary
 
 HEADER = (
@@ -137,10 +137,20 @@ def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hin
                 f"FI {summary.fi:.4f} over groups, {_number(summary.fi_per_question)} per "
                 "question" + _by_reservation(summary)
             )
-    if run.tracker_error:
-        say(f"The tracker did not get the whole run: {run.tracker_error}")
-    for line in (f"Run directory: {out}", f"See it in a browser: {report_command(out)}", hint):
+    for line in (
+        *tracker_lines(run),
+        f"Run directory: {out}",
+        f"See it in a browser: {report_command(out)}",
+        hint,
+    ):
         say(line)
+
+
+def tracker_lines(run: RunInfo | None) -> list[str]:
+    """What to say at the end of a run whose tracker failed; nothing otherwise."""
+    if run is None or not run.tracker_error:
+        return []
+    return [f"The tracker did not get the whole run: {run.tracker_error}"]
 
 
 def report_command(path: Path) -> str:

@@ -13,11 +13,16 @@ from pluralllm_app.errors import SettingsError
 
 SECONDS = 5.0  # to wait for an answer
 _WANDB = "https://api.wandb.ai"
+_UNSET = "start it, or unset MLFLOW_TRACKING_URI to write below the run directory"
 _OFFLINE = "set WANDB_MODE=offline to write it below the run directory"
 
 
-def check_server(tracker: str) -> None:
+def check_server(tracker: str, remedy: str = "") -> None:
     """Check that the server of a tracker answers, if it has one, and that it has a key for it.
+
+    Args:
+        tracker: the setting.
+        remedy: what to do where it does not answer; by default that of before a run.
 
     Raises:
         SettingsError: with the remedy.
@@ -25,10 +30,10 @@ def check_server(tracker: str) -> None:
     if tracker == "mlflow":
         address = os.environ.get("MLFLOW_TRACKING_URI", "")
         if urlsplit(address).scheme in ("http", "https"):
-            remedy = "start it, or unset MLFLOW_TRACKING_URI to write below the run directory"
+            remedy = remedy or _UNSET
             _check_answer("MLflow", address, remedy)
     elif tracker == "wandb":
-        _check_wandb()
+        _check_wandb(remedy or _OFFLINE)
 
 
 def no_key(address: str = _WANDB) -> str:
@@ -36,7 +41,7 @@ def no_key(address: str = _WANDB) -> str:
     return f"tracker = 'wandb' has no key for {address}: run `wandb login`, or {_OFFLINE}"
 
 
-def _check_wandb() -> None:
+def _check_wandb(remedy: str) -> None:
     if os.environ.get("WANDB_MODE", "online") not in ("online", "shared"):
         return
     address = os.environ.get("WANDB_BASE_URL", "")
@@ -46,7 +51,7 @@ def _check_wandb() -> None:
     address = address or _WANDB
     if not _has_key(address):
         raise SettingsError(no_key(address))
-    _check_answer("W&B", address, _OFFLINE)
+    _check_answer("W&B", address, remedy)
 
 
 def _has_key(address: str) -> bool:

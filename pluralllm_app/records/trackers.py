@@ -7,9 +7,11 @@ MLFLOW_TRACKING_URI and others.
 
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -24,6 +26,7 @@ from pluralllm_app.records.writer import RunRecord, describe_error
 from pluralllm_app.settings import PATHS
 
 PATIENCE_SECONDS = 60.0  # that a tracker may take for one round
+QUIET_SECONDS = 5.0  # after which the server is asked whether it is still there
 Values = Mapping[str, float]
 
 
@@ -80,8 +83,17 @@ class WeightsAndBiases:
         self._run.log(dict(values), step=round_number)
 
     def finish(self, *, completed: bool) -> None:
-        """Send the outcome."""
-        self._run.finish(exit_code=0 if completed else 1)
+        """Send the outcome.
+
+        Raises:
+            SettingsError: its server is no longer there, which wandb would wait for very long.
+        """
+        # It is begun in any case: wandb would wait for it when the process ends.
+        told = _begun(lambda: self._run.finish(exit_code=0 if completed else 1))
+        while wait([told], QUIET_SECONDS).not_done:
+            directory = shlex.quote(str(Path(self._run.dir).parent))
+            check_server("wandb", f"`wandb sync {directory}` sends the run once it does")
+        told.result()
 
 
 class MLflow:
@@ -180,10 +192,8 @@ class Tracking(Observer):
 
     def _tell(self, tell: Callable[[Tracker], None]) -> None:
         if self._tracker:
-            told: Future[None] = Future()
             # It may wait for its server for ever, and the run must not.
-            arguments = (tell, self._tracker, told)
-            Thread(target=_call, args=arguments, daemon=True).start()
+            told = _begun(partial(tell, self._tracker))
             try:
                 told.result(PATIENCE_SECONDS)
             except Exception as error:
@@ -192,12 +202,19 @@ class Tracking(Observer):
                 self._record.update(tracker_error=describe_error(error) if told.done() else late)
 
 
-def _call(tell: Callable[[Tracker], None], tracker: Tracker, told: Future[None]) -> None:
-    try:
-        tell(tracker)
-        told.set_result(None)
-    except Exception as error:
-        told.set_exception(error)
+def _begun(call: Callable[[], None]) -> Future[None]:
+    """Begin a call in a thread that does not keep the process from ending."""
+    told: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+            told.set_result(None)
+        except Exception as error:
+            told.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return told
 
 
 def round_values(entry: RoundEntry) -> dict[str, float]:

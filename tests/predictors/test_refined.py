@@ -11,10 +11,11 @@ from safetensors.numpy import load_file, save_file
 from pluralllm_app.errors import PredictorError
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.predictors.refined.network import neutral_network
+from pluralllm_app.predictors.refined.network import distances, neutral_network
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
 from pluralllm_app.predictors.refined.rows import look_each
 from pluralllm_app.predictors.saved import load_predictor, save_predictor
+from pluralllm_app.scoring.metrics import alignment
 from tests.predictors.test_saved import GROUPS, make
 
 GROUP = GROUPS[0]
@@ -41,17 +42,28 @@ def test_an_untrained_network_changes_nothing() -> None:
         np.testing.assert_allclose(vars(ours)[name], value, rtol=1e-12, err_msg=name)
 
 
-def test_the_mean_corrects_the_logarithm_and_the_deviation_is_multiplied() -> None:
-    """The same correction of all options of a question changes nothing of its shares."""
+def test_the_same_correction_of_all_options_changes_nothing() -> None:
+    """What is corrected is the logarithm of a share, and the shares of a question sum to 1."""
     changed = network()
     with torch.no_grad():
-        changed.predictor[-1].bias.copy_(torch.tensor([3.0, np.log(2.0)]))  # of all rows alike
+        changed.predictor[-1].bias.copy_(torch.tensor([3.0, 2.0]))  # of all rows alike
     ours = RefinedPredictor(factors(), changed).predict(CONTEXT, TARGET)
-    theirs = factors().predict(CONTEXT, TARGET)
-    np.testing.assert_allclose(ours.shares, theirs.shares, rtol=1e-6)
-    assert ours.deviation is not None
-    assert theirs.deviation is not None
-    np.testing.assert_allclose(ours.deviation, 2 * theirs.deviation, rtol=1e-6)
+    np.testing.assert_allclose(ours.shares, factors().predict(CONTEXT, TARGET).shares, rtol=1e-6)
+
+
+def test_the_loss_is_the_distance_that_is_scored() -> None:
+    rng = np.random.default_rng(0)
+    options = np.array([2, 3, 4])
+    predicted, true = (
+        np.concatenate([rng.dirichlet(np.ones(count)) for count in options]) for _ in range(2)
+    )
+    true[:2] = [0, 1]
+    tensors = [torch.from_numpy(each).requires_grad_() for each in (predicted, true)]
+    found = distances(*tensors, torch.from_numpy(options))
+    wanted = 1 - alignment("jensen-shannon", predicted, true, options)
+    np.testing.assert_allclose(found.detach().numpy(), wanted, atol=1e-4)
+    found.sum().backward()
+    assert bool(tensors[0].grad.isfinite().all())
 
 
 def test_intervals_move_with_their_shares() -> None:

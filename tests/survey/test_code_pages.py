@@ -97,6 +97,58 @@ def test_two_languages_are_not_taken_for_a_third(tmp_path):
     assert "--encoding" in refusal(file)
 
 
+GERMAN = ("Soll der Staat mehr für die Umwelt ausgeben?", "sehr dafür", "nicht dafür")
+FRENCH = ("Faut-il dépenser plus pour l'école ?", "très favorable", "pas d'avis")
+CZECH = ("Má stát vydávat více peněz na školy? Není mi jasné, jak.", "ano", "ne")
+ENGLISH = ("Should the state spend more?", "Yes", "No")
+
+
+def table(question: str, *options: str, groups: tuple[str, ...]) -> str:
+    lines = [f'q1,"{question}","{option}",{group},3' for group in groups for option in options]
+    return "\n".join(["question_id,question,option,group,count", *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("texts", "groups", "page"),
+    [
+        # In Windows-1252 they are "Plzeò", which with "ü" is Catalan; "Mikulèice" is French with
+        # it, "Gdañsk" Spanish, and "Gyõr" Estonian.
+        *((texts, ("Zürich", "Plzeň"), "cp1250") for texts in (ENGLISH, GERMAN)),
+        *((ENGLISH, ("Zürich", name), "cp1250") for name in ("Mikulčice", "Gdańsk", "Győr")),
+        (ENGLISH, ("Málaga", "Plzeň"), "cp1250"),
+        (GERMAN, ("Köln", "Plzeň", "Mělník", "Děčín"), "cp1250"),
+        (GERMAN, ("Zürich", "Genève"), "cp1252"),  # "Genčve" would be as likely
+        (ENGLISH, ("Malmö", "Rīga"), "cp1257"),
+    ],
+)
+def test_two_languages_are_refused_where_another_page_gives_one(tmp_path, texts, groups, page):
+    file = tmp_path / "mine.csv"
+    file.write_bytes(table(*texts, groups=groups).encode(page))
+    assert re.search(rf"mine\.csv .* its line \d+ may .*'.+' \({page}\).*--encoding", refusal(file))
+    survey = read_table(file, Stated(encoding=page))
+    assert sorted(survey.answers.groups) == sorted(groups)
+
+
+@pytest.mark.parametrize(
+    ("texts", "groups", "page"),
+    [
+        *((texts, ("Köln", "Zürich"), "cp1252") for texts in (GERMAN, ENGLISH)),
+        *((texts, ("Île-de-France", "Rhône"), "cp1252") for texts in (FRENCH, ENGLISH)),
+        (FRENCH, ("Genève", "Besançon", "Orléans", "Mâcon"), "cp1252"),
+        (GERMAN, ("Köln", "Łódź"), "cp1250"),  # "£ód\x9f" is no word
+        (CZECH, ("Zürich", "Plzeň"), "cp1250"),
+        *((GERMAN, ("Köln", "Zürich"), page) for page in ("mac_roman", "cp850", "cp1250")),
+        (FRENCH, ("Genève", "Besançon"), "mac_roman"),
+    ],
+)
+def test_words_of_the_language_decide(tmp_path, texts, groups, page):
+    file = tmp_path / "mine.csv"
+    file.write_bytes(table(*texts, groups=groups).encode(page))
+    survey = read_table(file)
+    assert survey.questions.texts == [texts[0]]
+    assert sorted(survey.answers.groups) == sorted(groups)
+
+
 def test_pages_of_which_two_make_sense_are_named_with_what_they_read(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_bytes(PLAIN.replace("Köln", "très").to_csv().encode("cp1252"))

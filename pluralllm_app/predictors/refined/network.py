@@ -1,9 +1,9 @@
 """The GPO network as a correction of what factors predict.
 
 A row is (embedding, features of the factors' prediction, share). The network's mean is added to the
-logarithm of the predicted share of a target row, and its standard deviation multiplies that of the
-factors. Both are exactly neutral at first, since the last layer starts at 0: training can only
-refine what the factors know.
+logarithm of the predicted share of a target row. It is exactly neutral at first, since the last
+layer starts at 0: training can only refine what the factors know. How sure a prediction is, the
+factors alone say, whose intervals are calibrated; the network's other output is not used.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device
 from pluralllm_app.predictors.refined.rows import FEATURES, Seen
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
+
+TINY = 1e-12  # share
+SOFT = 1e-5  # divergence: the root's gradient has no bound at 0
 
 
 def neutral_network(dim_x: int, **sizes: int) -> GPO:
@@ -34,13 +37,12 @@ def neutral_network(dim_x: int, **sizes: int) -> GPO:
 
 def refine(
     network: GPO, pairs: Sequence[tuple[PreferenceSet, QuestionSet]], seen: Sequence[Seen]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Correct what factors predict of several tasks, each with at least one context question.
 
     Returns:
-        shares [T] float64, summing to 1 per question; the standard deviation [T] float64 of each;
-        and the option counts [Q] of the target questions, on the CPU. T and Q are those of all
-        tasks, one after another.
+        shares [T] float64, summing to 1 per question, and the option counts [Q] of the target
+        questions, on the CPU. T and Q are those of all tasks, one after another.
     """
     device = network.device
     embeddings = embeddings_on(device, [part for pair in pairs for part in pair])
@@ -49,14 +51,24 @@ def refine(
     rows = network.embed(torch.cat([embeddings, features], dim=-1), given)
     context = [len(known.shares) for known, _ in pairs]
     target = [len(each.shares) - count for each, count in zip(seen, context, strict=True)]
-    correction, factor = network.attend(rows, context, target)
+    correction, _ = network.attend(rows, context, target)
     options = torch.from_numpy(np.concatenate([asked.options for _, asked in pairs]))
     predicted = on_device(device, np.concatenate([each.prediction.shares for each in seen]))
-    deviation = on_device(device, np.concatenate([_deviation(each) for each in seen]))
-    shares = segment_softmax(predicted.log() + correction.double(), options)
-    return shares, deviation * factor.double(), options
+    return segment_softmax(predicted.log() + correction.double(), options), options
 
 
-def _deviation(seen: Seen) -> np.ndarray:
-    assert seen.prediction.deviation is not None
-    return seen.prediction.deviation
+def distances(shares: Tensor, true: Tensor, options: Tensor) -> Tensor:
+    """Jensen-Shannon distance [Q] of predicted `shares` [T] to `true` ones: 1 - alignment.
+
+    Args:
+        shares: above 0, summing to 1 per question.
+        true: at least 0, summing to 1 per question.
+        options: [Q] option counts.
+    """
+    true = true.double()
+    middle = (shares + true) / 2
+    # A share of 0 adds nothing, but log 0 has no gradient.
+    rows = shares * (shares / middle).log() + true * (true.clamp_min(TINY) / middle).log()
+    question = torch.repeat_interleave(torch.arange(len(options)), options).to(shares.device)
+    divergence = rows.new_zeros(len(options)).index_add(0, question, rows) / 2
+    return (divergence.clamp_min(0) + SOFT).sqrt()

@@ -51,12 +51,10 @@ class RefinedPredictor(Predictor):
         before = seen.prediction
         if not len(pair[0]):
             return before
-        shares, deviation = (
-            found.cpu().numpy() for found in refine(self.network, [pair], [seen])[:2]
-        )
+        shares = refine(self.network, [pair], [seen])[0].cpu().numpy()
         assert before.intervals is not None
         intervals: Doubles = np.minimum(before.intervals * (shares / before.shares), 1.0)
-        return replace(before, shares=shares, deviation=deviation, intervals=intervals)
+        return replace(before, shares=shares, intervals=intervals)
 
     def config(self) -> dict[str, Any]:
         """Those of the factors and of the network, each under its name."""
