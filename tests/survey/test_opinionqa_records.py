@@ -131,10 +131,10 @@ def test_any_encoding_of_records_is_read(tmp_path, encoding):
 
 def test_an_encoding_that_is_not_clear_can_be_stated(tmp_path):
     records = tmp_path / "records.json"
-    options = ["très", "peu", "pas"]
+    options = ["trèfle", "carreau", "coeur"]
     text = json.dumps([HOW_OFTEN | CODED | {"options": options}], ensure_ascii=False)
     records.write_bytes(text.encode("cp1252"))
-    with pytest.raises(SurveyError, match=r"'très' .*--encoding"):
+    with pytest.raises(SurveyError, match=r"'trèfle' .*--encoding"):
         read_opinionqa(records)
     assert read_opinionqa(records, "cp1252").questions.options == [options]
     with pytest.raises(SurveyError, match=r"no text in its encoding .*--encoding"):
