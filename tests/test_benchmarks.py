@@ -157,7 +157,7 @@ def test_an_encoder_is_compared(
     options = ["--survey", str(tiny_survey.path), "--model", model]
     results = run("encoder", tmp_path, monkeypatch, *options, "--questions", "2", "--repeats", "1")
     assert results["questions"] == 2
-    assert results["before / ours, CPU s"] >= 0
+    assert results["prompts"] >= 4
     assert results["largest difference at length 1"] < 1e-3
 
 

@@ -127,7 +127,9 @@ class FactorsLearner:
     def form(self, sent: Arrays) -> Form:
         """Sums that one group's answers can give, by the factors that it was sent."""
         factors = unpack_factors(sent)
-        rule = partial(check_sums, factors, factors.variances.own or FIRST)
+        rule = partial(
+            check_sums, factors, factors.variances.own or FIRST, min(OWN, len(factors.weights))
+        )
         return Form(self._arrays, {"loss": -np.inf, "js-divergence": 0.0}, rule)
 
     def contribute(

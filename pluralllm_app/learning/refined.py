@@ -88,10 +88,10 @@ class RefinedLearner:
         if FACTOR_ROUNDS not in sent:
             return self._factors.contribute(sent, preferences, request, memory / "factors")
         done = int(sent[FACTOR_ROUNDS][0])
-        part = _last_part(request, done, memory)
         learned = _factors_in(sent)
         factors = self._factors.predictor(learned)
-        if part and request.options[ALL_LEARN]:
+        part = _last_part(request, done, memory) if request.options[ALL_LEARN] else None
+        if part:
             train = split_questions(preferences, "train", self._split).train
             factors = _without(factors, preferences.select(train), part, learned)
         return self._steps.train(
@@ -146,8 +146,9 @@ def refined_losses(
 ) -> tuple[Tensor, Tensor]:
     """Losses of a network on top of `factors`, see `local_steps.Losses`.
 
-    They are what is scored, the mean distance of a task's questions: the likelihood, which weighs
-    rows that the factors are sure of for more, gave lower scores of groups left out.
+    They are the mean Jensen-Shannon distance of a task's questions, by which most surveys are
+    scored: the likelihood, which weighs rows that the factors are sure of for more, gave lower
+    scores of groups left out.
     """
     pairs = [(task.context, task.target) for task in tasks]
     with in_precision(network.device, precision):

@@ -15,12 +15,13 @@ from pluralllm_app.predictors.factors.packing import unpack_symmetric
 ROUNDING = 1e-6
 
 
-def check_sums(factors: Factors, own_scale: float, arrays: Arrays) -> None:
+def check_sums(factors: Factors, own_scale: float, own_weights: int, arrays: Arrays) -> None:
     """Raise ValueError, saying which rule is broken, unless arrays can be one group's sums.
 
     Args:
         factors: that the group was sent.
-        own_scale: of what is the group's own, at least that of the factors.
+        own_scale: of what is the group's own.
+        own_weights: how many weights describe it.
         arrays: what the group answered, each of its form.
     """
     second = unpack_symmetric(arrays["latent"])
@@ -33,6 +34,7 @@ def check_sums(factors: Factors, own_scale: float, arrays: Arrays) -> None:
     _demand(_only(counted, 0, 1), "errors do not sum to 0 or 1")
     _demand(_only(score[1:], 0, 1) and score[0] <= score[1], "score is none of one group")
     _check_weights(arrays, factors.variances.noise)
+    _demand(arrays["own"][1] == own_weights, f"own is not of {own_weights} weights")
     _check_misfit(arrays, second, factors, own_scale)
     _check_description(arrays, second)
 
@@ -55,13 +57,18 @@ def _check_weights(arrays: Arrays, noise: float) -> None:
 
 
 def _check_misfit(arrays: Arrays, second: Doubles, factors: Factors, own_scale: float) -> None:
-    """What the group's posterior leaves unexplained is no more than z = 0 and f = 0 would leave."""
+    """A group's posterior, whose prior is standard, fits no worse than z = 0 and f = 0 would."""
     answered, residual, own = arrays["answered"] == 1, arrays["residual"][0], arrays["own"]
     weight, mean = arrays["gram"][answered, 0], factors.mean[answered]
-    _demand(own[1] <= len(factors.weights), "own has more weights than there are landmarks")
     # No root of a share less that of 1 / options is above 1.
     uncertain = weight @ factors.covariance[answered, 0, 0]
     objective = weight @ (1 + np.abs(mean[:, 0])) ** 2 + uncertain
+    latent = second[1:, 1:] - np.outer(second[0, 1:], second[0, 1:])  # its covariance
+    _demand(
+        bool((np.linalg.eigvalsh(latent) <= 1 + ROUNDING).all())
+        and second[0, 1:] @ second[0, 1:] <= objective * (1 + ROUNDING),
+        "latent is larger than answers can make it",
+    )
     explained = weight @ (mean @ second[0]) ** 2
     most = (np.sqrt(objective) + np.sqrt(explained)) ** 2 + own_scale * weight.sum()
     _demand(residual <= most * (1 + ROUNDING), "residual is larger than answers can make it")

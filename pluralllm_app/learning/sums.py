@@ -25,7 +25,7 @@ from pluralllm_app.predictors.factors.packing import pack_symmetric, unpack_symm
 
 START = 0.05  # standard deviation of the first random loadings
 FIRST = 0.01  # first value of each variance
-EARNED = 12.0  # with 12 groups, the variances of each factor start at 1 / e of the one before
+DECAY_GROUPS = 12.0  # with so many groups, a factor's variances start at 1 / e of the last one's
 LEAST = 1e-8  # variance
 _SYMMETRIC = ("gram", "latent")
 INNER = 4  # updates of loadings and text prior in turn, per exchange
@@ -72,7 +72,7 @@ def first_factors(
     Each factor starts smaller than the one before, the more so the fewer `groups` there are. Were
     all alike, as many factors as groups would first share out what is noise, and be pruned slowly.
     """
-    scale = np.exp(-EARNED / groups * np.maximum(np.arange(1 + factors) - 1, 0))
+    scale = np.exp(-DECAY_GROUPS / groups * np.maximum(np.arange(1 + factors) - 1, 0))
     mean = rng.normal(size=(rows, 1 + factors)) * START * np.sqrt(scale)
     mean[:, 0] = 0.0
     return Factors(
@@ -105,7 +105,8 @@ def posterior(
     precision[:size, :size] += uncertain[1:, 1:] + inverse - np.eye(size)
     right = design.T @ (weight * (answers.y - mean[:, 0]))
     right[:size] += inverse @ prior.mean - uncertain[1:, 0]
-    spread = np.linalg.inv(precision).astype(np.float64, copy=False)
+    inverted = np.linalg.inv(precision)
+    spread: Doubles = (inverted + inverted.T) / 2
     both = spread @ right
     return Latent(mean=both[:size], covariance=spread[:size, :size]), both, spread
 
@@ -163,7 +164,7 @@ def contribution(factors: Factors, answers: Answers, phi: Doubles, prior: Latent
     weight = 1 / (factors.variances.noise + answers.sampling)
     features = np.sqrt(factors.variances.own) * phi
     own = features @ both[size:]
-    own_variance = ((features @ spread[size:, size:]) * features).sum(1)
+    own_variance = np.maximum(((features @ spread[size:, size:]) * features).sum(1), 0.0)
     z = np.concatenate([[1.0], latent.mean])
     product = own[:, None] * z  # E[f (1, z)]
     product[:, 1:] += features @ spread[size:, :size]

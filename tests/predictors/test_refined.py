@@ -66,15 +66,18 @@ def test_the_loss_is_the_distance_that_is_scored() -> None:
     assert bool(tensors[0].grad.isfinite().all())
 
 
-def test_intervals_move_with_their_shares() -> None:
+def test_intervals_and_deviations_move_with_their_shares() -> None:
     predictor = make("refined")
     assert isinstance(predictor, RefinedPredictor)
     ours, theirs = predictor.predict(CONTEXT, TARGET), predictor.factors.predict(CONTEXT, TARGET)
     assert ours.intervals is not None
     assert theirs.intervals is not None
-    moved = np.minimum(theirs.intervals * ours.shares / theirs.shares, 1)
-    np.testing.assert_allclose(ours.intervals, moved)
-    assert (ours.intervals[:, 0] <= ours.shares).all()
+    low, high = ours.intervals.transpose(1, 0, 2)
+    assert (low <= ours.shares).all()
+    assert (ours.shares <= high).all()
+    assert ours.deviation is not None
+    assert theirs.deviation is not None
+    np.testing.assert_allclose(ours.deviation / ours.shares, theirs.deviation / theirs.shares)
 
 
 def test_without_an_answer_factors_predict_alone() -> None:

@@ -77,8 +77,7 @@ class FactorsPredictor(Predictor):
         )
         first = np.concatenate([questions.first_rows for questions in sets])[at]
         options = np.concatenate([questions.options for questions in sets])[at]
-        embeddings = sets[0].embeddings[segment_rows(first, options)] if sets else np.empty((0, 0))
-        rows = OptionRows.of(embeddings, options)
+        rows = OptionRows.of(sets[0].embeddings[segment_rows(first, options)], options)
         return lambda questions: rows.select(np.searchsorted(numbers, questions.questions))
 
     def _believe(

@@ -1,7 +1,8 @@
 """Rows as the network reads them: embeddings and shares of questions, gathered on a device.
 
 Vectors of length 1, as many sentence embedders give, hold numbers of about 1 / sqrt(dim_x), too
-small beside shares for a network to learn from at usual rates. They are multiplied by sqrt(dim_x).
+small beside shares for a network to learn from at usual rates. Where a survey's vectors are no
+longer than 1, they are scaled so that their numbers are about 1.
 """
 
 import math
@@ -18,6 +19,7 @@ from pluralllm_app.core.segments import Halves
 from pluralllm_app.preferences import QuestionSet, Task
 
 UNIT = 1e-3  # how far from 1 a length of 1 may be in half precision
+MEASURED = 1000  # rows whose median length is that of a table, evenly spread, about
 
 # The option table that was used last, its copy on the device it was used on, and what to multiply
 # it by.
@@ -96,8 +98,12 @@ def _table_on(device: torch.device, table: Halves) -> tuple[Tensor, float]:
     """
     global _last_table
     if _last_table is None or _last_table[0] is not table or _last_table[1] != device:
-        squares = np.einsum("rd,rd->r", table, table, dtype=np.float32)
-        unit = bool(len(table)) and bool((np.abs(squares - 1) < 2 * UNIT).all())
-        factor = math.sqrt(table.shape[1]) if unit else 1.0
-        _last_table = table, device, torch.from_numpy(table).to(device), factor
+        _last_table = table, device, torch.from_numpy(table).to(device), _factor(table)
     return _last_table[2:]
+
+
+def _factor(table: Halves) -> float:
+    """What to multiply an option table by."""
+    some = table[:: max(1, len(table) // MEASURED)].astype(np.float32)
+    length = float(np.median(np.linalg.norm(some, axis=1))) if len(some) else 0.0
+    return math.sqrt(table.shape[1]) / length if 0 < length <= 1 + UNIT else 1.0

@@ -22,7 +22,8 @@ _PREFIXES = ("factors", "network")
 class RefinedPredictor(Predictor):
     """Predicts by factors, which a network corrects that sees the context as well.
 
-    Without any answer of the group the factors' prediction stands as it is.
+    Deviations and intervals are those of the factors, in proportion to the share. Without any
+    answer of the group the factors' prediction stands as it is.
     """
 
     kind: ClassVar[str] = "refined"
@@ -52,9 +53,13 @@ class RefinedPredictor(Predictor):
         if not len(pair[0]):
             return before
         shares = refine(self.network, [pair], [seen])[0].cpu().numpy()
+        assert before.deviation is not None
         assert before.intervals is not None
-        intervals: Doubles = np.minimum(before.intervals * (shares / before.shares), 1.0)
-        return replace(before, shares=shares, intervals=intervals)
+        ratio = shares / before.shares
+        intervals: Doubles = np.minimum(before.intervals * ratio, 1.0)
+        return replace(
+            before, shares=shares, deviation=before.deviation * ratio, intervals=intervals
+        )
 
     def config(self) -> dict[str, Any]:
         """Those of the factors and of the network, each under its name."""
@@ -75,11 +80,11 @@ class RefinedPredictor(Predictor):
         parts: dict[str, dict[str, Any]] = {prefix: {} for prefix in _PREFIXES}
         for name, array in arrays.items():
             prefix, _, rest = name.partition(".")
-            parts.setdefault(prefix, {})[rest] = array
+            if prefix not in parts:
+                raise ArraysError(f"{name} is not known")
+            parts[prefix][rest] = array
         factors = FactorsPredictor.restore(config["factors"], parts["factors"])
         network = GPOPredictor.restore(config["network"], parts["network"]).network
-        if unknown := [name for name in arrays if not name.startswith(_PREFIXES)]:
-            raise ArraysError(f"{unknown[0]} is not known")
         dim = factors.kernel.landmarks.shape[1] // 2
         if network.dim_x != dim + FEATURES:
             raise ValueError(

@@ -23,7 +23,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.vocab", "tekken.json")
 # Of a repository on the hub: no pickles, and neither the copies for other programs.
 WANTED = ["*.json", "*.txt", "*.model", "*.vocab", "model*.safetensors", "*_*/model.safetensors"]
-COMPLETE = ".gitattributes"  # a file of every repository, which tells a whole copy from a part
+COMPLETE = ".gitattributes"  # of every repository: where it is missing, a copy is a part
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 AGAIN = "download the model again"
 

@@ -190,6 +190,8 @@ def _pooling(files: ModelFiles, path: str) -> tuple[tuple[str, ...], bool]:
 def _dense(files: ModelFiles, place: str) -> Dense:
     path = os.path.join(place, "config.json")
     settings = files.settings(path)
+    if not settings:
+        raise files.fault(f"{path} is missing, which states the layer: download the model again")
     package, _, activation = str(settings.get("activation_function", "Tanh")).rpartition(".")
     if (package and package.split(".")[0] != "torch") or activation not in ACTIVATIONS:
         raise files.fault(

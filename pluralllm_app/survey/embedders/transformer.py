@@ -247,7 +247,7 @@ class TransformerEmbedder:
         limits.append(positions)
         if self._config.most_tokens:
             limits.append(self._config.most_tokens)
-        return min(limits)
+        return min(limit for limit in limits if limit > 0)  # XLNet states -1 where it has none
 
     def _in_turn(
         self, batched: Sequence[Sequence[PrefixTree]], common: Sequence[int] | None

@@ -14,7 +14,7 @@ from pyarrow import csv
 
 from pluralllm_app.survey.sources.unpacking import open_binary
 
-BLOCK = 2**22  # bytes read at a time, which a row must fit into; a quarter takes a third more time
+BLOCK = 2**22  # bytes read at a time, which a row must fit into; with less of them it takes longer
 
 
 def is_regular(file: Path, separator: str, lines: int, width: int) -> bool:
