@@ -80,11 +80,11 @@ class RefinedPredictor(Predictor):
         parts: dict[str, dict[str, Any]] = {prefix: {} for prefix in _PREFIXES}
         for name, array in arrays.items():
             prefix, _, rest = name.partition(".")
-            if prefix not in parts:
-                raise ArraysError(f"{name} is not known")
-            parts[prefix][rest] = array
+            parts.setdefault(prefix, {})[rest] = array
         factors = FactorsPredictor.restore(config["factors"], parts["factors"])
         network = GPOPredictor.restore(config["network"], parts["network"]).network
+        if unknown := [prefix for prefix in parts if prefix not in _PREFIXES]:
+            raise ArraysError(f"{unknown[0]} is not known")
         dim = factors.kernel.landmarks.shape[1] // 2
         if network.dim_x != dim + FEATURES:
             raise ValueError(
