@@ -100,7 +100,7 @@ _SPECS = (
     ),
     MethodSpec(
         name="refined",
-        title="Federated GPO with factor prior, sums in the clear",
+        title="GPO on factors, sums in the clear",
         pools_answers=False,
         run=_later("run_preset", "refined.toml"),
         look=Look("#7a3e00", "#e6b37a", (3, 2), "triangle-up"),
