@@ -19,7 +19,6 @@ from pluralllm_app.engines.run_config import (
 )
 from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory, reopen
 from pluralllm_app.errors import UserError
-from pluralllm_app.learning.registry import LEARNERS
 from pluralllm_app.settings import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -109,6 +108,8 @@ def _run_simulation(
 
 
 def _hint(settings: Settings) -> str:
+    from pluralllm_app.learning.registry import LEARNERS
+
     survey = shlex.quote(str(settings.path("survey")))
     other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
     change = f"strategy={other}"

@@ -5,8 +5,6 @@ Its own client would try for a week, also when the process ends.
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 
 from pluralllm_app.settings import Scalar
-from tests.conftest import ROOT
 from tests.support.command import pluralllm, write_settings
 
 pytestmark = pytest.mark.slow
@@ -102,37 +99,3 @@ def test_a_wandb_server_that_dies_in_the_middle_costs_no_round(
     assert f"`wandb sync {out}/wandb/run-" in record["tracker_error"]
     assert "The tracker did not get the whole run" in done.stdout
     assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
-
-
-def test_a_wandb_process_that_is_killed_costs_no_round(
-    config: dict[str, Scalar], tmp_path: Path
-) -> None:
-    program = """
-import sys
-import psutil
-from pluralllm_app.records import trackers
-from pluralllm_app.cli.main import main
-
-log = trackers.WeightsAndBiases.log
-
-def killed(self, number, values):
-    if number == 1:
-        for process in psutil.Process().children(recursive=True):
-            process.kill()
-    log(self, number, values)
-
-trackers.WeightsAndBiases.log = killed
-main()
-"""
-    settings = write_settings(config | {"tracker": "wandb"}, tmp_path)
-    arguments = ["centralized", "--survey", config["survey"], "--out", config["out"]]
-    command = [sys.executable, "-c", program, *map(str, arguments), "--config", str(settings)]
-    environment = os.environ | {"WANDB_MODE": "offline", "HOME": str(tmp_path)}
-    environment |= {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    out = Path(str(config["out"]))
-    record = json.loads((out / "run.json").read_text())
-    assert record["status"] == "completed", done.stderr
-    assert record["tracker_error"]
-    assert "The tracker did not get the whole run" in done.stdout
-    assert done.returncode == 0, done.stderr

@@ -127,3 +127,9 @@ def test_options_that_hashing_cannot_tell_apart_are_counted(prepared):
     assert "'Yes' and 'YES' of question 'case'" in said
     with pytest.raises(SurveyError, match="'hashing' cannot tell options apart"):
         prepared({"case": ["Yes", "YES", "No"]})
+
+
+def test_zero_and_its_negative_are_one_number():
+    vectors = rows(1, 2, 1, 2, 3, 1, 2)
+    vectors[0], vectors[1] = 0.0, -0.0
+    assert "1 of 3 question(s)" in alike_options(QUESTIONS, vectors, "mine")

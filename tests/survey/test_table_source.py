@@ -1,3 +1,4 @@
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -266,3 +267,33 @@ def test_texts_that_look_the_same_are_the_same(read, name):
     clean = "Côte" if "te" in name else "North"
     survey = read(COUNTED.replace({"North": clean}).assign(group=[name, clean, *"abcd"]))
     assert survey.answers.groups == [clean, *"abcd"]
+
+
+@pytest.mark.parametrize("amounts", ["1,234", "12,5", "60,4"])
+def test_a_number_cut_at_its_comma_is_refused(tmp_path: Path, amounts: str) -> None:
+    """The cell after the last column is empty, as where rows end in a separator."""
+    file = tmp_path / "mine.csv"
+    file.write_text(f"question_id,question,option,group,count,note\nq1,Tea?,Yes,North,{amounts},\n")
+    with pytest.raises(SurveyError, match="data row 1 has 7 cells but the header has 6"):
+        read_table(file)
+
+
+def test_rows_may_end_in_a_separator_that_the_header_lacks(tmp_path: Path, read) -> None:
+    file = tmp_path / "ends.csv"
+    plain = COUNTED.to_csv(index=False).splitlines()
+    file.write_text("\n".join([plain[0], *(f"{line}," for line in plain[1:])]))
+    found, expected = read_table(file), read(COUNTED)
+    assert found.questions == expected.questions
+    np.testing.assert_array_equal(found.answers.shares, expected.answers.shares)
+
+
+@pytest.mark.parametrize(
+    "row", [{"GROUP": "South", "COUNT": 3}, {"data": {"group": "South"}}, {"note": "see below"}]
+)
+def test_a_row_with_other_keys_is_no_blank_row(tmp_path: Path, row: dict[str, object]) -> None:
+    file = tmp_path / "mine.jsonl"
+    COUNTED.to_json(file, orient="records", lines=True)
+    with file.open("a") as lines:
+        lines.write(json.dumps(row) + "\n\n")
+    with pytest.raises(SurveyError, match="data row 7 has none of the columns"):
+        read_table(file)

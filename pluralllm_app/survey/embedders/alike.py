@@ -14,7 +14,8 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
         embedder: its name, for the message.
 
     Raises:
-        SurveyError: most questions have such options, so that scores would mean nothing.
+        SurveyError: half of the questions or more have such options, so that scores would mean
+            nothing.
     """
     count, example = 0, ""
     rows = iter(embeddings)
@@ -23,7 +24,8 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
         same = [
             (before, option)
             for option in options
-            if (before := first.setdefault(next(rows).tobytes(), option)) != option
+            # Added to 0, since -0 and 0 have different bytes.
+            if (before := first.setdefault((next(rows) + 0.0).tobytes(), option)) != option
         ]
         if same:
             count += 1
@@ -34,7 +36,7 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
         f"{count:,} of {len(questions):,} question(s) have options that differ in text but have "
         f"the same vector, the first are {example}"
     )
-    if 2 * count > len(questions):
+    if 2 * count >= len(questions):
         raise SurveyError(
             f"embedder {embedder!r} cannot tell options apart: {found}. Is its tokenizer "
             "there, and does it know the language? If not, pass another --embedder"

@@ -88,7 +88,10 @@ def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
     _check_report(files, model, report)
     if model.config.is_encoder_decoder:
         raise files.fault("it is an encoder-decoder: choose another model")
-    model.config.get_text_config().use_cache = False  # nothing is generated
+    config = model.config.get_text_config()
+    if (layers := getattr(config, "num_hidden_layers", 1)) < 1:
+        raise files.fault(f"config.json states {layers} layers: {AGAIN}")
+    config.use_cache = False  # nothing is generated
     model = model.eval().to(device)
     if device.type == "cpu":
         use_numpy(model)

@@ -29,6 +29,7 @@ from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 
 BATCH = 2**17  # rows
+AMOUNTS = ("share", "count")  # the columns of which a table has one
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _decode = msgspec.json.Decoder().decode
 _STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Excel is told
@@ -201,17 +202,23 @@ def _separated_rows(
         if not rows:
             return
         if {*map(len, rows)} != {width}:
+            amounts = [at for name, at in found.items() if name in AMOUNTS]
             for number, row in enumerate(rows, done + 1):
-                _widen(row, width, number)
+                _widen(row, width, number, amounts)
         yield pd.DataFrame(
             {name: pd.Series([row[at] for row in rows], dtype=object) for name, at in found.items()}
         )
         done += len(rows)
 
 
-def _widen(row: list[str], width: int, number: int) -> None:
-    """Fill up a row that ends early, as a blank one does; refuse one that is too long."""
-    if any(map(str.strip, row[width:])):
+def _widen(row: list[str], width: int, number: int, amounts: Sequence[int]) -> None:
+    """Fill up a row that ends early, as a blank one does; refuse one that is too long.
+
+    A row may end in separators that the header lacks, but not if one of the `amounts` and the cell
+    after it can be the two halves of a number.
+    """
+    halved = (all(map(str.isdigit, map(str.strip, row[at : at + 2]))) for at in amounts)
+    if any(map(str.strip, row[width:])) or (len(row) > width and any(halved)):
         raise ValueError(
             f"data row {number} has {len(row)} cells but the header has {width}: a text or number "
             "that contains the separator of the columns needs quotation marks; row: "
@@ -263,6 +270,7 @@ def _decoded(column: pa.Array, name: str, done: int) -> pa.Array:
 def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
     encoding = _encoding(reader)
     known: dict[str, None] = {}
+    done = 0
     with open_text(reader.file, encoding) as lines:
         objects = (_json_object(line, number) for number, line in enumerate(lines, 1))
         while rows := list(islice(objects, BATCH)):
@@ -270,11 +278,20 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
             if not known:
                 raise SurveyError(f"{reader.file} has no rows")
             names = list(known)
+            columns = reader.columns(names)
+            wanted = {names[at] for at in columns.values()}
+            for number, row in enumerate(rows, done + 1):
+                if row and wanted.isdisjoint(row):
+                    raise ValueError(
+                        f"data row {number} has none of the columns {', '.join(sorted(wanted))}: "
+                        f"it has {shown_names(list(row))}"
+                    )
+            done += len(rows)
             yield pd.DataFrame(
                 {
                     # As objects: in one column of numbers, 1 would become 1.0 beside 2.5.
                     name: pd.Series([row.get(names[at]) for row in rows], dtype=object)
-                    for name, at in reader.columns(names).items()
+                    for name, at in columns.items()
                 }
             )
 

@@ -19,10 +19,9 @@ from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
-from pluralllm_app.survey.sources.table_files import TableReader, shown_names
+from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader, shown_names
 
 TEXT_COLUMNS = ("question_id", "question", "option", "group")
-AMOUNTS = ("share", "count")
 MOST = 1e12  # people; sums of counts still fit into 64-bit integers
 PAIR = 2**32  # two smaller numbers are packed into one: first * PAIR + second
 _NESTED = "\0"  # stands for the text of a cell that holds a list or an object
