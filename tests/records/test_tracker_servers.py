@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pluralllm_app.records import tracker_servers, trackers
 from pluralllm_app.records.tracker_servers import check_server
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.json_server import JsonHandler
 
 Config = dict[str, Scalar]
 DEAD = "http://127.0.0.1:9"  # nothing listens there
@@ -39,14 +40,14 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-class MLflowServer(BaseHTTPRequestHandler):
+class MLflowServer(JsonHandler):
     """As much of MLflow's API as a run needs; it keeps what it is told."""
 
     told: list[tuple[str, Any]]
     dies_at = 10**6  # requests
 
     def do_GET(self) -> None:
-        self._answer({})
+        self.answer({})
 
     def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -55,18 +56,7 @@ class MLflowServer(BaseHTTPRequestHandler):
             return
         self.told.append((self.path.rpartition("mlflow/")[2], content))
         run = {"info": {"run_id": "r1", "experiment_id": "1", "status": "RUNNING"}, "data": {}}
-        self._answer({"experiment_id": "1", "run": run, "run_info": run["info"]})
-
-    def _answer(self, content: Any) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer({"experiment_id": "1", "run": run, "run_info": run["info"]})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from pluralllm_app.settings import Scalar
 from tests.support.command import pluralllm, write_settings
+from tests.support.json_server import JsonHandler
 
 pytestmark = pytest.mark.slow
 BUCKET = {
@@ -38,35 +39,27 @@ DATA = {
 }
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(JsonHandler):
     """As much of the API as a run needs; it dies when the first numbers are sent."""
 
     protocol_version = "HTTP/1.1"
     dead: threading.Event
 
     def do_GET(self) -> None:
-        self._answer({})
+        self.answer({})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         if "file_stream" in self.path:
             self.dead.set()
             self.server.server_close()  # nobody listens any more
-        self._answer({"data": DATA} if self.path.endswith("graphql") else {"limits": {}})
+        self.answer({"data": DATA} if self.path.endswith("graphql") else {"limits": {}})
 
-    def _answer(self, content: Any) -> None:
+    def answer(self, content: Any) -> None:
         if self.dead.is_set():
             self.close_connection = True
             return
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        super().answer(content)
 
 
 def serve(server: ThreadingHTTPServer) -> None:

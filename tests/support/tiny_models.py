@@ -10,6 +10,15 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from pluralllm_app.survey.content import Questions
+
+NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
+QUESTIONS = Questions(
+    ids=["0", "1"],
+    texts=["do you like tea", "sea"],
+    options=[["yes", "no very much"], ["yes", "no"]],
+    values=[None, None],
+)
 TEXT = "do you like tea the sea yes no answer very much"
 PACKAGE = "sentence_transformers"
 WORDS = ["[UNK]", "[PAD]", *TEXT.split()]

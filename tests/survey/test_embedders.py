@@ -20,16 +20,9 @@ from pluralllm_app.survey.embedders.processor import use_numpy
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
-from tests.support.tiny_models import WORDS, save_model
+from tests.support.tiny_models import NOWHERE, QUESTIONS, WORDS, save_model
 
 CONSOLE = Console(quiet=True)
-NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
-QUESTIONS = Questions(
-    ids=["0", "1"],
-    texts=["do you like tea", "sea"],
-    options=[["yes", "no very much"], ["yes", "no"]],
-    values=[None, None],
-)
 
 
 @pytest.fixture(params=["bert", "llama"])

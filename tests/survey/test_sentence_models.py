@@ -16,7 +16,9 @@ from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.pooling import pool
 from pluralllm_app.survey.embedders.registry import load_embedder
 from tests.support.tiny_models import (
+    NOWHERE,
     PACKAGE,
+    QUESTIONS,
     TINY,
     WORDS,
     make_model,
@@ -26,15 +28,9 @@ from tests.support.tiny_models import (
     write_json,
 )
 
-NOWHERE = Path("/no/such/directory")  # nothing is kept of what takes no time
-QUESTIONS = Questions(
-    ids=["0", "1"],
-    texts=["do you like tea", "sea"],
-    options=[["yes", "no very much"], ["yes", "no"]],
-    values=[None, None],
-)
 STATES = torch.tensor([[1.0, 0.0], [2.0, 8.0], [6.0, 4.0]])
 SETTINGS = "config_sentence_transformers"
+PROMPTS = {"prompts": {"query": "the sea: "}, "default_prompt_name": "query"}
 
 
 def hidden(model: str, words: str) -> Floats:
@@ -126,17 +122,15 @@ def test_the_rest_of_a_vector_is_left_out_where_the_model_says_so(tmp_path):
 
 
 def test_the_default_prompt_is_put_before_every_text(tmp_path):
-    prompts = {"prompts": {"query": "the sea: "}, "default_prompt_name": "query"}
-    model = save_sentence_model(tmp_path / "bert", **{SETTINGS: prompts})
+    model = save_sentence_model(tmp_path / "bert", **{SETTINGS: PROMPTS})
     row = describe(model, "you like tea")[0]
     np.testing.assert_allclose(row, hidden(model, "the sea [UNK] you like tea").mean(0), atol=1e-6)
     assert "every text after the prompt 'the sea: '" in said(model)
 
 
 def test_a_prompt_is_left_out_of_the_pooling_where_the_model_says_so(tmp_path):
-    prompts = {"prompts": {"query": "the sea: "}, "default_prompt_name": "query"}
     model = save_sentence_model(
-        tmp_path / "bert", pooling={"include_prompt": False}, **{SETTINGS: prompts}
+        tmp_path / "bert", pooling={"include_prompt": False}, **{SETTINGS: PROMPTS}
     )
     row = describe(model, "you like tea")[0]
     states = hidden(model, "the sea [UNK] you like tea")
@@ -152,9 +146,8 @@ def test_prompts_without_a_default_are_named_and_not_used(tmp_path):
 
 
 def test_the_stated_number_of_tokens_is_kept_and_the_prompt_with_them(tmp_path):
-    prompts = {"prompts": {"query": "the sea: "}, "default_prompt_name": "query"}
     model = save_sentence_model(
-        tmp_path / "bert", sentence_bert_config={"max_seq_length": 8}, **{SETTINGS: prompts}
+        tmp_path / "bert", sentence_bert_config={"max_seq_length": 8}, **{SETTINGS: PROMPTS}
     )
     questions = Questions(["0"], ["you like tea"], [["yes", "no"]], [None])
     rows = load_embedder(model).embed(questions, Console(quiet=True), NOWHERE)

@@ -60,8 +60,7 @@ class Batch:
 
 
 def embeddings_on(device: torch.device, sets: Sequence[QuestionSet]) -> Tensor:
-    """Embeddings [R, dim_x] float32 of the options of all questions of `sets`, as the network reads
-    them.
+    """Embeddings [R, dim_x] float32, scaled, of the options of all questions of `sets`.
 
     Raises:
         ValueError: see `table_of`.
