@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from pluralllm_app.predictors.base import Baseline, Predictor
+from pluralllm_app.predictors.base import Baseline, ContextPredictor
 from pluralllm_app.predictors.consensus import Consensus, WeightedConsensus
 from pluralllm_app.predictors.low_rank import LowRank
 from pluralllm_app.predictors.ridge import Ridge
@@ -21,10 +21,10 @@ _IMPORTED_LATER = {
 KINDS = (*_IMPORTED_LATER, *BASELINES)
 
 
-def predictor_class(kind: str) -> type[Predictor]:
+def predictor_class(kind: str) -> type[ContextPredictor]:
     """The class of a kind of KINDS; raises KeyError for another."""
     if kind in BASELINES:
         return BASELINES[kind]
     module, name = _IMPORTED_LATER[kind]
-    found: type[Predictor] = getattr(import_module(module), name)
+    found: type[ContextPredictor] = getattr(import_module(module), name)
     return found
