@@ -1,12 +1,15 @@
-# Two commands from nothing: `make run` and `make test`. Both make .venv and install into it.
+# Two commands from nothing: `make run` and `make test`. Both make .venv and install into it, in the
+# versions of constraints.txt. Another Python: `make check PYTHON=python3.13 VENV=.venv-3.13`.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 # Where Python keeps nothing compiled, compiling the tests takes as long as running them.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run check test faults lint clean
 
-run: .venv/app
+run: $(VENV)/app
 	$(BIN)/pluralllm run --config conf/refined.toml
 
 # The inner loop: style, types, and all tests that start no engine and take no seconds; those on
@@ -23,26 +26,24 @@ test: lint
 FAULTS :=
 FAULT_REPEATS := 1
 FAULT_TABLE :=
-faults: .venv/dev
+faults: $(VENV)/dev
 	$(BIN)/pytest tests/deploy -m fault -k "$(FAULTS)" --fault-repeats=$(FAULT_REPEATS) \
 		$(if $(FAULT_TABLE),--fault-table=$(FAULT_TABLE))
 
-lint: .venv/dev
+lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# torch first and alone: later requirements then find it there instead of choosing another build.
-.venv/app: pyproject.toml
-	@echo "Installing into .venv, which takes a minute or more and says nothing."
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)"
-	$(BIN)/pip install --quiet --editable .
+$(VENV)/app: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), which takes a minute or more and says nothing."
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) ".[federation,embed]"
 	touch $@
 
-.venv/dev: .venv/app
-	$(BIN)/pip install --quiet --editable ".[dev]"
+$(VENV)/dev: $(VENV)/app
+	$(INSTALL) ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

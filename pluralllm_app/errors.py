@@ -42,6 +42,19 @@ class FederationError(UserError):
     """The federation cannot start or go on: roster mismatch, lost quorum, diverged weights."""
 
 
+class MissingPartError(UserError):
+    """What is asked for needs an optional part of the installation, an extra of pyproject.toml.
+
+    Args:
+        part: the extra.
+        text: what is missing, for what, and how to install it.
+    """
+
+    def __init__(self, part: str, text: str) -> None:
+        super().__init__(text)
+        self.part = part
+
+
 @contextmanager
 def located(path: Path) -> Iterator[None]:
     """Note on a SurveyError of the block which directory it is about.

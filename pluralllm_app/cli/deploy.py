@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
+from pluralllm_app.core.parts import need
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -21,6 +22,13 @@ deploy_app = typer.Typer(
     help="Run a federation on several machines: keys, start scripts, who is connected.",
     no_args_is_help=True,
 )
+
+
+@deploy_app.callback()
+def check_installation() -> None:
+    """Refuse every command where Flower is not installed."""
+    need("federation", "`pluralllm deploy`")
+
 
 DirectoryArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory that `init` made.")

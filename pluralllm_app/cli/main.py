@@ -17,6 +17,7 @@ from pluralllm_app.cli.settings import SettingsCommand, print_settings
 from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
 from pluralllm_app.core.environment import no_proxy
+from pluralllm_app.core.parts import explained, need
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.methods import METHODS
 
@@ -84,6 +85,7 @@ def run_command(
 
       pluralllm run --resume runs/fedprox
     """
+    need("federation", "`pluralllm run`")
     from pluralllm_app.engines.launch import run
 
     run(survey, config, setting or [], out, resume, actors, Console())
@@ -124,6 +126,7 @@ def compare_command(
         typer.Option(min=1, help="Runs side by side; default: the CPUs over client-threads."),
     ] = None,
 ) -> None:
+    need("federation", "`pluralllm compare`")
     console = Console()
     with starting(console):
         from pluralllm_app.cli.compare import compare
@@ -153,6 +156,7 @@ def centralized_command(
 
       pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
     """
+    need("federation", "`pluralllm centralized`")
     console = Console()
     with starting(console):
         from pluralllm_app.cli.compare import centralized
@@ -172,6 +176,7 @@ def settings_command(
 
       pluralllm settings rate
     """
+    need("federation", "`pluralllm settings`")
     print_settings(word, Console())
 
 
@@ -209,14 +214,11 @@ def report_command(
 
       pluralllm report runs/compare-globalopinionqa --survey data/globalopinionqa --no-answers
     """
+    need("report", "`pluralllm report`")
     console = Console()
-    try:
-        with starting(console):
-            from pluralllm_app.report.build import report
-    except ImportError as error:
-        raise UserError(
-            f"the report needs the package {error.name}: run pip install -e '.[report]'"
-        ) from error
+    with starting(console):
+        from pluralllm_app.report.build import report
+
     report(paths, out, survey, not no_answers, console)
 
 
@@ -244,6 +246,7 @@ def site_command(
     given = [survey, group, out]
     if (check is None and None in given) or (check is not None and given != [None] * 3):
         raise typer.BadParameter("give SURVEY, GROUP and OUT, or --check DIR alone")
+    need("survey", "`pluralllm site`")
     from pluralllm_app.survey.prepared import PreparedSurvey
     from pluralllm_app.survey.site import Site, write_site
 
@@ -277,6 +280,7 @@ def questionnaire_command(
 
       pluralllm questionnaire data/globalopinionqa federation/server/questionnaire
     """
+    need("survey", "`pluralllm questionnaire`")
     from pluralllm_app.survey.prepared import PreparedSurvey
     from pluralllm_app.survey.questionnaire import write_questionnaire
 
@@ -328,7 +332,8 @@ def main() -> None:
     try:
         sys.argv = list(map(_in_utf_8, sys.argv))
         _check_working_directory()
-        app(prog_name="pluralllm")
+        with explained():
+            app(prog_name="pluralllm")
     except UserError as error:
         said = "\n".join((str(error), *getattr(error, "__notes__", ())))
         Console(stderr=True).print(

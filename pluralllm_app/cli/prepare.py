@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pluralllm_app.cli.options import starting
 from pluralllm_app.cli.settings import FittingCommand, same_command
+from pluralllm_app.core.parts import need
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -140,6 +141,7 @@ def prepare_command(
     ] = False,
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
+    need("survey", "`pluralllm prepare`")
     console = Console()
     with starting(console):
         # Here and not above: `pluralllm --help` need not wait for torch and pandas.

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.predictors.base import Baseline, ContextPredictor
 from pluralllm_app.predictors.consensus import Consensus, WeightedConsensus
 from pluralllm_app.predictors.low_rank import LowRank
@@ -19,12 +20,20 @@ _IMPORTED_LATER = {
     "refined": ("pluralllm_app.predictors.refined.predictor", "RefinedPredictor"),
 }
 KINDS = (*_IMPORTED_LATER, *BASELINES)
+_NETWORKS = ("gpo", "refined")
 
 
 def predictor_class(kind: str) -> type[ContextPredictor]:
-    """The class of a kind of KINDS; raises KeyError for another."""
+    """The class of a kind of KINDS.
+
+    Raises:
+        KeyError: there is no such kind.
+        MissingPartError: it is a network, and torch is not installed.
+    """
     if kind in BASELINES:
         return BASELINES[kind]
+    if kind in _NETWORKS:
+        need("gpo", f"a predictor of kind {kind!r}")
     module, name = _IMPORTED_LATER[kind]
     found: type[ContextPredictor] = getattr(import_module(module), name)
     return found

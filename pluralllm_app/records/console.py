@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from pluralllm_app.core.parts import installation, missing
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.groups_table import print_groups
 from pluralllm_app.records.observers import Observer
@@ -156,9 +156,7 @@ def tracker_lines(run: RunInfo | None) -> list[str]:
 def report_command(path: Path) -> str:
     """How to see a run or a comparison in a browser, and first how to install what that lacks."""
     command = f"pluralllm report {shlex.quote(str(path))}"
-    if all(map(find_spec, ("altair", "vl_convert", "jinja2"))):
-        return command
-    return f"pip install -e '.[report]', then {command}"
+    return f"{installation('report')}, then {command}" if missing("report") else command
 
 
 def _by_reservation(summary: RoleSummary) -> str:

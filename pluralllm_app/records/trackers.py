@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.observers import Observer
@@ -148,15 +148,13 @@ _KINDS: dict[str, type[TensorBoard | WeightsAndBiases | MLflow]] = {
 
 
 def check_tracker(name: str) -> None:
-    """Raise SettingsError with the remedy if the tracker's package is not installed."""
-    if name != "none" and find_spec(name) is None:
-        raise SettingsError(
-            f"tracker = {name!r} needs the package {name}: run pip install -e '.[{name}]'"
-        )
+    """Raise MissingPartError if the tracker's package is not installed."""
+    if name != "none":
+        need(name, f"tracker = {name!r}")
 
 
 def check_tracking(name: str) -> None:
-    """Raise SettingsError where `check_tracker` does, or the tracker's server cannot be used."""
+    """Raise MissingPartError as `check_tracker`, SettingsError if its server cannot be used."""
     check_tracker(name)
     check_server(name)
 

@@ -11,6 +11,7 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import MOST_CHARACTERS, SurveyContent
 from pluralllm_app.survey.sources.cell_texts import cell_text
+from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.table_files import TableReader
 
 COLUMNS = ("group", "description")
@@ -71,6 +72,9 @@ def _read(
             if not name and not line:
                 continue
             place = f"{file}: data row {row + 1}"
+            for cell in (group, text):
+                if isinstance(cell, str) and (fault := damage(cell)):
+                    raise SurveyError(f"{place}: {cell[:80]!r} {fault}")
             if name not in groups:
                 raise SurveyError(
                     f"{place} is of unknown group {name!r}: {did_you_mean(name, groups)}"

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
+from pluralllm_app.core import parts
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.saved import save_predictor
-from pluralllm_app.records import console as follow
 from pluralllm_app.records.console import print_results, report_command
 from pluralllm_app.records.reader import read_rounds, read_run
 from pluralllm_app.records.writer import close_unfinished
@@ -146,8 +146,9 @@ def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:
 
 def test_what_to_try_next_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report_command(Path("a b")) == "pluralllm report 'a b'"
-    monkeypatch.setattr(follow, "find_spec", lambda name: None if name == "altair" else name)
-    assert report_command(Path("a")) == "pip install -e '.[report]', then pluralllm report a"
+    monkeypatch.setattr(parts, "find_spec", lambda name: None if name == "altair" else name)
+    command = "pip install 'pluralllm-app[report]', then pluralllm report a"
+    assert report_command(Path("a")) == command
 
 
 def test_the_results_name_the_survey(config: dict[str, Scalar], tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import re
 import yaml
 
 from pluralllm_app.cli.deploy import init_command
-from pluralllm_app.settings_files import read_toml
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -35,11 +34,10 @@ def test_the_user_of_the_image_is_the_one_that_owns_the_directories() -> None:
     assert f"uid {user}," in (DEPLOY / "compose.yaml").read_text()
 
 
-def test_image_and_page_have_the_torch_of_the_app() -> None:
+def test_image_and_page_install_the_tested_versions() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
-    dependencies = read_toml(ROOT / "pyproject.toml")["project"]["dependencies"]
-    [torch] = [name for name in dependencies if name.startswith("torch==")]
     for text in (dockerfile, (ROOT / "docs" / "deployment.md").read_text()):
-        assert f" {torch} " in text
+        assert " --constraint constraints.txt --editable '.[federation]'" in text
+    assert "!constraints.txt\n" in (DEPLOY / "Dockerfile.dockerignore").read_text()
     for copied in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split())

@@ -15,12 +15,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pluralllm_app.errors import PredictorError
-from pluralllm_app.learning.sums import first_factors
 from pluralllm_app.predictors.base import ContextPredictor
-from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
-from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
-from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
@@ -28,6 +24,7 @@ from pluralllm_app.predictors.refined.rows import FEATURES
 from pluralllm_app.predictors.registry import BASELINES, KINDS
 from pluralllm_app.predictors.saved import load_predictor, save_predictor
 from pluralllm_app.preferences import PreferenceSet
+from tests.support.factors import first_predictor
 from tests.support.preferences import random_groups
 
 OPTIONS = np.array([2, 3, 4] * 4)
@@ -39,13 +36,7 @@ def make(kind: str) -> ContextPredictor:
         torch.manual_seed(0)
         return GPOPredictor(GPO(3, d_model=8, num_layers=1))
     if kind == "factors":
-        text = OptionRows.of(GROUPS[0].embeddings, OPTIONS)
-        kernel = TextKernel.fit(text, 10)
-        rng = np.random.default_rng(0)
-        factors = first_factors(len(text), 2, 3, len(kernel.landmarks), rng)
-        calibration = Calibration(np.array([[1.0, 2.0]] * len(CONTEXTS)))
-        prior = DescriptionPrior(rng.normal(size=(1 + text.dim, 2)), np.array([0.5, 1.0]))
-        return FactorsPredictor(factors, kernel, calibration, prior)
+        return first_predictor(GROUPS[0].embeddings, OPTIONS, 3)
     if kind == "refined":
         torch.manual_seed(0)
         factors = make("factors")

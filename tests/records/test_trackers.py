@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pluralllm_app.errors import SettingsError
+from pluralllm_app.errors import MissingPartError
 from pluralllm_app.experiments.runs import run_centralized
 from pluralllm_app.records.schema import Failure
 from pluralllm_app.records.trackers import check_tracker, round_values
@@ -92,8 +92,8 @@ def test_wandb_offline(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_package_is_named_with_the_remedy(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pluralllm_app.records.trackers.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=rf"pip install -e '\.\[{name}\]'"):
+    monkeypatch.setattr("pluralllm_app.core.parts.find_spec", lambda name: None)
+    with pytest.raises(MissingPartError, match=rf"pip install 'pluralllm-app\[{name}\]'"):
         check_tracker(name)
     check_tracker("none")
 

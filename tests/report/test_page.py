@@ -236,5 +236,5 @@ def test_a_missing_package_names_the_remedy(
         monkeypatch.delitem(sys.modules, module)
     hidden: Any = None
     monkeypatch.setitem(sys.modules, "vl_convert", hidden)
-    with pytest.raises(UserError, match=r"vl_convert: run pip install -e '\.\[report\]'"):
+    with pytest.raises(UserError, match=r"vl_convert.*: pip install 'pluralllm-app\[report\]'"):
         report_command([tmp_path])

@@ -1,6 +1,5 @@
 """The questions here are made up; only the layout is that of the data set."""
 
-import builtins
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import MissingPartError, SurveyError
 from pluralllm_app.survey.sources.globalopinionqa import read_global_opinions
 
 
@@ -156,7 +155,9 @@ def test_download_reads_what_datasets_gives(read, tmp_path, monkeypatch):
         frame = pd.read_csv(tmp_path / "opinions.csv", dtype=str, keep_default_na=False)
         return SimpleNamespace(to_pandas=lambda: frame)
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setitem(
+        sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset, __spec__=1)
+    )
     downloaded = read_global_opinions()
     assert asked == [("Anthropic/llm_global_opinions", "train")]
     assert downloaded.questions.ids == local.questions.ids
@@ -164,13 +165,6 @@ def test_download_reads_what_datasets_gives(read, tmp_path, monkeypatch):
 
 
 def test_download_without_datasets(monkeypatch):
-    real = builtins.__import__
-
-    def no_datasets(name, *args, **kwargs):
-        if name == "datasets":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_datasets)
-    with pytest.raises(SurveyError, match=r"pip install -e '.\[hub\]'.*--file"):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingPartError, match=r"--file.*pip install 'pluralllm-app\[hub\]'"):
         read_global_opinions()

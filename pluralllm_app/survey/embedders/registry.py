@@ -7,6 +7,7 @@ that of a transformers model. Modules are imported when they are used: transform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.errors import SurveyError
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def load_embedder(name: str, template: str | None = None) -> "Embedder":
 
     Raises:
         SurveyError: there is no such model or template, or the embedder does not use templates.
+        MissingPartError: it is a transformers model, and transformers is not installed.
     """
     if name in EMBEDDERS:
         if template is not None:
             raise SurveyError(f"embedder {name!r} has no prompt template: leave --template out")
         return EMBEDDERS[name]()
+    need("embed", f"the transformers model {name!r}")
     from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
 
     return TransformerEmbedder(name, template or "plain")

@@ -120,7 +120,7 @@ def code_page_of(file: Path) -> tuple[str, str]:
     for page in CODE_PAGES:
         with suppress(UnicodeDecodeError):
             read = tuple(word.decode(page) for word in words)
-            if all(map(_makes_sense, read)):
+            if all(map(makes_sense, read)):
                 readings.setdefault(read, page)
     if not readings:
         raise SurveyError(
@@ -232,7 +232,7 @@ def _letters(words: Sequence[str]) -> set[str]:
     }
 
 
-def _makes_sense(word: str) -> bool:
+def makes_sense(word: str) -> bool:
     """Whether a word has one script, no symbol inside, and no capital after a small letter.
 
     A wrong code page turns letters into those of other scripts, symbols and capitals.

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.core.names import clean_text
+from pluralllm_app.core.parts import need
 from pluralllm_app.core.segments import Doubles, Ints, segment_sums
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent, question_id
@@ -100,13 +101,9 @@ def read_global_opinions(file: Path | None = None, stated: Stated | None = None)
 
 
 def _download() -> pd.DataFrame:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise SurveyError(
-            "downloading GlobalOpinionQA needs `datasets`: run pip install -e '.[hub]', "
-            "or pass a local copy with --file"
-        ) from None
+    need("hub", "downloading GlobalOpinionQA, which a local copy given with --file spares,")
+    from datasets import load_dataset
+
     try:
         frame: pd.DataFrame = load_dataset(HUB_NAME, split="train").to_pandas()
         return frame

@@ -94,4 +94,8 @@ def read_source(
     if source.file == "required" and file is None:
         raise SurveyError(f"source {name!r} needs --file: {source.summary}")
     stated.check(name, source.states)
-    return source.read(file, seed, stated)
+    from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+
+    survey = source.read(file, seed, stated)
+    refuse_damaged(survey, str(file or name))
+    return survey

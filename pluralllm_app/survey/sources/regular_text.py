@@ -1,8 +1,8 @@
 """Separated text whose rows are all of one length and in UTF-8, read by pyarrow.
 
 It is several times as fast as Python's own reader, but forgives what may be a mistake: it passes
-over blank rows without counting them, and a quotation mark left open takes in all that follows. So
-it only reads files in which there is nothing to forgive.
+over blank rows without counting them, and a quotation mark left open takes in all that follows, as
+does one with a backslash before it. So it only reads files in which there is nothing to forgive.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +19,12 @@ BLOCK = 2**22  # bytes read at a time, which a row must fit into; with less of t
 
 def is_regular(file: Path, separator: str, lines: int, width: int) -> bool:
     """Whether each row below the first `lines` has `width` > 1 cells, and quotation marks match."""
-    spaced, marks, end = f'{separator} "'.encode(), 0, b""
+    spaced, escaped, marks, end = f'{separator} "'.encode(), b'\\"', 0, b""
     with open_binary(file) as stream:
         while chunk := stream.read(BLOCK):
-            if spaced in end + chunk:  # a cell whose quotation marks pyarrow would take for text
+            joined = end + chunk
+            # The first: a cell whose quotation marks pyarrow would take for text.
+            if spaced in joined or escaped in joined:
                 return False
             marks += chunk.count(b'"')
             end = chunk[-len(spaced) :]

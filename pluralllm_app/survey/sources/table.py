@@ -24,6 +24,7 @@ from pluralllm_app.survey.sources.share_sums import TOLERANCE, judge_sums
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import bare_name
 from pluralllm_app.survey.sources.table_rows import PAIR, Rows
+from pluralllm_app.survey.sources.total_options import find_total
 
 
 def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
@@ -31,8 +32,9 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
 
     Raises:
         SurveyError: the file cannot be read or may be read in two ways, a column is missing, a text
-            is empty, a number is not a share or count, a row is repeated, a question has two texts,
-            or shares have a wrong sum. The message has the first such row and cell.
+            is empty or damaged, a number is not a share or count, a row is repeated, a question has
+            two texts, an option is a total, or shares have a wrong sum. The message has the first
+            such row and cell.
     """
     stated = stated or Stated()
     rows = Rows(file, stated)
@@ -73,12 +75,23 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
     totals = segment_sums(flat, options)
     respondents = None
     if counted:
+        total = find_total(questions, question, flat, totals)
+        if total is not None:
+            answer = total.answer
+            id_, name = questions.ids[question[answer]], groups[group[answer]]
+            raise SurveyError(
+                f"{file}: the option {total.option!r} is the sum of the other options wherever it "
+                f"occurs, first in question {id_!r}, group {name!r}, from data row "
+                f"{first_rows[answer] + 1} on: it is no option but a total, remove its rows"
+            )
         doubts = _look_of_shares(flat, totals)
         if not doubts and (flat == np.rint(flat)).all():
             respondents = totals.clip(1)
         elif not doubts:
             doubts = ["counts that are no whole numbers, so sums of weights and not of people"]
         notes += doubts
+    if counted and not totals.any():
+        raise SurveyError(f"{file}: all counts are 0, so that nobody has answered: mend them")
     flat /= np.repeat(np.where(totals > 0, totals, 1), options)
     answers = Answers(
         groups=groups,

@@ -6,24 +6,24 @@ file is the one below its header, and row 7 of a .jsonl file is its line 7.
 
 import csv
 import io
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from gzip import BadGzipFile
 from itertools import chain, islice
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
-import msgspec
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
+from pluralllm_app.survey.sources.json_lines import json_object
+from pluralllm_app.survey.sources.parquet_columns import decoded
 from pluralllm_app.survey.sources.regular_text import is_regular, read_regular
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
@@ -31,7 +31,6 @@ from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 BATCH = 2**17  # rows
 AMOUNTS = ("share", "count")  # the columns of which a table has one
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_decode = msgspec.json.Decoder().decode
 _STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Excel is told
 
 
@@ -73,8 +72,8 @@ class TableReader:
         rows = 0
         try:
             with open_binary(file) as stream:
-                start = stream.read(4)
-            _refuse_other_kinds(start, ending)
+                start = stream.read(START)
+            refuse_other_kinds(start, ending)
             for frame in _READERS[ending](self) if start else ():
                 frame.index = pd.RangeIndex(rows, rows + len(frame))
                 rows += len(frame)
@@ -84,7 +83,16 @@ class TableReader:
                 f"{file} has bytes that are no text in its encoding ({error}): pass another "
                 "--encoding, or save it as UTF-8"
             ) from error
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (BadGzipFile, EOFError, zlib.error) as error:
+            raise SurveyError(
+                f"cannot read {file}: what gzip compressed is cut off or damaged ({error}): copy "
+                "the file again"
+            ) from error
+        except pa.ArrowInvalid as error:
+            raise SurveyError(
+                f"cannot read {file}, it may be cut off or damaged: {str(error).strip()}"
+            ) from error
+        except (OSError, ValueError) as error:
             raise SurveyError(f"cannot read {file}: {str(error).strip()}") from error
         if not rows:
             raise SurveyError(f"{file} has no rows")
@@ -119,10 +127,9 @@ def bare_name(file: Path) -> str:
 
 
 def places_of(column: str, names: Sequence[str]) -> list[int]:
-    """Return where `column` is among `names`, or else where it is with other capitals."""
-    cleaned = [clean_text(name) for name in names]
-    exact = [place for place, name in enumerate(cleaned) if name == column]
-    return exact or [place for place, name in enumerate(cleaned) if name.casefold() == column]
+    """Return where `column` is among `names`, however it is capitalised."""
+    wanted = column.casefold()
+    return [at for at, name in enumerate(names) if clean_text(name).casefold() == wanted]
 
 
 def shown_names(names: Sequence[str]) -> str:
@@ -130,14 +137,6 @@ def shown_names(names: Sequence[str]) -> str:
     shown = [shorten(clean_text(name), 60) for name in names]
     rest = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
     return f"{', '.join(shown[:12])}{rest}"
-
-
-def _refuse_other_kinds(start: bytes, ending: str) -> None:
-    """Raise ValueError if the first 4 bytes are those of another kind of file than the ending's."""
-    if start == b"PK\x03\x04":
-        raise ValueError("it is an Excel workbook or another zip archive: save the table as CSV")
-    if ending != ".parquet" and start == b"PAR1":
-        raise ValueError("it is a Parquet file: give its name the ending .parquet")
 
 
 def _encoding(reader: TableReader) -> str:
@@ -197,18 +196,37 @@ def _separated_rows(
         except csv.Error as error:
             raise ValueError(
                 f"data row {done + len(rows) + 1}: {error}; is a quotation mark left open or too "
-                "much?"
+                "much, or has it a backslash before it where it should be doubled?"
             ) from error
         if not rows:
             return
         if {*map(len, rows)} != {width}:
             amounts = [at for name, at in found.items() if name in AMOUNTS]
+            if separator == ",":
+                _refuse_halves(rows, width, done, amounts)
             for number, row in enumerate(rows, done + 1):
                 _widen(row, width, number, amounts)
         yield pd.DataFrame(
             {name: pd.Series([row[at] for row in rows], dtype=object) for name, at in found.items()}
         )
         done += len(rows)
+
+
+def _refuse_halves(
+    rows: Sequence[Sequence[str]], width: int, done: int, amounts: Sequence[int]
+) -> None:
+    """Refuse 12,5 before a last column that other rows leave out: it may be one number or two."""
+    for at in amounts:
+        if at + 2 != width:
+            continue
+        short = next((number for number, row in enumerate(rows, 1) if len(row) == at + 1), None)
+        for number, row in enumerate(rows, 1):
+            if short and len(row) == width and all(map(str.isdigit, map(str.strip, row[at:]))):
+                raise ValueError(
+                    f"data row {done + number} ends in {row[at]!r} and {row[at + 1]!r}, and data "
+                    f"row {done + short} has no last cell: a number that contains the separator of "
+                    "the columns needs quotation marks; write an empty last cell if it is no number"
+                )
 
 
 def _widen(row: list[str], width: int, number: int, amounts: Sequence[int]) -> None:
@@ -240,31 +258,10 @@ def _parquet(reader: TableReader) -> Iterator[pd.DataFrame]:
     done = 0
     with pq.ParquetFile(source, read_dictionary=texts) as table:
         for batch in table.iter_batches(BATCH, columns=list(raw)):
-            columns = {name: _decoded(batch.column(own), own, done) for own, name in raw.items()}
+            columns = {name: decoded(batch.column(own), own, done) for own, name in raw.items()}
             # Whole numbers with gaps would become floats, of 15 digits.
             yield pa.table(columns).to_pandas(integer_object_nulls=True)
             done += batch.num_rows
-
-
-def _decoded(column: pa.Array, name: str, done: int) -> pa.Array:
-    """Return a column with texts where it has bytes."""
-    kind = column.type
-    if pa.types.is_dictionary(kind) and pa.types.is_binary(kind.value_type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        return column
-    try:
-        return pc.cast(column, pa.large_string())
-    except pa.ArrowInvalid:
-        for row, cell in enumerate(column.to_pylist(), done + 1):
-            try:
-                (cell or b"").decode()
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"data row {row} has bytes in column {name!r} that are no text in UTF-8: "
-                    f"{cell[:40]!r}"
-                ) from error
-        raise
 
 
 def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
@@ -272,20 +269,22 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
     known: dict[str, None] = {}
     done = 0
     with open_text(reader.file, encoding) as lines:
-        objects = (_json_object(line, number) for number, line in enumerate(lines, 1))
+        objects = (json_object(line, number) for number, line in enumerate(lines, 1))
         while rows := list(islice(objects, BATCH)):
             known |= dict.fromkeys(chain.from_iterable(rows))
             if not known:
                 raise SurveyError(f"{reader.file} has no rows")
             names = list(known)
-            columns = reader.columns(names)
-            wanted = {names[at] for at in columns.values()}
+            first = {clean_text(name).casefold(): name for name in reversed(names)}
+            spelled = [name for name in names if name in first.values()]
+            wanted = {spelled[at] for at in reader.columns(spelled).values()}
             for number, row in enumerate(rows, done + 1):
                 if row and wanted.isdisjoint(row):
                     raise ValueError(
                         f"data row {number} has none of the columns {', '.join(sorted(wanted))}: "
                         f"it has {shown_names(list(row))}"
                     )
+            columns = reader.columns(names)  # each in one spelling
             done += len(rows)
             yield pd.DataFrame(
                 {
@@ -294,36 +293,6 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
                     for name, at in columns.items()
                 }
             )
-
-
-def _json_object(line: str, number: int) -> dict[str, Any]:
-    line = line.strip("\ufeff\r\n\t ")
-    if not line:
-        return {}
-    try:
-        row = _decode(line)  # several times as fast as Python's own, but without NaN
-    except (msgspec.DecodeError, RecursionError):
-        row = _json_value(line, number)
-    if not isinstance(row, dict):
-        raise ValueError(
-            f"data row {number}, line {number} is no JSON object, but each line must be one: "
-            + shorten(repr(line[:200]), 80)
-        )
-    return row
-
-
-def _json_value(line: str, number: int) -> Any:
-    try:
-        value = json.loads(line)
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"data row {number}, line {number} has half a character: a surrogate escape without "
-            "its other half"
-        ) from error
-    except (ValueError, RecursionError):
-        return None
-    return value
 
 
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {

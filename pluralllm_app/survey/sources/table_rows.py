@@ -17,6 +17,7 @@ from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_starts
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
+from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader, shown_names
@@ -83,6 +84,7 @@ class Rows:
         Raises:
             SurveyError: as `read_table` says, but for repeated rows and sums.
         """
+        self._file = file
         self.batches: list[Batch] = []
         self.faults = Faults(file)
         self.groups = _Numbering()
@@ -129,7 +131,9 @@ class Rows:
     def notes(self) -> list[str]:
         """Return what was understood of the file, as far as it is unusual."""
         blank = [f"{self._blank:,} blank row(s) left out"] if self._blank else []
-        return [*self._reader.notes, *self.amounts.notes(), *blank]
+        known = self._value_of[~np.isnan(self._value_of)]
+        values = [f"ordinal values from {known.min():g} to {known.max():g}"] if len(known) else []
+        return [*self._reader.notes, *self.amounts.notes(), *values, *blank]
 
     def _add(self, frame: pd.DataFrame) -> None:
         columns = [self._cells(frame, column) for column in TEXT_COLUMNS]
@@ -181,16 +185,18 @@ class Rows:
         cells = frame[column] if column in frame.columns else None
         self.faults.note(fault, wrong, frame.index, cells)
 
-    @staticmethod
-    def _cells(frame: pd.DataFrame, column: str) -> Column:
+    def _cells(self, frame: pd.DataFrame, column: str) -> Column:
         """Return the different texts of a column, and which of them each row has."""
         cells = frame[column]
         if cells.dtype == object and {*map(type, cells)} != {str}:
             # One by one, because 1 and True are equal, and lists cannot be compared.
-            cells = cells.map(
-                lambda cell: cell_text(cell) if isinstance(cell, Hashable) else _NESTED
-            )
+            cells = cells.map(_plain)
         codes, different = pd.factorize(cells, use_na_sentinel=False)
+        for code, text in enumerate(different):
+            if isinstance(text, str) and text != _NESTED and (fault := _fault(text)):
+                row = frame.index[int(np.argmax(codes == code))] + 1
+                shown = shorten(repr(text[:80]), 80)
+                raise SurveyError(f"{self._file}: the {column} {shown} in data row {row} {fault}")
         return codes, [text if text == _NESTED else cell_text(text) for text in different]
 
     def _describe(self, frame: pd.DataFrame, group: Ints) -> None:
@@ -200,6 +206,8 @@ class Rows:
         codes, texts = column = self._cells(frame, "description")
         nested = _is(_NESTED, column)
         self._note("hold a list or an object as description", nested, frame, "description")
+        number = np.array([text.isdecimal() for text in texts], bool)[codes]
+        self._note("have a description that is a number", number, frame, "description")
         pairs, row = np.unique(group * PAIR + codes, return_inverse=True)
         stated = [(pair // PAIR, texts[pair % PAIR]) for pair in pairs.tolist()]
         other = [
@@ -313,6 +321,19 @@ def row_numbers(index: pd.Index) -> Ints:
         return np.arange(index.start, index.stop, index.step)
     numbers: Ints = index.to_numpy(np.int64)
     return numbers
+
+
+def _plain(cell: object) -> str:
+    """Return a text as it is, and what another cell says."""
+    if isinstance(cell, str):
+        return cell
+    return cell_text(cell) if isinstance(cell, Hashable) else _NESTED
+
+
+def _fault(text: str) -> str:
+    if '\\"' in text:
+        return 'has a quotation mark after a backslash: save the table with doubled ones, ""'
+    return damage(text)
 
 
 def _is(wanted: str, column: Column) -> Bools:

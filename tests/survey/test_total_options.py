@@ -1,0 +1,62 @@
+"""Totals among the options of a crosstab are refused, and options that look like them are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.table import read_table
+from tests.support.tables import numbered
+
+ROWS = pd.DataFrame(numbered(["a", "b"], ["Yes", "No"])).assign(count=[3, 1, 4, 2, 7, 0, 5, 5])
+
+
+def with_total(name: str, frame: pd.DataFrame = ROWS, **changes: object) -> pd.DataFrame:
+    keys = ["question_id", "question", "group"]
+    totals = frame.groupby(keys, as_index=False)["count"].sum().assign(option=name, **changes)
+    return pd.concat([frame, totals])
+
+
+def read(frame: pd.DataFrame, path):
+    frame.to_csv(path / "mine.csv", index=False)
+    return read_table(path / "mine.csv")
+
+
+@pytest.mark.parametrize(
+    "name", ["Total", "TOTAL", "Gesamt", "Insgesamt", "Base", "Base (n=)", "N", "合計", "Итого"]
+)
+def test_a_total_is_refused(tmp_path, name):
+    with pytest.raises(SurveyError, match=r"'North', from data row 1 on: .*total, remove its rows"):
+        read(with_total(name), tmp_path)
+
+
+def test_two_totals_and_rounded_ones_are_refused(tmp_path):
+    two = with_total("Base").merge(with_total("Total"), how="outer")
+    with pytest.raises(SurveyError, match=r"the option '(Base|Total)' is the sum"):
+        read(two, tmp_path)
+    weighted = ROWS.assign(count=ROWS["count"] * 100.4)
+    rounded = with_total("Total", weighted)
+    rounded["count"] = rounded["count"].round()
+    with pytest.raises(SurveyError, match="remove its rows"):
+        read(rounded, tmp_path)
+
+
+def test_names_that_options_have_need_more_answers(tmp_path):
+    assert read(with_total("All"), tmp_path).questions.options[0] == ["Yes", "No", "All"]
+    many = pd.concat([ROWS, ROWS.replace({"North": "East", "South": "West"})])
+    with pytest.raises(SurveyError, match="the option 'All' is the sum"):
+        read(with_total("All", many), tmp_path)
+
+
+def test_a_total_of_any_name_is_told_from_many_answers(tmp_path):
+    many = pd.concat([ROWS.assign(group=ROWS["group"] + letter) for letter in "ABDE"])
+    many["count"] = np.arange(len(many)) * 7 % 23
+    read(with_total("Personen", many), tmp_path)  # sixteen answers
+    more = pd.concat([many, many.assign(group=many["group"] + "G")])
+    with pytest.raises(SurveyError, match="the option 'Personen' is the sum"):
+        read(with_total("Personen", more), tmp_path)
+
+
+def test_an_option_called_total_that_is_no_sum_is_one(tmp_path):
+    survey = read(with_total("Total", count=9), tmp_path)
+    assert survey.questions.options == [["Yes", "No", "Total"]] * 2
