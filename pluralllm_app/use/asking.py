@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pluralllm_app.errors import AnswersError, PredictorError
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.factors.asking import choose
 from pluralllm_app.predictors.factors.model import Answers
 from pluralllm_app.predictors.factors.posterior import ByFeatures
 from pluralllm_app.predictors.factors.posterior import Group as FactorsGroup
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
+from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.use.questions import Question, named
-
-if TYPE_CHECKING:
-    from pluralllm_app.use.group import Group
-    from pluralllm_app.use.predictor import Asked
+from pluralllm_app.use.survey import Located
 
 LANDMARKS = 300  # of the text kernel
 
@@ -32,34 +30,26 @@ class NextQuestion:
 
 
 def next_questions(
-    group: "Group",
+    model: ContextPredictor,
+    context: PreferenceSet,
+    candidates: Located,
+    target: Located,
     count: int,
-    among: "Asked | None" = None,
-    about: "Asked | None" = None,
-    costs: Mapping[str, float] | None = None,
+    costs: Mapping[str, float] | None,
 ) -> list[NextQuestion]:
     """Choose the questions whose answers would tell most, the best one first; see `Group.ask`."""
-    factors = getattr(group.predictor.model, "factors", None)
-    model = group.predictor.model
-    found = model if isinstance(model, FactorsPredictor) else factors
+    found = getattr(model, "factors", None) if model.kind == "refined" else model
     if not isinstance(found, FactorsPredictor):
         raise PredictorError(
             f"{model.title}: this kind of predictor does not know how uncertain it is about one "
             "answer given another: ask with one trained with predictor = factors, or prior = "
             "factors"
         )
-    if count < 1:
-        raise AnswersError(f"{count} questions cannot be chosen: give 1 or more")
-    locate = group.predictor.locate
-    answered = {question for question in group.answered}
-    candidates = locate(_without(locate(among, group.notes).questions, answered), group.notes)
-    if not candidates.questions:
+    if not candidates.questions or not target.questions:
         return []
-    target = locate(_without(locate(about, group.notes).questions, answered), group.notes)
-    belief = _belief(found, group)
     wanted = set(target.questions)
     chosen = choose(
-        belief,
+        _belief(found, context),
         (candidates.rows.rows, option_rows(candidates.rows)),
         (target.rows.rows, option_rows(target.rows)),
         np.array([question in wanted for question in candidates.questions]),
@@ -71,13 +61,8 @@ def next_questions(
     ]
 
 
-def _without(questions: Sequence[Question], answered: set[Question]) -> list[Question]:
-    return [question for question in questions if question not in answered]
-
-
-def _belief(model: FactorsPredictor, group: "Group") -> ByFeatures:
+def _belief(model: FactorsPredictor, context: PreferenceSet) -> ByFeatures:
     """What is believed of the group, by fewer landmarks, which is enough to choose by."""
-    context = group.context
     kernel = model.kernel.first(LANDMARKS)
     latent = model.prior.latent(context.description)
     start = FactorsGroup(model.factors, kernel, latent, model.new)

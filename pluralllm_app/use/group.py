@@ -4,22 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pluralllm_app.core.divergence import js_divergence
-from pluralllm_app.predictors.base import Conditioned
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.predictors.base import Conditioned, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.use.answer import PredictedAnswer, PredictedAnswers, predicted_answers
+from pluralllm_app.use.asking import NextQuestion, next_questions
 from pluralllm_app.use.questions import Question
+from pluralllm_app.use.survey import Asked, Survey
 
 WIDTH = 100  # characters of a line
 SHOWN = 5  # questions, and options of each
-
-if TYPE_CHECKING:
-    from pluralllm_app.use.asking import NextQuestion
-    from pluralllm_app.use.predictor import Asked, Predictor
 
 
 class Group:
@@ -30,20 +28,22 @@ class Group:
 
     def __init__(
         self,
-        predictor: "Predictor",
+        model: ContextPredictor,
+        survey: Survey,
         name: str,
         context: PreferenceSet,
         answered: Sequence[Question],
         notes: Sequence[str],
     ) -> None:
         """Use `Predictor.group`, which reads and checks answers, instead."""
-        self.predictor = predictor
+        self.model = model
+        self.survey = survey
         self.name = name
         self.context = context
         self.answered = answered
         self.notes = list(notes)
 
-    def predict(self, questions: "Asked | None" = None) -> PredictedAnswers:
+    def predict(self, questions: Asked | None = None) -> PredictedAnswers:
         """Predict the group's answers.
 
         Args:
@@ -60,25 +60,24 @@ class Group:
         """
         notes: list[str] = []
         if questions is None:
-            done = {question.id for question in self.answered}
-            questions = [each for each in self.predictor.questions if each.id not in done]
-        asked = self.predictor.locate(questions, notes)
+            questions = self._unanswered(None)
+        asked = self.survey.locate(questions, notes)
         self.notes += [note for note in notes if note not in self.notes]
         if not asked.questions:
             return PredictedAnswers([])
         prediction = self.conditioned.predict(asked.rows)
         return predicted_answers(asked.questions, asked.known, prediction, asked.rows.options)
 
-    def compare(self, other: "Group", questions: "Asked | None" = None) -> "Comparison":
+    def compare(self, other: "Group", questions: Asked | None = None) -> "Comparison":
         """Compare what is predicted for two groups of one predictor.
 
         Args:
             other: the other one.
             questions: see `predict`; all of the survey if not given.
         """
-        if other.predictor is not self.predictor:
+        if other.model is not self.model:
             raise ValueError("the groups are of two predictors: make both with one")
-        asked = self.predictor.locate(questions, self.notes)
+        asked = self.survey.locate(questions, self.notes)
         if not asked.questions:
             return Comparison((self.name, other.name), [])
         pair = [group.conditioned.predict(asked.rows) for group in (self, other)]
@@ -97,10 +96,10 @@ class Group:
     def ask(
         self,
         count: int = 5,
-        among: "Asked | None" = None,
-        about: "Asked | None" = None,
+        among: Asked | None = None,
+        about: Asked | None = None,
         costs: Mapping[str, float] | None = None,
-    ) -> "list[NextQuestion]":
+    ) -> list[NextQuestion]:
         """Choose the questions whose answers would tell most about the others.
 
         They are the same whatever the group answers, so that several can be asked at once.
@@ -118,15 +117,22 @@ class Group:
             PredictorError: this kind of predictor cannot tell.
             AnswersError: a question is not known, or has no cost.
         """
-        # Not at the top: a network has no use for it.
-        from pluralllm_app.use.asking import next_questions
+        if count < 1:
+            raise AnswersError(f"{count} questions cannot be chosen: give 1 or more")
+        candidates, target = (
+            self.survey.locate(self._unanswered(wish), self.notes) for wish in (among, about)
+        )
+        return next_questions(self.model, self.context, candidates, target, count, costs)
 
-        return next_questions(self, count, among, about, costs)
+    def _unanswered(self, wish: Asked | None) -> list[Question]:
+        answered = set(self.answered)
+        asked = self.survey.locate(wish, self.notes).questions
+        return [question for question in asked if question not in answered]
 
     @cached_property
     def conditioned(self) -> Conditioned:
         """The predictor and the group's answers, put together."""
-        return self.predictor.model.condition(self.context)
+        return self.model.condition(self.context)
 
     def __repr__(self) -> str:
         return f"<group {self.name!r} with {len(self.answered)} answer(s)>"

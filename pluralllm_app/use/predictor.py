@@ -1,27 +1,23 @@
 """A saved predictor in use: from a group's answers, given as texts, to predicted answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from pluralllm_app.core.segments import Floats, segment_rows, segment_starts
+from pluralllm_app.core.segments import Floats, segment_rows
 from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.card import Training, describe
 from pluralllm_app.predictors.saved import load_predictor, load_questionnaire, load_training
-from pluralllm_app.preferences import PreferenceSet, QuestionSet
+from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.survey.content import MOST_CHARACTERS
 from pluralllm_app.survey.shared import TEXTS, About, Questionnaire
 from pluralllm_app.use.answers import KnownAnswers, match_answers
 from pluralllm_app.use.embedding import Texts
-from pluralllm_app.use.given import Answers, read_given
 from pluralllm_app.use.group import Group
-from pluralllm_app.use.questions import Catalogue, Question, named
-
-Asked = str | Question | Sequence[str | Question]
+from pluralllm_app.use.questions import Question
+from pluralllm_app.use.reading import Answers, read_given
+from pluralllm_app.use.survey import Survey
 
 
 class Predictor:
@@ -58,7 +54,8 @@ class Predictor:
         except ValueError as error:
             raise PredictorError(f"the questionnaire is of another survey: {error}") from error
         self.model: ContextPredictor = model if beyond is None else beyond
-        self.any_question = beyond is not None  # or only those that groups have answered
+        only = model.title if beyond is None else None
+        self.survey = Survey(questionnaire, self.texts, only)
 
     @classmethod
     def from_pretrained(
@@ -101,12 +98,7 @@ class Predictor:
     @property
     def questions(self) -> list[Question]:
         """The questions of the survey."""
-        return self.catalogue.questions
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The questions of the survey, to be found by id or text."""
-        return Catalogue(self.questionnaire.questions)
+        return self.survey.questions
 
     def card(self) -> dict[str, list[str]]:
         """What it was made from, how well it predicts, and its limits: lines under headings."""
@@ -123,7 +115,7 @@ class Predictor:
         Args:
             answers: {question: {option: share}}, with ids or texts of questions, and counts of
                 people or percentages in place of shares; or records or a table of these, or a
-                site, see `given.read_given`. A question that the survey does not have is read as a
+                site, see `reading.read_given`. A question that the survey does not have is read as a
                 new one.
             description: a line that says who the group is, as "People in Japan".
             name: for messages and tables.
@@ -136,7 +128,7 @@ class Predictor:
             PredictorError: a new question or the description cannot be embedded.
             SurveyError: a table cannot be read.
         """
-        known = match_answers(read_given(answers), self.catalogue)
+        known = match_answers(read_given(answers), self.survey.catalogue)
         if len(known.questions) < self.model.least_context:
             raise AnswersError(
                 f"{self.model.title}: this kind of predictor needs at least "
@@ -150,79 +142,12 @@ class Predictor:
             what = "all the survey's groups, on average" if vector is None else "the description"
             notes.append(f"no answers: what is predicted is what {what} suggests")
         context = self._preferences(known, vector, name)
-        return Group(self, name, context, list(known.questions), notes)
-
-    def locate(self, asked: Asked | None, notes: list[str]) -> "Located":
-        """Find questions in the survey, or make room for them beside it.
-
-        Args:
-            asked: ids, texts or questions; all questions of the survey if None.
-            notes: where to say how a text was understood.
-
-        Raises:
-            AnswersError: one is not known and has no options, or cannot be asked.
-            PredictorError: a new one cannot be embedded, or this kind predicts none.
-        """
-        if asked is None:
-            every = self.questionnaire.question_set
-            return Located(self.questions, [True] * len(self.questions), every)
-        several = [asked] if isinstance(asked, str | Question) else list(asked)
-        places, questions = [], []
-        for each in several:
-            place, question = self._find(each, notes)
-            places.append(place)
-            questions.append(question)
-        return Located(questions, [place >= 0 for place in places], self._set(places, questions))
-
-    def _find(self, asked: str | Question, notes: list[str]) -> tuple[int, Question]:
-        if isinstance(asked, str):
-            place = self.catalogue.find(asked, None, notes)
-            text = asked
-        else:
-            place = self.catalogue.find(asked.id, None, notes) if asked.id else None
-            if place is None:
-                place = self.catalogue.find(asked.text, asked.options or None, notes)
-            text = asked.text
-        if place is not None:
-            return place, self.questions[place]
-        near = self.catalogue.nearest(text)
-        near = f"; {near}" if near else ""
-        if isinstance(asked, str) or not asked.options:
-            raise AnswersError(
-                f"{named(Question(text, ()))} is none of the survey's: give it options to ask it "
-                f"as a new one{near}"
-            )
-        asked.check()
-        if not self.any_question:
-            raise PredictorError(
-                f"{named(asked)} is none of the survey's, and a predictor of this kind "
-                f"({self.model.title}) knows no others{near}"
-            )
-        return -1, replace(asked, id=None)
-
-    def _set(self, places: Sequence[int], questions: Sequence[Question]) -> QuestionSet:
-        """The questions as predictors see them; the rows of new ones follow those of the survey."""
-        every = self.questionnaire.question_set
-        table, where = every.embeddings, np.array(places, np.int64)
-        options = np.array([len(question.options) for question in questions], np.int64)
-        new = [number for number, place in enumerate(places) if place < 0]
-        first = every.first_rows[where] if len(where) else np.zeros(0, np.int64)
-        if new:
-            if not self.any_question:
-                raise PredictorError(
-                    f"{named(questions[new[0]])} is none of the survey's, and a predictor of this "
-                    f"kind ({self.model.title}) knows no others"
-                )
-            vectors = self.texts.questions([questions[place] for place in new])
-            first[new] = len(table) + segment_starts(options[new])
-            table = np.concatenate([table, *vectors])
-            where[new] = len(every) + np.arange(len(new))
-        return QuestionSet(embeddings=table, questions=where, first_rows=first, options=options)
+        return Group(self.model, self.survey, name, context, known.questions, notes)
 
     def _preferences(
         self, known: KnownAnswers, description: Floats | None, name: str
     ) -> PreferenceSet:
-        found = self._set(known.places, known.questions)
+        found = self.survey.rows(known.places, known.questions)
         order = np.argsort(found.questions, kind="stable")  # as in a site
         flat = segment_rows(found.starts[order], found.options[order])
         return PreferenceSet(
@@ -246,15 +171,6 @@ class Predictor:
                 f"{MOST_CHARACTERS:,}, which is a line or two"
             )
         return self.texts.description(text)
-
-
-@dataclass(frozen=True, eq=False)
-class Located:
-    """Questions that were asked for, as texts and as predictors see them."""
-
-    questions: Sequence[Question]
-    known: Sequence[bool]  # whether each is one of the survey
-    rows: QuestionSet
 
 
 def _best(source: str | Path) -> str | Path:

@@ -31,7 +31,7 @@ def test_it_has_the_questions_and_no_group(
         content = file.read_bytes()
         assert [group.name for group in tiny_survey.groups if group.name.encode() in content] == []
     assert written.fingerprint == tiny_survey.fingerprint
-    ours = read_questionnaire(written.path, tiny_survey.fingerprint)
+    ours = read_questionnaire(written.path, tiny_survey.fingerprint).question_set
     theirs = tiny_survey.all_questions()
     for name in ("embeddings", "questions", "first_rows", "options"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
