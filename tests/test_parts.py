@@ -106,6 +106,7 @@ def test_the_command_answers_without_any_optional_part() -> None:
         ("site --check sites/a", "survey"),
         ("questionnaire data/demo out", "survey"),
         ("report runs/first", "report"),
+        ("serve runs/first", "serve"),
     ],
 )
 def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> None:

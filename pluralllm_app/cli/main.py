@@ -14,6 +14,7 @@ from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.paths import path_fault
+from pluralllm_app.cli.serve import serve_command
 from pluralllm_app.cli.settings import SettingsCommand, print_settings
 from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
@@ -34,6 +35,7 @@ SurveyOption = Annotated[
     Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
 ]
 app.command("prepare", help=prepare.HELP, cls=prepare.PrepareCommand)(prepare.prepare_command)
+app.command("serve")(serve_command)
 app.add_typer(deploy_app, name="deploy")
 
 
