@@ -115,8 +115,8 @@ class Predictor:
         Args:
             answers: {question: {option: share}}, with ids or texts of questions, and counts of
                 people or percentages in place of shares; or records or a table of these, or a
-                site, see `reading.read_given`. A question that the survey does not have is read as a
-                new one.
+                site, see `reading.read_given`. A question that the survey does not have is read as
+                a new one.
             description: a line that says who the group is, as "People in Japan".
             name: for messages and tables.
 
