@@ -120,6 +120,30 @@ def read_questions(file: Path) -> list[Question]:
     return [Question(text or id_, options, id_ or None) for (text, id_), options in found.items()]
 
 
+def read_costs(file: Path, column: str) -> dict[str, float]:
+    """Read what each question of a table costs, by id or text, from the column of this name.
+
+    Raises:
+        SurveyError: the table cannot be read, or lacks the column.
+        AnswersError: a cost is no number.
+    """
+    reader = TableReader(file, (column,), QUESTION)
+    numbers = Numbers(file, column)
+    names: list[str] = []
+    read: list[dict[str, np.ndarray]] = []
+    for frame in reader:
+        read.append(numbers.read(frame[column], row_numbers(frame.index)))
+        names += [
+            str(cells.get("question_id") or cells.get("question") or "")
+            for _, cells in _rows(file, frame)
+        ]
+    sign = numbers.decimal()
+    costs = np.concatenate([batch[sign] for batch in read])
+    return {
+        name: float(cost) for name, cost in zip(names, costs, strict=True) if name and cost == cost
+    }
+
+
 def _rows(file: Path, frame: pd.DataFrame) -> Iterator[Row]:
     columns = [name for name in (*QUESTION, "option", "group") if name in frame.columns]
     for number, *cells in frame[columns].astype(object).itertuples():
