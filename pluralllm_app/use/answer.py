@@ -73,7 +73,7 @@ class PredictedAnswer:
                 ink * (end - start) for ink, start, end in zip(inks, [0, *ends], ends, strict=False)
             )
             bounds = f"  {low:4.0%} to {high:.0%}" if self.intervals else ""
-            name = shorten(option, width)
+            name = option if len(option) <= width else shorten(option, width)
             lines.append(f"  {name:<{width}}  {share:4.0%}  {bar:<{BAR}}{bounds}".rstrip())
         return lines
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.errors import AnswersError
-from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import Site
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader
@@ -63,20 +63,14 @@ def read_file(file: Path) -> GivenAnswers:
 
 
 def read_site(path: Path) -> GivenAnswers:
-    """Read the answers of the only group of a site, or of a prepared survey with one group.
+    """Read the answers of the group of a site.
 
     Raises:
-        SurveyError: it is no prepared survey, or is damaged.
-        AnswersError: it has several groups.
+        SurveyError: it is no site, or is damaged.
     """
-    site = PreparedSurvey.open(path)
-    if len(site.groups) != 1:
-        raise AnswersError(
-            f"{path} has answers of {len(site.groups)} groups: give a site, which has those of "
-            "one, see `pluralllm site`"
-        )
-    preferences = site.preferences(site.groups[0].name)
-    texts = site.questions()
+    site = Site.open(path)
+    preferences = site.survey.preferences(site.group)
+    texts = site.survey.questions()
     people = preferences.respondents
     given = [
         Given(
