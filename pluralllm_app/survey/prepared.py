@@ -211,8 +211,13 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
 
     Only a prepared survey is ever overwritten, and only one that holds no other files.
     """
-    path = Path(path).resolve()
-    if path.exists():
+    try:
+        path = Path(path).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, or links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise SurveyError(f"{path} cannot be a directory ({reason}): choose another one") from error
+    if there:
         if not path.is_dir():
             raise SurveyError(f"{path} is a file: choose another output directory")
         entries = {entry.name for entry in path.iterdir()}

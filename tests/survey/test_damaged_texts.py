@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.damaged_texts import damage, doubts
 from pluralllm_app.survey.sources.registry import read_source
 from pluralllm_app.survey.sources.stated import Stated
 from tests.support.tables import numbered
@@ -112,3 +112,21 @@ def test_other_sources_are_looked_at_as_well(tmp_path):
     file.write_text(json.dumps([record]), "utf-8")
     with pytest.raises(SurveyError, match="'fÃ¼r' for 'für'"):
         read_source("opinionqa", file, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Ãœber 5Â°", "'Ãœber' may be 'Über' in UTF-8"),
+        ("IRMÃ”", "'IRMÃ”' may be 'IRMÔ' in UTF-8"),
+        ("Tea &amp; milk", "'&amp;' may be '&' in HTML"),
+        ("Gr&#252;n", "'&#252;' may be 'ü' in HTML"),
+        ("R&D; Über &Co; “IRMÃ”", ""),
+    ],
+)
+def test_what_may_be_honest_is_said_and_taken(tmp_path, text, said):
+    file = tmp_path / "mine.csv"
+    pd.DataFrame(numbered(["a"], ["Yes", text])).to_csv(file, index=False)
+    lines = doubts(read_source("table", file, 0))
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.hub import reason
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.vocab", "tekken.json")
@@ -210,12 +211,12 @@ def _from_hub(name: str) -> Path:
         copy = _copy(name)
         if copy is None:
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({_first_line(error)}): pass "
+                f"the hub does not give embedder {name!r} ({reason(error)}): pass "
                 "hashing, the name of a model on the hub, or the path of a local one"
             ) from error
         if not (copy / COMPLETE).exists():
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({_first_line(error)}), and the copy in "
+                f"the hub does not give embedder {name!r} ({reason(error)}), and the copy in "
                 f"{copy} is not whole: run `hf download {name}` with a network first"
             ) from error
         return copy
@@ -226,7 +227,3 @@ def _copy(name: str) -> Path | None:
         return Path(snapshot_download(name, local_files_only=True))
     except Exception:  # whatever is wrong with it, there is no whole copy
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,6 +7,7 @@ Here are the signs that no honest text has. A question mark in place of a letter
 
 import re
 from collections.abc import Iterator
+from html import unescape
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
@@ -32,6 +33,7 @@ _SHIFTED = {  # what stands between the signs of encodings that are ASCII withou
 }
 _FEWEST = 2  # places in a survey that make sense in such an encoding, where all of them do
 _AGAIN = "export it again as UTF-8"
+_ENTITY = re.compile(r"&(#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")  # of HTML
 
 
 def damage(text: str) -> str:
@@ -88,6 +90,24 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
             )
 
 
+def doubts(survey: SurveyContent) -> list[str]:
+    """Return lines on texts that may be damaged, but may be honest as well: at most one of a kind.
+
+    "Ãœber" may be "Über" in UTF-8 that was read as Windows-1252; so may the end of “IRMÔ.
+    """
+    found: dict[str, str] = {}
+    for _, text in _texts(survey):
+        for word in text.split(" ") if _SUSPECT.search(text) else ():
+            meant = _decoded(word, "cp1252")
+            if meant is not None and _SUSPECT.search(word):
+                kind = "was read as Windows-1252"
+                found.setdefault(kind, f"{word!r} may be {meant!r} in UTF-8 that {kind}")
+        entity = _ENTITY.search(text)
+        if entity and unescape(entity[0]) != entity[0]:
+            found.setdefault("HTML", f"{entity[0]!r} may be {unescape(entity[0])!r} in HTML")
+    return [f"{line}: see that it is right" for line in found.values()]
+
+
 def _texts(survey: SurveyContent) -> Iterator[tuple[str, str]]:
     """Yield what each text of a survey is, and the text."""
     questions = survey.questions
@@ -104,12 +124,17 @@ def _mistaken(word: str) -> Iterator[tuple[str, str]]:
     if not _SUSPECT.search(word) or (makes_sense(word) and not _PUNCTUATION.search(word)):
         return
     for page in _MISTAKEN:
-        try:
-            meant = word.encode(page).decode()
-        except UnicodeError:
-            continue
-        if makes_sense(meant):
+        meant = _decoded(word, page)
+        if meant is not None and makes_sense(meant):
             yield page, meant
+
+
+def _decoded(word: str, page: str) -> str | None:
+    """Return a word in UTF-8 that was read as `page`; None if it was not."""
+    try:
+        return word.encode(page).decode()
+    except UnicodeError:
+        return None
 
 
 def _places(text: str, encoding: str) -> int | None:
