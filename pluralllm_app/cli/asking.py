@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pluralllm_app.cli.use import print_bars
+from pluralllm_app.cli.bars import print_bars
 from pluralllm_app.errors import AnswersError, UserError
 from pluralllm_app.use.answer_files import read_costs, read_questions
 from pluralllm_app.use.asking import NextQuestion

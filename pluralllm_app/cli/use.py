@@ -217,28 +217,14 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
             writer.writeheader()
             writer.writerows(rows)
     else:
+        from pluralllm_app.cli.bars import print_bars
+
         print_bars(found[:shown])
         if shown is not None and len(found) > shown:
             _tell(
                 f"And {len(found) - shown:,} more: name one with --question, or see all with "
                 "--format csv"
             )
-
-
-def print_bars(found: "PredictedAnswers") -> None:
-    """Print predicted answers as bars, in characters that the output has."""
-    from pluralllm_app.use.answer import ASCII_INKS, INKS
-
-    encoding = sys.stdout.encoding or "ascii"
-    inks = INKS if "".join(INKS).encode(encoding, "ignore") else ASCII_INKS
-    console = Console()
-    for number, answer in enumerate(found):
-        question, *bars = answer.lines(inks)
-        if number:
-            print()
-        console.print(question, style="bold", markup=False, highlight=False)
-        for bar in bars:
-            console.print(bar, markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_notes(group: "Group") -> None:
