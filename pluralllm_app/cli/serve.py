@@ -3,23 +3,18 @@
 import logging
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pluralllm_app.cli.use import EmbedderOption, ModelArgument, QuestionnaireOption
 from pluralllm_app.core.parts import need
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
 
 
 def serve_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="Run directory, saved predictor, or repository of a model hub."
-        ),
-    ],
+    model: ModelArgument,
     host: Annotated[
         str, typer.Option(help="Interface to listen on; others than this machine's need a token.")
     ] = "127.0.0.1",
@@ -33,14 +28,8 @@ def serve_command(
             help="Text that requests have to bear, or @FILE with it, which others cannot see.",
         ),
     ] = None,
-    embedder: Annotated[
-        str | None,
-        typer.Option(help="The survey's embedder by name or directory, for new questions."),
-    ] = None,
-    questionnaire: Annotated[
-        Path | None,
-        typer.Option(help="Prepared survey, where the predictor has no questionnaire beside it."),
-    ] = None,
+    embedder: EmbedderOption = None,
+    questionnaire: QuestionnaireOption = None,
 ) -> None:
     """Serve a trained predictor over HTTP: a page to try it with, and a JSON API.
 
