@@ -114,7 +114,7 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
     command = arguments.split()[0]
     assert told.returncode == 1
     (line,) = told.stderr.splitlines()
-    assert line.startswith(f"Error: `pluralllm {command}` needs {PARTS[part][0]}, ")
+    assert line.startswith(f"Error: `pluralllm {command}` needs {PARTS[part][0]}")
     assert line.endswith(f" not installed here: pip install 'pluralllm-app[{part}]'")
     assert told.stdout == ""
 

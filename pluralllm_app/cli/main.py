@@ -307,10 +307,9 @@ def _in_utf_8(argument: str) -> str:
     """
     try:
         argument.encode()
+        return argument
     except UnicodeEncodeError:
         pass
-    else:
-        return argument
     try:
         return os.fsencode(argument).decode()
     except UnicodeError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pluralllm_app.errors import UserError
+from pluralllm_app.serve.limits import CONNECTIONS
 
 TOKEN_VARIABLE = "PLURALLLM_TOKEN"
 LEAST_TOKEN = 16  # characters: at the rate that an address may ask, guessing takes for ever
@@ -14,7 +15,7 @@ _NEW_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' prints 
 
 @dataclass(frozen=True)
 class Address:
-    """A socket that is bound, and does not listen yet."""
+    """A socket that listens."""
 
     socket: socket.socket
     loopback: bool
@@ -66,6 +67,7 @@ def bind(host: str, port: int, token: str | None) -> Address:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(place)
+        taken.listen(CONNECTIONS)  # from now on nobody else can have it; who comes waits
     except OSError as error:
         taken.close()
         raise UserError(
