@@ -10,15 +10,15 @@ from importlib.util import find_spec
 
 from pluralllm_app.errors import MissingPartError
 
-# The modules of each extra. One that several have belongs to the first, for `explained`.
+# The modules of each extra, best known first, since messages name three. For `explained`, a module
+# that several have belongs to the first.
 PARTS: dict[str, tuple[str, ...]] = {
     "gpo": ("torch",),
     "embed": ("torch", "transformers", "threadpoolctl"),
     "survey": ("pandas", "pyarrow", "charset_normalizer"),
     "federation": (
-        *("torch", "pandas", "pyarrow", "charset_normalizer"),
-        *("flwr", "ray", "cryptography", "httpx", "starlette", "psutil"),
-        *("threadpoolctl", "tomli_w"),
+        *("flwr", "ray", "torch", "pyarrow", "pandas", "charset_normalizer"),
+        *("cryptography", "httpx", "starlette", "psutil", "threadpoolctl", "tomli_w"),
     ),
     "hub": ("pandas", "pyarrow", "charset_normalizer", "datasets"),
     "tensorboard": ("tensorboard",),
@@ -71,6 +71,7 @@ def explained() -> Iterator[None]:
 
 
 def _sentence(part: str, what: str, modules: list[str]) -> str:
-    *most, last = modules
+    named = modules[:3] + [f"{len(modules) - 3} more"] * (len(modules) > 3)
+    *most, last = named
     names = f"{', '.join(most)} and {last}, which are" if most else f"{last}, which is"
     return f"{what} needs {names} not installed here: {installation(part)}"
