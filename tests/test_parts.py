@@ -121,7 +121,10 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("from pluralllm_app import PreparedSurvey", "pyarrow, which is not installed here"),
+        (
+            "from pluralllm_app import PreparedSurvey",
+            "PreparedSurvey needs pyarrow, which is not installed here",
+        ),
         (
             "from pluralllm_app.predictors.registry import predictor_class as load; load('gpo')",
             "a predictor of kind 'gpo' needs torch, which is not installed here",
@@ -154,7 +157,7 @@ def test_a_part_that_is_there_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_modules_of_no_part_are_as_they_were() -> None:
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), explained():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), explained("it"):
         import no_such_module  # type: ignore[import-not-found]  # noqa: F401
     assert installation("gpo") == "pip install 'pluralllm-app[gpo]'"
 

@@ -332,7 +332,7 @@ def main() -> None:
     try:
         sys.argv = list(map(_in_utf_8, sys.argv))
         _check_working_directory()
-        with explained():
+        with explained("this command"):
             app(prog_name="pluralllm")
     except UserError as error:
         said = "\n".join((str(error), *getattr(error, "__notes__", ())))

@@ -53,8 +53,11 @@ def need(part: str, what: str) -> None:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Let the block name the part that it lacks, instead of one module of it.
+
+    Args:
+        what: as in `need`.
 
     Raises:
         MissingPartError: a module of a part is not installed.
@@ -65,7 +68,7 @@ def explained() -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         for part, modules in PARTS.items():
             if module in modules:
-                said = _sentence(part, "this", [module])
+                said = _sentence(part, what, [module])
                 raise MissingPartError(part, said) from error
         raise
 
