@@ -9,18 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pluralllm_app.predictors.base import Prediction, Predictor
+    from pluralllm_app.predictors.base import ContextPredictor, Prediction
     from pluralllm_app.predictors.saved import load_predictor, save_predictor
     from pluralllm_app.preferences import PreferenceSet, QuestionSet, Task
     from pluralllm_app.settings import Settings
     from pluralllm_app.survey.prepared import PreparedSurvey
+    from pluralllm_app.use.predictor import Predictor
+    from pluralllm_app.use.questions import Question
 
 __version__ = "0.2.0"
 __all__ = [
+    "ContextPredictor",
     "Prediction",
     "Predictor",
     "PreferenceSet",
     "PreparedSurvey",
+    "Question",
     "QuestionSet",
     "Settings",
     "Task",
@@ -30,10 +34,12 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ContextPredictor": "predictors.base",
     "Prediction": "predictors.base",
-    "Predictor": "predictors.base",
+    "Predictor": "use.predictor",
     "PreferenceSet": "preferences",
     "PreparedSurvey": "survey.prepared",
+    "Question": "use.questions",
     "QuestionSet": "preferences",
     "Settings": "settings",
     "Task": "preferences",

@@ -30,6 +30,10 @@ class PredictorError(UserError):
     """A saved predictor is missing, damaged, or of another kind or shape than it says."""
 
 
+class AnswersError(UserError):
+    """A question or an answer that a predictor is given is malformed, or unknown to it."""
+
+
 class SettingsError(UserError):
     """A run setting is unknown, of the wrong type, out of range, or at odds with another."""
 

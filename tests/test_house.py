@@ -25,6 +25,7 @@ ROOMS = (
     ("client_app", "server_app"),
     ("engines",),
     ("experiments",),
+    ("use",),
     ("report", "deploy"),
     ("cli",),
     ("__main__",),

@@ -13,6 +13,7 @@ from pluralllm_app import __version__
 from pluralllm_app.cli import prepare
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
+from pluralllm_app.cli.paths import path_fault
 from pluralllm_app.cli.settings import SettingsCommand, print_settings
 from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
@@ -334,8 +335,11 @@ def main() -> None:
         _check_working_directory()
         with explained("this command"):
             app(prog_name="pluralllm")
-    except UserError as error:
-        said = "\n".join((str(error), *getattr(error, "__notes__", ())))
+    except Exception as error:
+        said = str(error) if isinstance(error, UserError) else path_fault(error)
+        if said is None:
+            raise
+        said = "\n".join((said, *getattr(error, "__notes__", ())))
         Console(stderr=True).print(
             f"[bold red]Error:[/] {escape(said)}", highlight=False, soft_wrap=True
         )

@@ -16,7 +16,7 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.errors import PredictorError
 from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.results import CONTEXTS, Comparison, Run
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.registry import BASELINES
 from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
@@ -104,7 +104,7 @@ def _draws(
     return [(context, targets) for context, _ in drawn]
 
 
-def _score(predictor: Predictor, group: PreferenceSet, draw: Draw, metric: str) -> float:
+def _score(predictor: ContextPredictor, group: PreferenceSet, draw: Draw, metric: str) -> float:
     context, target = draw
     predicted = predictor.predict(group.select(context), group.ask(target)).shares
     return score_shares(group, [draw], [predicted], metric).mean

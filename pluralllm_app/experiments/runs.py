@@ -58,6 +58,7 @@ def run_centralized(
     """
     with recorded_run(settings.path("out"), f"centralized-{budget}", config) as record:
         record.observers += [BestModel(record), *observers]
+        record.questionnaire = survey.questionnaire()
         pool = _read_pool(survey, record)
         for done in train_centralized(pool, settings, budget):
             entry = RoundEntry(
@@ -68,7 +69,7 @@ def run_centralized(
             )
             record.close_round(entry, partial(getattr, done, "predictor"))
         record.update(ended_by=done.ended_by)
-        record.save_model("model", done.predictor)
+        record.save_model("model", done.predictor, record.last_round)
 
 
 def run_alone(survey: PreparedSurvey, settings: Settings, config: Mapping[str, Scalar]) -> None:

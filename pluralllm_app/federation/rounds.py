@@ -31,14 +31,14 @@ from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.survey.questionnaire import read_questions
+from pluralllm_app.survey.questionnaire import read_questionnaire
 
 Content = TypeVar("Content")
 
@@ -113,6 +113,9 @@ class Rounds:
         start = time.perf_counter()
         self.roster: Roster = build_roster(grid, settings, expected, progress)
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
+        if place := settings.survey or settings.questionnaire:
+            fingerprint = self.roster.survey.fingerprint
+            record.questionnaire = read_questionnaire(place, fingerprint)
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(
@@ -135,13 +138,12 @@ class Rounds:
 
     def _questions(self) -> QuestionSet:
         """All questions of the survey, for a learner that needs them."""
-        place = self.settings.survey or self.settings.questionnaire
-        if place is None:
+        if self.record.questionnaire is None:
             raise FederationError(
                 "this server has no questions, which it needs to learn factors: give "
                 "questionnaire, a directory that `pluralllm questionnaire` wrote"
             )
-        return read_questions(place, self.roster.survey.fingerprint)
+        return self.record.questionnaire.question_set
 
     def run(self) -> None:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
@@ -154,7 +156,7 @@ class Rounds:
             self.record.trained(self.state.round, self._predictor)
             self._save()
         self._exchange([], list(self.roster.groups))
-        self.record.save_model("model", self._predictor())
+        self.record.save_model("model", self._predictor(), self.record.last_round)
 
     def _settled(self) -> bool:
         """Whether the run ends before its last round, since its score no longer changes."""
@@ -163,7 +165,7 @@ class Rounds:
             self.record.update(ended_by="score")
         return settled
 
-    def _predictor(self) -> Predictor:
+    def _predictor(self) -> ContextPredictor:
         """What the current state predicts."""
         return self.learner.predictor(self.state.learner.sent)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from pluralllm_app.predictors.base import Arrays, Predictor
+from pluralllm_app.predictors.base import Arrays, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
 
 MEMORIES = "clients"  # the directory, in that of a run, where a simulation's groups have theirs
@@ -142,7 +142,7 @@ class Learner(Protocol):
     def settled(self, state: State) -> bool:
         """The server's half: whether further rounds would no longer make it better."""
 
-    def predictor(self, sent: Arrays) -> Predictor:
+    def predictor(self, sent: Arrays) -> ContextPredictor:
         """What a state predicts; it changes with the next call."""
 
     def work(self, sent: Arrays, groups: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import Others
 from pluralllm_app.learning.sums import Part
-from pluralllm_app.predictors.base import Arrays, Predictor
+from pluralllm_app.predictors.base import Arrays, ContextPredictor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO, in_precision
 from pluralllm_app.predictors.gpo.rows import on_device
@@ -129,7 +129,7 @@ class RefinedLearner:
         """Never: once factors are settled, the network's schedule is made for the other rounds."""
         return False
 
-    def predictor(self, sent: Arrays) -> Predictor:
+    def predictor(self, sent: Arrays) -> ContextPredictor:
         """The factors and, once there is one, the network on top of them."""
         if FACTOR_ROUNDS not in sent:
             return self._factors.predictor(sent)

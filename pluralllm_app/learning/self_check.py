@@ -16,7 +16,8 @@ from pluralllm_app.learning.description_sums import DescriptionSums, Regression
 from pluralllm_app.learning.sums import Part
 from pluralllm_app.predictors.base import Prediction
 from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, count_errors
-from pluralllm_app.predictors.factors.model import Answers, Belief, Factors, predict
+from pluralllm_app.predictors.factors.model import Answers, Belief, Factors
+from pluralllm_app.predictors.factors.posterior import given
 from pluralllm_app.predictors.factors.text_kernel import TextKernel
 from pluralllm_app.scoring.evaluation import negative_log_likelihood
 
@@ -100,7 +101,8 @@ class SelfCheck:
 
         def believe(count: int) -> Belief:
             context = answers.select(np.sort(rest[:count]))
-            return predict(others.factors, kernel, context, target.rows, target.text, prior)
+            posterior = given(others.factors, kernel, context, prior)
+            return posterior.believe(target.rows, target.text)
 
         beliefs = {count: believe(count) for count in CONTEXTS if count <= len(rest)}
         errors = np.zeros((len(CONTEXTS), BINS))

@@ -1,9 +1,12 @@
-"""What a predictor is: it predicts how a group answers some questions from its other answers."""
+"""What a predictor is: it predicts how a group answers some questions from its other answers.
+
+In use, with texts instead of rows, predictors are those of `use.predictor`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from numpy.typing import NDArray
 
@@ -23,7 +26,14 @@ class Prediction:
     intervals: Doubles | None = None  # [levels, 2, T] least and largest share, for each of LEVELS
 
 
-class Predictor(ABC):
+class Conditioned(Protocol):
+    """What is left of a predictor and a group's answers once the two are put together."""
+
+    def predict(self, target: QuestionSet) -> Prediction:
+        """Predict the group's answers to the questions of `target`."""
+
+
+class ContextPredictor(ABC):
     """Predicts a group's answers in context, without being trained on that group.
 
     A predictor is saved as its `config` and its `arrays`; its kind says which class restores it,
@@ -49,6 +59,27 @@ class Predictor(ABC):
         """Predict for several pairs of context and target; some kinds share work among them."""
         return [self.predict(context, target) for context, target in pairs]
 
+    def condition(self, context: PreferenceSet) -> Conditioned:
+        """Put the predictor and a group's answers together, for one target after another.
+
+        What depends on the answers alone is then computed once, by the kinds that can.
+        """
+        return _Unprepared(self, context)
+
+    def beyond(self, survey: QuestionSet) -> Self | None:
+        """The same predictor for questions that its survey does not have.
+
+        The rows of a new question follow those of the survey, in an option table that begins with
+        the survey's.
+
+        Args:
+            survey: all questions of the survey that it was made for.
+
+        Returns:
+            None where this kind knows only the questions that groups have answered.
+        """
+        return None
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """What config.json says besides the kind: JSON values by name."""
@@ -68,7 +99,16 @@ class Predictor(ABC):
         """
 
 
-class Baseline(Predictor):
+@dataclass(frozen=True)
+class _Unprepared:
+    predictor: ContextPredictor
+    context: PreferenceSet
+
+    def predict(self, target: QuestionSet) -> Prediction:
+        return self.predictor.predict(self.context, target)
+
+
+class Baseline(ContextPredictor):
     """A predictor without federated training: what a trained predictor has to beat."""
 
     @classmethod

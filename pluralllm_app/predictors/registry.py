@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from pluralllm_app.core.parts import need
-from pluralllm_app.predictors.base import Baseline, Predictor
+from pluralllm_app.predictors.base import Baseline, ContextPredictor
 from pluralllm_app.predictors.consensus import Consensus, WeightedConsensus
 from pluralllm_app.predictors.low_rank import LowRank
 from pluralllm_app.predictors.ridge import Ridge
@@ -23,7 +23,7 @@ KINDS = (*_IMPORTED_LATER, *BASELINES)
 _NETWORKS = ("gpo", "refined")
 
 
-def predictor_class(kind: str) -> type[Predictor]:
+def predictor_class(kind: str) -> type[ContextPredictor]:
     """The class of a kind of KINDS.
 
     Raises:
@@ -35,5 +35,5 @@ def predictor_class(kind: str) -> type[Predictor]:
     if kind in _NETWORKS:
         need("gpo", f"a predictor of kind {kind!r}")
     module, name = _IMPORTED_LATER[kind]
-    found: type[Predictor] = getattr(import_module(module), name)
+    found: type[ContextPredictor] = getattr(import_module(module), name)
     return found

@@ -1,6 +1,7 @@
 """Saving and loading predictors of any kind: config.json, model.safetensors and a card, README.md.
 
-config.json names the kind. Arrays are read from model.safetensors alone, never from a pickle.
+config.json names the kind. Arrays are read from model.safetensors alone, never from a pickle. The
+survey's questionnaire may lie beside them, see `survey.shared`, and training.json for the card.
 """
 
 import json
@@ -8,6 +9,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -15,45 +17,29 @@ from safetensors.numpy import load_file, save
 from pluralllm_app.core.atomic import read_json
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import PredictorError, UserError
-from pluralllm_app.predictors.base import Arrays, ArraysError, Predictor
+from pluralllm_app.predictors.base import Arrays, ArraysError, ContextPredictor
+from pluralllm_app.predictors.card import Training, write_card
 from pluralllm_app.predictors.registry import KINDS, predictor_class
+from pluralllm_app.survey.shared import TEXTS, VECTORS, Questionnaire
 
 CONFIG, ARRAYS, CARD = "config.json", "model.safetensors", "README.md"
+TRAINING = "training.json"
 _GIVE = "give a directory that a predictor was saved in, such as best/ of a run"
 
-_CARD = """---
-library_name: pluralllm_app
-tags:
-- pluralllm
-- preference-prediction
-- {kind}
----
 
-# {title}
-
-From some questions that a group has answered, this predictor tells how the group's answers to
-other questions are distributed. {about} It was made with `pluralllm_app`.
-{warning}
-```python
-from pluralllm_app import load_predictor
-
-predictor = load_predictor("the directory or repository that holds this file")
-prediction = predictor.predict(context, target)  # prediction.shares: one for each option
-```
-
-`context` is a preference set: questions with the group's answers; `target` are questions of the
-same survey. Both need the survey's embeddings as the survey was prepared. Which survey and groups
-the predictor was made with, and how well it predicts them, is in run.json and rounds.jsonl of its
-run.
-"""
-_WARNING = """
-**This predictor contains the answers of the groups it was made with, in model.safetensors.** Share
-it only with those who may see these answers.
-"""
-
-
-def save_predictor(predictor: Predictor, directory: str | Path) -> None:
+def save_predictor(
+    predictor: ContextPredictor,
+    directory: str | Path,
+    questionnaire: Questionnaire | None = None,
+    training: Training | None = None,
+) -> None:
     """Write a predictor to a directory, which is made, or whose files of the same names go.
+
+    Args:
+        predictor: of any kind.
+        directory: where to.
+        questionnaire: of its survey; with it the predictor can be used by the questions' texts.
+        training: how it was made, for its card.
 
     Raises:
         OSError: the directory cannot be written.
@@ -62,18 +48,17 @@ def save_predictor(predictor: Predictor, directory: str | Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     config = {"kind": predictor.kind, **predictor.config()}
     arrays = {name: np.ascontiguousarray(array) for name, array in predictor.arrays().items()}
-    card = _CARD.format(
-        kind=predictor.kind,
-        title=predictor.title,
-        about=predictor.about,
-        warning=_WARNING if predictor.pools_answers else "",
-    )
     (directory / CONFIG).write_text(json.dumps(config, sort_keys=True, indent=2), "utf-8")
     (directory / ARRAYS).write_bytes(save(arrays))
-    (directory / CARD).write_text(card, "utf-8")
+    (directory / CARD).write_text(write_card(predictor, questionnaire, training), "utf-8")
+    if questionnaire is not None:
+        questionnaire.save(directory)
+    if training is not None:
+        content = msgspec.json.format(msgspec.json.encode(training), indent=1)
+        (directory / TRAINING).write_bytes(content)
 
 
-def load_predictor(source: str | Path) -> Predictor:
+def load_predictor(source: str | Path) -> ContextPredictor:
     """Load a predictor from a directory, or from a repository of the Hugging Face hub by name.
 
     A config.json without a kind is that of a GPO: runs of earlier versions wrote none, nor does the
@@ -84,7 +69,7 @@ def load_predictor(source: str | Path) -> Predictor:
     Raises:
         PredictorError: there is none, or its files are damaged or do not belong together.
     """
-    config_file, arrays_file = (_file(source, name) for name in (CONFIG, ARRAYS))
+    config_file, arrays_file = (_needed(source, name) for name in (CONFIG, ARRAYS))
     config = _read_config(config_file)
     arrays = _read_arrays(arrays_file)
     kind = config.pop("kind", "gpo")
@@ -105,26 +90,69 @@ def load_predictor(source: str | Path) -> Predictor:
         ) from error
 
 
-def _file(source: str | Path, name: str) -> Path:
-    """Where a file of a predictor is on this machine; one of the hub is downloaded."""
+def load_questionnaire(source: str | Path) -> Questionnaire | None:
+    """Load the questionnaire beside a saved predictor; None where there is none.
+
+    Raises:
+        SurveyError: its files are damaged, or one is missing.
+    """
+    texts = find_file(source, TEXTS)
+    vectors = texts and find_file(source, VECTORS)
+    if texts is None:
+        return None
+    return Questionnaire.load(texts, vectors or texts.with_name(VECTORS))
+
+
+def load_training(source: str | Path) -> Training | None:
+    """Load what is said of how a saved predictor was made; None where nothing is.
+
+    Raises:
+        PredictorError: the file is damaged.
+    """
+    file = find_file(source, TRAINING)
+    if file is None:
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Training)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise PredictorError(f"{file} is damaged ({error}): remove it, or copy it again") from error
+
+
+def find_file(source: str | Path, name: str) -> Path | None:
+    """Where a file of a predictor is on this machine, None where it has none.
+
+    One of the Hugging Face hub is downloaded.
+
+    Raises:
+        PredictorError: there is no such directory, nor does the hub give it.
+    """
     if isinstance(source, Path) or Path(source).is_dir():
-        return Path(source) / name
+        return Path(source) / name if (Path(source) / name).exists() else None
     # Here, since it takes as long to import as everything else together.
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(source, name))
     except (OSError, ValueError, EntryNotFoundError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None
         raise PredictorError(
             f"there is no predictor {source!r}: it is no directory, and the Hugging Face hub gives "
             f"no {name} of it ({shorten(str(error), 200)})"
         ) from error
 
 
+def _needed(source: str | Path, name: str) -> Path:
+    file = find_file(source, name)
+    if file is None:
+        raise PredictorError(
+            f"{Path(source) / name} is missing, and no other form is read: {_GIVE}"
+        )
+    return file
+
+
 def _read_config(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        raise PredictorError(f"{file} is missing: {_GIVE}")
     try:
         return read_json(file)
     except UserError as error:
@@ -134,8 +162,6 @@ def _read_config(file: Path) -> dict[str, Any]:
 def _read_arrays(file: Path) -> Arrays:
     try:
         arrays: Arrays = load_file(file)
-    except FileNotFoundError:
-        raise PredictorError(f"{file} is missing, and no other form is read: {_GIVE}") from None
     except (OSError, SafetensorError, KeyError) as error:
         raise PredictorError(f"{file} is damaged, or no file of numbers: {error}") from error
     for name, array in arrays.items():

@@ -36,6 +36,10 @@ class StatelessBaseline(Baseline):
         """Return the baseline; no answer of `train` is read."""
         return cls()
 
+    def beyond(self, survey: QuestionSet) -> Self:
+        """Return the baseline, to which every question is new."""
+        return self
+
     def config(self) -> dict[str, Any]:
         """Nothing."""
         return {}

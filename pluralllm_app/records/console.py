@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from pluralllm_app.core.parts import installation, missing
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.groups_table import print_groups
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
@@ -60,7 +60,7 @@ class RoundTable(Observer):
                 pass
         self._progress.stop()
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """Show a round."""
         self.show(entry)
 

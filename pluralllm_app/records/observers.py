@@ -6,7 +6,7 @@ A new observer is a subclass of `Observer` that is appended to `Recording.observ
 import math
 from collections.abc import Callable
 
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.schema import RoundEntry, Status
 from pluralllm_app.records.writer import RunRecord
 
@@ -17,10 +17,10 @@ class Observer:
     An error that it raises ends the run.
     """
 
-    def trained(self, round_number: int, predictor: Callable[[], Predictor]) -> None:
+    def trained(self, round_number: int, predictor: Callable[[], ContextPredictor]) -> None:
         """A round of training has ended with a new predictor, which is not scored yet."""
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """A round was recorded; `predictor` is the one that its evaluation scored."""
 
     def finished(self, status: Status) -> None:
@@ -36,7 +36,7 @@ class BestModel(Observer):
         best = record.info.best_score
         self._best_score = -math.inf if best is None else best
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """Keep the predictor if it is the best so far."""
         train = entry.evaluation and entry.evaluation.roles["train"]
         # A mean over some of the groups does not compare with a mean over all of them.
@@ -45,7 +45,7 @@ class BestModel(Observer):
             return
         if (score := train.selection_score) > self._best_score:
             self._best_score = score
-            self._record.save_model("best", predictor())
+            self._record.save_model("best", predictor(), entry)
             self._record.update(best_round=entry.round, best_score=score)
 
 
@@ -56,7 +56,7 @@ class Checkpoints(Observer):
         self._record = record
         self._every = every
 
-    def trained(self, round_number: int, predictor: Callable[[], Predictor]) -> None:
+    def trained(self, round_number: int, predictor: Callable[[], ContextPredictor]) -> None:
         """Keep the predictor where its round is due."""
         if round_number % self._every == 0:
             self._record.save_model(f"checkpoints/round-{round_number:04d}", predictor())

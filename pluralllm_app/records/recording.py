@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.lock import locked_run
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.resume import check_resumable, check_same
@@ -40,17 +40,17 @@ class Recording(RunRecord):
         """
         check_same(self.path, self.info, describe_survey(survey), describe_groups(groups))
 
-    def trained(self, round_number: int, predictor: Callable[[], Predictor]) -> None:
+    def trained(self, round_number: int, predictor: Callable[[], ContextPredictor]) -> None:
         """Tell the observers that a round has given a new predictor."""
         for observer in self.observers:
             observer.trained(round_number, predictor)
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """Tell the observers that a round was recorded; `predictor` is the one that was scored."""
         for observer in self.observers:
             observer.recorded(entry, predictor)
 
-    def close_round(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def close_round(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """Record a round, then tell the observers."""
         self.append_round(entry)
         self.recorded(entry, predictor)
@@ -64,7 +64,7 @@ class Recording(RunRecord):
             super().finish(status, error)
 
 
-def no_predictor() -> Predictor:
+def no_predictor() -> ContextPredictor:
     """For rounds that no single predictor belongs to."""
     raise NotImplementedError("no single predictor was scored in this round")
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from pluralllm_app.core.parts import need
 from pluralllm_app.errors import SettingsError
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.schema import RoundEntry, Status, to_plain
 from pluralllm_app.records.tracker_servers import check_server, no_key
@@ -180,7 +180,7 @@ class Tracking(Observer):
         self._record = record
         self._tracker: Tracker | None = tracker
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         """Send the numbers of a round."""
         self._tell(lambda tracker: tracker.log(entry.round, round_values(entry)))
 

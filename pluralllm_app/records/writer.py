@@ -3,7 +3,7 @@
 run.json         settings, versions, hardware, roster, status `running | completed | failed |
                  stopped` and, where it failed, the error
 rounds.jsonl     one line a round, flushed: losses, failures, scores per group and per role
-checkpoints/     round-0010/ ...: config.json + model.safetensors (and a model card)
+checkpoints/     round-0010/ ...: saved predictors, see `predictors.saved`
 resume.safetensors   while a federated run is not completed: what it needs to go on
 model/, best/    last weights; weights with the best mean alignment of the train groups' held-out
                  questions (never of the evaluation groups)
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 
 from pluralllm_app.core.atomic import sync, write_atomically
 from pluralllm_app.errors import FederationError, UserError
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.lock import locked_run
 from pluralllm_app.records.machine import hardware, versions
@@ -37,7 +37,9 @@ from pluralllm_app.records.schema import (
     encode_file,
     encode_line,
 )
+from pluralllm_app.records.training import training_of
 from pluralllm_app.settings import Scalar
+from pluralllm_app.survey.shared import Questionnaire
 
 STATE = "resume.safetensors"
 RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
@@ -49,6 +51,8 @@ class RunRecord:
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path
         self.info = info
+        self.questionnaire: Questionnaire | None = None  # of the survey, to be saved with models
+        self.last_round: RoundEntry | None = None
 
     def update(self, **changes: Any) -> None:
         """Set fields of run.json."""
@@ -80,15 +84,22 @@ class RunRecord:
             file.write(encode_line(entry))
             file.flush()
             os.fsync(file.fileno())
+        self.last_round = entry
 
-    def save_model(self, name: str, predictor: Predictor) -> None:
-        """Write a predictor as directory `name`, replacing an older one of the same sizes."""
+    def save_model(
+        self, name: str, predictor: ContextPredictor, scored: RoundEntry | None = None
+    ) -> None:
+        """Write a predictor as directory `name`, replacing an older one of the same sizes.
+
+        `scored` is the round whose evaluation scored it, for its card.
+        """
+        training = training_of(self.info, scored) if scored else None
         target = self.path / name
         fresh = target.with_name(f".{target.name}.new")
         with self._writing(name):
             shutil.rmtree(fresh, ignore_errors=True)
             try:
-                save_predictor(predictor, fresh)
+                save_predictor(predictor, fresh, self.questionnaire, training)
                 for file in fresh.iterdir():
                     sync(file)
             except OSError:  # a full disk has no room for half a model beside run.json

@@ -13,7 +13,7 @@ import numpy as np
 
 from pluralllm_app.errors import PredictorError, UserError
 from pluralllm_app.experiments.results import Run
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.report.sources import ReportMethod, Sources
 from pluralllm_app.scoring.evaluation import evaluation_draws, score_shares
@@ -125,7 +125,7 @@ def _open_survey(run: Run, given: Path | None) -> PreparedSurvey:
     return survey
 
 
-def _load(path: Path) -> Predictor:
+def _load(path: Path) -> ContextPredictor:
     try:
         return load_predictor(path)
     except PredictorError as error:
@@ -133,7 +133,7 @@ def _load(path: Path) -> Predictor:
 
 
 def _answers(
-    predictor: Predictor,
+    predictor: ContextPredictor,
     survey: PreparedSurvey,
     group: str,
     role: str,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.errors import FederationError
-from pluralllm_app.predictors.base import Prediction, Predictor
+from pluralllm_app.predictors.base import ContextPredictor, Prediction
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.metrics import GroupScores, alignment
 from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
@@ -108,7 +108,7 @@ def score_shares(
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: ContextPredictor,
     preferences: PreferenceSet,
     role: str,
     split: SplitSettings,

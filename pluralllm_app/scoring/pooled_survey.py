@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pluralllm_app.predictors.base import Baseline, Predictor
+from pluralllm_app.predictors.base import Baseline, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import GroupEvaluation, evaluate
 from pluralllm_app.scoring.results import EvaluationResult, summarise
@@ -41,7 +41,7 @@ class PooledSurvey:
             [group.select(split_questions(group, "train", split).train) for group in train]
         )
 
-    def score(self, predictor: Predictor, name: str, settings: Settings) -> GroupEvaluation:
+    def score(self, predictor: ContextPredictor, name: str, settings: Settings) -> GroupEvaluation:
         """Score a predictor on one group."""
         return evaluate(
             predictor,
@@ -52,7 +52,7 @@ class PooledSurvey:
             self.metric,
         )
 
-    def score_all(self, predictor: Predictor, settings: Settings) -> EvaluationResult:
+    def score_all(self, predictor: ContextPredictor, settings: Settings) -> EvaluationResult:
         """Score a predictor on every group."""
         evaluations = {name: self.score(predictor, name, settings) for name in self.roles}
         return summarise(evaluations, self.roles, settings.split)

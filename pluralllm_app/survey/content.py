@@ -15,6 +15,8 @@ import numpy as np
 from pluralllm_app.core.segments import Bools, Doubles, Floats, Ints, segment_rows, segment_starts
 from pluralllm_app.errors import SurveyError
 
+MOST_CHARACTERS = 1000  # of a description: a line or two; embedders cut a text of some 100 words
+
 
 @dataclass(frozen=True)
 class Questions:

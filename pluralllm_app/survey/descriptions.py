@@ -9,13 +9,12 @@ from pathlib import Path
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.content import SurveyContent
+from pluralllm_app.survey.content import MOST_CHARACTERS, SurveyContent
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.table_files import TableReader
 
 COLUMNS = ("group", "description")
-MOST_CHARACTERS = 1000  # a line or two; embedders cut a text of several hundred words
 WISHES = ("names", "none")  # besides the path of a table
 
 

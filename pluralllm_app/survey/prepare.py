@@ -17,7 +17,7 @@ from pluralllm_app.survey.content import Description, SurveyContent
 from pluralllm_app.survey.descriptions import WISHES, described
 from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.base import Embedder
-from pluralllm_app.survey.embedders.registry import load_embedder
+from pluralllm_app.survey.embedders.registry import EMBEDDERS, load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
@@ -64,6 +64,8 @@ def prepare(
     if metric is not None and metric not in METRICS:
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     check_output(out, overwrite)
+    if embedder not in EMBEDDERS:
+        console.print("Loading the embedder ...")
     embedding = load_embedder(embedder, template)
     started = time.perf_counter()
     stated = stated or Stated()
@@ -73,10 +75,14 @@ def prepare(
     if metric in ORDINAL_METRICS:
         survey = survey.ordinal(metric)
     if not len(survey.questions):
-        reasons = (f"{count:,} {reason}" for reason, count in survey.dropped.items() if count)
-        raise SurveyError(f"no question is left to prepare; left out: {', '.join(reasons)}")
+        raise SurveyError(f"no question is left to prepare; left out: {_reasons(survey)}")
     counts = survey.answers.counts()
-    roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
+    try:
+        roles = _roles(survey, counts, train, evaluation, evaluation_fraction, min_questions, seed)
+    except SurveyError as error:
+        if reasons := _reasons(survey):
+            error.add_note(f"Left out of the source before that: {reasons}.")
+        raise
     survey = survey.restricted(list(roles))
     survey.questions.check()
     notes: list[str] = []
@@ -116,6 +122,11 @@ def prepare(
         f"{written - embedded:.1f} s writing"
     )
     return prepared
+
+
+def _reasons(survey: SurveyContent) -> str:
+    """What the source left out, and why."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in survey.dropped.items() if count)
 
 
 def _roles(

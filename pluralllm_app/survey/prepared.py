@@ -10,8 +10,6 @@ A site needs everything but the other groups' files. Client processes import thi
 stays clear of pandas and transformers.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -41,6 +39,7 @@ from pluralllm_app.survey.info import (
     SurveyInfo,
     check_place,
 )
+from pluralllm_app.survey.shared import About, Questionnaire, fingerprint
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
 
@@ -80,7 +79,7 @@ class PreparedSurvey(SurveyInfo):
         Raises:
             SurveyError: they are not those the survey was prepared with.
         """
-        if _fingerprint(self.questions(), self.embeddings) != self.fingerprint:
+        if fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
                 f"from the fingerprint in survey.json: {PREPARE_AGAIN}"
@@ -105,6 +104,20 @@ class PreparedSurvey(SurveyInfo):
         return Questions(
             columns["question_id"], columns["text"], columns["options"], columns["values"]
         )
+
+    def questionnaire(self) -> Questionnaire:
+        """Return what all groups share."""
+        about = About(
+            survey=self.name,
+            metric=self.metric,
+            embedder=self.embedder,
+            template=self.template,
+            source=self.source,
+            licence=self.licence,
+            synthetic=self.synthetic,
+            fingerprint=self.fingerprint,
+        )
+        return Questionnaire(about, self.questions(), self.embeddings)
 
     def all_questions(self) -> QuestionSet:
         """Every question of the survey, with the embeddings of its options."""
@@ -198,8 +211,13 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
 
     Only a prepared survey is ever overwritten, and only one that holds no other files.
     """
-    path = Path(path).resolve()
-    if path.exists():
+    try:
+        path = Path(path).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, or links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise SurveyError(f"{path} cannot be a directory ({reason}): choose another one") from error
+    if there:
         if not path.is_dir():
             raise SurveyError(f"{path} is a file: choose another output directory")
         entries = {entry.name for entry in path.iterdir()}
@@ -258,7 +276,7 @@ def write_survey(
         source=source,
         licence=licence,
         synthetic=synthetic,
-        fingerprint=_fingerprint(questions, embeddings),
+        fingerprint=fingerprint(questions, embeddings),
         groups=groups,
     )
     try:
@@ -314,11 +332,3 @@ def _describe_groups(answers: Answers, roles: Mapping[str, str]) -> tuple[Group,
         Group(name, roles[name], counts[name], f"groups/{slugs[name]}.parquet")
         for name in sorted(roles)
     )
-
-
-def _fingerprint(questions: Questions, embeddings: Halves) -> str:
-    content = [questions.ids, questions.texts, questions.options, questions.values]
-    digest = hashlib.sha256(json.dumps(content).encode())
-    digest.update(json.dumps(list(embeddings.shape)).encode())
-    digest.update(np.ascontiguousarray(embeddings).data)
-    return digest.hexdigest()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pluralllm_app.core.atomic import whole_directory
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.survey.info import SurveyInfo
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.shared import Questionnaire
 
 INFO = "survey.json"
 SHARED = (INFO, "questions.parquet", "embeddings.safetensors")
@@ -68,8 +68,8 @@ def write_questionnaire(survey: PreparedSurvey, out: Path) -> PreparedSurvey:
     return PreparedSurvey.open(path)
 
 
-def read_questions(path: Path, fingerprint: str) -> QuestionSet:
-    """All questions of the survey or questionnaire at `path`.
+def read_questionnaire(path: Path, fingerprint: str) -> Questionnaire:
+    """What the survey or questionnaire at `path` says of the questions.
 
     Raises:
         SurveyError: it cannot be opened, was changed, or is another than the one with this
@@ -83,4 +83,4 @@ def read_questions(path: Path, fingerprint: str) -> QuestionSet:
             "`pluralllm questionnaire`"
         )
     found.verify()
-    return found.all_questions()
+    return found.questionnaire()

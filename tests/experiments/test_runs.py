@@ -14,7 +14,7 @@ from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.experiments.runs import run_alone, run_centralized
 from pluralllm_app.learning import centralized
 from pluralllm_app.learning.registry import check_plain
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
 from pluralllm_app.predictors.saved import load_predictor
@@ -102,7 +102,7 @@ def test_groups_alone_have_one_line(config: Config) -> None:
     ("name", "kind"), [("factors", FactorsPredictor), ("refined", RefinedPredictor)]
 )
 def test_factors_run_with_the_settings_of_their_file(
-    config: Config, name: str, kind: type[Predictor]
+    config: Config, name: str, kind: type[ContextPredictor]
 ) -> None:
     config |= {"strategy": "fedmedian", "rounds": 9}
     settings = Settings.from_config(config)

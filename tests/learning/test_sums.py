@@ -22,9 +22,9 @@ from pluralllm_app.predictors.factors.model import (
     Factors,
     Latent,
     Variances,
-    predict,
     uniform,
 )
+from pluralllm_app.predictors.factors.posterior import given
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 
 Groups = dict[str, Answers]
@@ -131,7 +131,7 @@ def test_a_prediction_is_that_of_one_dense_gaussian() -> None:
     context = Answers(
         rows=all_answers.rows[:n], text=first, y=all_answers.y[:n], sampling=np.zeros(n)
     )
-    found = predict(state, kernel, context, all_answers.rows[n:], rest, Latent.standard(2))
+    found = given(state, kernel, context, Latent.standard(2)).believe(all_answers.rows[n:], rest)
     loadings, v = state.mean[:, 1:], state.variances
     dense = loadings @ loadings.T + v.own * kernel.covariance(text, text)
     dense += np.diag(np.einsum("rii->r", state.covariance) + v.noise)
@@ -228,7 +228,7 @@ def test_degenerate_input_gives_finite_predictions(embeddings: str, count: int) 
     nothing = OptionRows(text.directions[:0], options[:0])
     for context in (answers["g0"], Answers.of(np.arange(0), nothing, np.zeros(0))):
         latent = Latent.standard(count - 1)
-        found = predict(state, kernel, context, np.arange(len(text)), text, latent)
+        found = given(state, kernel, context, latent).believe(np.arange(len(text)), text)
         for values in (found.shares, found.deviation, found.intervals(np.array([1.3]))):
             assert np.isfinite(values).all()
 

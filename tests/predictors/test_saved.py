@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pluralllm_app.errors import PredictorError
-from pluralllm_app.predictors.base import Predictor
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
@@ -31,7 +31,7 @@ OPTIONS = np.array([2, 3, 4] * 4)
 GROUPS = random_groups(np.random.default_rng(0), 5, OPTIONS, 0.9)
 
 
-def make(kind: str) -> Predictor:
+def make(kind: str) -> ContextPredictor:
     if kind == "gpo":
         torch.manual_seed(0)
         return GPOPredictor(GPO(3, d_model=8, num_layers=1))
@@ -45,7 +45,7 @@ def make(kind: str) -> Predictor:
     return BASELINES[kind].fit(GROUPS[1:])
 
 
-def shares(predictor: Predictor, group: PreferenceSet) -> np.ndarray:
+def shares(predictor: ContextPredictor, group: PreferenceSet) -> np.ndarray:
     half = len(group) // 2
     context, target = np.arange(half), np.arange(half, len(group))
     return predictor.predict(group.select(context), group.ask(target)).shares

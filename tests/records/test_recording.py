@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.predictors.base import Arrays, Predictor
+from pluralllm_app.predictors.base import Arrays, ContextPredictor
 from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.predictors.uniform import Uniform
 from pluralllm_app.records.lock import locked_run
@@ -35,10 +35,10 @@ class Listener(Observer):
         self.path = path
         self.heard: list[Any] = []
 
-    def trained(self, round_number: int, predictor: Callable[[], Predictor]) -> None:
+    def trained(self, round_number: int, predictor: Callable[[], ContextPredictor]) -> None:
         self.heard.append(("trained", round_number, predictor().kind))
 
-    def recorded(self, entry: RoundEntry, predictor: Callable[[], Predictor]) -> None:
+    def recorded(self, entry: RoundEntry, predictor: Callable[[], ContextPredictor]) -> None:
         self.heard.append(("recorded", entry.round, len(read_rounds(self.path, complete=False))))
 
     def finished(self, status: Status) -> None:

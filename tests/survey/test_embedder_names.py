@@ -1,7 +1,10 @@
 """survey.json names an embedder by its name on the hub or by its content, never by a path."""
 
+import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +106,36 @@ def test_a_copy_of_a_part_is_refused(hub):
     (hub / ".gitattributes").unlink()
     with pytest.raises(SurveyError, match=f"is not whole: run `hf download {HUB_NAME}`"):
         load_embedder(HUB_NAME)
+
+
+@pytest.mark.parametrize("name", ["no/model", HUB_NAME])
+def test_what_stands_between_here_and_the_hub_is_named(hub, monkeypatch, name):
+    (hub / ".gitattributes").unlink()
+    for variable in ("https_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    asked = r"\(no route to the hub; asked through the proxy HTTPS_PROXY=http://127.0.0.1:9\)"
+    with pytest.raises(SurveyError, match=asked):
+        load_embedder(name)
+
+
+def test_python_without_docstrings_is_not_blamed_on_the_model(model):
+    code = (
+        f"from pluralllm_app.survey.embedders.registry import load_embedder as f; f({str(model)!r})"
+    )
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert "PYTHONOPTIMIZE=2 or -OO: unset it" in done.stderr
+
+
+def test_what_takes_seconds_is_said_before(model, tmp_path, monkeypatch):
+    console = Console(record=True, width=200, file=io.StringIO())
+
+    def loading(*_: object) -> None:
+        raise SurveyError(console.export_text())
+
+    monkeypatch.setattr("pluralllm_app.survey.prepare.load_embedder", loading)
+    with pytest.raises(SurveyError, match=r"^Loading the embedder \.\.\.\s*$"):
+        prepare("demo", tmp_path / "demo", embedder=str(model), console=console)
 
 
 def test_a_questionnaire_says_the_same(model, tmp_path):

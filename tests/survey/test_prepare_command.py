@@ -256,3 +256,13 @@ def test_help_and_errors_list_the_sources_of_the_registry(tmp_path, quiet):
     known = ", ".join(map(repr, sorted(SOURCES)))
     with pytest.raises(SurveyError, match=f"known are {known}"):
         prepare("xyz", tmp_path / "out", console=quiet)
+
+
+def test_a_group_that_nobody_counts_is_named_where_too_few_are_left(tmp_path, table, quiet):
+    frame = pd.read_csv(table)
+    frame.loc[frame["group"] != "South", "count"] = 0
+    frame.to_csv(table, index=False)
+    with pytest.raises(SurveyError, match="nothing to train on") as error:
+        prepare("table", tmp_path / "made", file=table, evaluation=["South"], console=quiet)
+    (note,) = error.value.__notes__
+    assert "13 answers of a group that counts nobody" in note

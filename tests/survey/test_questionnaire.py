@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.questionnaire import read_questions, write_questionnaire
+from pluralllm_app.survey.questionnaire import read_questionnaire, write_questionnaire
 from tests.conftest import make_survey
 
 
@@ -31,7 +31,7 @@ def test_it_has_the_questions_and_no_group(
         content = file.read_bytes()
         assert [group.name for group in tiny_survey.groups if group.name.encode() in content] == []
     assert written.fingerprint == tiny_survey.fingerprint
-    ours = read_questions(written.path, tiny_survey.fingerprint)
+    ours = read_questionnaire(written.path, tiny_survey.fingerprint).question_set
     theirs = tiny_survey.all_questions()
     for name in ("embeddings", "questions", "first_rows", "options"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
@@ -40,7 +40,7 @@ def test_it_has_the_questions_and_no_group(
 def test_that_of_another_survey_is_refused(written: PreparedSurvey, tmp_path: Path) -> None:
     other = make_survey(tmp_path / "other", dim=5)
     with pytest.raises(SurveyError, match=r"another survey than the groups' nodes have.*again"):
-        read_questions(written.path, other.fingerprint)
+        read_questionnaire(written.path, other.fingerprint)
 
 
 def test_one_that_was_changed_is_refused(written: PreparedSurvey) -> None:
@@ -49,7 +49,7 @@ def test_one_that_was_changed_is_refused(written: PreparedSurvey) -> None:
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(SurveyError, match="is not as it was prepared"):
-        read_questions(written.path, written.fingerprint)
+        read_questionnaire(written.path, written.fingerprint)
 
 
 def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pluralllm_app.core.segments import Doubles, Floats, Ints, segment_rows, segment_starts
-from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
+from pluralllm_app.predictors.factors.text_kernel import OptionRows
 
 SMALLEST = 1e-4  # predicted share, before it is rescaled
 
@@ -160,41 +160,3 @@ class Belief:
         total = np.add.reduceat(share, starts) if len(starts) else share
         scale = np.repeat(1 / total, self.options)
         return share * scale, scale
-
-
-def predict(
-    factors: Factors,
-    kernel: TextKernel,
-    context: Answers,
-    rows: Ints,
-    text: OptionRows,
-    latent: Latent,
-) -> Belief:
-    """Predict a group's answers to the questions of `rows` [T] from its `context`.
-
-    One Gaussian over the y of context and target, conditioned on the context: the covariance is
-    V S V^T + own k, S that of z; the posterior variance of offset and loadings counts as noise
-    of its row. Solves one system of C equations.
-    """
-    own, second = factors.variances.own, latent.second.ravel()
-    z = np.concatenate([[1.0], latent.mean])
-
-    def row_parts(index: Ints) -> tuple[Doubles, Doubles, Doubles]:
-        uncertain = factors.covariance[index].reshape(len(index), second.size) @ second
-        return factors.mean[index] @ z, factors.mean[index, 1:], uncertain
-
-    mean, loadings, uncertain = row_parts(rows)
-    spread = loadings @ latent.covariance
-    variance = (spread * loadings).sum(1) + uncertain + own * kernel.variance(text)
-    if len(context.rows):
-        known, context_loadings, context_uncertain = row_parts(context.rows)
-        inner = context_loadings @ latent.covariance @ context_loadings.T
-        inner += own * kernel.covariance(context.text, context.text)
-        noise = context_uncertain + factors.variances.noise + context.sampling
-        inner[np.diag_indices_from(inner)] += noise
-        across = spread @ context_loadings.T + own * kernel.covariance(text, context.text)
-        gain = across @ np.linalg.inv(inner)
-        mean = mean + gain @ (context.y - known)
-        variance = variance - (gain * across).sum(1)
-    variance = np.maximum(variance, 0.0) + factors.variances.noise
-    return Belief(mean=mean + uniform(text), variance=variance, options=text.options)

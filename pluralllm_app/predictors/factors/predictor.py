@@ -1,21 +1,25 @@
 """The latent-factor model as a predictor: a new group follows in closed form from its context."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from pluralllm_app.core.segments import segment_rows
-from pluralllm_app.predictors.base import LEVELS, Arrays, Prediction, Predictor, check_arrays
+from pluralllm_app.predictors.base import LEVELS, Arrays, ContextPredictor, Prediction, check_arrays
 from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
-from pluralllm_app.predictors.factors.model import Answers, Belief, Factors, predict
+from pluralllm_app.predictors.factors.model import Answers, Belief, Factors
+from pluralllm_app.predictors.factors.new_rows import NewRows
 from pluralllm_app.predictors.factors.packing import factor_shapes, pack_factors, unpack_factors
+from pluralllm_app.predictors.factors.posterior import Posterior, given
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 
-class FactorsPredictor(Predictor):
+class FactorsPredictor(ContextPredictor):
     """Predicts by offsets and loadings that all groups share, and what is the group's own.
 
     A group of which no answer is known gets the answers that its description suggests or, without
@@ -42,6 +46,7 @@ class FactorsPredictor(Predictor):
         self.calibration = calibration
         self.prior = prior
         self.text = text  # of all the survey's questions, where it is at hand
+        self.new: NewRows | None = None  # what is known of others, where there may be some
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty; the context may be empty."""
@@ -62,12 +67,13 @@ class FactorsPredictor(Predictor):
 
     def believe_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Belief]:
         """What is believed of the targets of several pairs of context and target."""
-        text = self._text_of([questions for pair in pairs for questions in pair])
+        text = self.text_of([questions for pair in pairs for questions in pair])
         return [
-            self._believe(context, target, text(context), text(target)) for context, target in pairs
+            self.believe(self._posterior(context, text(context)), target, text(target))
+            for context, target in pairs
         ]
 
-    def _text_of(self, sets: Sequence[QuestionSet]) -> Callable[[QuestionSet], OptionRows]:
+    def text_of(self, sets: Sequence[QuestionSet]) -> Callable[[QuestionSet], OptionRows]:
         """What gives the text of each of `sets`, having read each question once."""
         if self.text is not None:
             whole = self.text
@@ -80,22 +86,40 @@ class FactorsPredictor(Predictor):
         rows = OptionRows.of(sets[0].embeddings[segment_rows(first, options)], options)
         return lambda questions: rows.select(np.searchsorted(numbers, questions.questions))
 
-    def _believe(
-        self,
-        context: PreferenceSet,
-        target: QuestionSet,
-        context_text: OptionRows,
-        target_text: OptionRows,
-    ) -> Belief:
+    def condition(self, context: PreferenceSet) -> "FactorsOfGroup":
+        """Condition on a group's answers, of which there may be none."""
+        text = self.text_of([context])(context)
+        return FactorsOfGroup(self, self._posterior(context, text), len(context))
+
+    def beyond(self, survey: QuestionSet) -> Self:
+        """The same predictor, which takes of a new question what its text says of it."""
+        self._check(survey)
+        other = copy(self)
+        other.text, other.new = None, NewRows(self.kernel, option_rows(survey))
+        return other
+
+    def _posterior(self, context: PreferenceSet, text: OptionRows) -> Posterior:
+        known = Answers.of(context.rows, text, context.shares, context.respondents)
+        latent = self.prior.latent(context.description)
+        return given(self.factors, self.kernel, known, latent, self.new)
+
+    def believe(self, group: Posterior, target: QuestionSet, text: OptionRows) -> Belief:
+        """What is believed of a group's answers to the questions of `target`.
+
+        Raises:
+            ValueError: they are questions of another survey.
+        """
+        if not self.new:
+            self._check(target)
+        return group.believe(target.rows, text)
+
+    def _check(self, questions: QuestionSet) -> None:
         rows = len(self.factors.mean)
-        if len(target.embeddings) != rows:
+        if len(questions.embeddings) != rows:
             raise ValueError(
                 f"this predictor was made for a survey with {rows} options, and is asked for one "
-                f"with {len(target.embeddings)}"
+                f"with {len(questions.embeddings)}"
             )
-        latent = self.prior.latent(context.description)
-        known = Answers.of(context.rows, context_text, context.shares, context.respondents)
-        return predict(self.factors, self.kernel, known, target.rows, target_text, latent)
 
     def config(self) -> dict[str, Any]:
         """Sizes, and the kernel's length-scale."""
@@ -135,6 +159,28 @@ class FactorsPredictor(Predictor):
         kernel = TextKernel(arrays["landmarks"].astype(np.float32), float(config["length"]))
         prior = DescriptionPrior(arrays["prior-weights"], arrays["prior-variance"])
         return cls(unpack_factors(arrays), kernel, Calibration(arrays["widths"]), prior)
+
+
+@dataclass(frozen=True, eq=False)
+class FactorsOfGroup:
+    """Factors, and what is believed of one group."""
+
+    predictor: FactorsPredictor
+    posterior: Posterior
+    context: int  # questions that it rests on
+
+    def predict(self, target: QuestionSet) -> Prediction:
+        """Predict the target's shares with their uncertainty."""
+        return self.prediction_of(self.believe(target))
+
+    def prediction_of(self, belief: Belief) -> Prediction:
+        """The prediction that is such a belief."""
+        return self.predictor.prediction_of(belief, self.context)
+
+    def believe(self, target: QuestionSet) -> Belief:
+        """What is believed of the group's answers to the questions of `target`."""
+        text = self.predictor.text_of([target])(target)
+        return self.predictor.believe(self.posterior, target, text)
 
 
 def option_rows(questions: QuestionSet) -> OptionRows:

@@ -14,6 +14,7 @@ Names of dimensions: R rows, Q questions, D embedding, M landmarks.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,15 +164,20 @@ class TextKernel:
 
     def features(self, rows: OptionRows) -> Doubles:
         """phi [R, M], with phi phi^T close to `covariance(rows, rows)`."""
+        phi = np.empty((len(rows), len(self.landmarks)))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            phi[part] = _rbf(rows.directions[part], self.landmarks, self.length) @ self._inverse
+        return segment_centred(phi, rows.options)
+
+    @cached_property
+    def _inverse(self) -> Doubles:
+        """[M, M] of the root of the landmarks' kernel."""
         landmarks = self.landmarks.astype(np.float64)  # in float32 it may not be positive definite
         inner = _rbf(landmarks, landmarks, self.length)
         root = np.linalg.cholesky(inner + EXHAUSTED * np.eye(len(inner)))
-        inverse = np.linalg.inv(root).T
-        phi = np.empty((len(rows), len(inner)))
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
-            phi[part] = _rbf(rows.directions[part], self.landmarks, self.length) @ inverse
-        return segment_centred(phi, rows.options)
+        inverse: Doubles = np.linalg.inv(root).T
+        return inverse
 
 
 def _rbf(a: Floats | Doubles, b: Floats | Doubles, length: float) -> Doubles:

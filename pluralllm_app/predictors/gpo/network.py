@@ -170,6 +170,21 @@ class GPO(nn.Module):
         mean, log_std = outputs.unbind(dim=-1)
         return mean, log_std.exp()
 
+    def remember(self, context: Tensor) -> list[Tensor]:
+        """What each layer reads of one task's embedded context rows [C, d], for `recall`."""
+        *layers, _ = cast(nn.ModuleList, self.encoder["layers"])
+        read = [context]
+        for layer in layers:
+            read.append(layer(read[-1], read[-1], [len(context)], [len(context)]))
+        return read
+
+    def recall(self, read: list[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the raw outputs of `attend` for embedded target rows [T, d] of one task."""
+        for layer, context in zip(cast(nn.ModuleList, self.encoder["layers"]), read, strict=True):
+            rows = layer(rows, context, [len(rows)], [len(context)])
+        mean, log_std = self.predictor(rows).unbind(dim=-1)
+        return mean, log_std.exp()
+
     def forward(
         self, rows: Tensor, context: list[int], target: list[int], options: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The GPO network as a predictor."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -8,13 +9,19 @@ import torch
 from torch import Tensor
 
 from pluralllm_app.core.segments import Doubles, segment_rows
-from pluralllm_app.predictors.base import Arrays, ArraysError, Prediction, Predictor, check_arrays
-from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_of
+from pluralllm_app.predictors.base import (
+    Arrays,
+    ArraysError,
+    ContextPredictor,
+    Prediction,
+    check_arrays,
+)
+from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
+from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_of, table_scale
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 
-class GPOPredictor(Predictor):
+class GPOPredictor(ContextPredictor):
     """Predicts with a GPO network on the device that the network is on."""
 
     kind: ClassVar[str] = "gpo"
@@ -25,8 +32,10 @@ class GPOPredictor(Predictor):
     )
     least_context: ClassVar[int] = 1
 
-    def __init__(self, network: GPO) -> None:
+    def __init__(self, network: GPO, scale: float | None = None) -> None:
+        """Make one of a network; `scale` is that of `embeddings_on`."""
         self.network = network
+        self._scale = scale
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares and their standard deviations; needs a context question."""
@@ -38,12 +47,12 @@ class GPOPredictor(Predictor):
         device = self.network.device
         table_of([part for pair in pairs for part in pair])
         every = _union([target for _, target in pairs])
-        x = embeddings_on(device, [every])
+        x = embeddings_on(device, [every], self._scale)
         embedded = self.network.embed(x, x.new_zeros(len(x)))
         predictions = []
         for context, target in pairs:
             given = self.network.embed(
-                embeddings_on(device, [context]), on_device(device, context.shares)
+                embeddings_on(device, [context], self._scale), on_device(device, context.shares)
             )
             place = np.searchsorted(every.first_rows, target.first_rows)
             asked = on_device(device, segment_rows(every.starts[place], target.options))
@@ -52,6 +61,19 @@ class GPOPredictor(Predictor):
             shares, std = self.network(rows, *counts, torch.from_numpy(target.options))
             predictions.append(Prediction(_doubles(shares), _doubles(std)))
         return predictions
+
+    @torch.inference_mode()
+    def condition(self, context: PreferenceSet) -> "GPOOfGroup":
+        """Let the network read a group's answers, of which there must be some."""
+        if not len(context):
+            raise ValueError("a prediction needs at least one context question")
+        x = embeddings_on(self.network.device, [context], self._scale)
+        given = self.network.embed(x, on_device(x.device, context.shares))
+        return GPOOfGroup(self.network, self._scale, self.network.remember(given))
+
+    def beyond(self, survey: QuestionSet) -> Self:
+        """The same predictor, which scales the vectors of new questions as those of the survey."""
+        return type(self)(self.network, table_scale(survey.embeddings))
 
     def config(self) -> dict[str, Any]:
         """The sizes of the network."""
@@ -74,6 +96,24 @@ class GPOPredictor(Predictor):
         given = {name: torch.tensor(value) for name, value in arrays.items()}
         network.load_state_dict(given, assign=True)
         return cls(network.eval())
+
+
+@dataclass(frozen=True, eq=False)
+class GPOOfGroup:
+    """The network, and what it has read of one group."""
+
+    network: GPO
+    scale: float | None
+    read: list[Tensor]
+
+    @torch.inference_mode()
+    def predict(self, target: QuestionSet) -> Prediction:
+        """Predict the target's shares and their standard deviations."""
+        x = embeddings_on(self.network.device, [target], self.scale)
+        rows = self.network.embed(x, x.new_zeros(len(x)))
+        mean, std = self.network.recall(self.read, rows)
+        shares = segment_softmax(mean, torch.from_numpy(target.options))
+        return Prediction(_doubles(shares), _doubles(std))
 
 
 def _union(sets: Sequence[QuestionSet]) -> QuestionSet:

@@ -59,15 +59,23 @@ class Batch:
         )
 
 
-def embeddings_on(device: torch.device, sets: Sequence[QuestionSet]) -> Tensor:
+def embeddings_on(
+    device: torch.device, sets: Sequence[QuestionSet], scale: float | None = None
+) -> Tensor:
     """Embeddings [R, dim_x] float32, scaled, of the options of all questions of `sets`.
+
+    Args:
+        device: where to.
+        sets: of one survey.
+        scale: what to multiply them by; that of their table if not given.
 
     Raises:
         ValueError: see `table_of`.
     """
     table = table_of(sets)
     rows = on_device(device, np.concatenate([questions.rows for questions in sets]))
-    on_it, scale = _table_on(device, table)
+    on_it, usual = _table_on(device, table)
+    scale = usual if scale is None else scale
     found = on_it[rows].float()
     return found if scale == 1 else found * scale
 
@@ -97,11 +105,11 @@ def _table_on(device: torch.device, table: Halves) -> tuple[Tensor, float]:
     """
     global _last_table
     if _last_table is None or _last_table[0] is not table or _last_table[1] != device:
-        _last_table = table, device, torch.from_numpy(table).to(device), _factor(table)
+        _last_table = table, device, torch.from_numpy(table).to(device), table_scale(table)
     return _last_table[2:]
 
 
-def _factor(table: Halves) -> float:
+def table_scale(table: Halves) -> float:
     """What to multiply an option table by."""
     some = table[:: max(1, len(table) // MEASURED)].astype(np.float32)
     length = float(np.median(np.linalg.norm(some, axis=1))) if len(some) else 0.0

@@ -1,25 +1,39 @@
 """Factors, refined by a network, as a predictor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.predictors.base import Arrays, ArraysError, Prediction, Predictor
-from pluralllm_app.predictors.factors.predictor import FactorsPredictor
-from pluralllm_app.predictors.gpo.network import GPO
+from pluralllm_app.predictors.base import (
+    Arrays,
+    ArraysError,
+    Conditioned,
+    ContextPredictor,
+    Prediction,
+)
+from pluralllm_app.predictors.factors.predictor import FactorsOfGroup, FactorsPredictor
+from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_scale
 from pluralllm_app.predictors.refined.network import refine
-from pluralllm_app.predictors.refined.rows import FEATURES, Seen, look_each
+from pluralllm_app.predictors.refined.rows import (
+    FEATURES,
+    Seen,
+    context_features,
+    look_each,
+    target_features,
+)
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 _PREFIXES = ("factors", "network")
 
 
-class RefinedPredictor(Predictor):
+class RefinedPredictor(ContextPredictor):
     """Predicts by factors, which a network corrects that sees the context as well.
 
     Deviations and intervals are those of the factors, in proportion to the share. Without any
@@ -34,9 +48,11 @@ class RefinedPredictor(Predictor):
         "([arXiv:2503.09925](https://arxiv.org/abs/2503.09925))."
     )
 
-    def __init__(self, factors: FactorsPredictor, network: GPO) -> None:
+    def __init__(self, factors: FactorsPredictor, network: GPO, scale: float | None = None) -> None:
+        """Make one of both parts; `scale` is that of `embeddings_on`."""
         self.factors = factors
         self.network = network
+        self._scale = scale
 
     def predict(self, context: PreferenceSet, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty; the context may be empty."""
@@ -49,17 +65,27 @@ class RefinedPredictor(Predictor):
         return [self._refined(pair, each) for pair, each in zip(pairs, seen, strict=True)]
 
     def _refined(self, pair: tuple[PreferenceSet, QuestionSet], seen: Seen) -> Prediction:
-        before = seen.prediction
         if not len(pair[0]):
-            return before
-        shares = refine(self.network, [pair], [seen])[0].cpu().numpy()
-        assert before.deviation is not None
-        assert before.intervals is not None
-        ratio = shares / before.shares
-        intervals: Doubles = np.minimum(before.intervals * ratio, 1.0)
-        return replace(
-            before, shares=shares, deviation=before.deviation * ratio, intervals=intervals
-        )
+            return seen.prediction
+        return refined(seen.prediction, refine(self.network, [pair], [seen])[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def condition(self, context: PreferenceSet) -> Conditioned:
+        """Let factors and network read a group's answers, of which there may be none."""
+        before = self.factors.condition(context.select(np.arange(0)))
+        after = self.factors.condition(context)
+        if not len(context):
+            return after
+        x = embeddings_on(self.network.device, [context], self._scale)
+        features = on_device(x.device, context_features(context, before.believe(context)))
+        rows = torch.cat([x, features], dim=-1)
+        given = self.network.embed(rows, on_device(x.device, context.shares))
+        read = self.network.remember(given)
+        return RefinedOfGroup(before, after, self.network, self._scale, read)
+
+    def beyond(self, survey: QuestionSet) -> Self:
+        """The same predictor, which takes of a new question what its text says of it."""
+        return type(self)(self.factors.beyond(survey), self.network, table_scale(survey.embeddings))
 
     def config(self) -> dict[str, Any]:
         """Those of the factors and of the network, each under its name."""
@@ -92,3 +118,38 @@ class RefinedPredictor(Predictor):
                 f"{dim} + {FEATURES}"
             )
         return cls(factors, network)
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedOfGroup:
+    """Factors before and after a group's answers, and what the network has read of them."""
+
+    before: FactorsOfGroup
+    after: FactorsOfGroup
+    network: GPO
+    scale: float | None
+    read: list[Tensor]
+
+    @torch.inference_mode()
+    def predict(self, target: QuestionSet) -> Prediction:
+        """Predict the target's shares with their uncertainty."""
+        belief = self.after.believe(target)
+        prediction = self.after.prediction_of(belief)
+        x = embeddings_on(self.network.device, [target], self.scale)
+        features = on_device(x.device, target_features(self.before.believe(target), belief))
+        predicted = on_device(x.device, prediction.shares)
+        rows = self.network.embed(torch.cat([x, features], dim=-1), predicted.float())
+        correction, _ = self.network.recall(self.read, rows)
+        shares = segment_softmax(
+            predicted.log() + correction.double(), torch.from_numpy(target.options)
+        )
+        return refined(prediction, shares.cpu().numpy())
+
+
+def refined(before: Prediction, shares: Doubles) -> Prediction:
+    """The prediction of factors with other shares; what is uncertain grows with the share."""
+    assert before.deviation is not None
+    assert before.intervals is not None
+    ratio = shares / before.shares
+    intervals: Doubles = np.minimum(before.intervals * ratio, 1.0)
+    return replace(before, shares=shares, deviation=before.deviation * ratio, intervals=intervals)

@@ -23,7 +23,7 @@ OFF = 3.0  # standard deviations that count as 1
 class Seen:
     """What factors predict of one task."""
 
-    features: Floats  # [C + T, F], see `features_of`
+    features: Floats  # [C + T, F], of context and target rows
     shares: Floats  # [C + T] of the context rows as given, of the target rows as predicted
     prediction: Prediction  # of the target rows
 
@@ -33,40 +33,49 @@ def look_each(
 ) -> list[Seen]:
     """What factors predict of each pair of context and target."""
     nothing = [(context.select(np.arange(0)), context) for context, _ in pairs]
-    before = [(none, target) for (none, _), (_, target) in zip(nothing, pairs, strict=True)]
-    beliefs = factors.believe_each([*pairs, *nothing, *before])
+    unasked = [(none, target) for (none, _), (_, target) in zip(nothing, pairs, strict=True)]
+    beliefs = factors.believe_each([*pairs, *nothing, *unasked])
     count = len(pairs)
     parts = (beliefs[:count], beliefs[count : 2 * count], beliefs[2 * count :])
     return [
         Seen(
-            features=features_of(context, context_before, before_context, after),
+            features=np.concatenate(
+                [context_features(context, context_before), target_features(before, after)]
+            ),
             shares=np.concatenate([context.shares, after.shares]).astype(np.float32),
             prediction=factors.prediction_of(after, len(context)),
         )
-        for (context, _), after, context_before, before_context in zip(pairs, *parts, strict=True)
+        for (context, _), after, context_before, before in zip(pairs, *parts, strict=True)
     ]
 
 
-def features_of(
-    context: PreferenceSet, context_before: Belief, before: Belief, after: Belief
-) -> Floats:
-    """Features [C + T, F] of a task.
+def context_features(context: PreferenceSet, before: Belief) -> Floats:
+    """Features [C, F] of context rows.
 
     They are the root share that was predicted before any answer, and its standard deviation; both
-    after the context, of a context row again before it; how far the answer was off; and whether
-    the row is a target.
+    again; how far the answer was off; and that the row is no target.
 
     Args:
         context: the answers.
-        context_before: what was believed of them without any answer.
-        before: what was believed of the target rows without any answer.
-        after: what is believed of them given the context.
+        before: what was believed of them without any answer.
     """
-    off = (np.sqrt(context.shares) - context_before.mean) / np.sqrt(context_before.variance)
+    off = (np.sqrt(context.shares) - before.mean) / np.sqrt(before.variance)
+    return _columns(*_level(before), *_level(before), off / OFF, np.zeros(len(off)))
+
+
+def target_features(before: Belief, after: Belief) -> Floats:
+    """Features [T, F] of target rows, as in `context_features`.
+
+    Args:
+        before: what was believed of them without any answer.
+        after: what is believed of them given the context; in place of the second pair.
+    """
     zeros, ones = np.zeros(len(before.mean)), np.ones(len(before.mean))
-    known = [*_level(context_before), *_level(context_before), off / OFF, np.zeros(len(off))]
-    asked = [*_level(before), *_level(after), zeros, ones]
-    features: Floats = np.hstack([known, asked]).T.astype(np.float32)
+    return _columns(*_level(before), *_level(after), zeros, ones)
+
+
+def _columns(*columns: np.ndarray) -> Floats:
+    features: Floats = np.stack(columns, axis=1).astype(np.float32)
     return features
 
 

@@ -4,6 +4,7 @@ transformers fills weights that a file lacks with random numbers and only logs i
 reports is checked here.
 """
 
+import json
 import logging
 import os
 import re
@@ -13,19 +14,25 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import models
 
 from pluralllm_app.survey.embedders.model_files import AGAIN, ModelFiles
 from pluralllm_app.survey.embedders.processor import use_numpy
+from pluralllm_app.survey.embedders.setting_types import TOKENIZER, typed_settings
 
 CODE_FILES = ("config.json", "tokenizer_config.json")
+MOST_UNMADE = 0.05  # of the tokens of several characters: some vocabularies have special ones
 _NUMBER = re.compile(r"\d+")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_PROBE = "a \u00e9 \u6f22 \U0001f980"  # letters, a character and a picture
 
 
 def check_config(files: ModelFiles, directory: str) -> list[str]:
     """Return the paths of the model's own configuration in `directory`, having checked it.
 
     Raises:
-        SurveyError: it is missing or damaged, or names code of the model's own or an adapter.
+        SurveyError: it is missing or damaged, states what transformers cannot use, or names code of
+            the model's own or an adapter.
     """
     paths = [os.path.join(directory, name) for name in CODE_FILES]
     for path in paths:
@@ -41,6 +48,19 @@ def check_config(files: ModelFiles, directory: str) -> list[str]:
         raise files.fault("it is an adapter of another model: merge the two, and save the result")
     if "transformers_weights" in config:
         raise files.fault(f"{paths[0]} names weights of another name: call them model.safetensors")
+    longest = typed_settings(files, paths[1], TOKENIZER).get("model_max_length")
+    if isinstance(longest, float) and not longest.is_integer():
+        raise files.fault(f"{paths[1]} states model_max_length {longest}: mend it, or {AGAIN}")
+    with _quiet():
+        try:
+            transformers.AutoConfig.from_pretrained(
+                files.root / directory, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:  # the libraries below raise every kind, also plain ones
+            raise files.fault(
+                f"transformers cannot load it by {paths[0]} ({first_line(error)}): choose another "
+                f"model, or {AGAIN}"
+            ) from error
     return [path for path in paths if (files.root / path).exists()]
 
 
@@ -48,18 +68,21 @@ def load_tokenizer(files: ModelFiles, directory: str) -> Any:
     """Return the tokenizer in `directory`.
 
     Raises:
-        SurveyError: transformers cannot load it.
+        SurveyError: transformers cannot load it or read a text with it, or merges are missing.
     """
     with _quiet():
         try:
-            return transformers.AutoTokenizer.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
                 files.root / directory, trust_remote_code=False, local_files_only=True
             )
+            tokenizer(_PROBE, verbose=False)
         except Exception as error:  # the libraries below raise every kind, also plain ones
             raise files.fault(
                 f"its tokenizer cannot be loaded ({first_line(error)}): copy the model's tokenizer "
                 f"files again, or {AGAIN}"
             ) from error
+    _check_merges(files, tokenizer)
+    return tokenizer
 
 
 def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
@@ -100,8 +123,41 @@ def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type if it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """Return the first line of an error's text that says something, or its type."""
+    if isinstance(error, KeyError):
+        return f"unknown is {error}"
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    return f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
+
+
+def _check_merges(files: ModelFiles, tokenizer: Any) -> None:
+    """Refuse a tokenizer by pairs of bytes that cannot make the tokens of its own vocabulary.
+
+    It would cut words into smaller tokens than those that the model has learned.
+    """
+    if not tokenizer.is_fast or not isinstance(tokenizer.backend_tokenizer.model, models.BPE):
+        return
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = content["model"]
+    prefix, suffix = (
+        model[key] or "" for key in ("continuing_subword_prefix", "end_of_word_suffix")
+    )
+    made = {left + right.removeprefix(prefix) for left, right in model["merges"]}
+    added = {token["content"] for token in content["added_tokens"]}
+    longer = [
+        token
+        for token in model["vocab"]
+        if len(token.removeprefix(prefix).removesuffix(suffix)) > 1
+        and token not in added
+        and not _BYTE.fullmatch(token)
+    ]
+    unmade = [token for token in longer if token not in made]
+    if len(unmade) > MOST_UNMADE * len(longer):
+        raise files.fault(
+            f"its tokenizer cannot make {len(unmade):,} of its {len(longer):,} tokens, the first "
+            f"is {unmade[0]!r}: the merges in merges.txt or tokenizer.json are cut off, copy the "
+            f"file again, or {AGAIN}"
+        )
 
 
 def _check_report(files: ModelFiles, model: Any, report: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.hub import reason
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.vocab", "tekken.json")
@@ -26,6 +27,7 @@ WANTED = ["*.json", "*.txt", "*.model", "*.vocab", "model*.safetensors", "*_*/mo
 COMPLETE = ".gitattributes"  # of every repository: where it is missing, a copy is a part
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 AGAIN = "download the model again"
+_SCALES = ("_scale", "_scale_inv", ".scale", ".SCB")  # of weights in fewer bits
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,12 @@ class ModelFiles:
             return None
         content = self._read(path)
         try:
-            return json.loads(content)
-        except ValueError as error:
+            found = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise self.fault(f"{path} is damaged ({error}): {AGAIN}") from error
+        if found is None:
+            raise self.fault(f"{path} is damaged (it holds null alone): {AGAIN}")
+        return found
 
     def settings(self, path: str) -> dict[str, Any]:
         """Return the content of the JSON file at `path` that holds an object; {} if there is none.
@@ -156,12 +161,23 @@ class ModelFiles:
         self._check_pointer(path, self._head(path))
         try:
             with safe_open(self.root / path, framework="numpy") as tensors:
-                return set(tensors.keys())
+                names = tensors.keys()
+                kinds = {name: tensors.get_slice(name).get_dtype() for name in names}
         except (OSError, SafetensorError) as error:
             size = (self.root / path).stat().st_size
             raise self.fault(
                 f"{path} is damaged or cut off at {size:,} bytes ({error}): {AGAIN}"
             ) from error
+        scaled = any(name.endswith(_SCALES) for name in kinds)
+        for name, kind in kinds.items():
+            # Whole numbers are honest as positions, which are no parameters.
+            whole = kind.startswith(("I", "U", "BOOL")) and name.endswith((".weight", ".bias"))
+            if whole or (scaled and kind.startswith("F8")):
+                raise self.fault(
+                    f"{path} holds {name} as {kind}, which would be read without the scale that "
+                    "belongs to it: choose the model with weights in float32, float16 or bfloat16"
+                )
+        return set(kinds)
 
     def _read(self, path: str) -> bytes:
         self._check_pointer(path, self._head(path))
@@ -195,12 +211,12 @@ def _from_hub(name: str) -> Path:
         copy = _copy(name)
         if copy is None:
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({_first_line(error)}): pass "
+                f"the hub does not give embedder {name!r} ({reason(error)}): pass "
                 "hashing, the name of a model on the hub, or the path of a local one"
             ) from error
         if not (copy / COMPLETE).exists():
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({_first_line(error)}), and the copy in "
+                f"the hub does not give embedder {name!r} ({reason(error)}), and the copy in "
                 f"{copy} is not whole: run `hf download {name}` with a network first"
             ) from error
         return copy
@@ -211,7 +227,3 @@ def _copy(name: str) -> Path | None:
         return Path(snapshot_download(name, local_files_only=True))
     except Exception:  # whatever is wrong with it, there is no whole copy
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

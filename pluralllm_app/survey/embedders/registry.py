@@ -4,6 +4,7 @@ An embedder with a name of its own is a module here and an entry in `EMBEDDERS`.
 that of a transformers model. Modules are imported when they are used: transformers takes seconds.
 """
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ def load_embedder(name: str, template: str | None = None) -> "Embedder":
     """Return the embedder called `name`, or the transformers model of that hub name or path.
 
     Raises:
-        SurveyError: there is no such model or template, or the embedder does not use templates.
+        SurveyError: there is no such model or template, the embedder does not use templates, or
+            Python runs without docstrings.
         MissingPartError: it is a transformers model, and transformers is not installed.
     """
     if name in EMBEDDERS:
@@ -56,6 +58,11 @@ def load_embedder(name: str, template: str | None = None) -> "Embedder":
             raise SurveyError(f"embedder {name!r} has no prompt template: leave --template out")
         return EMBEDDERS[name]()
     need("embed", f"the transformers model {name!r}")
+    if sys.flags.optimize > 1:
+        raise SurveyError(
+            f"embedder {name!r}: transformers reads its own docstrings, which Python leaves out "
+            "with PYTHONOPTIMIZE=2 or -OO: unset it"
+        )
     from pluralllm_app.survey.embedders.transformer import TransformerEmbedder
 
     return TransformerEmbedder(name, template or "plain")

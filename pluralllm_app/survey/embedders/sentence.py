@@ -10,7 +10,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from pluralllm_app.survey.embedders.model_files import WEIGHTS, ModelFiles
+import msgspec
+
+from pluralllm_app.survey.embedders.model_files import AGAIN, WEIGHTS, ModelFiles
+from pluralllm_app.survey.embedders.setting_types import SENTENCE, typed_settings
 
 # Names of poolings in the order in which sentence-transformers joins several, with the names that
 # older versions give them.
@@ -34,6 +37,13 @@ _TRANSFORMER_SETTINGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+
+
+class _Module(msgspec.Struct):
+    """An entry of modules.json, as far as it is read."""
+
+    type: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -88,11 +98,11 @@ def read_sentence_config(files: ModelFiles) -> SentenceConfig:
     if modules is None:
         return SentenceConfig()
     read = ["modules.json"]
-    kinds, places = _modules(files, modules)
+    kinds, places = _modules(files, modules or [])
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise files.fault(
-            f"modules.json begins with {' and '.join(kinds[:2])}: choose a model that begins with "
-            "Transformer and Pooling"
+            f"modules.json begins with {' and '.join(kinds[:2]) or 'nothing'}: choose a model that "
+            "begins with Transformer and Pooling"
         )
     if again := {"Transformer", "Pooling"} & set(kinds[2:]):
         raise files.fault(f"modules.json names {again.pop()} twice: choose another model")
@@ -126,10 +136,11 @@ def read_sentence_config(files: ModelFiles) -> SentenceConfig:
 def _modules(files: ModelFiles, modules: Any) -> tuple[list[str], list[str]]:
     """Return the kind and the directory of each module."""
     try:
-        listed = [(module["type"], os.path.normpath(module["path"])) for module in modules]
-        types = [str(type_) for type_, _ in listed]
-    except (TypeError, KeyError) as error:
-        raise files.fault("modules.json is damaged: download the model again") from error
+        read = msgspec.convert(modules, list[_Module])
+    except msgspec.ValidationError as error:
+        raise files.fault(f"modules.json is damaged ({error}): {AGAIN}") from error
+    types = [module.type for module in read]
+    listed = [os.path.normpath(module.path) for module in read]
     for type_ in types:
         package, _, kind = type_.rpartition(".")
         if package.split(".")[0] != "sentence_transformers":
@@ -139,17 +150,17 @@ def _modules(files: ModelFiles, modules: Any) -> tuple[list[str], list[str]]:
             )
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
             raise files.fault(f"its module {kind} is not supported: choose another model")
-    if any(place.startswith(("..", "/")) for _, place in listed):
+    if any(place.split(os.sep)[0] in ("..", "") for place in listed):
         raise files.fault("modules.json leads out of the model's directory: choose another model")
     return [type_.rpartition(".")[2] for type_ in types], [
-        "" if place == "." else place for _, place in listed
+        "" if place == "." else place for place in listed
     ]
 
 
 def _transformer_settings(files: ModelFiles, place: str) -> tuple[dict[str, Any], list[str]]:
     for name in _TRANSFORMER_SETTINGS:
         path = os.path.join(place, name)
-        if settings := files.settings(path):
+        if settings := typed_settings(files, path, SENTENCE):
             break
     else:
         return {}, []
@@ -164,32 +175,38 @@ def _transformer_settings(files: ModelFiles, place: str) -> tuple[dict[str, Any]
 
 def _count(files: ModelFiles, path: str, settings: dict[str, Any], name: str) -> int | None:
     count = settings.get(name)
-    if count is not None and (not isinstance(count, int) or count < 1):
+    if count is not None and count < 1:
         raise files.fault(f"{path} states {name} {count!r}, which is no positive number")
     return count
 
 
 def _pooling(files: ModelFiles, path: str) -> tuple[tuple[str, ...], bool]:
     """Return the poolings and whether they include the prompt."""
-    settings = files.settings(path)
+    settings = typed_settings(files, path, SENTENCE)
     if not settings:
         raise files.fault(f"{path} is missing, which states the pooling: download the model again")
     stated = settings.get("pooling_mode")
+    names = {older: name for name, older in POOLINGS.items()}
     if stated is None:
-        found = [name for name, older in POOLINGS.items() if settings.get(older)] or ["mean"]
+        on = [key for key in settings if key.startswith("pooling_mode_") and settings[key]]
+        found = sorted((names.get(key, key) for key in on), key=[*POOLINGS, *on].index)
+        if not on and settings.get(POOLINGS["mean"]) is not False:
+            found = ["mean"]
     else:
-        found = [stated] if isinstance(stated, str) else list(stated)
+        found = [stated] if isinstance(stated, str) else stated
+    if not found:
+        raise files.fault(f"{path} states no pooling at all: mend it, or {AGAIN}")
     if unknown := [name for name in found if name not in POOLINGS]:
         raise files.fault(
             f"{path} states the pooling {unknown[0]!r}, known are {', '.join(POOLINGS)}: choose "
             "another model"
         )
-    return tuple(found), settings.get("include_prompt", True) is True
+    return tuple(found), settings.get("include_prompt") is not False
 
 
 def _dense(files: ModelFiles, place: str) -> Dense:
     path = os.path.join(place, "config.json")
-    settings = files.settings(path)
+    settings = typed_settings(files, path, SENTENCE)
     if not settings:
         raise files.fault(f"{path} is missing, which states the layer: download the model again")
     package, _, activation = str(settings.get("activation_function", "Tanh")).rpartition(".")
@@ -209,7 +226,7 @@ def _dense(files: ModelFiles, place: str) -> Dense:
 
 
 def _general(files: ModelFiles) -> dict[str, Any]:
-    settings = files.settings(GENERAL)
+    settings = typed_settings(files, GENERAL, SENTENCE)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise files.fault(f"it is a {kind}, which gives no vectors for texts: choose another model")
@@ -222,6 +239,6 @@ def _prompts(files: ModelFiles, settings: dict[str, Any]) -> tuple[str, tuple[st
     default = settings.get("default_prompt_name")
     if default is None:
         return "", tuple(name for name, text in prompts.items() if text)
-    if not isinstance(prompts.get(default), str):
+    if prompts.get(default) is None:
         raise files.fault(f"{GENERAL} names the prompt {default!r} and has no such prompt")
     return prompts[default], ()

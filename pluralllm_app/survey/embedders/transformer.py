@@ -86,7 +86,17 @@ class TransformerEmbedder:
         self._model = load_model(self._files, place, self._devices[0])
         hidden = self._model.config.get_text_config().hidden_size
         self._head = Head(self._files, self._config, hidden)
-        self._prompt_tokens: list[int] = self._tokenizer(self._config.prompt)["input_ids"]
+        self._prompt_tokens: list[int] = self._tokenizer(self._worded(""))["input_ids"]
+        if len(self._prompt_tokens) >= (limit := self._most_tokens()):
+            raise self._files.fault(
+                f"it takes {limit:,} tokens, and its default prompt and special tokens are "
+                f"{len(self._prompt_tokens):,}, so that no text is left: choose another model, or "
+                "mend what its files state"
+            )
+        # Llama's tokenizer has no id for padding, and some have one that the weights lack. Any id
+        # will do, because padding is masked.
+        padding = self._tokenizer.pad_token_id or 0
+        self._padding: int = padding if padding < self._known_tokens() else 0
 
     @property
     def name(self) -> str:
@@ -247,7 +257,7 @@ class TransformerEmbedder:
         limits.append(positions)
         if self._config.most_tokens:
             limits.append(self._config.most_tokens)
-        return min(limit for limit in limits if limit > 0)  # XLNet states -1 where it has none
+        return int(min(limit for limit in limits if limit > 0))  # XLNet states -1 for none
 
     def _in_turn(
         self, batched: Sequence[Sequence[PrefixTree]], common: Sequence[int] | None
@@ -286,8 +296,7 @@ class TransformerEmbedder:
 
         The trees continue `beginning`. For an encoder it is None, and each tree is one prompt.
         """
-        # Llama's tokenizer has no id for padding; any id will do, because padding is masked.
-        ids, real = padded_tokens(trees, self._tokenizer.pad_token_id or 0)
+        ids, real = padded_tokens(trees, self._padding)
         if beginning is None:
             inputs = {"attention_mask": real.long().to(model.device)}
         else:

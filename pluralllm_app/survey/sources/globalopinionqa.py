@@ -109,8 +109,10 @@ def _download() -> pd.DataFrame:
         return frame
     # Whatever goes wrong on the way to the hub, the remedy is the same.
     except Exception as error:
+        from pluralllm_app.survey.hub import reason
+
         raise SurveyError(
-            f"cannot download {HUB_NAME} ({error}): pass a local copy with --file"
+            f"cannot download {HUB_NAME} ({reason(error)}): pass a local copy with --file"
         ) from error
 
 

@@ -1,0 +1,25 @@
+"""Paths that the system cannot use, whatever command they are given to."""
+
+import codecs
+import errno
+import sys
+
+
+def path_fault(error: Exception) -> str | None:
+    """Return what is wrong with the path that an error is about; None if it is about another thing.
+
+    Errors that a command expects, such as a missing directory, are explained where they arise.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        own = sys.getfilesystemencoding()
+        if own == "utf-8" or codecs.lookup(error.encoding) != codecs.lookup(own):
+            return None
+        return (
+            f"{error.object!r} cannot be a path in the encoding of this locale, {own}: set "
+            "PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return f"{error.filename!r} cannot be a path ({error.strerror}): give another one"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
+        return f"a link leads in a circle ({error}): give another path"
+    return None

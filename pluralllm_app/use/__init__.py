@@ -1,0 +1,1 @@
+"""A saved predictor in use: by texts, with a group's own answers, for any question."""

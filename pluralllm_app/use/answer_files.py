@@ -1,0 +1,127 @@
+"""A table of one group's answers, or of questions, in any of the forms that `prepare` reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.sources.cell_texts import cell_text
+from pluralllm_app.survey.sources.numbers import Numbers
+from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader
+from pluralllm_app.survey.sources.table_rows import row_numbers
+from pluralllm_app.use.given import Given, GivenAnswers, from_records
+from pluralllm_app.use.questions import Question
+
+QUESTION = ("question", "question_id")
+Row = tuple[str, dict[str, object]]  # its place, and its cells by column
+
+
+def read_file(file: Path) -> GivenAnswers:
+    """Read a table with the columns question or question_id, option, and share or count.
+
+    Raises:
+        SurveyError: it cannot be read, or a number may be read in two ways.
+        AnswersError: a column is missing, it has several groups, or a row is incomplete.
+    """
+    numbers = {
+        "share": Numbers(file, "share", percents=True),
+        "count": Numbers(file, "count", thousands=True),
+    }
+    reader = TableReader(file, ("option",), (*QUESTION, *AMOUNTS, "group"))
+    rows: list[Row] = []
+    read: list[dict[str, np.ndarray]] = []
+    unit = ""
+    for frame in reader:
+        units = [name for name in AMOUNTS if name in frame.columns]
+        if len(units) != 1 or not {*QUESTION} & {*frame.columns}:
+            raise AnswersError(
+                f"{file} needs the columns question or question_id, option, and one of share and "
+                f"count; found: {', '.join(reader.names)}"
+            )
+        unit = units[0]
+        read.append(numbers[unit].read(frame[unit], row_numbers(frame.index)))
+        rows += _rows(file, frame)
+    groups = sorted({str(cells["group"]) for _, cells in rows if cells.get("group")})
+    if len(groups) > 1:
+        raise AnswersError(
+            f"{file} has answers of {len(groups)} groups ({', '.join(groups[:3])} ...): keep the "
+            "rows of one"
+        )
+    sign = numbers[unit].decimal()
+    amounts = np.concatenate([batch[sign] for batch in read])
+    kept = [
+        (place, {**cells, unit: float(amount)})
+        for (place, cells), amount in zip(rows, amounts, strict=True)
+        if any(cells.values()) or amount == amount
+    ]
+    found = from_records(kept)
+    found.notes += [*reader.notes, *numbers[unit].notes()]
+    return found
+
+
+def read_site(path: Path) -> GivenAnswers:
+    """Read the answers of the only group of a site, or of a prepared survey with one group.
+
+    Raises:
+        SurveyError: it is no prepared survey, or is damaged.
+        AnswersError: it has several groups.
+    """
+    site = PreparedSurvey.open(path)
+    if len(site.groups) != 1:
+        raise AnswersError(
+            f"{path} has answers of {len(site.groups)} groups: give a site, which has those of "
+            "one, see `pluralllm site`"
+        )
+    preferences = site.preferences(site.groups[0].name)
+    texts = site.questions()
+    people = preferences.respondents
+    given = [
+        Given(
+            Question(texts.texts[number], texts.options[number], texts.ids[number]),
+            shares.tolist(),
+            f"question {texts.ids[number]!r}",
+            None if people is None or np.isnan(people[place]) else float(people[place]),
+        )
+        for place, (number, shares) in enumerate(
+            zip(
+                preferences.questions.tolist(),
+                np.split(preferences.shares, preferences.starts[1:]),
+                strict=True,
+            )
+        )
+    ]
+    return GivenAnswers(given, "share")
+
+
+def read_questions(file: Path) -> list[Question]:
+    """Read a table of questions: columns question (or question_id), and option with a row for each.
+
+    A question without an option is one of the survey.
+
+    Raises:
+        SurveyError: it cannot be read.
+        AnswersError: it has no column of these.
+    """
+    reader = TableReader(file, (), (*QUESTION, "option"))
+    found: dict[tuple[str, str], list[str]] = {}
+    for frame in reader:
+        if not {*QUESTION} & {*frame.columns}:
+            raise AnswersError(
+                f"{file} needs a column question or question_id; found: {', '.join(reader.names)}"
+            )
+        for _, cells in _rows(file, frame):
+            text, id_ = (str(cells.get(column) or "") for column in QUESTION)
+            options = found.setdefault((text, id_), []) if text or id_ else []
+            if cells.get("option"):
+                options.append(str(cells["option"]))
+    return [Question(text or id_, options, id_ or None) for (text, id_), options in found.items()]
+
+
+def _rows(file: Path, frame: pd.DataFrame) -> Iterator[Row]:
+    columns = [name for name in (*QUESTION, "option", "group") if name in frame.columns]
+    for number, *cells in frame[columns].astype(object).itertuples():
+        place = f"{file}: data row {number + 1}"
+        yield place, dict(zip(columns, map(cell_text, cells), strict=True))

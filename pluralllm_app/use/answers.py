@@ -1,0 +1,158 @@
+"""A group's answers, found among the questions of a survey and checked: shares that sum to 1."""
+
+import math
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
+
+import numpy as np
+
+from pluralllm_app.core.segments import Doubles, segment_sums
+from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.survey.sources.share_sums import judge_sums
+from pluralllm_app.use.given import Given, GivenAnswers
+from pluralllm_app.use.questions import Catalogue, Question, named, words
+
+
+@dataclass(frozen=True, eq=False)
+class KnownAnswers:
+    """The answers of a group, each to a different question."""
+
+    places: Sequence[int]  # of each question in the survey; -1 for one that it does not have
+    questions: Sequence[Question]
+    shares: Doubles  # flat, summing to 1 per question
+    respondents: Doubles | None  # of each question; None where shares were given
+    notes: Sequence[str]  # what was understood, as far as it is unusual
+
+
+def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
+    """Find the questions that were answered, and bring the numbers into one form.
+
+    Raises:
+        AnswersError: a question or option is not known, a number is no share or count, shares do
+            not sum to 1 or 100, or a question is answered twice.
+    """
+    notes = list(given.notes)
+    places, questions, flat, lengths = [], [], [], []
+    seen: dict[object, str] = {}
+    for each in given.answers:
+        place, question = _question_of(each, catalogue, notes)
+        key = place if place >= 0 else (question.text, question.options)
+        if key in seen:
+            raise AnswersError(f"{each.place} and {seen[key]} answer one question: remove one")
+        seen[key] = each.place
+        places.append(place)
+        questions.append(question)
+        flat.append(_numbers_of(each, question, given.unit))
+        lengths.append(len(question.options))
+    if not questions:
+        return KnownAnswers([], [], np.zeros(0), None, notes)
+    numbers = np.concatenate(flat)
+    shares, respondents = _as_shares(given, numbers, np.array(lengths), notes)
+    return KnownAnswers(places, questions, shares, respondents, notes)
+
+
+def _question_of(each: Given, catalogue: Catalogue, notes: list[str]) -> tuple[int, Question]:
+    """The question that was answered, and its place in the survey, -1 if it is not there."""
+    asked = each.question
+    by_option = isinstance(each.numbers, Mapping)
+    options = (
+        [str(option) for option in each.numbers] if isinstance(each.numbers, Mapping) else None
+    )
+    if isinstance(asked, Question):
+        options = list(asked.options) or options
+        place = catalogue.find(asked.id, None, notes) if asked.id else None
+        text = asked.text
+    else:
+        place, text = None, str(asked)
+    if place is None:
+        place = catalogue.find(text, options, notes)
+    if place is not None:
+        return place, catalogue.questions[place]
+    known = catalogue.find(text, None, notes)
+    if known is not None and by_option:
+        _refuse_options(each, catalogue.questions[known], options or [])
+    if options is None:
+        near = catalogue.nearest(text)
+        raise AnswersError(
+            f"{each.place} is none of the survey's: name the options to make it a new one"
+            + (f"; {near}" if near else "")
+        )
+    question = Question(text, options)
+    question.check()
+    near = catalogue.nearest(text)
+    notes.append(
+        f"{named(question)} is none of the survey's and was read as a new one"
+        + (f"; {near}" if near else "")
+    )
+    return -1, question
+
+
+def _refuse_options(each: Given, question: Question, options: Sequence[str]) -> None:
+    known = {words(option) for option in question.options}
+    wrong = next(option for option in options if words(option) not in known)
+    raise AnswersError(
+        f"{each.place} has no option {wrong!r}: {did_you_mean(wrong, question.options)}"
+    )
+
+
+def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
+    """The numbers of the question's options, in their order."""
+    numbers = each.numbers
+    if not isinstance(numbers, Mapping):
+        if not isinstance(numbers, Sized) or len(numbers) != len(question.options):
+            count = len(numbers) if isinstance(numbers, Sized) else 1
+            raise AnswersError(
+                f"{each.place} has {len(question.options)} options "
+                f"({', '.join(map(repr, question.options))}) and was given {count} number(s)"
+            )
+        numbers = dict(zip(question.options, numbers, strict=True))
+    by_words = {words(option): option for option in question.options}
+    found: dict[str, float] = {}
+    for option, number in numbers.items():
+        name = by_words[words(str(option))]
+        if name in found:
+            raise AnswersError(f"{each.place} was given two numbers for the option {name!r}")
+        found[name] = _number(each, name, number, unit)
+    return np.array([found.get(option, 0.0) for option in question.options])
+
+
+def _number(each: Given, option: str, number: object, unit: str | None) -> float:
+    try:
+        value = float(number)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if isinstance(number, bool) or not math.isfinite(value) or value < 0:
+        raise AnswersError(
+            f"{each.place}: {number!r} of the option {option!r} is no {unit or 'share or count'}: "
+            "give a number of 0 or more"
+        )
+    return value
+
+
+def _as_shares(
+    given: GivenAnswers, numbers: Doubles, lengths: np.ndarray, notes: list[str]
+) -> tuple[Doubles, Doubles | None]:
+    sums = segment_sums(numbers, lengths)
+    if (nothing := np.flatnonzero(sums == 0)).size:
+        raise AnswersError(
+            f"{given.answers[nothing[0]].place}: all its numbers are 0: leave it out, or say what "
+            "the group answered"
+        )
+    unit = given.unit
+    if unit != "count":
+        judged = judge_sums(numbers, lengths, lengths.astype(np.float64), percent=False)
+        whole = bool((numbers == np.rint(numbers)).all())
+        if not len(judged.wrong):
+            notes += [f"read as {note}" for note in judged.notes()]
+            people = [math.nan if each.people is None else each.people for each in given.answers]
+            known = None if np.isnan(people).all() else np.array(people)
+            return numbers / np.repeat(sums, lengths), known
+        if unit == "share" or not whole:
+            first = given.answers[judged.wrong[0]]
+            raise AnswersError(
+                f"{first.place}: its {judged.kind} do not sum to {judged.whole}: {judged.fault()}"
+            )
+        notes.append("read as numbers of people, since they are whole and do not sum to 1 or 100")
+    counted = sums if (numbers == np.rint(numbers)).all() else None  # else sums of weights
+    return numbers / np.repeat(sums, lengths), counted

@@ -1,0 +1,82 @@
+"""Which questions to put to a group next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from pluralllm_app.errors import AnswersError, PredictorError
+from pluralllm_app.predictors.base import ContextPredictor
+from pluralllm_app.predictors.factors.asking import choose
+from pluralllm_app.predictors.factors.model import Answers
+from pluralllm_app.predictors.factors.posterior import ByFeatures
+from pluralllm_app.predictors.factors.posterior import Group as FactorsGroup
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.use.questions import Question, named
+from pluralllm_app.use.survey import Located
+
+LANDMARKS = 300  # of the text kernel
+
+
+@dataclass(frozen=True)
+class NextQuestion:
+    """A question to ask."""
+
+    question: Question
+    explained: float
+    """Part of what is uncertain about the other answers that it and those before it take away."""
+
+
+def next_questions(
+    model: ContextPredictor,
+    context: PreferenceSet,
+    candidates: Located,
+    target: Located,
+    count: int,
+    costs: Mapping[str, float] | None,
+) -> list[NextQuestion]:
+    """Choose the questions whose answers would tell most, the best one first; see `Group.ask`."""
+    found = getattr(model, "factors", None) if model.kind == "refined" else model
+    if not isinstance(found, FactorsPredictor):
+        raise PredictorError(
+            f"{model.title}: this kind of predictor does not know how uncertain it is about one "
+            "answer given another: ask with one trained with predictor = factors, or prior = "
+            "factors"
+        )
+    if not candidates.questions or not target.questions:
+        return []
+    wanted = set(target.questions)
+    chosen = choose(
+        _belief(found, context),
+        (candidates.rows.rows, option_rows(candidates.rows)),
+        (target.rows.rows, option_rows(target.rows)),
+        np.array([question in wanted for question in candidates.questions]),
+        _costs(candidates.questions, costs),
+    )
+    return [
+        NextQuestion(candidates.questions[choice.place], choice.explained)
+        for choice in islice(chosen, count)
+    ]
+
+
+def _belief(model: FactorsPredictor, context: PreferenceSet) -> ByFeatures:
+    """What is believed of the group, by fewer landmarks, which is enough to choose by."""
+    kernel = model.kernel.first(LANDMARKS)
+    latent = model.prior.latent(context.description)
+    start = FactorsGroup(model.factors, kernel, latent, model.new)
+    known = Answers.of(context.rows, option_rows(context), context.shares, context.respondents)
+    return ByFeatures.of(start, known)
+
+
+def _costs(questions: Sequence[Question], costs: Mapping[str, float] | None) -> np.ndarray:
+    if costs is None:
+        return np.ones(len(questions))
+    found = [costs.get(question.id or "", costs.get(question.text)) for question in questions]
+    for question, cost in zip(questions, found, strict=True):
+        if cost is None:
+            raise AnswersError(f"{named(question)} has no cost: give each candidate one")
+        if not 0 < cost < np.inf:
+            raise AnswersError(f"{named(question)} costs {cost}: give a number above 0")
+    return np.array(found, np.float64)

@@ -1,0 +1,128 @@
+"""New texts as vectors, by the embedder that the survey's questions were embedded with."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from rich.console import Console
+
+from pluralllm_app.core.segments import Floats, Halves
+from pluralllm_app.errors import PredictorError, SurveyError
+from pluralllm_app.survey.content import Questions
+from pluralllm_app.survey.embedders.alike import alike_options
+from pluralllm_app.survey.embedders.registry import EMBEDDERS
+from pluralllm_app.survey.shared import About
+from pluralllm_app.use.questions import Question
+
+if TYPE_CHECKING:
+    from pluralllm_app.survey.embedders.base import Embedder
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+KEPT = 10_000  # questions and descriptions whose vectors are kept
+
+
+class Texts:
+    """Embeds new questions and descriptions; each text once, as long as there is room.
+
+    The embedder is loaded when it is first needed, since a sentence embedder takes seconds.
+    """
+
+    def __init__(self, about: About, dim: int, embedder: str | None) -> None:
+        """Prepare to embed.
+
+        Args:
+            about: the survey, whose embedder and template are those to use.
+            dim: of its vectors.
+            embedder: name or path of the embedder, where the survey's name for it does not tell
+                where it is.
+        """
+        self._about = about
+        self._dim = dim
+        self._name = embedder
+        self._embedder: Embedder | None = None
+        self._questions: OrderedDict[Question, Halves] = OrderedDict()
+        self._descriptions: OrderedDict[str, Floats] = OrderedDict()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the embedder is loaded, or is so at once."""
+        return self._embedder is not None or self._about.embedder in EMBEDDERS
+
+    def questions(self, questions: Sequence[Question]) -> list[Halves]:
+        """A vector for each option of each of `questions`: float16 [options, dim].
+
+        Raises:
+            PredictorError: the embedder cannot be had, or is another one than the survey's.
+            SurveyError: it cannot embed the texts, or tell the options of one apart.
+        """
+        new = [each for each in dict.fromkeys(questions) if each not in self._questions]
+        found = dict(zip(new, self._embed(new), strict=True)) if new else {}
+        vectors = [found[each] if each in found else self._questions[each] for each in questions]
+        _keep(self._questions, found)
+        return vectors
+
+    def description(self, text: str) -> Floats:
+        """The vector of a text that says who a group is: float32 [dim].
+
+        Raises:
+            PredictorError: see `questions`.
+        """
+        if text not in self._descriptions:
+            _keep(self._descriptions, {text: self._load("a description").describe([text])[0]})
+        return self._descriptions[text]
+
+    def _embed(self, new: Sequence[Question]) -> list[Halves]:
+        embedder = self._load("a new question")
+        questions = Questions(
+            ids=[str(number) for number in range(len(new))],
+            texts=[each.text for each in new],
+            options=[each.options for each in new],
+            values=[None] * len(new),
+        )
+        with TemporaryDirectory() as unfinished:
+            rows = embedder.embed(questions, Console(quiet=True), Path(unfinished))
+        if alike := alike_options(questions, rows, embedder.name):
+            raise PredictorError(alike)
+        return list(np.split(rows, np.cumsum(questions.counts)[:-1]))
+
+    def _load(self, what: str) -> "Embedder":
+        if self._embedder is None:
+            self._embedder = self._checked(what)
+        return self._embedder
+
+    def _checked(self, what: str) -> "Embedder":
+        about = self._about
+        place = self._name or about.embedder
+        still = "Questions of the survey need none, and can be predicted"
+        if self._name is None and (place.startswith("sha256:") or " " in place):
+            raise PredictorError(
+                f"{what} needs the embedder of the survey, which is {place}: give its directory as "
+                f"`embedder`. {still}"
+            )
+        # Not at the top: a sentence embedder takes torch and transformers.
+        from pluralllm_app.survey.embedders.registry import load_embedder
+
+        try:
+            embedder = load_embedder(place, about.template)
+        except (SurveyError, OSError) as error:
+            raise PredictorError(
+                f"{what} needs the embedder {place}, which cannot be had here: {error}. {still}"
+            ) from error
+        if embedder.name != about.embedder:
+            raise PredictorError(
+                f"the embedder {place} is {embedder.name}, and the questions of the survey were "
+                f"embedded by {about.embedder}: their vectors do not compare. Give that one. "
+                f"{still}"
+            )
+        return embedder
+
+
+def _keep(cache: OrderedDict[Key, Value], new: Mapping[Key, Value]) -> None:
+    """Add to a cache, and drop what was added first where it gets too large."""
+    cache.update(new)
+    while len(cache) > KEPT:
+        cache.popitem(last=False)

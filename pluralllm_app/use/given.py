@@ -1,0 +1,72 @@
+"""A group's answers as they were given: numbers for options of questions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.use.questions import Question
+
+Unit = Literal["share", "count"]
+Numbers = Mapping[str, float] | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Given:
+    """The numbers that were given for one question."""
+
+    question: str | Question  # id, text, or all of it
+    numbers: Numbers  # by option; or of all options, in their order
+    place: str  # where it stands, for messages
+    people: float | None = None  # whose shares these are, where it is known
+
+
+@dataclass
+class GivenAnswers:
+    """All that was given of a group."""
+
+    answers: list[Given]
+    unit: Unit | None = None  # None: the numbers have to tell
+    notes: list[str] = field(default_factory=list)
+
+
+def from_records(records: Iterable[tuple[str, Any]]) -> GivenAnswers:
+    """Put records together, one for each option; each comes with its place for messages.
+
+    Raises:
+        AnswersError: one is incomplete or repeats an option, or some have shares and some counts.
+    """
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    places: dict[tuple[str, str], str] = {}
+    units: set[str] = set()
+    for place, record in records:
+        if not isinstance(record, Mapping):
+            raise AnswersError(f"{place} is no mapping with question, option and share")
+        question = _text(record, "question"), _text(record, "question_id")
+        option = _text(record, "option")
+        unit = [name for name in ("share", "count") if record.get(name) is not None]
+        if not any(question) or not option or len(unit) != 1:
+            raise AnswersError(
+                f"{place} needs a question (or question_id), an option, and a share or a count"
+            )
+        units.update(unit)
+        numbers = found.setdefault(question, {})
+        places.setdefault(question, place)
+        if option in numbers:
+            raise AnswersError(f"{place} repeats the option {option!r} of its question: remove one")
+        numbers[option] = record[unit[0]]
+    if len(units) > 1:
+        raise AnswersError("some records have a share and some a count: give all alike")
+    given = []
+    for (text, id_), numbers in found.items():
+        asked: str | Question = Question(text, tuple(numbers), id_) if id_ and text else id_ or text
+        given.append(Given(asked, numbers, places[text, id_]))
+    unit_given: Unit | None = None
+    if units:
+        unit_given = "count" if "count" in units else "share"
+    return GivenAnswers(given, unit_given)
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return "" if value is None or value != value else str(value)  # not itself: a missing value

@@ -1,0 +1,179 @@
+"""A group in use: what is known of it, and what is predicted from that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import shorten
+
+import numpy as np
+
+from pluralllm_app.core.divergence import js_divergence
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.predictors.base import Conditioned, ContextPredictor
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.use.answer import PredictedAnswer, PredictedAnswers, predicted_answers
+from pluralllm_app.use.asking import NextQuestion, next_questions
+from pluralllm_app.use.questions import Question
+from pluralllm_app.use.survey import Asked, Survey
+
+WIDTH = 100  # characters of a line
+SHOWN = 5  # questions, and options of each
+
+
+class Group:
+    """A group, with the predictor that knows it from `Predictor.group`.
+
+    What depends on its answers alone is computed once, at the first prediction.
+    """
+
+    def __init__(
+        self,
+        model: ContextPredictor,
+        survey: Survey,
+        name: str,
+        context: PreferenceSet,
+        answered: Sequence[Question],
+        notes: Sequence[str],
+    ) -> None:
+        """Use `Predictor.group`, which reads and checks answers, instead."""
+        self.model = model
+        self.survey = survey
+        self.name = name
+        self.context = context
+        self.answered = answered
+        self.notes = list(notes)
+
+    def predict(self, questions: Asked | None = None) -> PredictedAnswers:
+        """Predict the group's answers.
+
+        Args:
+            questions: ids or texts of the survey's questions, new `Question`s with their options,
+                or several of these; all questions of the survey that the group has not answered if
+                not given.
+
+        Returns:
+            An answer for each question, in the order given.
+
+        Raises:
+            AnswersError: a question is not known and has no options, or cannot be asked.
+            PredictorError: a new question cannot be embedded here, or this kind predicts none.
+        """
+        notes: list[str] = []
+        if questions is None:
+            questions = self._unanswered(None)
+        asked = self.survey.locate(questions, notes)
+        self.notes += [note for note in notes if note not in self.notes]
+        if not asked.questions:
+            return PredictedAnswers([])
+        prediction = self.conditioned.predict(asked.rows)
+        return predicted_answers(asked.questions, asked.known, prediction, asked.rows.options)
+
+    def compare(self, other: "Group", questions: Asked | None = None) -> "Comparison":
+        """Compare what is predicted for two groups of one predictor.
+
+        Args:
+            other: the other one.
+            questions: see `predict`; all of the survey if not given.
+        """
+        if other.model is not self.model:
+            raise ValueError("the groups are of two predictors: make both with one")
+        asked = self.survey.locate(questions, self.notes)
+        if not asked.questions:
+            return Comparison((self.name, other.name), [])
+        pair = [group.conditioned.predict(asked.rows) for group in (self, other)]
+        distance = np.sqrt(js_divergence(pair[0].shares, pair[1].shares, asked.rows.options))
+        answers = [
+            predicted_answers(asked.questions, asked.known, prediction, asked.rows.options)
+            for prediction in pair
+        ]
+        order = np.argsort(-distance, kind="stable")
+        differences = [
+            Difference(answers[0][place], answers[1][place], float(distance[place]))
+            for place in order.tolist()
+        ]
+        return Comparison((self.name, other.name), differences)
+
+    def ask(
+        self,
+        count: int = 5,
+        among: Asked | None = None,
+        about: Asked | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> list[NextQuestion]:
+        """Choose the questions whose answers would tell most about the others.
+
+        They are the same whatever the group answers, so that several can be asked at once.
+
+        Args:
+            count: how many, at most.
+            among: which may be asked; all of the survey if not given.
+            about: which one wants to know; all of the survey if not given.
+            costs: of asking, by id or text, above 0; all alike if not given.
+
+        Returns:
+            The best one first. Those that the group has answered are left out.
+
+        Raises:
+            PredictorError: this kind of predictor cannot tell.
+            AnswersError: a question is not known, or has no cost.
+        """
+        if count < 1:
+            raise AnswersError(f"{count} questions cannot be chosen: give 1 or more")
+        candidates, target = (
+            self.survey.locate(self._unanswered(wish), self.notes) for wish in (among, about)
+        )
+        return next_questions(self.model, self.context, candidates, target, count, costs)
+
+    def _unanswered(self, wish: Asked | None) -> list[Question]:
+        answered = set(self.answered)
+        asked = self.survey.locate(wish, self.notes).questions
+        return [question for question in asked if question not in answered]
+
+    @cached_property
+    def conditioned(self) -> Conditioned:
+        """The predictor and the group's answers, put together."""
+        return self.model.condition(self.context)
+
+    def __repr__(self) -> str:
+        return f"<group {self.name!r} with {len(self.answered)} answer(s)>"
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """A question, and how differently two groups are predicted to answer it."""
+
+    one: PredictedAnswer
+    other: PredictedAnswer
+    distance: float  # Jensen-Shannon, 0 to 0.83: 1 - alignment of the two
+
+    def change(self, option: str) -> float:
+        """How much larger the other group's share of an option is."""
+        return self.other[option] - self.one[option]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two groups, question by question; the largest difference first."""
+
+    names: tuple[str, str]
+    differences: Sequence[Difference]
+
+    @property
+    def alignment(self) -> float:
+        """1 minus the mean distance: 1 if all answers are alike."""
+        return 1 - sum(each.distance for each in self.differences) / max(len(self.differences), 1)
+
+    def __str__(self) -> str:
+        one, other = self.names
+        lines = [f"{one} and {other}: alignment {self.alignment:.3f}"]
+        for each in self.differences[:SHOWN]:
+            lines.append(f"{each.distance:.2f}  {shorten(each.one.question.text, WIDTH)}")
+            options = sorted(each.one.shares, key=lambda option: -abs(each.change(option)))
+            lines += [
+                f"      {each.one[option]:4.0%} {each.other[option]:4.0%}  "
+                + shorten(option, WIDTH - 12)
+                for option in options[:SHOWN]
+            ]
+            if len(options) > SHOWN:
+                lines.append(f"      and {len(options) - SHOWN} more options")
+        return "\n".join(lines)

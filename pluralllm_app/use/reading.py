@@ -1,0 +1,52 @@
+"""The forms in which a user can give a group's answers."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.use.given import Given, GivenAnswers, Numbers, from_records
+from pluralllm_app.use.questions import Question, named
+
+Answers = Mapping["str | Question", Numbers] | Iterable[Mapping[str, Any]] | str | Path
+
+
+def read_given(answers: Answers | None) -> GivenAnswers:
+    """Read answers in any form.
+
+    Args:
+        answers: numbers by question, each by option or in the order of the options; records with
+            the keys question (or question_id), option, and share or count, also as a DataFrame;
+            or the path of a table with these columns, or of a group's site.
+
+    Raises:
+        AnswersError: it is none of these, or a record is incomplete.
+        SurveyError: a table cannot be read.
+    """
+    if answers is None:
+        return GivenAnswers([])
+    if isinstance(answers, str | Path):
+        # Reading tables takes pandas, which is slow to import.
+        from pluralllm_app.use.answer_files import read_file, read_site
+
+        path = Path(answers).expanduser()
+        return read_site(path) if path.is_dir() else read_file(path)
+    if isinstance(answers, Mapping):
+        given = [
+            Given(question, numbers, _place(question)) for question, numbers in answers.items()
+        ]
+        return GivenAnswers(given)
+    if hasattr(answers, "to_dict") and hasattr(answers, "columns"):
+        answers = answers.to_dict("records")
+    if isinstance(answers, Iterable):
+        return from_records(
+            (f"record {number}", record) for number, record in enumerate(answers, 1)
+        )
+    raise AnswersError(
+        f"answers are given as {type(answers).__name__}: give a dict of questions, records with "
+        "question, option and share, or the path of a table"
+    )
+
+
+def _place(question: str | Question) -> str:
+    return named(question if isinstance(question, Question) else Question(str(question), ()))

@@ -1,0 +1,45 @@
+"""Paths that the system cannot use are named in one line, whatever the command."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support.command import pluralllm
+from tests.support.tables import PLAIN
+from tests.support.waiting import PATIENCE
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("arguments", [["prepare", "demo", "--out"], ["site", "--check"]])
+def test_names_that_are_too_long(tmp_path, arguments):
+    done = pluralllm(*arguments, tmp_path / LONG)
+    assert done.returncode == 1
+    assert re.fullmatch(f"Error: .*{LONG}.*File name too long.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["prepare", "demo", "--out"], ["report"]])
+def test_links_in_a_circle(tmp_path, arguments):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    done = pluralllm(*arguments, tmp_path / "circle" / "x")
+    assert done.returncode == 1
+    assert re.fullmatch("Error: .*circle/x.*\n", done.stderr)
+
+
+def test_a_path_that_the_locale_cannot_hold(tmp_path):
+    PLAIN.to_csv(tmp_path / "Köln.csv", index=False)
+    command = [sys.executable, "-m", "pluralllm_app", "prepare", "table", "--file"]
+    command += [str(tmp_path / "Köln.csv"), "--out", str(tmp_path / "made")]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        command, env=os.environ | plain, cwd=ROOT, capture_output=True, timeout=PATIENCE
+    )
+    assert done.returncode == 1
+    assert (
+        b"cannot be a path in the encoding of this locale, ascii: set PYTHONUTF8=1" in done.stderr
+    )
+    assert b"Traceback" not in done.stderr
