@@ -130,6 +130,10 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
             "a predictor of kind 'gpo' needs torch, which is not installed here",
         ),
         (
+            "from pluralllm_app.use.reading import read_given; read_given('answers.csv')",
+            "reading answers from a file needs pandas, pyarrow and charset_normalizer, which are",
+        ),
+        (
             "from pluralllm_app.survey.embedders.registry import load_embedder\n"
             "load_embedder('a/b')",
             "the transformers model 'a/b' needs torch, transformers and threadpoolctl, which are",
