@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pluralllm_app import __version__
-from pluralllm_app.cli import prepare
+from pluralllm_app.cli import prepare, use
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.paths import path_fault
@@ -34,6 +34,9 @@ SurveyOption = Annotated[
     Path | None, typer.Option(help="Prepared survey; without one, the built-in demo.")
 ]
 app.command("prepare", help=prepare.HELP, cls=prepare.PrepareCommand)(prepare.prepare_command)
+app.command("predict")(use.predict_command)
+app.command("ask")(use.ask_command)
+app.command("card")(use.card_command)
 app.add_typer(deploy_app, name="deploy")
 
 

@@ -147,7 +147,7 @@ def _scores(training: Training, about: About | None) -> list[str]:
     ]
     for what, scores in (
         ("groups never trained on", training.evaluation),
-        ("the train groups, on questions held out of their training", training.train),
+        ("train groups, on questions held out of their training", training.train),
     ):
         if scores is None:
             continue

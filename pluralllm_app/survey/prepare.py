@@ -22,6 +22,7 @@ from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
+from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.registry import read_source
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -91,6 +92,8 @@ def prepare(
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     line = _understood(survey, vectors, len(roles), notes)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for doubt in doubts(survey):
+        _warn(doubt, console)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
@@ -116,12 +119,16 @@ def prepare(
     written = time.perf_counter()
     _report(prepared, survey, left_out, console)
     if alike:
-        console.print(f"[bold yellow]Warning:[/] {escape(alike)}", soft_wrap=True, highlight=False)
+        _warn(alike, console)
     console.print(
         f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
         f"{written - embedded:.1f} s writing"
     )
     return prepared
+
+
+def _warn(text: str, console: Console) -> None:
+    console.print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 def _reasons(survey: SurveyContent) -> str:

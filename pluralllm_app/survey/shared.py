@@ -85,6 +85,9 @@ class Questionnaire:
         Raises:
             SurveyError: one is missing, damaged, of another format, or not the other's.
         """
+        for file in (texts, vectors):
+            if not file.exists():
+                raise SurveyError(f"{file} is missing: {_AGAIN}")
         try:
             content = texts.read_bytes()
             version = msgspec.json.decode(content, type=_Version).format_version
@@ -95,8 +98,6 @@ class Questionnaire:
                 )
             read = msgspec.json.decode(content, type=_Content)
             embeddings = load_file(vectors)["embeddings"]
-        except FileNotFoundError as error:
-            raise SurveyError(f"{error.filename} is missing: {_AGAIN}") from None
         except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
             raise SurveyError(
                 f"{texts} or {vectors.name} is damaged ({error}): {_AGAIN}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, overload
 
 import numpy as np
@@ -11,6 +12,9 @@ from pluralllm_app.predictors.base import LEVELS, Prediction
 from pluralllm_app.use.questions import Question
 
 BAR = 30  # characters of a share of 1
+LONGEST = 48  # characters of an option
+INKS = "\u2588\u2593\u2591"  # solid, dark, light
+ASCII_INKS = "#=-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,7 @@ class PredictedAnswer:
                 "question": self.question.text,
                 "option": option,
                 "share": share,
+                "deviation": None if self.deviation is None else self.deviation[option],
                 **{
                     f"{end}_{level:.0%}".rstrip("%"): bounds[option][side]
                     for level, bounds in self.intervals.items()
@@ -49,16 +54,31 @@ class PredictedAnswer:
             for option, share in self.shares.items()
         ]
 
-    def __str__(self) -> str:
-        width = max(map(len, self.shares))
+    def lines(self, inks: str = INKS) -> list[str]:
+        """The question, and for each option its share as a number and a bar, with its interval.
+
+        A bar is solid up to the lower end of the 80 % interval, and ends at the upper one.
+
+        Args:
+            inks: the characters of a bar up to the interval, up to the share, and beyond it.
+        """
+        width = min(max(map(len, self.shares)), LONGEST)
         lines = [self.question.text]
         for option, share in self.shares.items():
-            line = f"  {option:<{width}}  {share:4.0%}  {'#' * round(BAR * share)}"
-            if bounds := self.intervals.get(LEVELS[0]):
-                low, high = bounds[option]
-                line = f"{line:<{width + BAR + 10}}  {low:.0%} to {high:.0%}"
-            lines.append(line.rstrip())
-        return "\n".join(lines)
+            low, high = self.intervals.get(LEVELS[0], {}).get(option, (share, share))
+            ends = [
+                round(BAR * min(end, 1.0)) for end in (min(low, share), share, max(high, share))
+            ]
+            bar = "".join(
+                ink * (end - start) for ink, start, end in zip(inks, [0, *ends], ends, strict=False)
+            )
+            bounds = f"  {low:4.0%} to {high:.0%}" if self.intervals else ""
+            name = option if len(option) <= width else shorten(option, width)
+            lines.append(f"  {name:<{width}}  {share:4.0%}  {bar:<{BAR}}{bounds}".rstrip())
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
 
 
 class PredictedAnswers(Sequence[PredictedAnswer]):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.errors import AnswersError
-from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import Site
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader
@@ -63,20 +63,14 @@ def read_file(file: Path) -> GivenAnswers:
 
 
 def read_site(path: Path) -> GivenAnswers:
-    """Read the answers of the only group of a site, or of a prepared survey with one group.
+    """Read the answers of the group of a site.
 
     Raises:
-        SurveyError: it is no prepared survey, or is damaged.
-        AnswersError: it has several groups.
+        SurveyError: it is no site, or is damaged.
     """
-    site = PreparedSurvey.open(path)
-    if len(site.groups) != 1:
-        raise AnswersError(
-            f"{path} has answers of {len(site.groups)} groups: give a site, which has those of "
-            "one, see `pluralllm site`"
-        )
-    preferences = site.preferences(site.groups[0].name)
-    texts = site.questions()
+    site = Site.open(path)
+    preferences = site.survey.preferences(site.group)
+    texts = site.survey.questions()
     people = preferences.respondents
     given = [
         Given(
@@ -118,6 +112,30 @@ def read_questions(file: Path) -> list[Question]:
             if cells.get("option"):
                 options.append(str(cells["option"]))
     return [Question(text or id_, options, id_ or None) for (text, id_), options in found.items()]
+
+
+def read_costs(file: Path, column: str) -> dict[str, float]:
+    """Read what each question of a table costs, by id or text, from the column of this name.
+
+    Raises:
+        SurveyError: the table cannot be read, or lacks the column.
+        AnswersError: a cost is no number.
+    """
+    reader = TableReader(file, (column,), QUESTION)
+    numbers = Numbers(file, column)
+    names: list[str] = []
+    read: list[dict[str, np.ndarray]] = []
+    for frame in reader:
+        read.append(numbers.read(frame[column], row_numbers(frame.index)))
+        names += [
+            str(cells.get("question_id") or cells.get("question") or "")
+            for _, cells in _rows(file, frame)
+        ]
+    sign = numbers.decimal()
+    costs = np.concatenate([batch[sign] for batch in read])
+    return {
+        name: float(cost) for name, cost in zip(names, costs, strict=True) if name and cost == cost
+    }
 
 
 def _rows(file: Path, frame: pd.DataFrame) -> Iterator[Row]:

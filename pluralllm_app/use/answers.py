@@ -24,6 +24,27 @@ class KnownAnswers:
     respondents: Doubles | None  # of each question; None where shares were given
     notes: Sequence[str]  # what was understood, as far as it is unusual
 
+    def plus(self, other: "KnownAnswers") -> "KnownAnswers":
+        """These answers and others.
+
+        Raises:
+            AnswersError: both answer one question.
+        """
+        if twice := {*self.questions} & {*other.questions}:
+            raise AnswersError(f"{named(min(twice, key=str))} is answered already: leave it out")
+        people = [
+            np.full(len(each.questions), np.nan) if each.respondents is None else each.respondents
+            for each in (self, other)
+        ]
+        respondents = np.concatenate(people)
+        return KnownAnswers(
+            [*self.places, *other.places],
+            [*self.questions, *other.questions],
+            np.concatenate([self.shares, other.shares]),
+            None if np.isnan(respondents).all() else respondents,
+            [*self.notes, *other.notes],
+        )
+
 
 def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
     """Find the questions that were answered, and bring the numbers into one form.

@@ -12,6 +12,7 @@ from pluralllm_app.errors import AnswersError
 from pluralllm_app.predictors.base import Conditioned, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.use.answer import PredictedAnswer, PredictedAnswers, predicted_answers
+from pluralllm_app.use.answers import KnownAnswers
 from pluralllm_app.use.asking import NextQuestion, next_questions
 from pluralllm_app.use.questions import Question
 from pluralllm_app.use.survey import Asked, Survey
@@ -30,18 +31,26 @@ class Group:
         self,
         model: ContextPredictor,
         survey: Survey,
-        name: str,
+        known: KnownAnswers,
         context: PreferenceSet,
-        answered: Sequence[Question],
         notes: Sequence[str],
     ) -> None:
         """Use `Predictor.group`, which reads and checks answers, instead."""
         self.model = model
         self.survey = survey
-        self.name = name
+        self.known = known
         self.context = context
-        self.answered = answered
         self.notes = list(notes)
+
+    @property
+    def name(self) -> str:
+        """What it is called, in messages and tables."""
+        return self.context.group
+
+    @property
+    def answered(self) -> Sequence[Question]:
+        """The questions that it has answered."""
+        return self.known.questions
 
     def predict(self, questions: Asked | None = None) -> PredictedAnswers:
         """Predict the group's answers.

@@ -116,8 +116,8 @@ class Predictor:
         Args:
             answers: {question: {option: share}}, with ids or texts of questions, and counts of
                 people or percentages in place of shares; or records or a table of these, or a
-                site, see `reading.read_given`. A question that the survey does not have is read as a
-                new one.
+                site, see `reading.read_given`. A question that the survey does not have is read as
+                a new one.
             description: a line that says who the group is, as "People in Japan".
             name: for messages and tables.
 
@@ -135,15 +135,23 @@ class Predictor:
                 f"{self.model.title}: this kind of predictor needs at least "
                 f"{self.model.least_context} answer of the group"
             )
+        vector = None if description is None else self._described(description)
         notes = list(known.notes)
-        vector = None
-        if description is not None:
-            vector = self._described(description)
         if not known.questions:
-            what = "all the survey's groups, on average" if vector is None else "the description"
-            notes.append(f"no answers: what is predicted is what {what} suggests")
+            what = "the average of all groups" if vector is None else "what the description says"
+            notes.append(f"no answers were given: predictions rest on {what}")
         context = self._preferences(known, vector, name)
-        return Group(self.model, self.survey, name, context, known.questions, notes)
+        return Group(self.model, self.survey, known, context, notes)
+
+    def more(self, group: Group, answers: Answers) -> Group:
+        """The same group with more answers, in any form that `group` takes.
+
+        Raises:
+            AnswersError: see `group`; or a question was answered before.
+        """
+        known = group.known.plus(match_answers(read_given(answers), self.survey.catalogue))
+        context = self._preferences(known, group.context.description, group.name)
+        return Group(self.model, self.survey, known, context, known.notes)
 
     def _preferences(
         self, known: KnownAnswers, description: Floats | None, name: str

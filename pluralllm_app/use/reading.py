@@ -9,7 +9,7 @@ from pluralllm_app.errors import AnswersError
 from pluralllm_app.use.given import Given, GivenAnswers, Numbers, from_records
 from pluralllm_app.use.questions import Question, named
 
-Answers = Mapping["str | Question", Numbers] | Iterable[Mapping[str, Any]] | str | Path
+Answers = Mapping[Any, Numbers] | Iterable[Mapping[str, Any]] | str | Path
 
 
 def read_given(answers: Answers | None) -> GivenAnswers:

@@ -8,6 +8,7 @@ import pytest
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.registry import read_source
 from pluralllm_app.survey.sources.stated import Stated
 from tests.support.tables import numbered
@@ -106,9 +107,40 @@ def test_signs_of_seven_bits_are_honest_where_one_makes_no_sense(tmp_path):
 
 
 def test_other_sources_are_looked_at_as_well(tmp_path):
+    file = tmp_path / "mine.csv"
+    row = {"question": "Tee fÃ¼r zwei?", "selections": "{'Peru': [0.5, 0.5]}", "source": "WVS"}
+    pd.DataFrame([row | {"options": "['Ja', 'Nein']"}]).to_csv(file, index=False)
+    with pytest.raises(SurveyError, match="'fÃ¼r' for 'für'"):
+        read_source("globalopinionqa", file, 0)
+
+
+def test_what_was_published_so_is_said(tmp_path):
     file = tmp_path / "records.json"
-    record = {"question": "Question: Tee fÃ¼r zwei?\nOptions: A. Ja B. Nein\nAnswer:", "id": 1}
+    record = {"question": "Question: Tee f\ufffdr zwei?\nOptions: A. Ja B. Nein\nAnswer:", "id": 1}
     record |= {"options": ["Ja", "Nein"], "attribute": "SEX_Male", "gold_distribution": [0.5, 0.5]}
     file.write_text(json.dumps([record]), "utf-8")
-    with pytest.raises(SurveyError, match="'fÃ¼r' for 'für'"):
-        read_source("opinionqa", file, 0)
+    (line,) = doubts(read_source("opinionqa", file, 0))
+    assert "a character that was lost" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Ãœber 5Â°", "'Ãœber' may be 'Über' in UTF-8"),
+        ("IRMÃ”", "'IRMÃ”' may be 'IRMÔ' in UTF-8"),
+        ("Tea &amp; milk", "'&amp;' may stand for '&', as in HTML"),
+        ("Gr&#252;n", "'&#252;' may stand for 'ü', as in HTML"),
+        ("Gr\\u00fcn", "may stand for 'ü', as in JSON"),
+        ("Gr=C3=BCn", "'=C3=BC' may stand for 'ü', as in quoted-printable"),
+        ("Gr%C3%BCn", "'%C3%BC' may stand for 'ü', as in web addresses"),
+        ("Oh \\ud83d", "may stand for '\ufffd', as in JSON"),
+        ("b'No'", "may stand for 'No', as in Python's bytes"),
+        ("R&D; Über &Co; “IRMÃ” 5=C a%C b'c' 100%", ""),
+    ],
+)
+def test_what_may_be_honest_is_said_and_taken(tmp_path, text, said):
+    file = tmp_path / "mine.csv"
+    pd.DataFrame(numbered(["a"], ["Yes", text])).to_csv(file, index=False)
+    lines = doubts(read_source("table", file, 0))
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)

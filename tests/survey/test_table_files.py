@@ -116,7 +116,11 @@ def test_a_number_cut_at_its_comma_in_a_row_without_last_cell(tmp_path, last):
     file = tmp_path / "mine.csv"
     header = ",".join([*COLUMNS, last])
     file.write_text("\n".join([header, *HALVES]))
-    refused(file, "data row 1 ends in '12' and '5', and data row 2 has no last cell.*quotation")
+    refused(
+        file, "data row 1 ends in '12' and '5', and data row 2 has no such last cell.*quotation"
+    )
+    file.write_text("\n".join([f"{header},description", *HALVES]))
+    refused(file, "data row 1 ends in '12' and '5', and data row 2 has no such last cell")
     full = [row if row.count(",") == 5 else f"{row},1" for row in HALVES]
     file.write_text("\n".join([header, *full]))
     survey = read_table(file)

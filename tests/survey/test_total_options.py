@@ -60,3 +60,11 @@ def test_a_total_of_any_name_is_told_from_many_answers(tmp_path):
 def test_an_option_called_total_that_is_no_sum_is_one(tmp_path):
     survey = read(with_total("Total", count=9), tmp_path)
     assert survey.questions.options == [["Yes", "No", "Total"]] * 2
+
+
+@pytest.mark.parametrize("whole", [1, 100])
+def test_a_total_among_shares_is_named_as_one(tmp_path, whole):
+    share = [0.75, 0.25, 0.6, 0.4, 1, 0, 0.5, 0.5]
+    frame = with_total("Total", ROWS.assign(count=[whole * own for own in share]))
+    with pytest.raises(SurveyError, match="twice the whole: remove the rows of a total"):
+        read(frame.rename(columns={"count": "share"}), tmp_path)

@@ -17,7 +17,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _LOST = "\ufffd"
 # As which UTF-8 is read by mistake. It has no byte from 80 to BF but after one from C2 to F4.
 _MISTAKEN = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "mac_roman", "cp850", "cp437")
-_SUSPECT = re.compile(
+SUSPECT = re.compile(
     "|".join(
         f"[{re.escape(bytes(range(0xC2, 0xF5)).decode(page, 'ignore'))}]"
         f"[{re.escape(bytes(range(0x80, 0xC0)).decode(page, 'ignore'))}]"
@@ -53,7 +53,7 @@ def damage(text: str) -> str:
         return f"has the control character U+{ord(control[0]):04X}: remove it, or {_AGAIN}"
     if _LOST in text:
         return f"has U+FFFD, which stands for a character that was lost: {_AGAIN}"
-    if _SUSPECT.search(text):
+    if SUSPECT.search(text):
         for word in text.split(" "):
             for page, meant in _mistaken(word):
                 name = CODE_PAGES[page]
@@ -68,14 +68,14 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
     HZ or UTF-7 makes sense wherever there are such signs.
     """
     ascii_only = True
-    for what, text in _texts(survey):
+    for what, text in texts_of(survey):
         if fault := damage(text):
             raise SurveyError(f"{place}: the {what}, {text[:80]!r}, {fault}")
         ascii_only &= text.isascii()
     for encoding, shifted in _SHIFTED.items() if ascii_only else ():
         found = [
             (what, text, _places(text, encoding))
-            for what, text in _texts(survey)
+            for what, text in texts_of(survey)
             if shifted.search(text)
         ]
         known = [places for *_, places in found if places is not None]
@@ -88,7 +88,7 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
             )
 
 
-def _texts(survey: SurveyContent) -> Iterator[tuple[str, str]]:
+def texts_of(survey: SurveyContent) -> Iterator[tuple[str, str]]:
     """Yield what each text of a survey is, and the text."""
     questions = survey.questions
     for id_, text, options in zip(questions.ids, questions.texts, questions.options, strict=True):
@@ -101,15 +101,20 @@ def _texts(survey: SurveyContent) -> Iterator[tuple[str, str]]:
 
 def _mistaken(word: str) -> Iterator[tuple[str, str]]:
     """Yield the pages as which a word in UTF-8 was read, with what it was meant to be."""
-    if not _SUSPECT.search(word) or (makes_sense(word) and not _PUNCTUATION.search(word)):
+    if not SUSPECT.search(word) or (makes_sense(word) and not _PUNCTUATION.search(word)):
         return
     for page in _MISTAKEN:
-        try:
-            meant = word.encode(page).decode()
-        except UnicodeError:
-            continue
-        if makes_sense(meant):
+        meant = decoded(word, page)
+        if meant is not None and makes_sense(meant):
             yield page, meant
+
+
+def decoded(word: str, page: str) -> str | None:
+    """Return a word in UTF-8 that was read as `page`; None if it was not."""
+    try:
+        return word.encode(page).decode()
+    except UnicodeError:
+        return None
 
 
 def _places(text: str, encoding: str) -> int | None:

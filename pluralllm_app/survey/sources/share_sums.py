@@ -35,6 +35,11 @@ class Sums:
         others = len(self.wrong) < len(self.sums)
         if others and abs(found * self.whole / 100 - 1) < 0.05:
             return f"they sum to {found:.6g}: shares and percentages are mixed, write all alike"
+        if any(abs(found / whole - 2) < TOLERANCE for whole in (1, 100)):
+            return (
+                f"they sum to {found:.6g}, twice the whole: remove the rows of a total, if there "
+                "are any among the options"
+            )
         if not others and found > 2:
             return (
                 f"they sum to {found:.6g}: if they are numbers of people, call the column 'count'"

@@ -1,0 +1,111 @@
+"""What `pluralllm ask` prints, and its conversation."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pluralllm_app.cli.bars import print_bars
+from pluralllm_app.errors import AnswersError, UserError
+from pluralllm_app.use.answer_files import read_costs, read_questions
+from pluralllm_app.use.asking import NextQuestion
+from pluralllm_app.use.group import Group
+from pluralllm_app.use.predictor import Predictor
+from pluralllm_app.use.questions import Question
+
+BELIEFS = 3  # predicted answers that are shown in a conversation
+
+
+def ask(
+    predictor: Predictor,
+    group: Group,
+    count: int,
+    of: Path | None,
+    cost: str | None,
+    target: Path | None,
+    interactive: bool,
+    format_: str,
+) -> None:
+    """Choose questions, and print them or ask them; see `pluralllm ask --help`."""
+    among = read_questions(of) if of else None
+    costs = read_costs(of, cost) if of and cost else None
+    about = read_questions(target) if target else None
+    console = Console()
+    with Console(stderr=True).status("choosing"):
+        chosen = group.ask(count, among, about, costs)
+    if not interactive:
+        _print(chosen, format_, console)
+        return
+    for number, each in enumerate(chosen, 1):
+        console.print(f"\n{number} of {len(chosen)}", style="bold", highlight=False)
+        print_bars(group.predict([each.question]))
+        group = _asked(predictor, group, each.question, console)
+    console.print("\nWhat is predicted now", style="bold", highlight=False)
+    print_bars(group.predict(about)[:BELIEFS])
+    console.print("\nWhat was answered here, as a table for --answers:", style="bold")
+    _print_answers(group, console)
+
+
+def _print_answers(group: Group, console: Console) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["question_id", "question", "option", "share"])
+    shares = iter(group.known.shares.tolist())
+    for question in group.known.questions:
+        for option in question.options:
+            writer.writerow([question.id or "", question.text, option, f"{next(shares):.6g}"])
+
+
+def _asked(predictor: Predictor, group: Group, question: Question, console: Console) -> Group:
+    """The group with the answer that is typed, or as it was if the question is left out."""
+    wanted = f"Percentages or people of the {len(question.options)} options, in their order"
+    while True:
+        console.print(f"{wanted}, with spaces between; nothing to leave it out.", highlight=False)
+        try:
+            typed = input("> ").replace(",", ".").replace("%", " ").split()
+        except EOFError:
+            raise UserError("the input has ended before all questions were asked") from None
+        if not typed:
+            return group
+        try:
+            more = predictor.more(group, {question: [float(word) for word in typed]})
+        except (AnswersError, ValueError) as error:
+            console.print(f"{error}", markup=False, highlight=False, soft_wrap=True)
+            continue
+        for note in more.notes[len(group.known.notes) :]:
+            console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
+        return more
+
+
+def _print(chosen: Sequence[NextQuestion], format_: str, console: Console) -> None:
+    rows = [
+        {
+            "question_id": each.question.id,
+            "question": each.question.text,
+            "options": list(each.question.options),
+            "explained": round(each.explained, 4),
+        }
+        for each in chosen
+    ]
+    if format_ == "json":
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif format_ == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["question_id", "question", "option", "explained"])
+        for row, each in zip(rows, chosen, strict=True):
+            for option in each.question.options:
+                writer.writerow([row["question_id"], row["question"], option, row["explained"]])
+    else:
+        table = Table("", "question", "options", "explained")
+        for number, each in enumerate(chosen, 1):
+            options = " / ".join(each.question.options)
+            table.add_row(str(number), each.question.text, options, f"{each.explained:.0%}")
+        console.print(table, markup=False, highlight=False)
+        console.print(
+            "explained: how much of what is uncertain about the group's other answers this and "
+            "the questions before it take away.",
+            highlight=False,
+        )

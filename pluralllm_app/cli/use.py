@@ -1,0 +1,244 @@
+"""The commands that use a trained predictor: predict, ask and card."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.errors import UserError
+
+if TYPE_CHECKING:
+    from pluralllm_app.use.answer import PredictedAnswers
+    from pluralllm_app.use.group import Group
+    from pluralllm_app.use.predictor import Predictor
+    from pluralllm_app.use.questions import Question
+
+FORMATS = ("bars", "csv", "json")
+SHOWN = 5  # questions that are drawn where none is named
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Run directory, saved predictor, or repository of a model hub."
+    ),
+]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The group's answers: a table with the columns question (or question_id), option, and "
+        "share or count; or a site."
+    ),
+]
+DescriptionOption = Annotated[
+    str | None, typer.Option(help="A line that says who the group is, as 'People in Japan'.")
+]
+FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option(help="The survey's embedder by name or directory, for new questions."),
+]
+QuestionnaireOption = Annotated[
+    Path | None,
+    typer.Option(help="Prepared survey or questionnaire, where the predictor has none beside it."),
+]
+
+
+def predict_command(
+    model: ModelArgument,
+    answers: AnswersOption = None,
+    description: DescriptionOption = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", help="Id or text of a question; may be repeated."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="An option of the only --question, if that is a new one."),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="Table of questions: columns question (or question_id) and option."),
+    ] = None,
+    format_: FormatOption = "bars",
+    embedder: EmbedderOption = None,
+    questionnaire: QuestionnaireOption = None,
+) -> None:
+    """Predict a group's answers with a trained predictor, and say how sure that is.
+
+    What is known of the group is some of its answers, a description, both, or nothing. Questions
+    can be the survey's or new ones. Without a question all are predicted that the group has not
+    answered.
+
+    Examples:
+
+      pluralllm predict runs/first --answers north.csv
+
+      pluralllm predict runs/first --answers north.csv --format csv > predicted.csv
+
+      pluralllm predict runs/first --description 'People in Japan' --question 'Is tea better than
+      coffee?' --option Yes --option No
+    """
+    _check_format(format_)
+    asked = _asked(question or [], option or [], questions)
+    predictor = _load(model, embedder, questionnaire)
+    group = _group(predictor, answers, description)
+    with _working("predicting"):
+        found = group.predict(asked)
+    _say_notes(group)
+    _print(found, format_, shown=None if asked else SHOWN)
+
+
+def ask_command(
+    model: ModelArgument,
+    answers: AnswersOption = None,
+    description: DescriptionOption = None,
+    count: Annotated[int, typer.Option(min=1, help="How many questions, at most.")] = 5,
+    of: Annotated[
+        Path | None,
+        typer.Option(help="Table of the questions that may be asked; default: all of the survey."),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="Column of --of with what each question costs.")
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Table of the questions that you want to know; default: all."),
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Ask here, one question after another.")
+    ] = False,
+    format_: Annotated[str, typer.Option("--format", help="One of table, csv, json.")] = "table",
+    embedder: EmbedderOption = None,
+    questionnaire: QuestionnaireOption = None,
+) -> None:
+    """Choose which questions to put to a group, so that its answers tell most about the others.
+
+    The predictor has to be one of latent factors (predictor = factors, or prior = factors).
+
+    Examples:
+
+      pluralllm ask runs/first --count 5
+
+      pluralllm ask runs/first --answers north.csv --target wanted.csv --of askable.csv --cost euros
+
+      pluralllm ask runs/first --description 'People in Japan' --interactive
+    """
+    if format_ not in ("table", "csv", "json"):
+        raise UserError(f"--format {format_!r}: {did_you_mean(format_, ('table', 'csv', 'json'))}")
+    if cost and of is None:
+        raise UserError(f"--cost {cost} names a column of --of, which is not given: give both")
+    from pluralllm_app.cli.asking import ask
+
+    predictor = _load(model, embedder, questionnaire)
+    group = _group(predictor, answers, description)
+    _say_notes(group)
+    ask(predictor, group, count, of, cost, target, interactive, format_)
+
+
+def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None) -> None:
+    """Say what a trained predictor was made from, how well it predicts, and what its limits are.
+
+    Example:
+
+      pluralllm card runs/first
+    """
+    predictor = _load(model, None, questionnaire)
+    console = Console()
+    for heading, lines in predictor.card().items():
+        console.print(heading, style="bold", markup=False, highlight=False)
+        for line in lines:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_format(wanted: str) -> None:
+    if wanted not in FORMATS:
+        raise UserError(f"--format {wanted!r}: {did_you_mean(wanted, FORMATS)}")
+
+
+def _asked(
+    texts: list[str], options: list[str], table: Path | None
+) -> "list[str | Question] | None":
+    """The questions that were named; None where none was."""
+    if table is not None and texts:
+        raise UserError("give --question or --questions, not both")
+    if options and len(texts) != 1:
+        raise UserError("--option belongs to one --question: give exactly one")
+    from pluralllm_app.use.questions import Question
+
+    if table is not None:
+        from pluralllm_app.use.answer_files import read_questions
+
+        return list(read_questions(table))
+    if options:
+        return [Question(texts[0], options)]
+    return list(texts) or None
+
+
+def _load(model: str, embedder: str | None, questionnaire: Path | None) -> "Predictor":
+    with _working(f"Loading {model} ..."):
+        from pluralllm_app.use.predictor import Predictor
+
+        return Predictor.from_pretrained(model, questionnaire=questionnaire, embedder=embedder)
+
+
+def _group(predictor: "Predictor", answers: Path | None, description: str | None) -> "Group":
+    if description is not None and not predictor.texts.ready:
+        _tell(f"Loading the embedder {predictor.about.embedder} ...")
+    with _working("reading the answers"):
+        return predictor.group(answers, description)
+
+
+def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
+    if format_ == "json":
+        records = [
+            {
+                "question_id": answer.question.id,
+                "question": answer.question.text,
+                "new": not answer.known,
+                "options": [
+                    {key: value for key, value in row.items() if not key.startswith("question")}
+                    for row in answer.rows()
+                ],
+            }
+            for answer in found
+        ]
+        print(json.dumps(records, indent=1, ensure_ascii=False))
+    elif format_ == "csv":
+        rows = found.rows()
+        if rows:
+            writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        from pluralllm_app.cli.bars import print_bars
+
+        print_bars(found[:shown])
+        if shown is not None and len(found) > shown:
+            _tell(
+                f"And {len(found) - shown:,} more: name one with --question, or see all with "
+                "--format csv"
+            )
+
+
+def _say_notes(group: "Group") -> None:
+    for note in group.notes:
+        _tell(f"Note: {note}")
+
+
+def _tell(line: str) -> None:
+    """Say something beside the result, which may go to a file."""
+    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    """Show that something is being done, where somebody is looking."""
+    with Console(stderr=True).status(what):
+        yield

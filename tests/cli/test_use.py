@@ -1,0 +1,144 @@
+"""The commands that use a trained predictor."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pluralllm_app.cli.main import app
+from pluralllm_app.errors import UserError
+from tests.conftest import tiny_config
+from tests.support.used import OFTEN, QUESTIONS, YES_NO, make_survey, shares_of, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("used")
+    survey = make_survey(place / "survey")
+    wishes = {"predictor": "factors", "train-groups-per-round": 0, "rounds": 4}
+    return str(train(survey, place / "run", tiny_config(survey, place / "run") | wishes))
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> str:
+    file = tmp_path / "answers.csv"
+    with file.open("w") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["question", "option", "share"])
+        for question in YES_NO[:3]:
+            for option, share in zip(question.options, shares_of(0.8, question), strict=True):
+                writer.writerow([question.text, option, share])
+    return str(file)
+
+
+def call(*arguments: str, typed: str = "") -> tuple[str, str]:
+    """Standard output and error of a command that goes well."""
+    result = CliRunner().invoke(app, list(arguments), input=typed, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout, result.stderr
+
+
+def test_bars(run: str, answers: str) -> None:
+    out, err = call("predict", run, "--answers", answers, "--question", YES_NO[4].text)
+    lines = out.splitlines()
+    assert lines[0] == YES_NO[4].text
+    assert lines[1].split()[0] == "Yes"
+    assert len(lines) == 3
+    assert err == ""
+
+
+def test_all_questions_without_a_name_and_what_rests_is_counted(run: str) -> None:
+    out, err = call("predict", run)
+    assert out.count("?") == 5
+    assert "no answers were given" in err
+    assert "And 7 more" in err
+
+
+def test_csv_and_json_say_the_same(run: str, answers: str) -> None:
+    table, _ = call("predict", run, "--answers", answers, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    records = json.loads(call("predict", run, "--answers", answers, "--format", "json")[0])
+    assert [record["question_id"] for record in records] == [q.id for q in [*YES_NO[3:], *OFTEN]]
+    flat = [option for record in records for option in record["options"]]
+    assert [float(row["share"]) for row in rows] == [option["share"] for option in flat]
+    assert [float(row["high_95"]) for row in rows] == [option["high_95"] for option in flat]
+    assert not any(record["new"] for record in records)
+
+
+def test_a_new_question(run: str) -> None:
+    asked = ["--question", "Is tea good?", "--option", "Yes", "--option", "No"]
+    record = json.loads(call("predict", run, *asked, "--format", "json")[0])[0]
+    assert record["new"]
+    assert [option["option"] for option in record["options"]] == ["Yes", "No"]
+
+
+def test_a_table_of_questions(run: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text(f"question,option\n{OFTEN[0].text},\nIs tea good?,Yes\nIs tea good?,No\n")
+    out, _ = call("predict", run, "--questions", str(file), "--format", "json")
+    assert [record["question"] for record in json.loads(out)] == [OFTEN[0].text, "Is tea good?"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--format", "jsn"], "did you mean 'json'"),
+        (["--option", "Yes"], "--option belongs to one --question"),
+        (["--question", "Is tea good?"], "give it options to ask it as a new one"),
+        (["--question", "a", "--questions", "b.csv"], "not both"),
+        (["--answers", "/none.csv"], "is not a file"),
+    ],
+)
+def test_what_is_wrong_is_said(run: str, arguments: list[str], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        call("predict", run, *arguments)
+
+
+def test_card(run: str) -> None:
+    out, _ = call("card", run)
+    assert "Licence of the data: none" in out
+    assert "2 groups never trained on: mean 0." in out
+
+
+def test_questions_to_ask(run: str, answers: str, tmp_path: Path) -> None:
+    out, _ = call("ask", run, "--answers", answers, "--count", "2", "--format", "json")
+    chosen = json.loads(out)
+    assert len(chosen) == 2
+    assert chosen[0]["explained"] < chosen[1]["explained"]
+    file = tmp_path / "of.csv"
+    table = "".join(f"{question.id},{1 + number}\n" for number, question in enumerate(QUESTIONS))
+    file.write_text("question_id,euros\n" + table)
+    wishes = ["--of", str(file), "--cost", "euros", "--count", "1", "--format", "csv"]
+    found = csv.reader(io.StringIO(call("ask", run, *wishes)[0]))
+    assert next(found) == ["question_id", "question", "option", "explained"]
+    assert next(found)[0] in {question.id for question in QUESTIONS}
+    assert "explained" in call("ask", run, "--count", "1")[0]
+    with pytest.raises(UserError, match="--cost euros names a column of --of"):
+        call("ask", run, "--cost", "euros")
+
+
+def test_a_conversation(run: str, tmp_path: Path) -> None:
+    plan = json.loads(call("ask", run, "--count", "3", "--format", "json")[0])
+    first, _, last = (each["options"] for each in plan)
+    shares = {
+        len(options): [110 - 10 * len(options), *[10] * (len(options) - 1)]
+        for options in (first, last)
+    }
+    typed = [" ".join(map(str, shares[len(options)])) for options in (first, last)]
+    lines = f"1 2 3 4 5 6\n{typed[0]}\n\n{typed[1]}\n"
+    out, _ = call("ask", run, "--count", "3", "--interactive", typed=lines)
+    assert "was given 6 number(s)" in out
+    assert "read as percentages" in out
+    assert "What is predicted now" in out
+    table = out[out.index("question_id,") :]
+    file = tmp_path / "answers.csv"
+    file.write_text(table)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert {row["question_id"] for row in rows} == {plan[0]["question_id"], plan[2]["question_id"]}
+    assert float(rows[0]["share"]) == pytest.approx(shares[len(first)][0] / 100)
+    call("predict", run, "--answers", str(file))  # the table is one for --answers
+    with pytest.raises(UserError, match="the input has ended"):
+        call("ask", run, "--interactive", typed="")

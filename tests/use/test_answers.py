@@ -1,0 +1,161 @@
+"""A group's answers, in whatever form they come, become shares of the survey's questions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pluralllm_app.errors import AnswersError, SurveyError
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.site import write_site
+from pluralllm_app.use.answers import KnownAnswers, match_answers
+from pluralllm_app.use.predictor import Predictor
+from pluralllm_app.use.questions import Question
+from pluralllm_app.use.reading import Answers, read_given
+from tests.support.used import OFTEN, QUESTIONS, YES_NO, shares_of
+
+HARBOUR, MUSEUM = YES_NO[:2]
+FERRY = OFTEN[3]
+
+
+@pytest.fixture
+def read(predictor: Predictor) -> Any:
+    def read(answers: Answers) -> KnownAnswers:
+        return match_answers(read_given(answers), predictor.survey.catalogue)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"Yes": 0.3, "No": 0.7},
+        {"no": 0.7, "YES": 0.3},
+        {"Yes": 30, "No": 70},
+        {"Yes": 3, "No": 7},
+        [0.3, 0.7],
+        np.array([0.3, 0.7]),
+        [600, 1400],
+    ],
+)
+@pytest.mark.parametrize("name", [HARBOUR.text, HARBOUR.id, HARBOUR])
+def test_the_forms_of_an_answer(read: Any, name: str | Question, numbers: Any) -> None:
+    found = read({name: numbers})
+    assert found.questions == [HARBOUR]
+    np.testing.assert_allclose(found.shares, [0.3, 0.7])
+
+
+def test_numbers_of_people_are_kept(read: Any) -> None:
+    found = read({HARBOUR.text: [600, 1400], FERRY.text: {"Often": 5, "Never": 15}})
+    np.testing.assert_array_equal(found.respondents, [2000, 20])
+    np.testing.assert_allclose(found.shares, [0.3, 0.7, 0.25, 0, 0.75])
+    assert found.notes == [
+        "read as numbers of people, since they are whole and do not sum to 1 or 100"
+    ]
+    assert read({HARBOUR.text: [30, 70]}).notes == ["read as percentages"]
+
+
+def test_records_and_frames(read: Any) -> None:
+    records = [
+        {"question": HARBOUR.text, "option": "Yes", "share": 0.3},
+        {"question_id": FERRY.id, "option": "Never", "share": 1},
+        {"question": HARBOUR.text, "option": "No", "share": 0.7},
+    ]
+    for given in (records, pd.DataFrame(records), iter(records)):
+        found = read(given)
+        assert found.questions == [HARBOUR, FERRY]
+        np.testing.assert_allclose(found.shares, [0.3, 0.7, 0, 0, 1])
+
+
+def test_a_german_table(read: Any, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    rows = ["Question;Option;Share", f"{HARBOUR.text};Yes;30,5", f"{HARBOUR.text};No;69,5", ";;"]
+    file.write_text("\n".join(rows), encoding="cp1252")
+    found = read(file)
+    np.testing.assert_allclose(found.shares, [0.305, 0.695])
+    assert "read as percentages" in found.notes
+    assert any("semicolons" in note for note in found.notes)
+
+
+def test_a_site(read: Any, survey: PreparedSurvey, tmp_path: Path) -> None:
+    site = write_site(survey, "North", tmp_path / "north")
+    found = read(site.survey.path)
+    assert found.questions == QUESTIONS
+    expected = np.concatenate([shares_of(0.2, question) for question in QUESTIONS])
+    np.testing.assert_allclose(found.shares, expected, atol=1e-6)
+    with pytest.raises(SurveyError, match="survey is no site"):
+        read(survey.path)
+
+
+def test_a_new_question_needs_its_options(read: Any) -> None:
+    found = read({"Do you like tea?": {"Yes": 0.2, "No": 0.8}, HARBOUR.text: [0.5, 0.5]})
+    assert list(found.places) == [-1, 0]
+    assert found.notes == [
+        "question 'Do you like tea?' is none of the survey's and was read as a new one"
+    ]
+    with pytest.raises(AnswersError, match="is none of the survey's: name the options"):
+        read({"Do you like tea?": [0.2, 0.8]})
+
+
+@pytest.mark.parametrize(
+    ("answers", "fault"),
+    [
+        ({HARBOUR.text: {"Yes": 0.3, "Noo": 0.7}}, "has no option 'Noo': did you mean 'No'"),
+        ({HARBOUR.text: {"Yes": 0.3, "No": 0.3}}, "do not sum to 1: they sum to 0.6"),
+        ({HARBOUR.text: {"Yes": 0.3}}, "do not sum to 1"),
+        ({HARBOUR.text: {"Yes": 0, "No": 0}}, "all its numbers are 0"),
+        ({HARBOUR.text: {}}, "all its numbers are 0"),
+        ({HARBOUR.text: {"Yes": -1, "No": 2}}, "-1 of the option 'Yes' is no share or count"),
+        ({HARBOUR.text: {"Yes": float("nan"), "No": 1}}, "nan of the option 'Yes'"),
+        ({HARBOUR.text: {"Yes": float("inf"), "No": 1}}, "inf of the option 'Yes'"),
+        ({HARBOUR.text: {"Yes": "a third", "No": 1}}, "'a third' of the option 'Yes'"),
+        ({HARBOUR.text: {"Yes": True, "No": 0}}, "True of the option 'Yes'"),
+        ({HARBOUR.text: {"Yes": 0.5, "yes": 0.5}}, "was given two numbers for the option 'Yes'"),
+        ({HARBOUR.text: [0.2, 0.3, 0.5]}, r"has 2 options \('Yes', 'No'\) and was given 3"),
+        ({HARBOUR.text: 0.5}, "was given 1 number"),
+        ({HARBOUR.text: "0.5"}, "was given"),
+        ({HARBOUR.text: [0.5, 0.5], MUSEUM.text: [50, 50]}, "shares and percentages are mixed"),
+        ({HARBOUR.text: [0.5, 0.5], HARBOUR.id: [0.4, 0.6]}, "answer one question"),
+        (3, "answers are given as int"),
+        ([3], "record 1 is no mapping"),
+        ([{"question": HARBOUR.text, "share": 1}], "record 1 needs a question"),
+        ([{"question": HARBOUR.text, "option": "Yes"}], "a share or a count"),
+        (
+            [{"question": HARBOUR.text, "option": "Yes", "share": 0.5}] * 2,
+            "record 2 repeats the option 'Yes'",
+        ),
+        (
+            [
+                {"question": HARBOUR.text, "option": "Yes", "share": 0.5},
+                {"question": HARBOUR.text, "option": "No", "count": 5},
+            ],
+            "some records have a share and some a count",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(read: Any, answers: Any, fault: str) -> None:
+    with pytest.raises(AnswersError, match=fault):
+        read(answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("question,option\na,b\n", "one of share and count; found: question, option"),
+        ("option,share\nYes,1\n", "needs the columns question or question_id"),
+        (
+            f"question,option,share,group\n{HARBOUR.text},Yes,1,North\n{MUSEUM.text},Yes,1,South\n",
+            "answers of 2 groups",
+        ),
+        (f"question,option,share\n{HARBOUR.text},,1\n", "data row 1 needs a question"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_refused(
+    read: Any, tmp_path: Path, text: str, fault: str
+) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text(text)
+    with pytest.raises(AnswersError, match=fault):
+        read(file)
