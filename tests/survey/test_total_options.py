@@ -23,7 +23,7 @@ def read(frame: pd.DataFrame, path):
 
 
 @pytest.mark.parametrize(
-    "name", ["Total", "TOTAL", "Gesamt", "Insgesamt", "Base", "Base (n=)", "合計", "Итого"]
+    "name", ["Total", "TOTAL", "Gesamt", "Insgesamt", "Base", "Base (n=)", "合計", "Итого", "Sum"]
 )
 def test_a_total_is_refused(tmp_path, name):
     with pytest.raises(SurveyError, match=r"'North', from data row 1 on: .*total, remove its rows"):
@@ -52,6 +52,23 @@ def test_names_that_options_have_as_well_need_more(tmp_path):
     more = pd.concat([two, two.assign(group=two["group"] + "A")])
     with pytest.raises(SurveyError, match="the option 'N' is the sum"):
         read(with_total("N", more), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Grand Total", "Total respondents", "Weighted base", "All respondents", "Basis (ungewichtet)"],
+)
+def test_names_of_several_words(tmp_path, name):
+    two = ROWS.assign(count=[3, 1, 4, 2, 3, 1, 5, 5])
+    with pytest.raises(SurveyError, match="remove its rows"):
+        read(with_total(name, two), tmp_path)
+
+
+def test_a_total_that_some_answers_lack(tmp_path):
+    with pytest.raises(SurveyError, match=r"the option 'Total' .*'North', from data row 1 on"):
+        read(with_total("Total")[:-3], tmp_path)
+    survey = read(with_total("Total, of all that I own"), tmp_path)
+    assert survey.questions.options[0][2] == "Total, of all that I own"
 
 
 def test_yes_and_no_may_be_equal(tmp_path):

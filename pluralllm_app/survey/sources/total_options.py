@@ -13,24 +13,28 @@ from pluralllm_app.survey.content import Questions
 
 _NAMES = {
     "total": "total totals totale totaal totalt gesamt insgesamt gesamtsumme summe basis base suma "
-    "ogółem celkem razem összesen somme soma всего итого toplam "
+    "ogółem celkem razem összesen sum somme soma всего итого toplam "
     "\u5408\u8ba1 \u603b\u8ba1 \u5408\u8a08 \u7dcf\u8a08 \uc804\uccb4 \ud569\uacc4",
     # Options have these names as well: all of them; n for no; together.
     "all": "all alle todos todas tous tutti все",
-    "either": "n sum ensemble",
+    "either": "n ensemble",
 }
+_OTHER_WORDS = (  # in such names: weighted base, all respondents
+    "grand weighted unweighted sample size count number of the respondents people persons "
+    "responses answers gewichtet gewichtete ungewichtet ungewichtete befragte befragten"
+)
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
-_WORD = re.compile(r"\W*(\w+)\W*n?\W*")  # Base (n=)
+_WORD = re.compile(r"\w+")
 # In how many answers an option of each kind has to be the sum of the others: some are by chance.
 # With any name, a survey may be made so, by quotas; there it is only said.
-_FEWEST = {"total": 2, "all": 2, "either": 5, "": 20}
+_FEWEST = {"total": 1, "all": 2, "either": 5, "": 20}
 _EXACT = 1e-9  # of a sum
 _ROUNDED = 0.02  # of a sum, at most, where sums of weights were rounded
 
 
 @dataclass(frozen=True)
 class Total:
-    """An option that is the sum of the others of its question in every answer."""
+    """An option that is the sum of the others, wherever anybody is counted in it."""
 
     option: str
     answer: int  # the first in which it is
@@ -57,6 +61,12 @@ def find_total(
     tolerance = np.where(rounded, np.minimum(lengths / 2, _ROUNDED * sums), _EXACT * sums)
     whole = np.abs((np.maximum(named, 1) + 1) * tops - sums) <= tolerance
     asked = sums > 0
+    for answer in np.flatnonzero(asked & ~whole & (named > 0)).tolist():
+        own = counts[starts[answer] : starts[answer] + lengths[answer]]
+        asked[answer] = any(
+            kind and count
+            for kind, count in zip(kinds[question[answer]], own.tolist(), strict=True)
+        )
     never = np.bincount(question[asked & ~whole], minlength=len(questions)) == 0
     answers: dict[str, list[int]] = {}  # by option: where it is the sum of the others
     for answer in np.flatnonzero(asked & never[question]).tolist():
@@ -86,5 +96,8 @@ def find_total(
 
 def _kind(option: str) -> str:
     """Return which of the names of totals an option has, as Total, ALL or Base (n=); "" if none."""
-    word = _WORD.fullmatch(option.casefold())
-    return _KINDS.get(word[1], "") if word else ""
+    words = _WORD.findall(option.casefold())
+    found = {_KINDS[word] for word in words if word in _KINDS}
+    if not all(word in _KINDS or word in _OTHER_WORDS.split() for word in words):
+        return ""
+    return next((kind for kind in _NAMES if kind in found), "")
