@@ -39,8 +39,8 @@ def damage(text: str) -> str:
 
     The text must be as it was read: cleaning it takes some of the signs away.
 
-    >>> damage("Tee fÃ¼r zwei?")
-    "has 'fÃ¼r' for 'für', UTF-8 that was read as Windows-1252: export it again as UTF-8"
+    >>> damage("Tee fÃ¼r zwei?").partition(":")[0]
+    "has 'fÃ¼r' for 'für', UTF-8 that was read as Windows-1252"
     """
     if text.isascii() and text.isprintable():
         return ""
@@ -50,6 +50,11 @@ def damage(text: str) -> str:
                 "has the signs of ISO-2022-JP, ISO-2022-KR or the like: pass --encoding with the "
                 f"right one, or {_AGAIN}"
             )
+        if control[0] >= "\x80":
+            return (
+                f"has the control character U+{ord(control[0]):04X}, as where Windows-1252 or "
+                f"UTF-8 is read as Latin-1: {_AGAIN}, or pass another --encoding"
+            )
         return f"has the control character U+{ord(control[0]):04X}: remove it, or {_AGAIN}"
     if _LOST in text:
         return f"has U+FFFD, which stands for a character that was lost: {_AGAIN}"
@@ -57,7 +62,10 @@ def damage(text: str) -> str:
         for word in text.split(" "):
             for page, meant in _mistaken(word):
                 name = CODE_PAGES[page]
-                return f"has {word!r} for {meant!r}, UTF-8 that was read as {name}: {_AGAIN}"
+                return (
+                    f"has {word!r} for {meant!r}, UTF-8 that was read as {name}: {_AGAIN}, or pass "
+                    "another --encoding"
+                )
     return ""
 
 
@@ -105,8 +113,10 @@ def _mistaken(word: str) -> Iterator[tuple[str, str]]:
         return
     for page in _MISTAKEN:
         meant = decoded(word, page)
-        if meant is not None and makes_sense(meant):
-            yield page, meant
+        if meant is not None:
+            yield from ((page, more) for _, more in _mistaken(meant))  # what was read so twice
+            if makes_sense(meant):
+                yield page, meant
 
 
 def decoded(word: str, page: str) -> str | None:
