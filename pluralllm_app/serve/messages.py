@@ -172,9 +172,10 @@ class CardResponse(Struct):
 
 
 class HealthResponse(Struct):
-    """That the service answers."""
+    """That the service answers, and whether it asks for a token."""
 
     status: str
+    token: bool
 
 
 class Error(Struct):

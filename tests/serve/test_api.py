@@ -17,7 +17,7 @@ NEW = {"text": "Should the bridge change soon?", "options": ["Yes", "No"]}
 
 
 def test_the_card_says_what_is_served(client: TestClient, predictor: Predictor) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/health").json() == {"status": "ok", "token": False}
     card = client.get("/card").json()
     assert card["survey"] == "Changes"
     assert (card["questions"], card["new_texts"], card["asks"]) == (12, True, True)
