@@ -11,11 +11,11 @@ from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
 from pluralllm_app.errors import AnswersError, UserError
-from pluralllm_app.use.answer_files import read_costs, read_questions
 from pluralllm_app.use.asking import NextQuestion
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
+from pluralllm_app.use.tables import read_costs, read_questions
 
 BELIEFS = 3  # predicted answers that are shown in a conversation
 

@@ -15,8 +15,8 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
 
 if TYPE_CHECKING:
-    from pluralllm_app.use.answer import PredictedAnswers
     from pluralllm_app.use.group import Group
+    from pluralllm_app.use.predicted import PredictedAnswers
     from pluralllm_app.use.predictor import Predictor
     from pluralllm_app.use.questions import Question
 
@@ -173,7 +173,7 @@ def _asked(
     from pluralllm_app.use.questions import Question
 
     if table is not None:
-        from pluralllm_app.use.answer_files import read_questions
+        from pluralllm_app.use.tables import read_questions
 
         return list(read_questions(table))
     if options:
