@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pluralllm_app.core.parts import explained
 
-    with explained():
+    with explained(name):
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

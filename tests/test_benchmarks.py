@@ -74,6 +74,21 @@ def test_the_first_word_of_commands_is_timed(
     assert seconds > 0
 
 
+@pytest.mark.slow
+def test_an_installation_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = importlib.import_module("installed")
+
+    def install(environment: Path, extra: str) -> None:
+        (environment / "of the extra").write_bytes(bytes(2_000_000))
+
+    monkeypatch.setattr(installed, "install", install)
+    monkeypatch.setattr(installed, "USES", {"gpo": "json"})
+    options = ["--repeats", "1", "--python", sys.executable]
+    results = run("installed", tmp_path, monkeypatch, *options)
+    assert results["[gpo]: MB"] == pytest.approx(2)
+    assert results["[gpo]: s to import json"] > 0
+
+
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_operations_of_a_step_are_those_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int

@@ -1,6 +1,5 @@
 """What can be done without the optional parts of an installation, and what is said of the rest."""
 
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -17,23 +16,13 @@ from pluralllm_app.core.parts import PARTS, explained, installation, missing, ne
 from pluralllm_app.errors import MissingPartError
 from pluralllm_app.preferences import PreferenceSet
 from tests.conftest import ROOT
+from tests.support.bare import COMMAND, bare
 from tests.support.factors import first_predictor
 from tests.support.preferences import preference_set
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = sorted({module for modules in PARTS.values() for module in modules})
-# As if nothing optional were installed: Python then says of each that there is no such module.
-BARE = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL}))\n"
-COMMAND = BARE + "from pluralllm_app.cli.main import main\nmain()"
 OPTIONS = np.array([2, 3, 2])
-
-
-def bare(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program as if the base installation were all there is."""
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True
-    )
 
 
 def requirements(texts: list[str]) -> list[Requirement]:
@@ -52,9 +41,7 @@ def context(embeddings: np.ndarray) -> PreferenceSet:
     return preference_set("new", {0: [0.9, 0.1], 1: [0.2, 0.5, 0.3]}, OPTIONS, embeddings)
 
 
-PREDICT = (
-    BARE
-    + """
+PREDICT = """
 import numpy as np
 from pluralllm_app import PreferenceSet, QuestionSet, load_predictor
 predictor = load_predictor(sys.argv[1])
@@ -69,7 +56,6 @@ asked = QuestionSet(
 prediction = predictor.predict(known, asked)
 print(*prediction.shares.tolist(), *prediction.intervals.ravel().tolist())
 """
-)
 
 
 def test_factors_predict_without_any_optional_part(tmp_path: Path) -> None:
@@ -121,10 +107,17 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("from pluralllm_app import PreparedSurvey", "pyarrow, which is not installed here"),
+        (
+            "from pluralllm_app import PreparedSurvey",
+            "PreparedSurvey needs pyarrow, which is not installed here",
+        ),
         (
             "from pluralllm_app.predictors.registry import predictor_class as load; load('gpo')",
             "a predictor of kind 'gpo' needs torch, which is not installed here",
+        ),
+        (
+            "from pluralllm_app.use.reading import read_given; read_given('answers.csv')",
+            "reading answers from a file needs pandas, pyarrow and charset_normalizer, which are",
         ),
         (
             "from pluralllm_app.survey.embedders.registry import load_embedder\n"
@@ -134,7 +127,7 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
     ],
 )
 def test_functions_say_what_is_missing(program: str, said: str) -> None:
-    told = bare(BARE + program)
+    told = bare(program)
     *_, last = told.stderr.splitlines()
     assert last.startswith("pluralllm_app.errors.MissingPartError: ")
     assert said in last
@@ -154,7 +147,7 @@ def test_a_part_that_is_there_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_modules_of_no_part_are_as_they_were() -> None:
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), explained():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), explained("it"):
         import no_such_module  # type: ignore[import-not-found]  # noqa: F401
     assert installation("gpo") == "pip install 'pluralllm-app[gpo]'"
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
+from pluralllm_app.core.parts import need
 from pluralllm_app.errors import AnswersError, UserError
 from pluralllm_app.use.asking import NextQuestion
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
-from pluralllm_app.use.tables import read_costs, read_questions
 
 BELIEFS = 3  # predicted answers that are shown in a conversation
 
@@ -31,9 +31,14 @@ def ask(
     format_: str,
 ) -> None:
     """Choose questions, and print them or ask them; see `pluralllm ask --help`."""
-    among = read_questions(of) if of else None
-    costs = read_costs(of, cost) if of and cost else None
-    about = read_questions(target) if target else None
+    among = costs = about = None
+    if of or target:
+        need("survey", "reading questions from a file")
+        from pluralllm_app.use.tables import read_costs, read_questions
+
+        among = read_questions(of) if of else None
+        costs = read_costs(of, cost) if of and cost else None
+        about = read_questions(target) if target else None
     console = Console()
     with Console(stderr=True).status("choosing"):
         chosen = group.ask(count, among, about, costs)

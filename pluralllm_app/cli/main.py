@@ -336,7 +336,7 @@ def main() -> None:
     try:
         sys.argv = list(map(_in_utf_8, sys.argv))
         _check_working_directory()
-        with explained():
+        with explained("this command"):
             app(prog_name="pluralllm")
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else path_fault(error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
 
@@ -173,6 +174,7 @@ def _asked(
     from pluralllm_app.use.questions import Question
 
     if table is not None:
+        need("survey", "reading questions from a file")
         from pluralllm_app.use.tables import read_questions
 
         return list(read_questions(table))

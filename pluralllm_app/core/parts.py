@@ -10,15 +10,15 @@ from importlib.util import find_spec
 
 from pluralllm_app.errors import MissingPartError
 
-# The modules of each extra. One that several have belongs to the first, for `explained`.
+# The modules of each extra, best known first, since messages name three. For `explained`, a module
+# that several have belongs to the first.
 PARTS: dict[str, tuple[str, ...]] = {
     "gpo": ("torch",),
     "embed": ("torch", "transformers", "threadpoolctl"),
     "survey": ("pandas", "pyarrow", "charset_normalizer"),
     "federation": (
-        *("torch", "pandas", "pyarrow", "charset_normalizer"),
-        *("flwr", "ray", "cryptography", "httpx", "starlette", "psutil"),
-        *("threadpoolctl", "tomli_w"),
+        *("flwr", "ray", "torch", "pyarrow", "pandas", "charset_normalizer"),
+        *("cryptography", "httpx", "starlette", "psutil", "threadpoolctl", "tomli_w"),
     ),
     "hub": ("pandas", "pyarrow", "charset_normalizer", "datasets"),
     "tensorboard": ("tensorboard",),
@@ -53,8 +53,11 @@ def need(part: str, what: str) -> None:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Let the block name the part that it lacks, instead of one module of it.
+
+    Args:
+        what: as in `need`.
 
     Raises:
         MissingPartError: a module of a part is not installed.
@@ -65,12 +68,13 @@ def explained() -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         for part, modules in PARTS.items():
             if module in modules:
-                said = _sentence(part, "this", [module])
+                said = _sentence(part, what, [module])
                 raise MissingPartError(part, said) from error
         raise
 
 
 def _sentence(part: str, what: str, modules: list[str]) -> str:
-    *most, last = modules
+    named = modules[:3] + [f"{len(modules) - 3} more"] * (len(modules) > 3)
+    *most, last = named
     names = f"{', '.join(most)} and {last}, which are" if most else f"{last}, which is"
     return f"{what} needs {names} not installed here: {installation(part)}"

@@ -22,7 +22,7 @@ from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
-from pluralllm_app.survey.sources.damaged_texts import doubts
+from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.registry import read_source
 from pluralllm_app.survey.sources.stated import Stated
 

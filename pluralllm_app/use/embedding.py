@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from pluralllm_app.core.segments import Floats, Halves
-from pluralllm_app.errors import PredictorError, SurveyError
+from pluralllm_app.errors import MissingPartError, PredictorError, SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
@@ -108,7 +108,7 @@ class Texts:
 
         try:
             embedder = load_embedder(place, about.template)
-        except (SurveyError, OSError) as error:
+        except (MissingPartError, SurveyError, OSError) as error:
             raise PredictorError(
                 f"{what} needs the embedder {place}, which cannot be had here: {error}. {still}"
             ) from error

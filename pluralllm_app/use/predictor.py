@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.core.segments import Floats, segment_rows
 from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.predictors.base import ContextPredictor
@@ -200,6 +201,7 @@ def _questionnaire(place: str | Path) -> Questionnaire:
     found = load_questionnaire(_best(path)) if path.is_dir() else None
     if found is not None:
         return found
+    need("survey", "reading a prepared survey")
     # Not at the top: prepared surveys are read with pyarrow.
     from pluralllm_app.survey.prepared import PreparedSurvey
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.use.given import Given, GivenAnswers, Numbers, from_records
 from pluralllm_app.use.questions import Question, named
@@ -22,10 +23,12 @@ def read_given(answers: Answers | None) -> GivenAnswers:
     Raises:
         AnswersError: it is none of these, or a record is incomplete.
         SurveyError: a table cannot be read.
+        MissingPartError: it is a path, and what reads files is not installed.
     """
     if answers is None:
         return GivenAnswers([])
     if isinstance(answers, str | Path):
+        need("survey", "reading answers from a file")
         # Reading tables takes pandas, which is slow to import.
         from pluralllm_app.use.tables import read_file, read_site
 

@@ -27,7 +27,7 @@ def test_links_in_a_circle(tmp_path, arguments):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     done = pluralllm(*arguments, tmp_path / "circle" / "x")
     assert done.returncode == 1
-    assert re.fullmatch("Error: .*circle/x.*\n", done.stderr)
+    assert re.fullmatch("Error: .*circle.*\n", done.stderr)
 
 
 def test_a_path_that_the_locale_cannot_hold(tmp_path):

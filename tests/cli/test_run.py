@@ -99,7 +99,7 @@ def test_only_the_app_is_sent_to_the_nodes(tmp_path: Path) -> None:
     with zipfile.ZipFile(BytesIO(build_fab_from_disk(copy))) as bundle:
         names = bundle.namelist()
     assert "pluralllm_app/server_app.py" in names
-    assert not [name for name in names if "answers" in name]
+    assert not [name for name in names if "answers.json" in name]
 
 
 def test_help_teaches() -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.sources.damaged_texts import damage, doubts
+from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.registry import read_source
 from pluralllm_app.survey.sources.stated import Stated
 from tests.support.tables import numbered
@@ -31,6 +32,8 @@ def test_utf_8_that_was_read_as_another_page_is_told(text, page):
     dashes = (text, page) == ("Привет", "mac_roman")  # "–ü—Ä" may be a line between words
     if wrong is not None and not dashes:
         assert "UTF-8" in damage(wrong), wrong
+        twice = misread(wrong, "cp1252") if page == "cp1252" else None
+        assert twice is None or "UTF-8" in damage(twice), twice
 
 
 @pytest.mark.parametrize(
@@ -106,12 +109,20 @@ def test_signs_of_seven_bits_are_honest_where_one_makes_no_sense(tmp_path):
 
 
 def test_other_sources_are_looked_at_as_well(tmp_path):
+    file = tmp_path / "mine.csv"
+    row = {"question": "Tee fÃ¼r zwei?", "selections": "{'Peru': [0.5, 0.5]}", "source": "WVS"}
+    pd.DataFrame([row | {"options": "['Ja', 'Nein']"}]).to_csv(file, index=False)
+    with pytest.raises(SurveyError, match="'fÃ¼r' for 'für'"):
+        read_source("globalopinionqa", file, 0)
+
+
+def test_what_was_published_so_is_said(tmp_path):
     file = tmp_path / "records.json"
-    record = {"question": "Question: Tee fÃ¼r zwei?\nOptions: A. Ja B. Nein\nAnswer:", "id": 1}
+    record = {"question": "Question: Tee f\ufffdr zwei?\nOptions: A. Ja B. Nein\nAnswer:", "id": 1}
     record |= {"options": ["Ja", "Nein"], "attribute": "SEX_Male", "gold_distribution": [0.5, 0.5]}
     file.write_text(json.dumps([record]), "utf-8")
-    with pytest.raises(SurveyError, match="'fÃ¼r' for 'für'"):
-        read_source("opinionqa", file, 0)
+    (line,) = doubts(read_source("opinionqa", file, 0))
+    assert "a character that was lost" in line
 
 
 @pytest.mark.parametrize(
@@ -119,9 +130,14 @@ def test_other_sources_are_looked_at_as_well(tmp_path):
     [
         ("Ãœber 5Â°", "'Ãœber' may be 'Über' in UTF-8"),
         ("IRMÃ”", "'IRMÃ”' may be 'IRMÔ' in UTF-8"),
-        ("Tea &amp; milk", "'&amp;' may be '&' in HTML"),
-        ("Gr&#252;n", "'&#252;' may be 'ü' in HTML"),
-        ("R&D; Über &Co; “IRMÃ”", ""),
+        ("Tea &amp; milk", "'&amp;' may stand for '&', as in HTML"),
+        ("Gr&#252;n", "'&#252;' may stand for 'ü', as in HTML"),
+        ("Gr\\u00fcn", "may stand for 'ü', as in JSON"),
+        ("Gr=C3=BCn", "'=C3=BC' may stand for 'ü', as in quoted-printable"),
+        ("Gr%C3%BCn", "'%C3%BC' may stand for 'ü', as in web addresses"),
+        ("Oh \\ud83d", "may stand for '\ufffd', as in JSON"),
+        ("b'No'", "may stand for 'No', as in Python's bytes"),
+        ("R&D; Über &Co; “IRMÃ” 5=C a%C b'c' 100%", ""),
     ],
 )
 def test_what_may_be_honest_is_said_and_taken(tmp_path, text, said):

@@ -145,6 +145,12 @@ def test_positions_as_whole_numbers_are_taken(model):
     load_embedder(str(model))
 
 
+@pytest.mark.parametrize("side", ["in_features", "out_features"])
+def test_a_dense_layer_of_another_size_than_stated_is_refused(model, side):
+    change(model / "2_Dense" / "config.json", **{side: 99})
+    refused(model, "2_Dense/model.safetensors", "config.json states 99")
+
+
 def edit_tokenizer(model: Path, **entries: object) -> None:
     content = json.loads((model / "tokenizer.json").read_text())
     content["model"] |= entries

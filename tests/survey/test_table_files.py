@@ -116,7 +116,11 @@ def test_a_number_cut_at_its_comma_in_a_row_without_last_cell(tmp_path, last):
     file = tmp_path / "mine.csv"
     header = ",".join([*COLUMNS, last])
     file.write_text("\n".join([header, *HALVES]))
-    refused(file, "data row 1 ends in '12' and '5', and data row 2 has no last cell.*quotation")
+    refused(
+        file, "data row 1 ends in '12' and '5', and data row 2 has no such last cell.*quotation"
+    )
+    file.write_text("\n".join([f"{header},description", *HALVES]))
+    refused(file, "data row 1 ends in '12' and '5', and data row 2 has no such last cell")
     full = [row if row.count(",") == 5 else f"{row},1" for row in HALVES]
     file.write_text("\n".join([header, *full]))
     survey = read_table(file)
@@ -130,7 +134,10 @@ def test_a_description_that_is_a_number_is_half_of_one(tmp_path):
     file = tmp_path / "mine.csv"
     rows = [row if row.count(",") == 5 else f"{row},5" for row in HALVES]
     file.write_text("\n".join([",".join([*COLUMNS, "description"]), *rows]))
-    refused(file, "have a description that is a number, the first is data row 1 with '5'")
+    refused(file, "may be half of a number .*, the first is data row 1 with '5'")
+    rows = [f"{row.rsplit(',', 1)[0]},1990" for row in rows]  # a year of birth
+    file.write_text("\n".join([",".join([*COLUMNS, "description"]), *rows]))
+    assert read_table(file).descriptions == {"North": "1990", "South": "1990"}
 
 
 def test_counts_that_are_all_zero(tmp_path):

@@ -23,7 +23,7 @@ def read(frame: pd.DataFrame, path):
 
 
 @pytest.mark.parametrize(
-    "name", ["Total", "TOTAL", "Gesamt", "Insgesamt", "Base", "Base (n=)", "N", "合計", "Итого"]
+    "name", ["Total", "TOTAL", "Gesamt", "Insgesamt", "Base", "Base (n=)", "合計", "Итого", "Sum"]
 )
 def test_a_total_is_refused(tmp_path, name):
     with pytest.raises(SurveyError, match=r"'North', from data row 1 on: .*total, remove its rows"):
@@ -41,20 +41,48 @@ def test_two_totals_and_rounded_ones_are_refused(tmp_path):
         read(rounded, tmp_path)
 
 
-def test_names_that_options_have_need_more_answers(tmp_path):
-    assert read(with_total("All"), tmp_path).questions.options[0] == ["Yes", "No", "All"]
-    many = pd.concat([ROWS, ROWS.replace({"North": "East", "South": "West"})])
+def test_names_that_options_have_as_well_need_more(tmp_path):
+    two = ROWS.assign(count=[3, 1, 4, 2, 3, 1, 5, 5])
     with pytest.raises(SurveyError, match="the option 'All' is the sum"):
-        read(with_total("All", many), tmp_path)
+        read(with_total("All", two), tmp_path)
+    yes = two[two["option"] == "Yes"]
+    for name in ("All", "N"):  # of two options, each may be half
+        assert read(with_total(name, yes), tmp_path).questions.options[0] == ["Yes", name]
+    read(with_total("N", two), tmp_path)  # four answers
+    more = pd.concat([two, two.assign(group=two["group"] + "A")])
+    with pytest.raises(SurveyError, match="the option 'N' is the sum"):
+        read(with_total("N", more), tmp_path)
 
 
-def test_a_total_of_any_name_is_told_from_many_answers(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    ["Grand Total", "Total respondents", "Weighted base", "All respondents", "Basis (ungewichtet)"],
+)
+def test_names_of_several_words(tmp_path, name):
+    two = ROWS.assign(count=[3, 1, 4, 2, 3, 1, 5, 5])
+    with pytest.raises(SurveyError, match="remove its rows"):
+        read(with_total(name, two), tmp_path)
+
+
+def test_a_total_that_some_answers_lack(tmp_path):
+    with pytest.raises(SurveyError, match=r"the option 'Total' .*'North', from data row 1 on"):
+        read(with_total("Total")[:-3], tmp_path)
+    survey = read(with_total("Total, of all that I own"), tmp_path)
+    assert survey.questions.options[0][2] == "Total, of all that I own"
+
+
+def test_yes_and_no_may_be_equal(tmp_path):
+    rows = ROWS.assign(count=[1000, 1001] * 4).replace({"Yes": "Y", "No": "N"})
+    assert read(rows, tmp_path).questions.options[0] == ["Y", "N"]
+
+
+def test_a_total_of_any_name_is_said(tmp_path):
     many = pd.concat([ROWS.assign(group=ROWS["group"] + letter) for letter in "ABDE"])
-    many["count"] = np.arange(len(many)) * 7 % 23
-    read(with_total("Personen", many), tmp_path)  # sixteen answers
+    many["count"] = np.arange(len(many)) * 7 % 23 + 1
+    assert "sum" not in read(with_total("Personen", many), tmp_path).note  # sixteen answers
     more = pd.concat([many, many.assign(group=many["group"] + "G")])
-    with pytest.raises(SurveyError, match="the option 'Personen' is the sum"):
-        read(with_total("Personen", more), tmp_path)
+    note = read(with_total("Personen", more), tmp_path).note
+    assert "the option 'Personen' is the sum of the others" in note
 
 
 def test_an_option_called_total_that_is_no_sum_is_one(tmp_path):

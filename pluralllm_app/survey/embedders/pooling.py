@@ -94,4 +94,10 @@ def _linear(files: ModelFiles, dense: Dense) -> tuple[Tensor, Tensor | None]:
     weight, bias = tensors.pop("linear.weight", None), tensors.pop("linear.bias", None)
     if weight is None or weight.ndim != 2 or tensors:
         raise files.fault(f"{dense.weights} does not hold one linear layer: choose another model")
+    for stated, size in zip(dense.sizes, weight.shape, strict=True):
+        if stated not in (None, size):
+            raise files.fault(
+                f"{dense.weights} holds a layer with a side of {size:,}, and its config.json "
+                f"states {stated:,}: the two belong to different models, or {AGAIN}"
+            )
     return weight, bias

@@ -52,6 +52,7 @@ class Dense:
 
     weights: str  # path of its safetensors file, from the model's root
     activation: str  # one of ACTIVATIONS, a class of torch.nn
+    sizes: tuple[int | None, int | None] = (None, None)  # out and in, as far as they are stated
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,8 @@ def _dense(files: ModelFiles, place: str) -> Dense:
             + (" with a residual" if settings.get("use_residual") else "")
             + ", which is not supported: choose another model"
         )
-    return Dense(files.check_weights(place)[0], activation)
+    sizes = (settings.get("out_features"), settings.get("in_features"))
+    return Dense(files.check_weights(place)[0], activation, sizes)
 
 
 def _general(files: ModelFiles) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Here are the signs that no honest text has. A question mark in place of a letter
 
 import re
 from collections.abc import Iterator
-from html import unescape
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
@@ -18,7 +17,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _LOST = "\ufffd"
 # As which UTF-8 is read by mistake. It has no byte from 80 to BF but after one from C2 to F4.
 _MISTAKEN = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "mac_roman", "cp850", "cp437")
-_SUSPECT = re.compile(
+SUSPECT = re.compile(
     "|".join(
         f"[{re.escape(bytes(range(0xC2, 0xF5)).decode(page, 'ignore'))}]"
         f"[{re.escape(bytes(range(0x80, 0xC0)).decode(page, 'ignore'))}]"
@@ -33,7 +32,6 @@ _SHIFTED = {  # what stands between the signs of encodings that are ASCII withou
 }
 _FEWEST = 2  # places in a survey that make sense in such an encoding, where all of them do
 _AGAIN = "export it again as UTF-8"
-_ENTITY = re.compile(r"&(#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")  # of HTML
 
 
 def damage(text: str) -> str:
@@ -41,8 +39,8 @@ def damage(text: str) -> str:
 
     The text must be as it was read: cleaning it takes some of the signs away.
 
-    >>> damage("Tee fÃ¼r zwei?")
-    "has 'fÃ¼r' for 'für', UTF-8 that was read as Windows-1252: export it again as UTF-8"
+    >>> damage("Tee fÃ¼r zwei?").partition(":")[0]
+    "has 'fÃ¼r' for 'für', UTF-8 that was read as Windows-1252"
     """
     if text.isascii() and text.isprintable():
         return ""
@@ -52,14 +50,22 @@ def damage(text: str) -> str:
                 "has the signs of ISO-2022-JP, ISO-2022-KR or the like: pass --encoding with the "
                 f"right one, or {_AGAIN}"
             )
+        if control[0] >= "\x80":
+            return (
+                f"has the control character U+{ord(control[0]):04X}, as where Windows-1252 or "
+                f"UTF-8 is read as Latin-1: {_AGAIN}, or pass another --encoding"
+            )
         return f"has the control character U+{ord(control[0]):04X}: remove it, or {_AGAIN}"
     if _LOST in text:
         return f"has U+FFFD, which stands for a character that was lost: {_AGAIN}"
-    if _SUSPECT.search(text):
+    if SUSPECT.search(text):
         for word in text.split(" "):
             for page, meant in _mistaken(word):
                 name = CODE_PAGES[page]
-                return f"has {word!r} for {meant!r}, UTF-8 that was read as {name}: {_AGAIN}"
+                return (
+                    f"has {word!r} for {meant!r}, UTF-8 that was read as {name}: {_AGAIN}, or pass "
+                    "another --encoding"
+                )
     return ""
 
 
@@ -70,14 +76,14 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
     HZ or UTF-7 makes sense wherever there are such signs.
     """
     ascii_only = True
-    for what, text in _texts(survey):
+    for what, text in texts_of(survey):
         if fault := damage(text):
             raise SurveyError(f"{place}: the {what}, {text[:80]!r}, {fault}")
         ascii_only &= text.isascii()
     for encoding, shifted in _SHIFTED.items() if ascii_only else ():
         found = [
             (what, text, _places(text, encoding))
-            for what, text in _texts(survey)
+            for what, text in texts_of(survey)
             if shifted.search(text)
         ]
         known = [places for *_, places in found if places is not None]
@@ -90,25 +96,7 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
             )
 
 
-def doubts(survey: SurveyContent) -> list[str]:
-    """Return lines on texts that may be damaged, but may be honest as well: at most one of a kind.
-
-    "Ãœber" may be "Über" in UTF-8 that was read as Windows-1252; so may the end of “IRMÔ.
-    """
-    found: dict[str, str] = {}
-    for _, text in _texts(survey):
-        for word in text.split(" ") if _SUSPECT.search(text) else ():
-            meant = _decoded(word, "cp1252")
-            if meant is not None and _SUSPECT.search(word):
-                kind = "was read as Windows-1252"
-                found.setdefault(kind, f"{word!r} may be {meant!r} in UTF-8 that {kind}")
-        entity = _ENTITY.search(text)
-        if entity and unescape(entity[0]) != entity[0]:
-            found.setdefault("HTML", f"{entity[0]!r} may be {unescape(entity[0])!r} in HTML")
-    return [f"{line}: see that it is right" for line in found.values()]
-
-
-def _texts(survey: SurveyContent) -> Iterator[tuple[str, str]]:
+def texts_of(survey: SurveyContent) -> Iterator[tuple[str, str]]:
     """Yield what each text of a survey is, and the text."""
     questions = survey.questions
     for id_, text, options in zip(questions.ids, questions.texts, questions.options, strict=True):
@@ -121,15 +109,17 @@ def _texts(survey: SurveyContent) -> Iterator[tuple[str, str]]:
 
 def _mistaken(word: str) -> Iterator[tuple[str, str]]:
     """Yield the pages as which a word in UTF-8 was read, with what it was meant to be."""
-    if not _SUSPECT.search(word) or (makes_sense(word) and not _PUNCTUATION.search(word)):
+    if not SUSPECT.search(word) or (makes_sense(word) and not _PUNCTUATION.search(word)):
         return
     for page in _MISTAKEN:
-        meant = _decoded(word, page)
-        if meant is not None and makes_sense(meant):
-            yield page, meant
+        meant = decoded(word, page)
+        if meant is not None:
+            yield from ((page, more) for _, more in _mistaken(meant))  # what was read so twice
+            if makes_sense(meant):
+                yield page, meant
 
 
-def _decoded(word: str, page: str) -> str | None:
+def decoded(word: str, page: str) -> str | None:
     """Return a word in UTF-8 that was read as `page`; None if it was not."""
     try:
         return word.encode(page).decode()

@@ -50,6 +50,7 @@ class Source:
     # From --file (None if not given), --seed, and what else is stated.
     read: Callable[[Any, int, Stated], "SurveyContent"]
     states: tuple[str, ...] = ()  # the fields of `Stated` that may be given
+    damaged: bool = False  # whether texts were damaged where it was published
 
 
 SOURCES = {
@@ -66,6 +67,7 @@ SOURCES = {
         "required",
         _opinionqa,
         ("encoding",),
+        damaged=True,
     ),
     "table": Source(
         "your own answers, read from --file",
@@ -83,7 +85,8 @@ def read_source(
 
     Raises:
         SurveyError: there is no such source, `file` is missing or not wanted, something is stated
-            that the source knows itself, or the source cannot be used.
+            that the source knows itself, or the source cannot be used, for example because a wrong
+            encoding has damaged its texts.
     """
     stated = stated or Stated()
     if name not in SOURCES:
@@ -97,5 +100,6 @@ def read_source(
     from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
 
     survey = source.read(file, seed, stated)
-    refuse_damaged(survey, str(file or name))
+    if not source.damaged:
+        refuse_damaged(survey, str(file or name))
     return survey

@@ -76,7 +76,12 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
     respondents = None
     if counted:
         total = find_total(questions, question, flat, totals)
-        if total is not None:
+        if total is not None and not total.sure:
+            notes.append(
+                f"the option {total.option!r} is the sum of the others wherever it occurs (if it "
+                "is a total, remove its rows)"
+            )
+        elif total is not None:
             answer = total.answer
             id_, name = questions.ids[question[answer]], groups[group[answer]]
             raise SurveyError(

@@ -215,17 +215,19 @@ def _separated_rows(
 def _refuse_halves(
     rows: Sequence[Sequence[str]], width: int, done: int, amounts: Sequence[int]
 ) -> None:
-    """Refuse 12,5 before a last column that other rows leave out: it may be one number or two."""
+    """Refuse 12,5 before columns that other rows leave out: it may be one number or two."""
     for at in amounts:
-        if at + 2 != width:
-            continue
         short = next((number for number, row in enumerate(rows, 1) if len(row) == at + 1), None)
+        if at + 1 == width or short is None:
+            continue
         for number, row in enumerate(rows, 1):
-            if short and len(row) == width and all(map(str.isdigit, map(str.strip, row[at:]))):
+            halves = [cell.strip() for cell in row[at : at + 2]]
+            if len(halves) == 2 and all(map(str.isdigit, halves)) and not any(row[at + 2 :]):
                 raise ValueError(
                     f"data row {done + number} ends in {row[at]!r} and {row[at + 1]!r}, and data "
-                    f"row {done + short} has no last cell: a number that contains the separator of "
-                    "the columns needs quotation marks; write an empty last cell if it is no number"
+                    f"row {done + short} has no such last cell: a number that contains the "
+                    "separator of the columns needs quotation marks; write an empty last cell if "
+                    "it is no number"
                 )
 
 

@@ -18,6 +18,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.faults import Faults
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader, shown_names
@@ -43,36 +44,6 @@ class Batch:
     def rows(self) -> Ints:
         """[n] the rows' numbers, from 0."""
         return row_numbers(self.index)
-
-
-class Faults:
-    """Collects which rows of a table have which fault."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._found: dict[str, tuple[int, str]] = {}  # number of rows, and where the first is
-
-    def note(
-        self, fault: str, wrong: Bools, index: pd.Index, cells: pd.Series | None = None
-    ) -> None:
-        """Note the rows of a batch [n] that have a fault, and the cell that shows it, if any."""
-        places = np.flatnonzero(wrong)
-        # Noted even if there are none, so that faults are reported in the order of the checks.
-        count, first = self._found.get(fault, (0, ""))
-        if len(places) and not count:
-            first = f"data row {index[int(places[0])] + 1}"
-            if cells is not None:
-                first += f" with {shorten(repr(cells.iloc[places[0]]), 80)}"
-        self._found[fault] = (count + len(places), first)
-
-    def refuse(self) -> None:
-        """Raise SurveyError if any row has a fault."""
-        for fault, (count, first) in self._found.items():
-            if count:
-                raise SurveyError(
-                    f"{self._file}: {count} row(s) {fault}, the first is {first} (counted from 1 "
-                    "below the header)"
-                )
 
 
 class Rows:
@@ -206,8 +177,11 @@ class Rows:
         codes, texts = column = self._cells(frame, "description")
         nested = _is(_NESTED, column)
         self._note("hold a list or an object as description", nested, frame, "description")
-        number = np.array([text.isdecimal() for text in texts], bool)[codes]
-        self._note("have a description that is a number", number, frame, "description")
+        amounts = frame[self.amounts.column]
+        if isinstance(amounts.iloc[0], str):  # 12,5 may have been cut at its comma
+            half = np.array([text.isdecimal() and len(text) < 4 for text in texts], bool)[codes]
+            fault = "have a description that may be half of a number (12,5 needs quotation marks)"
+            self._note(fault, half, frame, "description")
         pairs, row = np.unique(group * PAIR + codes, return_inverse=True)
         stated = [(pair // PAIR, texts[pair % PAIR]) for pair in pairs.tolist()]
         other = [

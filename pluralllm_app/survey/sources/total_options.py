@@ -11,32 +11,40 @@ import numpy as np
 from pluralllm_app.core.segments import Doubles, Ints, segment_starts
 from pluralllm_app.survey.content import Questions
 
-_NAMES = (
-    "total totals totale totaal totalt sum summe gesamt insgesamt gesamtsumme basis base n suma "
-    "ogółem celkem razem összesen ensemble somme soma всего итого toplam "
-    "\u5408\u8ba1 \u603b\u8ba1 \u5408\u8a08 \u7dcf\u8a08 \uc804\uccb4 \ud569\uacc4"
+_NAMES = {
+    "total": "total totals totale totaal totalt gesamt insgesamt gesamtsumme summe basis base suma "
+    "ogółem celkem razem összesen sum somme soma всего итого toplam "
+    "\u5408\u8ba1 \u603b\u8ba1 \u5408\u8a08 \u7dcf\u8a08 \uc804\uccb4 \ud569\uacc4",
+    # Options have these names as well: all of them; n for no; together.
+    "all": "all alle todos todas tous tutti все",
+    "either": "n ensemble",
+}
+_OTHER_WORDS = (  # in such names: weighted base, all respondents
+    "grand weighted unweighted sample size count number of the respondents people persons "
+    "responses answers gewichtet gewichtete ungewichtet ungewichtete befragte befragten"
 )
-_NAMES_OF_BOTH = "all alle todos todas tous tutti все"  # of totals and of options
-_WORD = re.compile(r"\W*(\w+)\W*n?\W*")  # Base (n=)
-# In how many answers an option has to be the sum of the others: one that is called a total, one
-# whose name is also that of options, and one with any name. Some answers are so by chance.
-_FEWEST = {"total": 2, "either": 5, "": 20}
+_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+_WORD = re.compile(r"\w+")
+# In how many answers an option of each kind has to be the sum of the others: some are by chance.
+# With any name, a survey may be made so, by quotas; there it is only said.
+_FEWEST = {"total": 1, "all": 2, "either": 5, "": 20}
 _EXACT = 1e-9  # of a sum
 _ROUNDED = 0.02  # of a sum, at most, where sums of weights were rounded
 
 
 @dataclass(frozen=True)
 class Total:
-    """An option that is the sum of the others of its question in every answer."""
+    """An option that is the sum of the others, wherever anybody is counted in it."""
 
     option: str
     answer: int  # the first in which it is
+    sure: bool  # whether it is called so
 
 
 def find_total(
     questions: Questions, question: Ints, counts: Doubles, sums: Doubles
 ) -> Total | None:
-    """Return the first option that is surely a total, None if there is none.
+    """Return the first option that is a total, None if there is none.
 
     Args:
         questions: Q of them.
@@ -46,18 +54,30 @@ def find_total(
     """
     lengths = questions.counts[question]
     starts = segment_starts(lengths)
-    named = np.array([sum(map(_is_total, own)) for own in questions.options], np.int64)[question]
+    kinds = [[*map(_kind, own)] for own in questions.options]
+    named = np.array([sum(map(bool, own)) for own in kinds], np.int64)[question]
+    rounded = np.array(["total" in own for own in kinds])[question]
     tops = np.maximum.reduceat(counts, starts)
-    tolerance = np.where(named > 0, np.minimum(lengths / 2, _ROUNDED * sums), _EXACT * sums)
+    tolerance = np.where(rounded, np.minimum(lengths / 2, _ROUNDED * sums), _EXACT * sums)
     whole = np.abs((np.maximum(named, 1) + 1) * tops - sums) <= tolerance
     asked = sums > 0
+    for answer in np.flatnonzero(asked & ~whole & (named > 0)).tolist():
+        own = counts[starts[answer] : starts[answer] + lengths[answer]]
+        asked[answer] = any(
+            kind and count
+            for kind, count in zip(kinds[question[answer]], own.tolist(), strict=True)
+        )
     never = np.bincount(question[asked & ~whole], minlength=len(questions)) == 0
     answers: dict[str, list[int]] = {}  # by option: where it is the sum of the others
     for answer in np.flatnonzero(asked & never[question]).tolist():
+        number = question[answer]
         own = counts[starts[answer] : starts[answer] + lengths[answer]]
-        for option, count in zip(questions.options[question[answer]], own, strict=True):
-            named_so = _is_total(option) or not named[answer]
-            if named_so and abs(count - tops[answer]) <= tolerance[answer]:
+        several = (own > 0).sum() - max(1, named[answer]) > 1  # of two options, one may be half
+        for option, kind, count in zip(
+            questions.options[number], kinds[number], own.tolist(), strict=True
+        ):
+            is_top = abs(count - tops[answer]) <= tolerance[answer]
+            if is_top and (kind == "total" or (several and (kind or not named[answer]))):
                 answers.setdefault(option, []).append(answer)
     if not answers:
         return None
@@ -70,19 +90,14 @@ def find_total(
     for option, found in answers.items():
         kind = _kind(option)
         if len(found) >= _FEWEST[kind] and (kind == "total" or option not in others):
-            return Total(option, found[0])
+            return Total(option, found[0], sure=bool(kind))
     return None
 
 
-def _is_total(option: str) -> bool:
-    return bool(_kind(option))
-
-
 def _kind(option: str) -> str:
-    """Return "total" or "either" if an option is called so, as Total, ALL or Base (n=)."""
-    word = _WORD.fullmatch(option.casefold())
-    if word is None:
+    """Return which of the names of totals an option has, as Total, ALL or Base (n=); "" if none."""
+    words = _WORD.findall(option.casefold())
+    found = {_KINDS[word] for word in words if word in _KINDS}
+    if not all(word in _KINDS or word in _OTHER_WORDS.split() for word in words):
         return ""
-    if word[1] in _NAMES.split():
-        return "total"
-    return "either" if word[1] in _NAMES_OF_BOTH.split() else ""
+    return next((kind for kind in _NAMES if kind in found), "")
