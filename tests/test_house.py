@@ -26,6 +26,7 @@ ROOMS = (
     ("engines",),
     ("experiments",),
     ("use",),
+    ("serve",),
     ("report", "deploy"),
     ("cli",),
     ("__main__",),

@@ -92,6 +92,7 @@ def test_the_command_answers_without_any_optional_part() -> None:
         ("site --check sites/a", "survey"),
         ("questionnaire data/demo out", "survey"),
         ("report runs/first", "report"),
+        ("serve runs/first", "serve"),
     ],
 )
 def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> None:
@@ -99,7 +100,7 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
     command = arguments.split()[0]
     assert told.returncode == 1
     (line,) = told.stderr.splitlines()
-    assert line.startswith(f"Error: `pluralllm {command}` needs {PARTS[part][0]}, ")
+    assert line.startswith(f"Error: `pluralllm {command}` needs {PARTS[part][0]}")
     assert line.endswith(f" not installed here: pip install 'pluralllm-app[{part}]'")
     assert told.stdout == ""
 

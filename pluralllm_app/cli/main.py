@@ -14,6 +14,7 @@ from pluralllm_app.cli import prepare, use
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.paths import path_fault
+from pluralllm_app.cli.serve import serve_command
 from pluralllm_app.cli.settings import SettingsCommand, print_settings
 from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
@@ -37,6 +38,7 @@ app.command("prepare", help=prepare.HELP, cls=prepare.PrepareCommand)(prepare.pr
 app.command("predict")(use.predict_command)
 app.command("ask")(use.ask_command)
 app.command("card")(use.card_command)
+app.command("serve")(serve_command)
 app.add_typer(deploy_app, name="deploy")
 
 
@@ -305,10 +307,9 @@ def _in_utf_8(argument: str) -> str:
     """
     try:
         argument.encode()
+        return argument
     except UnicodeEncodeError:
         pass
-    else:
-        return argument
     try:
         return os.fsencode(argument).decode()
     except UnicodeError as error:

@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
+    "serve": ("starlette", "uvicorn"),
     "report": ("pandas", "pyarrow", "charset_normalizer", "altair", "vl_convert", "jinja2"),
 }
 

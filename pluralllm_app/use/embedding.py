@@ -44,6 +44,7 @@ class Texts:
         self._dim = dim
         self._name = embedder
         self._embedder: Embedder | None = None
+        self._closed: str | None = None
         self._questions: OrderedDict[Question, Halves] = OrderedDict()
         self._descriptions: OrderedDict[str, Floats] = OrderedDict()
 
@@ -52,6 +53,10 @@ class Texts:
         """Whether the embedder is loaded, or is so at once."""
         return self._embedder is not None or self._about.embedder in EMBEDDERS
 
+    def close(self, reason: str) -> None:
+        """Load no embedder from now on: what needs one is refused, for this reason."""
+        self._closed = reason
+
     def questions(self, questions: Sequence[Question]) -> list[Halves]:
         """A vector for each option of each of `questions`: float16 [options, dim].
 
@@ -59,11 +64,14 @@ class Texts:
             PredictorError: the embedder cannot be had, or is another one than the survey's.
             SurveyError: it cannot embed the texts, or tell the options of one apart.
         """
-        new = [each for each in dict.fromkeys(questions) if each not in self._questions]
-        found = dict(zip(new, self._embed(new), strict=True)) if new else {}
-        vectors = [found[each] if each in found else self._questions[each] for each in questions]
-        _keep(self._questions, found)
-        return vectors
+        # Looked up once each: another thread may drop one from the cache meanwhile.
+        kept = {each: self._questions.get(each) for each in questions}
+        found = {each: vectors for each, vectors in kept.items() if vectors is not None}
+        if new := [each for each in kept if each not in found]:
+            embedded = dict(zip(new, self._embed(new), strict=True))
+            _keep(self._questions, embedded)
+            found |= embedded
+        return [found[each] for each in questions]
 
     def description(self, text: str) -> Floats:
         """The vector of a text that says who a group is: float32 [dim].
@@ -71,9 +79,11 @@ class Texts:
         Raises:
             PredictorError: see `questions`.
         """
-        if text not in self._descriptions:
-            _keep(self._descriptions, {text: self._load("a description").describe([text])[0]})
-        return self._descriptions[text]
+        vector = self._descriptions.get(text)
+        if vector is None:
+            vector = self._load("a description").describe([text])[0]
+            _keep(self._descriptions, {text: vector})
+        return vector
 
     def _embed(self, new: Sequence[Question]) -> list[Halves]:
         embedder = self._load("a new question")
@@ -91,6 +101,8 @@ class Texts:
 
     def _load(self, what: str) -> "Embedder":
         if self._embedder is None:
+            if self._closed is not None:
+                raise PredictorError(f"{what} needs the survey's embedder: {self._closed}")
             self._embedder = self._checked(what)
         return self._embedder
 

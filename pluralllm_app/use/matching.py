@@ -131,7 +131,13 @@ def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
     by_words = {words(option): option for option in question.options}
     found: dict[str, float] = {}
     for option, number in numbers.items():
-        name = by_words[words(str(option))]
+        # Options may be alike by words, such as "Both/neither" and "Both, neither".
+        name = option if option in question.options else by_words.get(words(str(option)))
+        if name is None:
+            raise AnswersError(
+                f"{each.place} has no option {option!r}: "
+                + did_you_mean(str(option), question.options)
+            )
         if name in found:
             raise AnswersError(f"{each.place} was given two numbers for the option {name!r}")
         found[name] = _number(each, name, number, unit)

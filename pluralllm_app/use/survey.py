@@ -73,9 +73,9 @@ class Survey:
             text = asked.text
         if place is not None:
             return place, self.questions[place]
-        near = self.catalogue.nearest(text)
-        near = f"; {near}" if near else ""
         if isinstance(asked, str) or not asked.options:
+            near = self.catalogue.nearest(text)
+            near = f"; {near}" if near else ""
             raise AnswersError(
                 f"{named(Question(text, ()))} is none of the survey's: give it options to ask it "
                 f"as a new one{near}"

@@ -63,6 +63,8 @@ def before_the_first_word(*arguments: str | Path) -> tuple[set[str], list[str]]:
         (["prepare"], "name a source"),
         (["prepare", "nothing", "--out", "/none"], "Starting ..."),
         (["report", "/none"], "Starting ..."),
+        (["serve", "/none", "--port", "0"], "Loading /none ..."),
+        (["serve", "/none", "--host", "0.0.0.0"], "can be reached by others"),
         (["deploy", "run", "/none"], "/none"),
         (["deploy", "status", "/none"], "/none"),
         (["deploy", "register", "/none"], "/none"),

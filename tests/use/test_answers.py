@@ -103,6 +103,7 @@ def test_a_new_question_needs_its_options(read: Any) -> None:
     ("answers", "fault"),
     [
         ({HARBOUR.text: {"Yes": 0.3, "Noo": 0.7}}, "has no option 'Noo': did you mean 'No'"),
+        ({HARBOUR.id: {"Yes": 0.3, "Noo": 0.7}}, "has no option 'Noo': did you mean 'No'"),
         ({HARBOUR.text: {"Yes": 0.3, "No": 0.3}}, "do not sum to 1: they sum to 0.6"),
         ({HARBOUR.text: {"Yes": 0.3}}, "do not sum to 1"),
         ({HARBOUR.text: {"Yes": 0, "No": 0}}, "all its numbers are 0"),
@@ -159,3 +160,9 @@ def test_tables_that_cannot_be_read_are_refused(
     file.write_text(text)
     with pytest.raises(AnswersError, match=fault):
         read(file)
+
+
+def test_options_that_differ_by_punctuation_are_told_apart(read: Any) -> None:
+    options = ["Both/neither", "Both, neither", "One"]
+    known = read({Question("Tea or coffee at the harbour?", options): [0.2, 0.3, 0.5]})
+    np.testing.assert_allclose(known.shares, [0.2, 0.3, 0.5])

@@ -1,0 +1,1 @@
+"""A saved predictor as a service over HTTP, with a page."""
