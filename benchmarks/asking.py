@@ -6,14 +6,18 @@ is known; and the first k of one fixed list for all groups, made greedily from t
 the train groups (the columns that explain most of what is left of the others). Where the list has
 too few, random ones follow.
 
-    python benchmarks/asking.py runs/first --survey data/globalopinionqa
+    python benchmarks/asking.py runs/first --survey data/globalopinionqa --plot asking.png
+
+Intervals are those of a bootstrap over pairs of group and draw.
 """
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import altair as alt
 import numpy as np
+import vl_convert
 from measuring import Results, parse, publish
 
 from pluralllm_app.core.divergence import js_divergence
@@ -34,6 +38,7 @@ def main() -> None:
             parser.add_argument("run"),
             parser.add_argument("--survey", type=Path, required=True),
             parser.add_argument("--draws", type=int, default=5, help="halves of each group"),
+            parser.add_argument("--plot", type=Path, help="PNG to draw the curves to"),
         ),
     )
     survey = PreparedSurvey.open(arguments.survey)
@@ -45,8 +50,8 @@ def main() -> None:
     fixed = list(islice(fixed_list(by_role["train"], survey), 400))
     scores: dict[str, list[list[float]]] = {way: [] for way in ("random", "chosen", "fixed list")}
     for group in by_role["evaluation"]:
-        for draw in range(arguments.draws):
-            rng = np.random.default_rng([draw, len(scores["random"])])
+        for half in range(arguments.draws):
+            rng = np.random.default_rng([half, len(scores["random"])])
             order = rng.permutation(len(group))
             may, wanted = np.split(order, [len(order) // 2])
             known = set(group.questions[may].tolist())
@@ -65,10 +70,12 @@ def main() -> None:
     results: Results = {"survey": survey.name, "groups": len(by_role["evaluation"])}
     for way, found in scores.items():
         for count, column in zip(COUNTS, np.array(found).T, strict=True):
-            results[f"{way}, {count} questions"] = with_interval(column)
+            results[f"{way}, {count} questions"] = told(column)
+    if arguments.plot:
+        arguments.plot.write_bytes(draw(scores))
     gain = np.array(scores["chosen"]) - np.array(scores["random"])
     for count, column in zip(COUNTS, gain.T, strict=True):
-        results[f"chosen - random, {count} questions"] = with_interval(column)
+        results[f"chosen - random, {count} questions"] = told(column)
     publish("asking", results, arguments.json)
 
 
@@ -117,12 +124,41 @@ def fixed_list(train: list[PreferenceSet], survey: PreparedSurvey) -> Iterator[i
         left = left - basis @ (basis.T @ left)
 
 
-def with_interval(values: Doubles) -> str:
-    """Mean, and the 95 % interval of its bootstrap."""
+def interval(values: Doubles) -> tuple[float, float]:
+    """The 95 % interval of the mean by its bootstrap."""
     rng = np.random.default_rng(0)
     means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def told(values: Doubles) -> str:
+    """Mean and interval."""
+    low, high = interval(values)
     return f"{values.mean():.4f} [{low:.4f}, {high:.4f}]"
+
+
+def draw(scores: dict[str, list[list[float]]]) -> bytes:
+    """Alignment against the number of questions, a line for each way with its interval."""
+    points = []
+    for way, found in scores.items():
+        for count, column in zip(COUNTS, np.array(found).T, strict=True):
+            low, high = interval(column)
+            points.append(
+                {"way": way, "questions": count, "mean": column.mean(), "low": low, "high": high}
+            )
+    legend = alt.Legend(orient="bottom", title=None)
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("questions:Q", title="questions asked", scale=alt.Scale(type="log")),
+        color=alt.Color("way:N", legend=legend),
+        shape=alt.Shape("way:N", legend=legend),
+    )
+    y = alt.Y("mean:Q", title="alignment on the other questions", scale=alt.Scale(zero=False))
+    marks = base.mark_line().encode(y=y) + base.mark_point(filled=True, size=60).encode(y=y)
+    bars = base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q")
+    spec = (marks + bars).properties(width=420, height=280).to_dict()
+    png: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)
+    return png
 
 
 if __name__ == "__main__":
