@@ -34,7 +34,7 @@ def ask(
     among = costs = about = None
     if of or target:
         need("survey", "reading questions from a file")
-        from pluralllm_app.use.answer_files import read_costs, read_questions
+        from pluralllm_app.use.tables import read_costs, read_questions
 
         among = read_questions(of) if of else None
         costs = read_costs(of, cost) if of and cost else None

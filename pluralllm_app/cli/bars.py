@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from pluralllm_app.use.answer import ASCII_INKS, INKS, PredictedAnswers
+from pluralllm_app.use.predicted import ASCII_INKS, INKS, PredictedAnswers
 
 
 def print_bars(found: PredictedAnswers) -> None:

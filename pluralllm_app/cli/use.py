@@ -16,8 +16,8 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
 
 if TYPE_CHECKING:
-    from pluralllm_app.use.answer import PredictedAnswers
     from pluralllm_app.use.group import Group
+    from pluralllm_app.use.predicted import PredictedAnswers
     from pluralllm_app.use.predictor import Predictor
     from pluralllm_app.use.questions import Question
 
@@ -175,7 +175,7 @@ def _asked(
 
     if table is not None:
         need("survey", "reading questions from a file")
-        from pluralllm_app.use.answer_files import read_questions
+        from pluralllm_app.use.tables import read_questions
 
         return list(read_questions(table))
     if options:

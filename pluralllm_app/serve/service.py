@@ -24,8 +24,8 @@ from pluralllm_app.serve.messages import (
     Refused,
     SurveyQuestion,
 )
-from pluralllm_app.use.answer import PredictedAnswer
 from pluralllm_app.use.group import Group
+from pluralllm_app.use.predicted import PredictedAnswer
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
 

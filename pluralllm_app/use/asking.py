@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from pluralllm_app.core.segments import Ints
 from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.factors.asking import choose
@@ -38,18 +39,12 @@ def next_questions(
     costs: Mapping[str, float] | None,
 ) -> list[NextQuestion]:
     """Choose the questions whose answers would tell most, the best one first; see `Group.ask`."""
-    found = getattr(model, "factors", None) if model.kind == "refined" else model
-    if not isinstance(found, FactorsPredictor):
-        raise PredictorError(
-            f"{model.title}: this kind of predictor does not know how uncertain it is about one "
-            "answer given another: ask with one trained with predictor = factors, or prior = "
-            "factors"
-        )
+    factors = _factors(model)
     if not candidates.questions or not target.questions:
         return []
     wanted = set(target.questions)
     chosen = choose(
-        _belief(found, context),
+        _belief(factors, context),
         (candidates.rows.rows, option_rows(candidates.rows)),
         (target.rows.rows, option_rows(target.rows)),
         np.array([question in wanted for question in candidates.questions]),
@@ -59,6 +54,43 @@ def next_questions(
         NextQuestion(candidates.questions[choice.place], choice.explained)
         for choice in islice(chosen, count)
     ]
+
+
+def next_places(
+    model: ContextPredictor, group: PreferenceSet, may: Ints, wanted: Ints, count: int
+) -> Ints:
+    """The same among a group's own questions, none of which is known yet.
+
+    Args:
+        model: of latent factors.
+        group: its answers are not looked at.
+        may: [n] positions of the questions that may be asked.
+        wanted: positions of those that one wants to know, of which none may be asked.
+        count: how many are chosen, at most.
+
+    Returns:
+        Places within `may`, the best one first.
+    """
+    candidates, target = group.ask(may), group.ask(wanted)
+    chosen = choose(
+        _belief(_factors(model), group.select(may[:0])),
+        (candidates.rows, option_rows(candidates)),
+        (target.rows, option_rows(target)),
+        np.zeros(len(may), bool),
+        np.ones(len(may)),
+    )
+    return np.array([choice.place for choice in islice(chosen, count)], np.int64)
+
+
+def _factors(model: ContextPredictor) -> FactorsPredictor:
+    found = getattr(model, "factors", None) if model.kind == "refined" else model
+    if not isinstance(found, FactorsPredictor):
+        raise PredictorError(
+            f"{model.title}: this kind of predictor does not know how uncertain it is about one "
+            "answer given another: ask with one trained with predictor = factors, or prior = "
+            "factors"
+        )
+    return found
 
 
 def _belief(model: FactorsPredictor, context: PreferenceSet) -> ByFeatures:

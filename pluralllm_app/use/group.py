@@ -11,9 +11,9 @@ from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.predictors.base import Conditioned, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
-from pluralllm_app.use.answer import PredictedAnswer, PredictedAnswers, predicted_answers
-from pluralllm_app.use.answers import KnownAnswers
 from pluralllm_app.use.asking import NextQuestion, next_questions
+from pluralllm_app.use.matching import KnownAnswers
+from pluralllm_app.use.predicted import PredictedAnswer, PredictedAnswers, predicted_answers
 from pluralllm_app.use.questions import Question
 from pluralllm_app.use.survey import Asked, Survey
 

@@ -13,9 +13,9 @@ from pluralllm_app.predictors.saved import load_predictor, load_questionnaire, l
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.survey.content import MOST_CHARACTERS
 from pluralllm_app.survey.shared import TEXTS, About, Questionnaire
-from pluralllm_app.use.answers import KnownAnswers, match_answers
 from pluralllm_app.use.embedding import Texts
 from pluralllm_app.use.group import Group
+from pluralllm_app.use.matching import KnownAnswers, match_answers
 from pluralllm_app.use.questions import Question
 from pluralllm_app.use.reading import Answers, read_given
 from pluralllm_app.use.survey import Survey

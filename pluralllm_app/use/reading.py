@@ -30,7 +30,7 @@ def read_given(answers: Answers | None) -> GivenAnswers:
     if isinstance(answers, str | Path):
         need("survey", "reading answers from a file")
         # Reading tables takes pandas, which is slow to import.
-        from pluralllm_app.use.answer_files import read_file, read_site
+        from pluralllm_app.use.tables import read_file, read_site
 
         path = Path(answers).expanduser()
         return read_site(path) if path.is_dir() else read_file(path)

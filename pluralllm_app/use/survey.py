@@ -39,7 +39,7 @@ class Survey:
         self.questions = self.catalogue.questions
         self._every = questionnaire.question_set
         self._texts = texts
-        self._only = only
+        self.only = only
 
     def locate(self, asked: Asked | None, notes: list[str]) -> Located:
         """Find questions in the survey, or make room for them beside it.
@@ -99,10 +99,10 @@ class Survey:
         new = [number for number, place in enumerate(places) if place < 0]
         first = every.first_rows[where] if len(where) else np.zeros(0, np.int64)
         if new:
-            if self._only:
+            if self.only:
                 raise PredictorError(
                     f"{named(questions[new[0]])} is none of the survey's, and a predictor of this "
-                    f"kind ({self._only}) knows no others"
+                    f"kind ({self.only}) knows no others"
                 )
             vectors = self._texts.questions([questions[place] for place in new])
             first[new] = len(table) + segment_starts(options[new])

@@ -1,6 +1,5 @@
 """The `pluralllm run` command: mistakes cost nothing, and help teaches."""
 
-import re
 import shutil
 import subprocess
 import zipfile
@@ -16,14 +15,10 @@ from pluralllm_app.cli.main import app
 from pluralllm_app.core import parts
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.predictors.gpo.network import GPO
-from pluralllm_app.predictors.gpo.predictor import GPOPredictor
-from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.records.console import print_results, report_command
 from pluralllm_app.records.reader import read_rounds, read_run
 from pluralllm_app.records.writer import close_unfinished
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
 from tests.support.command import BIN, overrides, pluralllm
@@ -112,25 +107,6 @@ def test_help_teaches() -> None:
     assert result.returncode == 0
     assert "pluralllm run -c 'strategy=fedprox" in result.stdout
     assert "pluralllm settings" in result.stdout
-
-
-def test_the_readmes_prediction_works(
-    config: dict[str, Scalar],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    survey = prepare("demo", tmp_path / "data" / "demo", console=Console(quiet=True))
-    predictor = GPOPredictor(GPO(survey.dim, d_model=8, num_layers=1))
-    save_predictor(predictor, tmp_path / "runs" / "first" / "best")
-    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(program, {})
-    said = capsys.readouterr()
-    lines = [line for line in said.out.splitlines() if "predicted" in line]
-    assert (len(lines), said.err) == (said.out.count("\n"), "")  # no library says anything
-    predicted, true = (sum(float(line.split()[place]) for line in lines) for place in (0, 2))
-    assert (predicted, true) == pytest.approx((1, 1), abs=0.03)
 
 
 def test_a_cut_off_run_is_closed(tmp_path: Path) -> None:

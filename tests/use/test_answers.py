@@ -10,7 +10,7 @@ import pytest
 from pluralllm_app.errors import AnswersError, SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
-from pluralllm_app.use.answers import KnownAnswers, match_answers
+from pluralllm_app.use.matching import KnownAnswers, match_answers
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
 from pluralllm_app.use.reading import Answers, read_given

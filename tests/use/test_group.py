@@ -3,7 +3,7 @@
 import pytest
 
 from pluralllm_app.errors import AnswersError, PredictorError
-from pluralllm_app.use.answer import PredictedAnswer
+from pluralllm_app.use.predicted import PredictedAnswer
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
 from tests.support.used import OFTEN, QUESTIONS, YES_NO, answers_of

@@ -9,6 +9,7 @@ import numpy as np
 
 from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.predictors.base import LEVELS, Prediction
+from pluralllm_app.scoring.metrics import js_alignment
 from pluralllm_app.use.questions import Question
 
 BAR = 30  # characters of a share of 1
@@ -105,6 +106,17 @@ class PredictedAnswers(Sequence[PredictedAnswer]):
     def rows(self) -> list[dict[str, Any]]:
         """A record for each option of each question, e.g. for `pandas.DataFrame`."""
         return [row for answer in self._answers for row in answer.rows()]
+
+    def alignment(self, true: Sequence[Sequence[float]]) -> float:
+        """1 - the mean Jensen-Shannon distance to the true shares, as groups are scored.
+
+        Args:
+            true: of each question, in the order of its options.
+        """
+        options = np.array([len(shares) for shares in true])
+        predicted = [share for answer in self._answers for share in answer.shares.values()]
+        given = [share for shares in true for share in shares]
+        return float(js_alignment(predicted, given, options).mean())
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self._answers))
