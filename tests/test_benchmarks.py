@@ -17,11 +17,13 @@ import torch
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
+from tests.support.factors import first_predictor
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 from tests.support.tiny_models import save_model
 
@@ -278,3 +280,16 @@ def test_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     described = dim * (dim + 1) // 2 + dim * width + upper
     checks = 4 * 160 + 2 + 3 * 9 * (width - 1) + 1
     assert found["MB that a group sends"] == pytest.approx(8e-6 * (sums + described + checks))
+
+
+@pytest.mark.slow
+def test_the_service_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questionnaire = make_survey(tmp_path / "survey").questionnaire()
+    counts = questionnaire.questions.counts
+    saved = first_predictor(questionnaire.embeddings, counts, 3)
+    save_predictor(saved, tmp_path / "saved", questionnaire)
+    options = [str(tmp_path / "saved"), "--rate", "5", "--seconds", "2", "--repeats", "100"]
+    found = run("serve", tmp_path, monkeypatch, *options)
+    assert found["in this process: predictions a second"] > 0
+    assert found["5 a second for 2 s: answered"] == 10
+    assert found["5 a second for 2 s: not answered"] == 0
