@@ -103,17 +103,11 @@ def fixed_list(train: list[PreferenceSet], survey: PreparedSurvey) -> Iterator[i
     left: Doubles = np.where(answered, y - mean, 0.0)
     starts = segment_starts(every.options)
     for _ in range(len(every)):
-        inner = left @ left.T  # what of it a column explains depends on this alone
-        found = left.T @ inner
-        gains = np.add.reduceat(
-            np.divide(
-                (found * left.T).sum(1),
-                (left**2).sum(0),
-                out=np.zeros(left.shape[1]),
-                where=(left**2).sum(0) > 1e-9,
-            ),
-            starts,
-        )
+        # What a column explains of all others, summed over a question's columns.
+        size = (left**2).sum(0)
+        shared = (left * (left @ left.T @ left)).sum(0)
+        explained = np.divide(shared, size, out=np.zeros(len(size)), where=size > 1e-9)
+        gains = np.add.reduceat(explained, starts)
         best = int(np.argmax(gains))
         if gains[best] <= 1e-9:
             return
