@@ -1,9 +1,7 @@
 """The benchmarks: their stand-in for the common way is the published model, and they run."""
 
 import importlib
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,37 +15,18 @@ import torch
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import ROOT, TINY, make_survey, tiny_config
+from tests.conftest import TINY, make_survey
+from tests.support.benchmarks import benchmarks, run
+from tests.support.factors import first_predictor
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 from tests.support.tiny_models import save_model
-from tests.support.used import make_survey as make_used
-from tests.support.used import train
 
-__all__ = ["reference_model"]
-
-
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    before = set(sys.modules)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == ROOT / "benchmarks":
-            del sys.modules[name]
-
-
-def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
-    """What a benchmark of that name writes as its results."""
-    file = tmp_path / "results.json"
-    monkeypatch.setattr(sys, "argv", [name, *options, "--threads", "1", "--json", str(file)])
-    importlib.import_module(name).main()
-    return json.loads(file.read_text())["results"]
+__all__ = ["benchmarks", "reference_model"]
 
 
 def linear(rows: int, width_in: int, width_out: int) -> int:
@@ -282,59 +261,14 @@ def test_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["MB that a group sends"] == pytest.approx(8e-6 * (sums + described + checks))
 
 
-@pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small survey, and a run on it that learned factors."""
-    place = tmp_path_factory.mktemp("used")
-    survey = make_used(place / "survey")
-    wishes: dict[str, Scalar] = {"predictor": "factors", "rounds": 3, "train-groups-per-round": 0}
-    config = tiny_config(survey, place / "run") | wishes
-    return survey.path, train(survey, place / "run", config)
-
-
-def test_chosen_questions_are_compared(
-    used: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    survey, run_directory = used
-    picture = tmp_path / "asking.png"
-    options = ["--survey", str(survey), "--draws", "2", "--plot", str(picture)]
-    results = run("asking", tmp_path, monkeypatch, str(run_directory), *options)
-    assert results["groups"] == 2
-    means = {key: float(value.split()[0]) for key, value in results.items() if "questions" in key}
-    for way in ("random", "chosen", "fixed list"):
-        # 6 questions may be asked: 10 and 20 are all of them, in whatever way.
-        assert means[f"{way}, 20 questions"] == pytest.approx(
-            means["random, 10 questions"], abs=1e-3
-        )
-    assert means["chosen - random, 20 questions"] == pytest.approx(0, abs=1e-3)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_fixed_list_starts_with_what_explains_most(used: tuple[Path, Path]) -> None:
-    survey = PreparedSurvey.open(used[0])
-    fixed_list = importlib.import_module("asking").fixed_list
-    groups = [survey.preferences(group.name) for group in survey.groups]
-    found = list(fixed_list(groups, survey))
-    assert len(set(found)) == len(found) > 0
-    # By hand: how much of the sum of squares a regression on each column alone takes away.
-    y = np.sqrt(np.stack([group.shares for group in groups]).astype(np.float64))
-    y -= y.mean(0)
-    every = survey.all_questions()
-    explained = [
-        sum(
-            float(((column @ y) ** 2).sum() / (column @ column))
-            for column in y[:, start : start + count].T
-            if column @ column > 1e-9
-        )
-        for start, count in zip(every.starts, every.options, strict=True)
-    ]
-    assert explained[found[0]] == pytest.approx(max(explained))
-
-
-def test_predictions_are_timed(
-    used: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = run("predicting", tmp_path, monkeypatch, str(used[1]), "--repeats", "1")
-    assert results["questions"] == 12
-    assert results["options"] == 30
-    assert all(value > 0 for key, value in results.items() if key.startswith("ms "))
+@pytest.mark.slow
+def test_the_service_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questionnaire = make_survey(tmp_path / "survey").questionnaire()
+    counts = questionnaire.questions.counts
+    saved = first_predictor(questionnaire.embeddings, counts, 3)
+    save_predictor(saved, tmp_path / "saved", questionnaire)
+    options = [str(tmp_path / "saved"), "--rate", "5", "--seconds", "2", "--repeats", "100"]
+    found = run("serve", tmp_path, monkeypatch, *options)
+    assert found["in this process: predictions a second"] > 0
+    assert found["5 a second for 2 s: answered"] == 10
+    assert found["5 a second for 2 s: not answered"] == 0

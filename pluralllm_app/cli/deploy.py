@@ -4,19 +4,15 @@ import os
 import shlex
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pluralllm_app.cli.deploy_texts import describe, say, slug_of, validity
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
 from pluralllm_app.core.parts import need
-
-if TYPE_CHECKING:
-    from cryptography import x509
-
-    from pluralllm_app.deploy.layout import Deployment
 
 deploy_app = typer.Typer(
     help="Run a federation on several machines: keys, start scripts, who is connected.",
@@ -30,6 +26,10 @@ def check_installation() -> None:
     need("federation", "`pluralllm deploy`")
 
 
+EvaluationGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Name of a group that never trains and is only scored; repeat for more."),
+]
 DirectoryArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory that `init` made.")
 ]
@@ -46,7 +46,10 @@ def init_command(
             help="DNS name or IP address of the server. Repeat for more; nodes use the first."
         ),
     ],
-    groups: Annotated[list[str], typer.Option(help="Name of a group; repeat for more.")],
+    groups: Annotated[
+        list[str], typer.Option(help="Name of a group that trains; repeat for more.")
+    ],
+    evaluation_groups: EvaluationGroups = None,
     port: Annotated[int, typer.Option(help="Port of the server.")] = 9443,
 ) -> None:
     """Make the keys, certificates, start scripts and systemd units of a federation.
@@ -62,7 +65,7 @@ def init_command(
     """
     from pluralllm_app.deploy.creation import initialise
 
-    _describe(initialise(directory, server, groups, port))
+    describe(initialise(directory, server, groups, port, evaluation_groups or []))
 
 
 @deploy_app.command("register")
@@ -84,7 +87,7 @@ def register_command(
     groups = read_groups(directory)
     from pluralllm_app.deploy.control import connect  # it takes Flower to import
 
-    chosen = {_slug(name, groups, directory) for name in group or groups.values()}
+    chosen = {slug_of(name, groups, directory) for name in group or groups.values()}
     failures = []
     with connect(directory) as control:
         registered = control.nodes_by_key()
@@ -99,7 +102,7 @@ def register_command(
             except UserError as error:
                 failures.append(f"{groups[slug]}: {error}")
             else:
-                _say(f"{groups[slug]}: {outcome}")
+                say(f"{groups[slug]}: {outcome}")
     if failures:
         raise UserError("\n".join(["not registered:", *failures]))
 
@@ -153,7 +156,7 @@ def remove_command(
     from pluralllm_app.deploy.groups import read_groups, remove_group
 
     groups = read_groups(directory)
-    slug = _slug(group, groups, directory)
+    slug = slug_of(group, groups, directory)
     from pluralllm_app.deploy.control import connect  # it takes Flower to import
 
     with connect(directory) as control:
@@ -163,9 +166,9 @@ def remove_command(
         nodes = [node for node in registered.values() if node == own or node.name == slug]
         for node in nodes:
             control.unregister(node)
-            _say(f"{groups[slug]}: node {node.id} is unregistered")
+            say(f"{groups[slug]}: node {node.id} is unregistered")
     remove_group(directory, slug)
-    _say(
+    say(
         f"{groups[slug]}: the group is removed from {directory}"
         + ("" if nodes else ", no node is registered by its key or name")
     )
@@ -175,6 +178,9 @@ def remove_command(
 def add_command(
     directory: DirectoryArgument,
     group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")],
+    never_trains: Annotated[
+        bool, typer.Option("--never-trains", help="The group is only scored.")
+    ] = False,
 ) -> None:
     """Add a group: make a key, a start script and a systemd unit for its node.
 
@@ -183,10 +189,10 @@ def add_command(
     from pluralllm_app.deploy.groups import add_group, read_groups
     from pluralllm_app.deploy.keys import fingerprint
 
-    slug, key = add_group(directory, group)
+    slug, key = add_group(directory, group, "evaluation" if never_trains else "train")
     node = directory.resolve() / "nodes" / slug
-    _say(f"node {slug}: {fingerprint(key.public)}  {read_groups(directory)[slug]}")
-    _say(
+    say(f"node {slug}: {fingerprint(key.public)}  {read_groups(directory)[slug]}")
+    say(
         f"""
 Next:
   register the node         pluralllm deploy register {shlex.quote(str(directory))}
@@ -194,6 +200,21 @@ Next:
   the group's site          into it as site/, see pluralllm site
   there                     ./start.sh, in that directory"""
     )
+
+
+@deploy_app.command("roles")
+def roles_command(directory: DirectoryArgument, evaluation_groups: EvaluationGroups = None) -> None:
+    """Register which groups never train; all others train.
+
+    Run it on the server. A run refuses a node that says of itself what is not registered. A
+    deployment made by an earlier version needs this once.
+    """
+    from pluralllm_app.deploy.groups import read_groups, set_roles
+
+    groups = read_groups(directory)
+    never = {slug_of(name, groups, directory) for name in evaluation_groups or []}
+    for member in set_roles(directory, never).values():
+        say(f"{member.name}: {'trains' if member.role == 'train' else 'never trains'}")
 
 
 @deploy_app.command("renew")
@@ -222,10 +243,10 @@ def renew_command(
     from pluralllm_app.deploy.renewal import renew
 
     made = renew(directory, server or [], new_authority)
-    _say(f"server: {_validity(made.certificate)}")
-    _say("Next: start the SuperLink again.")
+    say(f"server: {validity(made.certificate)}")
+    say("Next: start the SuperLink again.")
     if new_authority:
-        _say(
+        say(
             f"The authority is new: copy {directory.resolve()}/server/ca.crt over ca.crt of each "
             "node, and start the nodes again."
         )
@@ -235,28 +256,38 @@ def renew_command(
 def status_command(directory: DirectoryArgument) -> None:
     """Show which groups are connected; the exit status is 1 unless all of them are.
 
+    It also tells which nodes the last run refused, and why.
+
     Run it on the server. A node is online while it reports to the SuperLink, about every 20
     seconds. One that was killed counts as online for up to a minute, and then as offline.
     """
-    from pluralllm_app.deploy.groups import read_groups
+    from pluralllm_app.deploy.groups import read_groups, read_registered
     from pluralllm_app.deploy.layout import CONNECTION
+    from pluralllm_app.errors import UserError
+    from pluralllm_app.federation.registration import check_roles
 
     groups = read_groups(directory)
+    try:
+        check_roles(read_registered(directory), directory)
+    except UserError as error:
+        say(str(error))
     from pluralllm_app.deploy.control import connect  # it takes Flower to import
-    from pluralllm_app.deploy.status import certificate_notice, status_table
+    from pluralllm_app.deploy.status import certificate_notice, refusals, status_table
 
     if notice := certificate_notice(directory / "server" / "server.crt"):
-        _say(notice)
+        say(notice)
     with connect(directory) as control:
         registered = control.nodes_by_key()
         nodes = control.by_group(registered)
     ids = {node.id for node in nodes.values()}
     others = [node for node in registered.values() if node.id not in ids]
     Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
+    for line in refusals(directory / "server" / "runs"):
+        say(line)
     if others:
         home = shlex.quote(str(directory.resolve() / "flwr-home"))
         unregister = f"FLWR_HOME={home} flwr supernode unregister NODE_ID {CONNECTION}"
-        _say(f"shut out a node of no group with: {unregister}")
+        say(f"shut out a node of no group with: {unregister}")
     online = sum(node.status == "online" for node in nodes.values())
     Console().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):
@@ -299,51 +330,3 @@ def node_config_command(
     if device := os.environ.get("PLURALLLM_DEVICE"):
         config["device"] = device
     print(" ".join(f"{key}={toml_text(text)}" for key, text in config.items()))
-
-
-def _slug(name: str, groups: dict[str, str], directory: Path) -> str:
-    from pluralllm_app.core.names import clean_text
-    from pluralllm_app.core.suggestions import did_you_mean
-    from pluralllm_app.errors import UserError
-
-    for slug, known in groups.items():
-        if known == clean_text(name):
-            return slug
-    raise UserError(f"no group {name!r} in {directory}: {did_you_mean(name, groups.values())}")
-
-
-def _say(line: str) -> None:
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _describe(deployment: "Deployment") -> None:
-    from pluralllm_app.deploy.keys import fingerprint, server_names
-
-    path = deployment.path
-    groups = len(deployment.groups)
-    _say(f"{path}: keys of a federation of {groups} group{'s' if groups > 1 else ''}\n")
-    for what, made in (("authority", deployment.authority), ("server", deployment.server)):
-        _say(f"{what}: {_validity(made.certificate)}")
-    _say(f"server is known as: {', '.join(server_names(path / 'server' / 'server.crt'))}\n")
-    for slug, name in deployment.groups.items():
-        _say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
-    _say(
-        f"""
-Next:
-  start the SuperLink       {path}/server/start.sh
-  register the nodes        pluralllm deploy register {shlex.quote(str(path))}
-  to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
-  the group's site          into it as site/, see pluralllm site
-  on each of them           ./start.sh, in that directory
-  train, here               pluralllm deploy run {shlex.quote(str(path))}
-
-Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
-to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
-code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
-renew` alone needs it."""
-    )
-
-
-def _validity(certificate: "x509.Certificate") -> str:
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return f"{certificate.subject.rfc4514_string()}, valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}"

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import cast
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from pluralllm_app.core.environment import proxy_to, sparing_this_machine
 from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.deploy.layout import read_connection
 from pluralllm_app.engines.base import Ended, Outcome
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.flower_compat import ControlApi, KeyWasUsedError, Node, key_bytes
+from pluralllm_app.federation.flower_compat import ControlApi, KeyWasUsedError, Node
+from pluralllm_app.federation.registration import read_public_key
 from pluralllm_app.settings import Scalar
 
 
@@ -86,16 +84,7 @@ class Control:
 
     def key(self, slug: str) -> bytes:
         """The public key of a group's node, as the SuperLink knows it."""
-        file = self._path / "server" / "nodes" / f"{slug}.pub"
-        try:
-            key = load_ssh_public_key(file.read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise UserError(
-                f"cannot read the public key {file}: {error}; copy it from node.key.pub of the node"
-            ) from error
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise UserError(f"{file} is not an ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
-        return key_bytes(key)
+        return read_public_key(self._path / "server" / "nodes" / f"{slug}.pub")
 
 
 @contextmanager

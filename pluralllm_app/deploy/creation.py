@@ -1,5 +1,6 @@
 """How a deployment is made."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pluralllm_app.core.atomic import whole_directory
@@ -11,14 +12,21 @@ from pluralllm_app.deploy.layout import Deployment, write_deployment
 from pluralllm_app.errors import UserError
 
 
-def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> Deployment:
+def initialise(
+    path: Path,
+    servers: list[str],
+    groups: list[str],
+    port: int,
+    evaluation_groups: Sequence[str] = (),
+) -> Deployment:
     """Make the directory of a deployment; it is there whole or not at all.
 
     Args:
         path: a directory that is empty or not there; made readable to its owner alone.
         servers: DNS names and IP addresses of the SuperLink's machine; nodes take the first.
-        groups: names of the groups.
+        groups: names of the groups that train.
         port: of the SuperLink.
+        evaluation_groups: names of the groups that never train.
 
     Raises:
         UserError: `path` holds something or cannot be written, a name is neither a DNS name nor an
@@ -27,7 +35,8 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
     """
     path = path.expanduser().resolve()
     servers = [server_name(name) for name in servers]
-    groups = [clean_text(name) for name in groups]  # as surveys have them
+    train = [clean_text(name) for name in groups]  # as surveys have them
+    groups = [*train, *map(clean_text, evaluation_groups)]
     if not servers or not groups:
         raise UserError("a deployment needs at least one --server and one --groups")
     check_one_family(servers)
@@ -43,6 +52,7 @@ def initialise(path: Path, servers: list[str], groups: list[str], port: int) -> 
         servers=servers,
         port=port,
         groups={slugs[group]: group for group in groups},
+        roles={slugs[group]: "train" if group in train else "evaluation" for group in groups},
         authority=authority,
         server=make_server_certificate(authority, list(dict.fromkeys([*servers, *LOCAL]))),
         keys={slugs[group]: make_node_key(slugs[group]) for group in groups},

@@ -3,7 +3,7 @@
 ca/ca.key                  signs server certificates, by `renew`; keep it away from the network
 server/                    what the SuperLink's machine needs; runs/ and state/ grow there
     ca.crt server.crt server.key start.sh pluralllm-superlink.service
-    groups.json            {slug: name of the group}
+    groups.json            {slug: name and role of the group}
     nodes/<slug>.pub       public keys of the nodes
     questionnaire/         of `pluralllm questionnaire`, for runs whose server needs the questions
 nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site`
@@ -25,6 +25,7 @@ from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.addresses import is_ipv6, with_port
 from pluralllm_app.deploy.keys import Certificate, NodeKey
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.registration import Member
 
 CONNECTION = "pluralllm"
 QUESTIONNAIRE = Path("server", "questionnaire")
@@ -40,6 +41,8 @@ class Deployment:
     port: int
     groups: dict[str, str]
     """Name of the group by slug, in the order given."""
+    roles: dict[str, str]
+    """By slug."""
     authority: Certificate
     server: Certificate
     keys: dict[str, NodeKey]
@@ -56,7 +59,10 @@ def write_deployment(deployment: Deployment, root: Path) -> None:
     script = scripts.superlink_script(deployment.servers, port)
     _write_script(root / "server" / "start.sh", script)
     _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
-    _write(root / "server" / "groups.json", groups_file(deployment.groups))
+    members = {
+        slug: Member(name, deployment.roles[slug]) for slug, name in deployment.groups.items()
+    }
+    _write(root / "server" / "groups.json", groups_file(members))
     superlink = with_port(deployment.servers[0], port)
     for slug, key in deployment.keys.items():
         node = root / "nodes" / slug
@@ -92,9 +98,13 @@ def write_node(
     _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
 
 
-def groups_file(groups: Mapping[str, str]) -> bytes:
+def groups_file(groups: Mapping[str, Member]) -> bytes:
     """The content of groups.json."""
-    return (json.dumps(groups, indent=2, ensure_ascii=False) + "\n").encode()
+    plain = {
+        slug: {"name": member.name, "role": member.role} if member.role else member.name
+        for slug, member in groups.items()
+    }
+    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_connection(path: Path) -> tuple[str, Path]:

@@ -45,6 +45,20 @@ def status_table(
     return table
 
 
+def refusals(runs: Path) -> list[str]:
+    """A line for each node that the last run refused.
+
+    Args:
+        runs: directory of run directories.
+    """
+    found = [run for path in runs.glob("*") if (run := read_run(path))]
+    last = max(found, key=lambda run: run.started, default=None)
+    return [
+        f"{group}: refused in the last run: its node {fault}"
+        for group, fault in (last.refused if last else {}).items()
+    ]
+
+
 def certificate_notice(file: Path) -> str | None:
     """What to say where the server's certificate has expired, or will before long.
 

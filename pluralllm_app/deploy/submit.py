@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
-from pluralllm_app.deploy.groups import read_groups
+from pluralllm_app.deploy.groups import read_groups, read_roles
 from pluralllm_app.deploy.layout import CONNECTION, QUESTIONNAIRE
 from pluralllm_app.engines.app_files import APP, app_files
 from pluralllm_app.engines.base import Engine, Outcome
@@ -99,6 +99,7 @@ def submit(
         UserError: anything the user can mend: settings, the SuperLink, what the run failed of.
     """
     groups = read_groups(path)
+    read_roles(path)  # the server's app needs them
     wanted = list(groups.values())
     if resume:
         if config or overrides or out:

@@ -6,8 +6,10 @@ ServerApp's own process). Here, other machines reach the Fleet API alone; Contro
 answer this machine. So who may log in on the server may submit runs, and nobody else.
 """
 
+import argparse
 import os
 from ipaddress import ip_address
+from pathlib import Path
 
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pluralllm_app.core.environment import take_environment
 from pluralllm_app.federation.flower_compat import FLEET_PATH, run_superlink
+from pluralllm_app.federation.registration import SERVER
 
 
 class LocalControl:
@@ -41,7 +44,18 @@ def main() -> None:
     take_environment()
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
+    _name_registration()
     run_superlink(Middleware(LocalControl))
+
+
+def _name_registration() -> None:
+    """Tell the apps where the groups are registered: beside the server's certificate."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ssl-certfile", type=Path)
+    certificate = parser.parse_known_args()[0].ssl_certfile
+    os.environ.pop(SERVER, None)
+    if certificate and (certificate.parent / "groups.json").exists():
+        os.environ[SERVER] = str(certificate.resolve().parent)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,18 @@ def is_simulated(grid: "Grid") -> bool:
     return isinstance(grid, InMemoryGrid)
 
 
+def node_keys(grid: "Grid") -> dict[int, bytes]:
+    """The public keys of the nodes that are connected to a deployment's SuperLink, by their ids.
+
+    The SuperLink says so: a node's key is what it was registered with, and no node can be another
+    without signing as it.
+    """
+    from flwr.superlink.grid.http_grid import HttpGrid
+
+    assert isinstance(grid, HttpGrid), "only a deployment has keys"
+    return {node.node_id: node.public_key for node in grid.get_nodes()}
+
+
 def identify_process() -> None:
     """Set what Flower sets in the process of a ServerApp before messages can be made there."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1

@@ -13,12 +13,12 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import NodeDescription, installed
+from pluralllm_app.federation.registration import WHOSE, Registered
 from pluralllm_app.scoring.evaluation import check_size
 from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
-_WHOSE = "in a deployment, `pluralllm deploy status` shows which group the node belongs to"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings
 
 
 def build_roster(
-    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
+    grid: Grid,
+    settings: Settings,
+    expected: int,
+    progress: Callable[[str], None],
+    registered: Registered | None = None,
 ) -> Roster:
     """Wait for the nodes, ask each for its group, and check that they fit together.
 
@@ -66,12 +70,15 @@ def build_roster(
 
     Args:
         expected: how many nodes to wait for; 0: the quorum.
+        registered: the nodes that may take part; None: all of them may. One that fails to answer,
+            or says of itself what is not registered, is refused, and the run does without it
+            where as many as expected are left.
 
     Raises:
         FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
             not fit the others (named by group), or groups the settings cannot train or score.
     """
-    described = _described_nodes(grid, settings, expected, progress)
+    described = _Asked(grid, settings, expected, progress, registered).described()
     _check_agreement(list(described.values()))
     by_name = sorted((item.group, node_id) for node_id, item in described.items())
     roster = Roster(
@@ -87,86 +94,128 @@ def build_roster(
     return roster
 
 
-def _described_nodes(
-    grid: Grid, settings: Settings, expected: int, progress: Callable[[str], None]
-) -> dict[int, NodeDescription]:
-    """What the nodes say of themselves, by their ids, once all that must be there have said it."""
-    federation = settings.federation
-    deadline = time.monotonic() + federation.start_timeout
-    known: dict[int, NodeDescription] = {}
-    while True:
-        node_ids = _wait_for_nodes(grid, settings, expected, deadline, progress)
-        known |= _ask(grid, [own for own in node_ids if own not in known], federation.round_timeout)
-        there = {own: known[own] for own in node_ids if own in known}
-        said = {node.nodes for node in there.values()}
-        if len(said) == 1:  # the nodes of a simulation agree; one among others is not believed
-            expected = max(expected, *said)
-        if len(there) == len(node_ids) >= expected:
-            return there
-        if len(there) < len(node_ids) and time.monotonic() > deadline:
-            lost = " and ".join(str(own) for own in node_ids if own not in known)
-            raise FederationError(
-                f"node {lost} was lost before it said which group it holds, and is not back within "
-                f"start-timeout = {federation.start_timeout:g} s: start it again ({_WHOSE})"
-            )
-        time.sleep(POLL_SECONDS)
+class _Asked:
+    """Waits for the nodes of a run and asks each for its group, see `build_roster`."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        settings: Settings,
+        expected: int,
+        progress: Callable[[str], None],
+        registered: Registered | None,
+    ) -> None:
+        self._grid = grid
+        self._federation = settings.federation
+        self._expected = expected
+        self._progress = progress
+        self._registered = registered
+        self._known: dict[int, NodeDescription] = {}
+
+    def described(self) -> dict[int, NodeDescription]:
+        """What the nodes say of themselves, by their ids, once all that must be there said it."""
+        deadline = time.monotonic() + self._federation.start_timeout
+        while True:
+            node_ids = self._wait(deadline)
+            refused = self._ask([own for own in node_ids if own not in self._known])
+            if refused and self._registered:
+                needed = self._expected or self._federation.min_train_groups
+                self._registered.check_enough(needed)
+                continue
+            there = {own: self._known[own] for own in node_ids if own in self._known}
+            said = {node.nodes for node in there.values()}
+            if len(said) == 1:  # the nodes of a simulation agree; one among others isn't believed
+                self._expected = max(self._expected, *said)
+            if len(there) == len(node_ids) >= self._expected:
+                return there
+            if len(there) < len(node_ids) and time.monotonic() > deadline:
+                lost = " and ".join(str(own) for own in node_ids if own not in there)
+                raise FederationError(
+                    f"node {lost} was lost before it said which group it holds, and is not back "
+                    f"within start-timeout = {self._federation.start_timeout:g} s: start it again "
+                    f"({WHOSE})"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _node_ids(self) -> list[int]:
+        """Ids of the nodes that are connected and may take part, sorted."""
+        if self._registered:
+            return self._registered.ids(self._grid)
+        return sorted(self._grid.get_node_ids())
+
+    def _ask(self, node_ids: list[int]) -> bool:
+        """Ask nodes to describe themselves, and keep what they say; whether one was refused.
+
+        Those that are lost before they answer are left out.
+        """
+        messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
+        refused = False
+        for node_id, reply in exchange(self._grid, messages, self._federation.round_timeout):
+            if reply in (NOT_CONNECTED, WENT_AWAY):
+                continue
+            if not isinstance(reply, str) and node_was_lost(reply):
+                continue
+            try:
+                said = _description(reply)
+            except ValueError as error:
+                self._refuse(node_id, str(error))
+                refused = True
+                continue
+            if self._registered and not self._registered.admit(node_id, said):
+                refused = True
+            else:
+                self._known[node_id] = said
+        return refused
+
+    def _refuse(self, node_id: int, fault: str) -> None:
+        if self._registered is None:
+            raise FederationError(f"node {node_id} {fault} ({WHOSE})")
+        self._registered.refuse(node_id, fault)
+
+    def _wait(self, deadline: float) -> list[int]:
+        """Ids of the nodes, once the expected number is there, or enough and no more are coming."""
+        federation = self._federation
+        needed = self._expected or federation.min_train_groups
+        settle = 0.0 if self._expected else SETTLE_SECONDS
+        connected: list[int] | None = None
+        while True:
+            node_ids = self._node_ids()
+            now = time.monotonic()
+            if node_ids != connected:
+                connected, changed = node_ids, now
+                if len(node_ids) < needed:
+                    self._progress(f"{len(node_ids)} of {needed} nodes are connected")
+            if len(node_ids) >= needed and now - changed >= settle:
+                return node_ids
+            if len(node_ids) < needed and now > deadline:
+                raise FederationError(self._too_few(len(node_ids), needed))
+            time.sleep(POLL_SECONDS)
+
+    def _too_few(self, there: int, needed: int) -> str:
+        federation = self._federation
+        # What a resumed run or a simulation needs is no setting.
+        settings = {federation.expected_nodes: "expected-nodes", 0: "min-train-groups"}
+        own = settings.get(self._expected)
+        return (
+            f"{there} of {needed} nodes connected within start-timeout = "
+            f"{federation.start_timeout:g} s: start the others, or raise start-timeout"
+            + (f", or lower {own}" if own else "")
+            + (f"; {self._registered.told()}" if self._registered else "").rstrip("; ")
+        )
 
 
-def _ask(grid: Grid, node_ids: list[int], timeout: float) -> dict[int, NodeDescription]:
-    """Ask nodes to describe themselves; those that are lost before they do are left out."""
-    messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
-    described: dict[int, NodeDescription] = {}
-    for node_id, reply in exchange(grid, messages, timeout):
-        if reply in (NOT_CONNECTED, WENT_AWAY):
-            continue
-        if isinstance(reply, str):
-            raise FederationError(
-                f"node {node_id} did not say which group it holds, {reply}: restart it, or raise "
-                f"round-timeout ({_WHOSE})"
-            )
-        if node_was_lost(reply):
-            continue
-        if reply.has_error():
-            raise FederationError(
-                f"node {node_id} cannot take part: {error_reason(reply)} ({_WHOSE})"
-            )
-        try:
-            described[node_id] = NodeDescription.from_content(reply.content)
-        except ValueError as error:
-            raise FederationError(f"node {node_id} cannot take part: {error} ({_WHOSE})") from error
-    return described
-
-
-def _wait_for_nodes(
-    grid: Grid,
-    settings: Settings,
-    expected: int,
-    deadline: float,
-    progress: Callable[[str], None],
-) -> list[int]:
-    """Ids of the nodes, once the expected number is there, or enough and no more are coming."""
-    federation = settings.federation
-    needed = expected or federation.min_train_groups
-    settle = 0.0 if expected else SETTLE_SECONDS
-    connected: list[int] | None = None
-    while True:
-        node_ids = sorted(grid.get_node_ids())
-        now = time.monotonic()
-        if node_ids != connected:
-            connected, changed = node_ids, now
-            if len(node_ids) < needed:
-                progress(f"{len(node_ids)} of {needed} nodes are connected")
-        if len(node_ids) >= needed and now - changed >= settle:
-            return node_ids
-        if len(node_ids) < needed and now > deadline:
-            # What a resumed run or a simulation needs is no setting.
-            own = {federation.expected_nodes: "expected-nodes", 0: "min-train-groups"}.get(expected)
-            raise FederationError(
-                f"{len(node_ids)} of {needed} nodes connected within start-timeout = "
-                f"{federation.start_timeout:g} s: start the others, or raise start-timeout"
-                + (f", or lower {own}" if own else "")
-            )
-        time.sleep(POLL_SECONDS)
+def _description(reply: Message | str) -> NodeDescription:
+    """What a node says of itself; raises ValueError where it does not."""
+    if isinstance(reply, str):
+        raise ValueError(
+            f"did not say which group it holds, {reply}: restart it, or raise round-timeout"
+        )
+    if reply.has_error():
+        raise ValueError(f"cannot take part: {error_reason(reply)}")
+    try:
+        return NodeDescription.from_content(reply.content)
+    except ValueError as error:
+        raise ValueError(f"cannot take part: {error}") from error
 
 
 def _check_agreement(described: list[NodeDescription]) -> None:

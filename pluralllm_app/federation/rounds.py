@@ -3,10 +3,10 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Literal, TypeVar, cast
+from typing import cast
 from uuid import uuid4
 
 import numpy as np
@@ -17,6 +17,7 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.flower_compat import error_reason
+from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -25,6 +26,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     request_to_record,
 )
+from pluralllm_app.federation.registration import Member, Registered
 from pluralllm_app.federation.roster import Roster, build_roster
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
@@ -35,12 +37,10 @@ from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
-from pluralllm_app.records.schema import Failure, GroupUpdate, RoundEntry, TrainEntry
+from pluralllm_app.records.schema import RoundEntry, TrainEntry
 from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.questionnaire import read_questionnaire
-
-Content = TypeVar("Content")
 
 
 def run_federation(
@@ -48,12 +48,14 @@ def run_federation(
     settings: Settings,
     config: Mapping[str, Scalar],
     progress: Callable[[str], None] = lambda line: None,
+    members: Mapping[bytes, Member] | None = None,
 ) -> None:
     """Run a whole federation, or go on with one, and write its run directory at `settings.out`.
 
     Args:
         config: the run config the settings were read from, for the record.
         progress: called with a line for the log now and then.
+        members: in a deployment, the registered groups by the public keys of their nodes.
 
     Raises:
         UserError: see `recording.recorded_run` and `build_roster`; to resume, other groups than
@@ -64,34 +66,8 @@ def run_federation(
     with recorded_run(out, "federated", config, resume=settings.resume) as record:
         every = settings.federation.checkpoint_every
         record.observers += [BestModel(record), Checkpoints(record, every)]
-        Rounds(grid, settings, record, progress).run()
+        Rounds(grid, settings, record, progress, members).run()
         shutil.rmtree(out / MEMORIES, ignore_errors=True)
-
-
-@dataclass
-class Heard:
-    """What the replies to an exchange said, without their weights."""
-
-    since: float  # when it began, of the performance counter; later, when its scoring was done
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    missed: list[Failure] = field(default_factory=list)  # to score
-    trained: dict[str, GroupUpdate] = field(default_factory=dict)
-    lost: list[Failure] = field(default_factory=list)  # to train
-    training: float = 0.0  # seconds at the nodes
-    all_replies: bool = False  # whether the last one was looked at
-
-    def note(self, name: str, update: Update) -> None:
-        self.training += update.seconds
-        self.trained[name] = {
-            **{key.replace("-", "_"): value for key, value in update.contribution.metrics.items()},
-            "questions": int(update.contribution.weight),
-            "seconds": round(update.seconds, 3),
-        }
-
-    def scoring_share(self) -> float:
-        """The part of the nodes' work that was scoring."""
-        scoring = sum(evaluation.seconds for evaluation in self.evaluations.values())
-        return scoring / (scoring + self.training) if scoring else 0.0
 
 
 class Rounds:
@@ -102,7 +78,12 @@ class Rounds:
     """
 
     def __init__(
-        self, grid: Grid, settings: Settings, record: Recording, progress: Callable[[str], None]
+        self,
+        grid: Grid,
+        settings: Settings,
+        record: Recording,
+        progress: Callable[[str], None],
+        members: Mapping[bytes, Member] | None,
     ) -> None:
         self.grid = grid
         self.settings = settings
@@ -111,7 +92,12 @@ class Rounds:
         strategy = make_strategy(settings)
         expected = settings.federation.expected_nodes or len(record.roster)
         start = time.perf_counter()
-        self.roster: Roster = build_roster(grid, settings, expected, progress)
+        registered = None if members is None else Registered(members, progress)
+        try:
+            self.roster: Roster = build_roster(grid, settings, expected, progress, registered)
+        finally:
+            if registered:
+                record.update(refused=registered.refused)
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
         if place := settings.survey or settings.questionnaire:
             fingerprint = self.roster.survey.fingerprint
@@ -227,11 +213,11 @@ class Rounds:
         to_score, to_train = set(scored), set(trained)
         for name, reply in self._ask(trained, scored):
             if name in to_score:
-                evaluation = _read("evaluate", name, reply, self._evaluation, heard.missed)
+                evaluation = read_reply("evaluate", name, reply, self._evaluation, heard.missed)
                 if evaluation:
                     heard.evaluations[name] = evaluation
             if name in to_train:
-                update = _read("train", name, reply, update_of, heard.lost)
+                update = read_reply("train", name, reply, update_of, heard.lost)
                 if update:
                     heard.note(name, update)
                     found = update.contribution
@@ -271,7 +257,7 @@ class Rounds:
         self.state.entry = entry = replace(entry, failures=[*entry.failures, *heard.missed])
         if heard.missed and not evaluations:
             raise FederationError(
-                f"round {number}: no group could be scored: {_causes(heard.missed)}"
+                f"round {number}: no group could be scored: {causes(heard.missed)}"
             )
         if evaluations:
             roles = {name: group.role for name, group in self.roster.groups.items()}
@@ -287,7 +273,7 @@ class Rounds:
         if len(heard.trained) < quorum:
             raise FederationError(
                 f"round {number}: good updates: {len(heard.trained)}, fewer than min-train-groups "
-                f"= {quorum}: {_causes(heard.lost)}"
+                f"= {quorum}: {causes(heard.lost)}"
             )
 
     def _begin_round(self, state: State, heard: Heard) -> None:
@@ -321,26 +307,3 @@ class Rounds:
             return range(group.questions - group.pool, group.questions - group.pool + 1)
         context = self.settings.evaluation.evaluation_context
         return range(group.questions - context, group.questions + 1)
-
-
-def _read(
-    phase: Literal["train", "evaluate"],
-    name: str,
-    reply: Message | str,
-    read: Callable[[str, RecordDict], Content],
-    failures: list[Failure],
-) -> Content | None:
-    """Read a group's reply; None where it is not good, which is added to `failures`."""
-    if isinstance(reply, str):
-        reason = reply
-    else:
-        try:
-            return read(name, reply.content)
-        except ValueError as error:
-            reason = f"refused: {error}"
-    failures.append(Failure(group=name, phase=phase, reason=reason))
-    return None
-
-
-def _causes(failures: list[Failure]) -> str:
-    return "; ".join(f"{failure.group}: {failure.reason}" for failure in failures)

@@ -118,6 +118,8 @@ class RunInfo:
     resumed: Sequence[str] = field(default=(), metadata=_OPTIONAL)  # ISO 8601
     ended_by: Literal["score", "budget"] | None = field(default=None, metadata=_OPTIONAL)
     tracker_error: str | None = field(default=None, metadata=_OPTIONAL)
+    refused: Mapping[str, str] = field(default_factory=dict, metadata=_OPTIONAL)
+    """Why nodes could not take part, by the names of their groups."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def bind(host: str, port: int, token: str | None) -> Address:
         UserError: it is not to be had, or needs a token.
     """
     try:
-        family, _, _, _, place = socket.getaddrinfo(
+        family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
@@ -63,7 +63,8 @@ def bind(host: str, port: int, token: str | None) -> Address:
             f"--host {host} can be reached by others, who could then use the service: give it a "
             f"--token, or ${TOKEN_VARIABLE}; {_NEW_TOKEN}"
         )
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small responses at once only where the protocol is stated to be TCP.
+    taken = socket.socket(family, kind, protocol)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(place)

@@ -47,7 +47,7 @@ def make_app(service: Service, token: str | None, hosts: Iterable[str] | None) -
     quick, slow = Lane("predict"), Lane("choose")  # choosing and comparing take seconds
     routes = [Route(path, _file(name)) for path, name in PAGE.items()]
     routes += [
-        Route("/health", _constant(encoded(HealthResponse("ok")))),
+        Route("/health", _constant(encoded(HealthResponse("ok", token is not None)))),
         Route("/openapi.json", _constant(encoded(document()))),
         Route("/card", _constant(encoded(service.card()))),
         Route("/questions", _questions(service)),

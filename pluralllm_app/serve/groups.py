@@ -49,7 +49,8 @@ class Groups:
         return own
 
     def forget(self) -> None:
-        """Drop the groups that were not asked for lately."""
+        """Drop the groups that were not asked for lately, and the vectors of new texts."""
+        self._predictor.texts.forget()
         oldest = time.monotonic() - GROUP_SECONDS
         with self._lock:
             self._kept = OrderedDict(

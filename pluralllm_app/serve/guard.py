@@ -54,7 +54,7 @@ class Guard:
                 of others whose name was made to point to this machine.
         """
         self._app = app
-        self._token = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode()
         self._hosts = None if hosts is None else frozenset(hosts)
         self._rates = Rates()
 
@@ -90,12 +90,16 @@ class Guard:
             raise Refused(
                 429, "too many requests: ask less often", {"Retry-After": str(math.ceil(seconds))}
             )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy might take the one and this service the other for where the request ends.
+            raise Refused(400, "the request states its length twice", {"Connection": "close"})
         if self._hosts is not None and _host(headers.getlist("host")) not in self._hosts:
             raise Refused(400, f"the Host header must be one of {', '.join(sorted(self._hosts))}")
         if self._token is None or scope["path"] in OPEN:
             return
-        given = headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, self._token):
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
+        if scheme.lower() != "bearer" or not right:
             raise Refused(
                 401,
                 "this needs the header Authorization: Bearer TOKEN, with the service's token",

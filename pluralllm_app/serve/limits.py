@@ -16,7 +16,7 @@ BURST = 200  # of one address at once: a page with its files and a few quick cha
 ADDRESSES = 10_000  # whose rates are kept; an address that comes back later starts afresh
 BODY_BYTES = 1024 * 1024  # of a request: 3,000 answers by their texts take half of it
 RESPONSE_BYTES = 4 * 1024 * 1024  # of a response: 1,000 questions of 20 options take 3 MB
-WAITING = 32  # requests that wait for a worker: at 5 ms each, the last waits a sixth of a second
+WAITING = 128  # requests that wait for a worker: 200 a second come, and a machine may pause
 WAITING_SECONDS = 10  # after which a request is given up, since its client has been, too
 
 # What is in a request

@@ -11,13 +11,11 @@ from pluralllm_app.serve.limits import (
     ANSWERS,
     ASKED,
     CHARACTERS,
-    NAME,
     OPTIONS,
     QUESTIONS,
 )
 
 Text = Annotated[str, Meta(max_length=CHARACTERS)]
-Name = Annotated[str, Meta(max_length=NAME)]
 Numbers = (
     Annotated[dict[Text, float], Meta(max_length=OPTIONS)]
     | Annotated[list[float], Meta(max_length=OPTIONS)]
@@ -45,7 +43,6 @@ class AskedQuestion(Struct, forbid_unknown_fields=True):
 
     text: Text
     options: Annotated[list[Text], Meta(max_length=OPTIONS)]
-    id: Name | None = None
 
 
 Asked = Annotated[list[Text | AskedQuestion], Meta(min_length=1, max_length=QUESTIONS)]
@@ -172,9 +169,10 @@ class CardResponse(Struct):
 
 
 class HealthResponse(Struct):
-    """That the service answers."""
+    """That the service answers, and whether it asks for a token."""
 
     status: str
+    token: bool
 
 
 class Error(Struct):

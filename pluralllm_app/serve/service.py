@@ -1,5 +1,6 @@
 """What the service answers, apart from HTTP."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -139,7 +140,7 @@ def _asked(questions: Sequence[str | AskedQuestion]) -> list[str | Question]:
     given = [each for each in questions if isinstance(each, AskedQuestion)]
     _check_new([each.options for each in given], "questions")
     return [
-        Question(each.text, each.options, each.id) if isinstance(each, AskedQuestion) else each
+        Question(each.text, each.options) if isinstance(each, AskedQuestion) else each
         for each in questions
     ]
 
@@ -166,4 +167,7 @@ def _question(question: Question) -> SurveyQuestion:
 
 
 def _rounded(shares: Iterable[float]) -> list[float]:
-    return [round(share, DIGITS) for share in shares]
+    rounded = [round(share, DIGITS) for share in shares]
+    if not all(map(math.isfinite, rounded)):
+        raise ArithmeticError("a share is no number")  # JSON would say null
+    return rounded

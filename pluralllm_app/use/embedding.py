@@ -53,6 +53,10 @@ class Texts:
         """Whether the embedder is loaded, or is so at once."""
         return self._embedder is not None or self._about.embedder in EMBEDDERS
 
+    def forget(self) -> None:
+        """Drop the vectors that are kept."""
+        self._questions, self._descriptions = OrderedDict(), OrderedDict()
+
     def close(self, reason: str) -> None:
         """Load no embedder from now on: what needs one is refused, for this reason."""
         self._closed = reason

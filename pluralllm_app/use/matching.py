@@ -14,6 +14,7 @@ from pluralllm_app.use.given import Given, GivenAnswers
 from pluralllm_app.use.questions import Catalogue, Question, named, words
 
 MOST_NAMED = 10  # new questions that are each named, with the nearest ones of the survey
+MOST_PEOPLE = 1e12  # more have never lived; sums and squares of far larger numbers overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +158,12 @@ def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
 def _number(each: Given, option: str, number: object, unit: str | None) -> float:
     try:
         value = float(number)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if isinstance(number, bool) or not math.isfinite(value) or value < 0:
+    if isinstance(number, bool) or not 0 <= value <= MOST_PEOPLE:
         raise AnswersError(
             f"{each.place}: {number!r} of the option {option!r} is no {unit or 'share or count'}: "
-            "give a number of 0 or more"
+            "give a number of 0 or more, and no more than people have ever lived"
         )
     return value
 

@@ -2,50 +2,21 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from tests.support.browser import CHROMIUM, NO_CHROMIUM, rendered
 from tests.support.page_reader import PageReader
-from tests.support.waiting import PATIENCE
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None,
-        reason="no `chromium` on PATH: the report's page is not tested in a browser",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
 
 def load(page: Path, home: Path, **state: str) -> str:
     """The document after its scripts have run; console messages fail the test."""
-    done = subprocess.run(
-        [
-            CHROMIUM or "",
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=20000",
-            f"--user-data-dir={home}",
-            "--dump-dom",
-            f"{page.as_uri()}#{urlencode(state)}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    messages = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]
-    assert [line for line in messages if 'Dropping "fit-y"' not in line] == []
-    assert re.search("<html[^>]* data-ready", done.stdout)
-    return done.stdout
+    return rendered(f"{page.as_uri()}#{urlencode(state)}", home, allowed='Dropping "fit-y"')
 
 
 def bars(document: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ NEW = {"text": "Should the bridge change soon?", "options": ["Yes", "No"]}
 
 
 def test_the_card_says_what_is_served(client: TestClient, predictor: Predictor) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/health").json() == {"status": "ok", "token": False}
     card = client.get("/card").json()
     assert card["survey"] == "Changes"
     assert (card["questions"], card["new_texts"], card["asks"]) == (12, True, True)
@@ -125,6 +125,7 @@ def test_a_group_is_put_together_once_and_forgotten(
         (b'{"questions": ["c0"], "else": 1}', 422, "unknown field `else`"),
         (b'{"questions": ["c0"], "answers": {"c1": [1, 2], "c1": [2, 1]}}', 422, "twice"),
         (b'{"questions": ["c0"], "answers": {"c1": [-1, 2]}}', 422, "0 or more"),
+        (b'{"questions": ["c0"], "answers": {"c1": [1e308, 1e308]}}', 422, "have ever lived"),
         (b'{"questions": ["c0"], "answers": {"c1": [0.3, 0.3]}}', 422, "sum to 1"),
         (b'{"questions": ["c0"], "answers": {"c1": [1, 2, 3]}}', 422, "has 2 options"),
         (b'{"questions": ["c0"], "answers": {"c1": {"Maybe": 1}}}', 422, "no option 'Maybe'"),
@@ -178,6 +179,9 @@ def test_large_bodies_are_refused_with_and_without_a_length(client: TestClient) 
     assert client.post("/predict", content=large, headers=headers).status_code == 413
     parts = iter([large[: limits.BODY_BYTES], b"  "])
     assert client.post("/predict", content=parts, headers=headers).status_code == 413
+    twice = headers | {"Content-Length": "2", "Transfer-Encoding": "chunked"}
+    response = client.post("/predict", content=b"{}", headers=twice)
+    assert (response.status_code, response.headers["Connection"]) == (400, "close")
 
 
 def test_without_an_embedder_the_surveys_questions_are_served(

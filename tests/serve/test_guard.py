@@ -30,6 +30,8 @@ def test_a_token_is_asked_for(predictor: Predictor) -> None:
                 assert response.headers["WWW-Authenticate"] == "Bearer"
         allowed = {"Authorization": f"Bearer {TOKEN}"}
         assert client.get("/card", headers=allowed).status_code == 200
+        allowed = {"Authorization": f"bearer  {TOKEN}"}
+        assert client.get("/card", headers=allowed).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_a_token_comes_by_a_file(serve: Serve, tmp_path: Path) -> None:
     status, found = served.request("/predict", BODY, Authorization=f"Bearer {TOKEN}")
     assert status == 200
     assert len(found["predictions"]) == 1
-    assert served.request("/health")[1] == {"status": "ok"}
+    assert served.request("/health")[1] == {"status": "ok", "token": True}
 
 
 def test_a_taken_port_is_said_before_anything_is_loaded(serve: Serve) -> None:

@@ -76,12 +76,12 @@ class Deployment:
         self.logs = self.path / "logs"
         self.logs.mkdir(parents=True)
         self.port = free_port()
-        self.slugs = {
-            group: slug
-            for slug, group in initialise(
-                self.dir, list(servers), self.groups, self.port
-            ).groups.items()
-        }
+        train, never = (
+            [group for group in groups if survey.group(group).role == role]
+            for role in ("train", "evaluation")
+        )
+        made = initialise(self.dir, list(servers), train, self.port, never)
+        self.slugs = {group: slug for slug, group in made.groups.items()}
         for group in groups:
             write_site(survey, group, self.node_dir(group) / "site")
         shutil.copytree(

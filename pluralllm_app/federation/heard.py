@@ -1,0 +1,62 @@
+"""What the replies of a round say, and what is wrong with those that are not good."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from flwr.app import Message, RecordDict
+
+from pluralllm_app.federation.messages import Evaluation, Update
+from pluralllm_app.records.schema import Failure, GroupUpdate
+
+Content = TypeVar("Content")
+
+
+@dataclass
+class Heard:
+    """What the replies to an exchange said, without their weights."""
+
+    since: float  # when it began, of the performance counter; later, when its scoring was done
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    missed: list[Failure] = field(default_factory=list)  # to score
+    trained: dict[str, GroupUpdate] = field(default_factory=dict)
+    lost: list[Failure] = field(default_factory=list)  # to train
+    training: float = 0.0  # seconds at the nodes
+    all_replies: bool = False  # whether the last one was looked at
+
+    def note(self, name: str, update: Update) -> None:
+        self.training += update.seconds
+        self.trained[name] = {
+            **{key.replace("-", "_"): value for key, value in update.contribution.metrics.items()},
+            "questions": int(update.contribution.weight),
+            "seconds": round(update.seconds, 3),
+        }
+
+    def scoring_share(self) -> float:
+        """The part of the nodes' work that was scoring."""
+        scoring = sum(evaluation.seconds for evaluation in self.evaluations.values())
+        return scoring / (scoring + self.training) if scoring else 0.0
+
+
+def read_reply(
+    phase: Literal["train", "evaluate"],
+    name: str,
+    reply: Message | str,
+    read: Callable[[str, RecordDict], Content],
+    failures: list[Failure],
+) -> Content | None:
+    """Read a group's reply; None where it is not good, which is added to `failures`."""
+    if isinstance(reply, str):
+        reason = reply
+    else:
+        try:
+            return read(name, reply.content)
+        except ValueError as error:
+            reason = f"refused: {error}"
+    failures.append(Failure(group=name, phase=phase, reason=reason))
+    return None
+
+
+def causes(failures: list[Failure]) -> str:
+    """All failures in one line."""
+    return "; ".join(f"{failure.group}: {failure.reason}" for failure in failures)

@@ -1,0 +1,171 @@
+"""A node is who its key says, whatever it says of itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from pluralllm_app import client_app
+from pluralllm_app.deploy.groups import read_roles, set_roles
+from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.federation import registration
+from pluralllm_app.federation.registration import Member, registered_members
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.records.reader import read_run
+from pluralllm_app.settings import Scalar, Settings
+from tests.deploy.conftest import path as made  # noqa: F401
+from tests.support.local_grid import LocalGrid
+
+Config = dict[str, Scalar]
+Reply = Callable[[int, Message], Message | None]
+GROUPS = ("Alder", "Birch", "Cedar", "Dogwood", "Élan 中/..")
+ROLES = ("train", "train", "train", "evaluation", "evaluation")
+MEMBERS = {
+    f"key {number}".encode(): Member(name, role)
+    for number, (name, role) in enumerate(zip(GROUPS, ROLES, strict=True))
+}
+
+
+class Deployed(LocalGrid):
+    """A grid whose nodes have sites of their own, as in a deployment."""
+
+    def __init__(self, config: Config, reply: Reply) -> None:
+        super().__init__(client_app.app, config, nodes=5, reply=reply)
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys(grid: Deployed) -> dict[int, bytes]:
+        return {node: f"key {node - 100}".encode() for node in grid.get_node_ids()}
+
+    monkeypatch.setattr("pluralllm_app.federation.flower_compat.node_keys", keys)
+
+
+def saying(lies: dict[int, dict[str, Scalar]]) -> Reply:
+    """Nodes of a deployment, of which some say other things of themselves, by partition."""
+
+    def reply(partition: int, message: Message) -> Message:
+        if not message.has_error() and "description" in message.content.config_records:
+            said = message.content.config_records["description"]
+            said["nodes"] = 0
+            for field, value in lies.get(partition, {}).items():
+                said[field] = value
+        return message
+
+    return reply
+
+
+def run(config: Config, lies: dict[int, dict[str, Scalar]], lines: list[str] | None = None) -> None:
+    grid = Deployed(config, saying(lies))
+    say: Callable[[str], None] = lines.append if lines is not None else lambda line: None
+    run_federation(grid, Settings.from_config(config), config, say, MEMBERS)
+
+
+def refused(config: Config) -> dict[str, str]:
+    info = read_run(Path(str(config["out"])))
+    assert info
+    return dict(info.refused)
+
+
+def test_nodes_that_say_what_is_registered_take_part(config: Config) -> None:
+    run(config, {})
+    assert refused(config) == {}
+
+
+@pytest.mark.parametrize(
+    ("lies", "names"),
+    [
+        ({0: {"group": "Birch"}, 1: {"group": "Alder"}}, {"Alder", "Birch"}),  # swapped keys
+        ({0: {"group": "Birch"}}, {"Alder"}),  # another's name
+        ({4: {"role": "train"}}, {"Élan 中/.."}),  # admitted for evaluation alone
+        ({4: {"role": "train", "pool": 2**50, "questions": 2**50}}, {"Élan 中/.."}),
+        ({2: {"nodes": 10**6}}, {"Cedar"}),
+    ],
+)
+def test_a_false_claimant_is_refused_by_name(
+    config: Config, lies: dict[int, dict[str, Scalar]], names: set[str]
+) -> None:
+    config |= {"expected-nodes": 5}
+    with pytest.raises(FederationError) as error:
+        run(config, lies)
+    assert set(refused(config)) == names
+    for name in names:
+        assert f"the node of group {name!r} says that it" in str(error.value)
+
+
+def test_the_others_go_on_where_that_is_enough(config: Config) -> None:
+    lines: list[str] = []
+    run(config | {"expected-nodes": 4}, {1: {"group": "Cedar"}}, lines)
+    info = read_run(Path(str(config["out"])))
+    assert info
+    assert info.roster
+    assert [entry.group for entry in info.roster] == ["Alder", "Cedar", "Dogwood", "Élan 中/.."]
+    assert any("refused: node 101 of group 'Birch' says that it is" in line for line in lines)
+
+
+def test_nobody_stands_in_for_a_group_that_is_away(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deployed, "get_node_ids", lambda _: [100, 101, 103, 104])
+    with pytest.raises(FederationError, match=r"3 of 4 nodes connected.*'Alder' says that it is"):
+        run(config | {"expected-nodes": 4, "start-timeout": 0.1}, {0: {"group": "Cedar"}})
+
+
+def test_a_key_of_no_group_is_not_asked(config: Config) -> None:
+    asked: list[int] = []
+    monkey = saying({})
+
+    def reply(partition: int, message: Message) -> Message | None:
+        asked.append(partition)
+        return monkey(partition, message)
+
+    members = {key: own for key, own in MEMBERS.items() if own.name != "Birch"}
+    config |= {"expected-nodes": 4}
+    grid = Deployed(config, reply)
+    run_federation(grid, Settings.from_config(config), config, members=members)
+    assert 1 not in asked
+
+
+def test_a_node_that_fails_is_refused_and_named(config: Config) -> None:
+    def reply(partition: int, message: Message) -> Message | None:
+        if partition == 1:
+            raise RuntimeError("no such survey")
+        return saying({})(partition, message)
+
+    grid = Deployed(config | {"expected-nodes": 4}, reply)
+    run_federation(grid, Settings.from_config(config), config, members=MEMBERS)
+    assert refused(config) == {"Birch": "cannot take part: no such survey"}
+
+
+def test_roles_of_an_earlier_version_are_asked_for(made: Path) -> None:  # noqa: F811
+    file = made / "server/groups.json"
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({slug: entry["name"] for slug, entry in plain.items()}))
+    command = rf"run `pluralllm deploy roles {made}`, with --evaluation-groups"
+    with pytest.raises(UserError, match=command):
+        registered_members(made / "server")
+    set_roles(made, ["birch"])
+    assert read_roles(made)["birch"] == "evaluation"
+    members = registered_members(made / "server").values()
+    assert [own.role for own in members] == ["train", "evaluation", "train"]
+
+
+def test_registration_is_by_key_and_not_by_name(
+    made: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(registration.SERVER, str(made / "server"))
+    before = registration.read_registration()
+    assert before
+    alder, birch = (made / f"server/nodes/{slug}.pub" for slug in ("alder", "birch"))
+    first, second = alder.read_bytes(), birch.read_bytes()
+    alder.write_bytes(second)
+    birch.write_bytes(first)
+    after = registration.read_registration()
+    assert after
+    swapped = {"Alder": "Birch", "Birch": "Alder"}
+    assert {key: swapped.get(own.name, own.name) for key, own in before.items()} == {
+        key: own.name for key, own in after.items()
+    }
