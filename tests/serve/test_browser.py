@@ -196,6 +196,7 @@ def test_no_text_becomes_markup(browse: Browse, tmp_path: Path) -> None:
     assert text_of(0) in read.text
     assert survey.name in read.text
     assert "<img src=x onerror=alert(1)>" in read.text
+    assert read.tags.count("title") == 1
 
 
 def test_a_token_is_asked_for_once(browse: Browse, predictor: Predictor) -> None:

@@ -337,6 +337,7 @@
       byId("access").hidden = true;
       byId("retry").hidden = false;
       byId("survey").textContent = card.survey;
+      document.title = `${card.survey}: PluralLLM`;
       byId("model").textContent = `${card.title}, ${card.questions.toLocaleString("en")} questions` + (card.synthetic ? "; its answers are made up" : "");
       byId("description").disabled = !card.new_texts;
       byId("no-description").hidden = card.new_texts;
