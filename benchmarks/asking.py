@@ -103,17 +103,11 @@ def fixed_list(train: list[PreferenceSet], survey: PreparedSurvey) -> Iterator[i
     left: Doubles = np.where(answered, y - mean, 0.0)
     starts = segment_starts(every.options)
     for _ in range(len(every)):
-        inner = left @ left.T  # what of it a column explains depends on this alone
-        found = left.T @ inner
-        gains = np.add.reduceat(
-            np.divide(
-                (found * left.T).sum(1),
-                (left**2).sum(0),
-                out=np.zeros(left.shape[1]),
-                where=(left**2).sum(0) > 1e-9,
-            ),
-            starts,
-        )
+        # What a column explains of all others, summed over a question's columns.
+        size = (left**2).sum(0)
+        shared = (left * (left @ left.T @ left)).sum(0)
+        explained = np.divide(shared, size, out=np.zeros(len(size)), where=size > 1e-9)
+        gains = np.add.reduceat(explained, starts)
         best = int(np.argmax(gains))
         if gains[best] <= 1e-9:
             return
@@ -139,24 +133,22 @@ def told(values: Doubles) -> str:
 
 
 def draw(scores: dict[str, list[list[float]]]) -> bytes:
-    """Alignment against the number of questions, a line for each way with its interval."""
-    points = []
-    for way, found in scores.items():
-        for count, column in zip(COUNTS, np.array(found).T, strict=True):
-            low, high = interval(column)
-            points.append(
-                {"way": way, "questions": count, "mean": column.mean(), "low": low, "high": high}
-            )
-    legend = alt.Legend(orient="bottom", title=None)
+    """Alignment against the number of questions, a line for each way."""
+    points = [
+        {"way": way, "questions": count, "mean": mean}
+        for way, found in scores.items()
+        for count, mean in zip(COUNTS, np.array(found).mean(0).tolist(), strict=True)
+    ]
+    scale = alt.Scale(type="log", domain=(COUNTS[0], COUNTS[-1]), nice=False)
+    axis = alt.Axis(values=list(COUNTS), title="questions asked")
     base = alt.Chart(alt.Data(values=points)).encode(
-        x=alt.X("questions:Q", title="questions asked", scale=alt.Scale(type="log")),
-        color=alt.Color("way:N", legend=legend),
-        shape=alt.Shape("way:N", legend=legend),
+        x=alt.X("questions:Q", scale=scale, axis=axis),
+        y=alt.Y("mean:Q", title="alignment on the others", scale=alt.Scale(zero=False)),
+        color=alt.Color("way:N", title=None, legend=alt.Legend(orient="bottom")),
+        shape=alt.Shape("way:N", legend=None),
     )
-    y = alt.Y("mean:Q", title="alignment on the other questions", scale=alt.Scale(zero=False))
-    marks = base.mark_line().encode(y=y) + base.mark_point(filled=True, size=60).encode(y=y)
-    bars = base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q")
-    spec = (marks + bars).properties(width=420, height=280).to_dict()
+    marks = base.mark_line() + base.mark_point(filled=True, size=70, opacity=1)
+    spec = marks.properties(width=420, height=280).to_dict()
     png: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)
     return png
 

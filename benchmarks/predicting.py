@@ -36,7 +36,8 @@ def main() -> None:
         "options": len(predictor.questionnaire.embeddings),
         "ms to load": 1e3 * (time.perf_counter() - start),
     }
-    spread = questions[:: max(1, len(questions) // CONTEXT)][:CONTEXT]
+    context = min(CONTEXT, len(questions) // 2)
+    spread = questions[:: len(questions) // context][:context]
     uniform = {
         question: [1.0 / len(question.options)] * len(question.options) for question in spread
     }

@@ -1,9 +1,7 @@
 """The benchmarks: their stand-in for the common way is the published model, and they run."""
 
 import importlib
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,32 +20,13 @@ from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import ROOT, TINY, make_survey
+from tests.conftest import TINY, make_survey
+from tests.support.benchmarks import benchmarks, run
 from tests.support.factors import first_predictor
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 from tests.support.tiny_models import save_model
 
-__all__ = ["reference_model"]
-
-
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    before = set(sys.modules)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == ROOT / "benchmarks":
-            del sys.modules[name]
-
-
-def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
-    """What a benchmark of that name writes as its results."""
-    file = tmp_path / "results.json"
-    monkeypatch.setattr(sys, "argv", [name, *options, "--threads", "1", "--json", str(file)])
-    importlib.import_module(name).main()
-    return json.loads(file.read_text())["results"]
+__all__ = ["benchmarks", "reference_model"]
 
 
 def linear(rows: int, width_in: int, width_out: int) -> int:

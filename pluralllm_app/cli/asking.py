@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
@@ -107,8 +108,10 @@ def _print(chosen: Sequence[NextQuestion], format_: str, console: Console) -> No
         table = Table("", "question", "options", "explained")
         for number, each in enumerate(chosen, 1):
             options = " / ".join(each.question.options)
-            table.add_row(str(number), each.question.text, options, f"{each.explained:.0%}")
-        console.print(table, markup=False, highlight=False)
+            table.add_row(
+                str(number), escape(each.question.text), escape(options), f"{each.explained:.0%}"
+            )
+        console.print(table, highlight=False)
         console.print(
             "explained: how much of what is uncertain about the group's other answers this and "
             "the questions before it take away.",

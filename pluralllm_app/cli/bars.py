@@ -1,8 +1,10 @@
-"""Predicted answers as bars in the terminal."""
+"""Predicted answers as bars or a table in the terminal."""
 
 import sys
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pluralllm_app.use.predicted import ASCII_INKS, INKS, PredictedAnswers
 
@@ -19,3 +21,20 @@ def print_bars(found: PredictedAnswers) -> None:
         console.print(question, style="bold", markup=False, highlight=False)
         for bar in bars:
             console.print(bar, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(found: PredictedAnswers) -> None:
+    """Print predicted answers as a table, a row for each option."""
+    levels = sorted({level for answer in found for level in answer.intervals})
+    table = Table("question", "option", "share", *(f"{level:.0%} interval" for level in levels))
+    for answer in found:
+        table.add_section()
+        for number, (option, share) in enumerate(answer.shares.items()):
+            bounds = [answer.intervals[level][option] for level in levels]
+            table.add_row(
+                "" if number else escape(answer.question.text),
+                escape(option),
+                f"{share:.1%}",
+                *(f"{low:.1%} to {high:.1%}" for low, high in bounds),
+            )
+    Console().print(table)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pluralllm_app.use.predictor import Predictor
     from pluralllm_app.use.questions import Question
 
-FORMATS = ("bars", "csv", "json")
+FORMATS = ("bars", "table", "csv", "json")
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
@@ -218,6 +218,10 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
             writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+    elif format_ == "table":
+        from pluralllm_app.cli.bars import print_table
+
+        print_table(found)
     else:
         from pluralllm_app.cli.bars import print_bars
 

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterable
 
+from h11 import ProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,6 +79,8 @@ class Guard:
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
             await refusal(refused)(scope, receive, send_with_headers)
+        except ProtocolError:
+            pass  # the client broke HTTP after its request, and has its answer from uvicorn
         except Exception as error:
             logger.error("%s", _where(error))
             if not started:

@@ -13,6 +13,7 @@ from pluralllm_app.survey.sources.share_sums import judge_sums
 from pluralllm_app.use.given import Given, GivenAnswers
 from pluralllm_app.use.questions import Catalogue, Question, named, words
 
+MOST_NAMED = 10  # new questions that are each named, with the nearest ones of the survey
 MOST_PEOPLE = 1e12  # more have never lived; sums and squares of far larger numbers overflow
 
 
@@ -70,6 +71,8 @@ def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
         lengths.append(len(question.options))
     if not questions:
         return KnownAnswers([], [], np.zeros(0), None, notes)
+    new = [question for place, question in zip(places, questions, strict=True) if place < 0]
+    notes += _read_as_new(new, catalogue)
     numbers = np.concatenate(flat)
     shares, respondents = _as_shares(given, numbers, np.array(lengths), notes)
     return KnownAnswers(places, questions, shares, respondents, notes)
@@ -103,12 +106,18 @@ def _question_of(each: Given, catalogue: Catalogue, notes: list[str]) -> tuple[i
         )
     question = Question(text, options)
     question.check()
-    near = catalogue.nearest(text)
-    notes.append(
-        f"{named(question)} is none of the survey's and was read as a new one"
-        + (f"; {near}" if near else "")
-    )
     return -1, question
+
+
+def _read_as_new(new: Sequence[Question], catalogue: Catalogue) -> list[str]:
+    if len(new) > MOST_NAMED:
+        return [
+            f"{len(new):,} questions are none of the survey's and were read as new ones, the first "
+            f"is {named(new[0])}"
+        ]
+    found = [f"{named(each)} is none of the survey's and was read as a new one" for each in new]
+    near = [catalogue.nearest(each.text) for each in new]
+    return [f"{note}; {text}" if text else note for note, text in zip(found, near, strict=True)]
 
 
 def _refuse_options(each: Given, question: Question, options: Sequence[str]) -> None:

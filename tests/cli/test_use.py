@@ -68,6 +68,14 @@ def test_csv_and_json_say_the_same(run: str, answers: str) -> None:
     assert not any(record["new"] for record in records)
 
 
+def test_a_table(run: str, answers: str) -> None:
+    arguments = ["--answers", answers, "--format", "table", "--question"]
+    out, _ = call("predict", run, *arguments, "[red]?", "--option", "[b]a", "--option", "No")
+    assert "80% interval" in out
+    assert "[b]a" in out
+    assert out.count("%") == 2 + 2 * 5
+
+
 def test_a_new_question(run: str) -> None:
     asked = ["--question", "Is tea good?", "--option", "Yes", "--option", "No"]
     record = json.loads(call("predict", run, *asked, "--format", "json")[0])[0]

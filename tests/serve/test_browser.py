@@ -201,12 +201,16 @@ def test_a_token_is_asked_for_once(browse: Browse, predictor: Predictor) -> None
     acts = """
       if (by("access").hidden) throw Error("not asked");
       if (document.activeElement !== by("token")) throw Error("focus");
+      by("token").value = "not-the-token-at-all";
+      by("access").querySelector("button").click();
+      await until(() => by("failure").textContent.includes("not the token"));
       by("token").value = "%s";
       by("access").querySelector("button").click();
       await settled();
-      if (!by("access").hidden) throw Error("still asked");
+      if (!by("access").hidden || !by("failure").hidden) throw Error("still asked");
     """
-    document = browse(predictor, acts.replace("%s", TOKEN), TOKEN)
+    refused = "401 (Unauthorized)"  # that a request was refused is told in the console
+    document = browse(predictor, acts.replace("%s", TOKEN), TOKEN, refused)
     assert "Changes" in document
     assert TOKEN not in document.replace("acts.js", "")
     assert "Bearer $PLURALLLM_TOKEN" in document

@@ -198,5 +198,8 @@ def test_what_is_no_http_ends_the_connection(serve: Serve) -> None:
         assert re.match(rb"HTTP/1\.1 (400|501) ", answer), sent
         assert b"Traceback" not in answer
         connection.close()
+    with served.socket() as connection:  # what comes after a request may be anything
+        connection.sendall(post + b"Content-Length: 2\r\n\r\n{}\x00\x01\r\n\r\n")
+        assert closed(connection).startswith(b"HTTP/1.1 4")
     assert served.request("/health")[0] == 200
     assert served.ended(signal.SIGTERM) == (0, "Stopped.\n")

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
+import huggingface_hub
 import numpy as np
 import pytest
 
@@ -210,6 +212,28 @@ def test_the_questionnaire_of_another_survey_is_refused(
 ) -> None:
     with pytest.raises(PredictorError, match="of another survey: this predictor was made for"):
         Predictor.from_pretrained(factors_run, questionnaire=tiny_survey.path)
+
+
+def test_a_name_is_one_of_the_hub(factors_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repository: str, name: str) -> str:
+        if not (factors_run / "best" / name).exists():
+            raise huggingface_hub.errors.RemoteEntryNotFoundError(
+                "no such file", response=httpx.Response(404, request=httpx.Request("GET", "hub:"))
+            )
+        return str(factors_run / "best" / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    predictor = Predictor.from_pretrained("someone/changes")
+    assert predictor.questions == QUESTIONS
+    assert predictor.training is not None
+
+
+def test_many_new_answers_are_counted(predictor: Predictor) -> None:
+    many = {Question(f"Tea at {hour}?", ["Yes", "No"]): [0.9, 0.1] for hour in range(24)}
+    group = predictor.group(many)
+    assert len(group.notes) == 1
+    assert "24 questions are none of the survey's and were read as new ones" in group.notes[0]
+    assert group.predict(Question("Tea at 24?", ["Yes", "No"]))[0]["Yes"] > 0.7
 
 
 def test_a_run_that_has_kept_nothing_is_told_so(factors_run: Path, tmp_path: Path) -> None:

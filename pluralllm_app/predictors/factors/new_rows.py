@@ -25,10 +25,15 @@ class NewRows:
     kernel: TextKernel
     survey: OptionRows  # of all its questions
 
-    def extend(self, factors: Factors, rows: Ints, text: OptionRows) -> Factors:
-        """Factors of some rows [n] of whole questions; new ones are numbered from R on."""
+    def extend(
+        self, factors: Factors, rows: Ints, text: OptionRows, phi: Doubles | None = None
+    ) -> Factors:
+        """Factors of some rows [n] of whole questions; new ones are numbered from R on.
+
+        `phi` are the features of their text, where they are known already.
+        """
         size, width = factors.mean.shape
-        new, phi = rows >= size, self.kernel.features(text)
+        new, phi = rows >= size, self.kernel.features(text) if phi is None else phi
         strength, axes, missed = self._survey
         variances = factors.variances
         uncertain = 1 / (strength[:, None] / variances.spread + 1 / variances.text)  # [M, J]

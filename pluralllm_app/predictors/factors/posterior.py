@@ -60,11 +60,16 @@ class Group:
     latent: Latent
     new: NewRows | None
 
-    def rows(self, rows: Ints, text: OptionRows) -> tuple[Doubles, Doubles, Doubles]:
-        """Mean [n] of y, loadings [n, K], and variance [n] from uncertain offsets and loadings."""
+    def rows(
+        self, rows: Ints, text: OptionRows, phi: Doubles | None = None
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        """Mean [n] of y, loadings [n, K], and variance [n] from uncertain offsets and loadings.
+
+        `phi` are the features of all landmarks of `new`, where they are known already.
+        """
         factors, index = self.factors, rows
         if self.new and (rows >= len(factors.mean)).any():
-            factors, index = self.new.extend(factors, rows, text), np.arange(len(rows))
+            factors, index = self.new.extend(factors, rows, text, phi), np.arange(len(rows))
         second = self.latent.second.ravel()
         z = np.concatenate([[1.0], self.latent.mean])
         uncertain = factors.covariance[index].reshape(len(index), second.size) @ second
@@ -134,8 +139,10 @@ class ByFeatures:
     def features(self, rows: Ints, text: OptionRows) -> tuple[Doubles, Doubles, Doubles]:
         """Mean [n] of y before any answer, X [n, F], and the variance [n] of a row alone."""
         own, kernel = self.group.factors.variances.own, self.group.kernel
-        mean, loadings, uncertain = self.group.rows(rows, text)
         phi = kernel.features(text)
+        new = self.group.new
+        same = new is not None and len(new.kernel.landmarks) == phi.shape[1]
+        mean, loadings, uncertain = self.group.rows(rows, text, phi if same else None)
         left = np.maximum(kernel.variance(text) - (phi**2).sum(1), 0.0)
         x = np.hstack([loadings @ np.linalg.cholesky(self.group.latent.covariance), own**0.5 * phi])
         return mean, x, uncertain + own * left

@@ -34,30 +34,33 @@
       if (error.name === "AbortError") throw error;
       throw new Error("The service does not answer: is it still running, and is this machine connected?");
     }
-    if (response.status === 401) askForToken();
+    if (response.status === 401) {
+      askForToken();
+      throw new Error("This is not the token of the service.");
+    }
     if (!response.ok) throw new Error(content.error);
     return content;
   }
 
   function askForToken() {
+    byId("survey").textContent = "Who asks?";
     byId("access").hidden = false;
+    byId("retry").hidden = true;
     byId("token").focus();
   }
 
-  let again = null;
+  // Does something, and says why where it fails; then it can be tried again.
+  let failed = null;
   async function attempt(action) {
     try {
       await action();
-      if (again === action || again === null) fail(null);
+      failed = null;
     } catch (error) {
-      if (error.name !== "AbortError") fail(error, action);
+      if (error.name === "AbortError") return;
+      failed = action;
+      byId("failure").firstElementChild.textContent = error.message;
     }
-  }
-  function fail(error, action) {
-    again = error && action;
-    const box = byId("failure");
-    box.hidden = !error;
-    if (error) box.firstElementChild.textContent = error.message;
+    byId("failure").hidden = failed === null;
   }
 
   // What is known of a group
@@ -303,6 +306,14 @@
       }
     });
   }
+  // A new question is kept once it was predicted, so that one that is refused stands in no way.
+  function predictNew(question) {
+    return attempt(async () => {
+      await request("new", "predict", { ...known(groups[current]), questions: [question] });
+      added = [question, ...added].slice(0, STEP);
+      predict();
+    });
+  }
   function delayed(action, milliseconds) {
     let timer = 0;
     return () => {
@@ -317,6 +328,7 @@
       if (!token && (await request("health", "health")).token) return askForToken();
       card = await request("card", "card");
       byId("access").hidden = true;
+      byId("retry").hidden = false;
       byId("survey").textContent = card.survey;
       byId("model").textContent = `${card.title}, ${card.questions.toLocaleString("en")} questions` + (card.synthetic ? "; its answers are made up" : "");
       byId("description").disabled = !card.new_texts;
@@ -335,7 +347,7 @@
     document.documentElement.dataset.ready = "";
   }
 
-  byId("retry").addEventListener("click", () => again && attempt(again).then(() => again || predict()));
+  byId("retry").addEventListener("click", () => (card ? attempt(failed) : start()));
   byId("access").addEventListener("submit", (event) => {
     event.preventDefault();
     token = byId("token").value.trim();
@@ -373,10 +385,7 @@
   byId("new-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const options = byId("new-options").value.split("\n").map((line) => line.trim()).filter(Boolean);
-    added = [{ text: byId("new-text").value.trim(), options }, ...added].slice(0, STEP);
-    predict().then(() => {
-      if (again) added.shift(); // it was refused
-    });
+    predictNew({ text: byId("new-text").value.trim(), options });
   });
   byId("copy").addEventListener("click", async () => {
     try {
