@@ -103,15 +103,18 @@ def under_load(model: Path, bodies: list[bytes], rate: int, seconds: int) -> Res
         if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
             port = int(found[1])
     try:
+        watched = psutil.Process(process.pid)
+        before = sum(watched.cpu_times()[:2])
         times, refused = asyncio.run(load(port, bodies, rate, seconds))
-        memory = psutil.Process(process.pid)
+        spent = sum(watched.cpu_times()[:2]) - before
         return {
             f"{rate} a second for {seconds} s: answered": len(times),
             f"{rate} a second for {seconds} s: not answered": refused,
             **percentiles(f"{rate} a second for {seconds} s", times),
             f"{rate} a second for {seconds} s: longest, ms": 1e3 * max(times),
-            "seconds of the core": sum(memory.cpu_times()[:2]),
-            "MiB of the process afterwards": memory.memory_info().rss / 2**20,
+            "of the core that was its own, %": 100 * spent / seconds,
+            "ms of the core a request": 1e3 * spent / (rate * seconds),
+            "MiB of the process afterwards": watched.memory_info().rss / 2**20,
         }
     finally:
         process.terminate()

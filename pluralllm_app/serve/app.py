@@ -50,7 +50,7 @@ def make_app(service: Service, token: str | None, hosts: Iterable[str] | None) -
         Route("/health", _constant(encoded(HealthResponse("ok", token is not None)))),
         Route("/openapi.json", _constant(encoded(document()))),
         Route("/card", _constant(encoded(service.card()))),
-        Route("/questions", _questions(service)),
+        Route("/questions", _questions(service, quick)),
         Route("/predict", _posted(PredictRequest, service.predict, quick), methods=["POST"]),
         Route("/ask", _posted(AskRequest, service.ask, slow), methods=["POST"]),
         Route("/compare", _posted(CompareRequest, service.compare, slow), methods=["POST"]),
@@ -98,14 +98,15 @@ def _constant(content: bytes) -> Endpoint:
     return answer
 
 
-def _questions(service: Service) -> Endpoint:
+def _questions(service: Service, lane: Lane) -> Endpoint:
     async def answer(request: Request) -> Response:
         search, start = (request.query_params.get(name, "") for name in ("search", "start"))
         if len(search) > NAME:
             raise Refused(422, f"search has more than {NAME} characters: search for less")
         if not (start or "0").isascii() or not (start or "0").isdigit() or len(start) > 9:
             raise Refused(422, "start must be a whole number from 0 on")
-        return Response(encoded(service.questions(search, int(start or 0))), media_type=JSON)
+        found = await lane.do(lambda: encoded(service.questions(search, int(start or 0))))
+        return Response(found, media_type=JSON)
 
     return answer
 

@@ -61,7 +61,7 @@ class Service:
 
     def questions(self, search: str, start: int) -> QuestionsResponse:
         """The survey's questions that have all words of `search`, from the place `start` on."""
-        words = search.casefold().split()
+        words = set(search.casefold().split())
         found = [
             question
             for question, text in zip(self._predictor.questions, self._searched, strict=True)

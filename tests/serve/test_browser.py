@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.serve.app import make_app
 from pluralllm_app.serve.guard import HEADERS
 from pluralllm_app.serve.running import prepare
@@ -195,6 +196,7 @@ def test_no_text_becomes_markup(browse: Browse, tmp_path: Path) -> None:
     assert text_of(0) in read.text
     assert survey.name in read.text
     assert "<img src=x onerror=alert(1)>" in read.text
+    assert read.tags.count("title") == 1
 
 
 def test_a_token_is_asked_for_once(browse: Browse, predictor: Predictor) -> None:
@@ -229,6 +231,21 @@ def test_a_service_that_is_gone_is_said(browse: Browse, predictor: Predictor) ->
       by("status").textContent = said;
     """
     assert "The service does not answer: is it still running" in browse(predictor, acts)
+
+
+def test_a_predictor_that_needs_an_answer_asks_for_one(
+    browse: Browse, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FactorsPredictor, "least_context", 1)
+    acts = """
+      if (!by("status").textContent.includes("needs an answer")) throw Error("not asked");
+      type(by("search"), "ferry");
+      await until(() => by("found").querySelector("button"));
+      by("found").querySelector("button").click();
+      type(document.activeElement, 30);
+      await settled();
+    """
+    assert len(tables(browse(predictor, acts))) == 10
 
 
 def luminance(colour: str) -> float:

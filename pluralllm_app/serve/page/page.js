@@ -74,6 +74,7 @@
     if (card.new_texts && description.trim()) found.description = description.trim();
     return found;
   }
+  const isEnough = (found) => Object.keys(found.answers).length >= card.least_answers;
   const isKnown = (found) => Object.keys(found.answers).length > 0 || Boolean(found.description);
 
   // The others take what one leaves, in their proportions, in whole percents.
@@ -258,7 +259,8 @@
     const sides = [{ name: groups[current].name, look: SIDES[current], known: known(groups[current]) }];
     if (beside === "other") {
       const other = groups[1 - current];
-      sides.push({ name: other.name, look: SIDES[1 - current], known: known(other) });
+      const side = { name: other.name, look: SIDES[1 - current], known: known(other) };
+      if (isEnough(side.known)) sides.push(side);
     } else if (beside === "all" && card.least_answers === 0 && isKnown(sides[0].known)) {
       sides.push({ name: "all groups on average", look: "average", known: { answers: {} } });
     }
@@ -286,6 +288,11 @@
     return attempt(async () => {
       try {
         const sides = sidesNow();
+        if (!isEnough(sides[0].known)) {
+          for (const id of ["predictions", "key", "notes"]) byId(id).replaceChildren();
+          status.textContent = "This kind of predictor needs an answer of the group: add one.";
+          return;
+        }
         const { questions, found } = await wanted(sides[0].known, sides[1]?.known);
         const asked = [...added, ...questions.map(({ id }) => id)];
         showCall({ ...sides[0].known, questions: asked });
@@ -330,11 +337,13 @@
       byId("access").hidden = true;
       byId("retry").hidden = false;
       byId("survey").textContent = card.survey;
+      document.title = `${card.survey}: PluralLLM`;
       byId("model").textContent = `${card.title}, ${card.questions.toLocaleString("en")} questions` + (card.synthetic ? "; its answers are made up" : "");
       byId("description").disabled = !card.new_texts;
       byId("no-description").hidden = card.new_texts;
       byId("new").hidden = !card.new_texts;
       byId("ask").hidden = !card.asks;
+      if (card.least_answers) byId("no-answers").textContent = "None yet.";
       const entries = Object.entries(card.card).flatMap(([heading, lines]) => [
         make("dt", {}, heading),
         ...lines.map((line) => make("dd", { dir: "auto" }, line)),
