@@ -41,6 +41,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "predictor": "gpo",
     "questionnaire": "",
     "prior": "none",
+    "weight-cap": 1.0,
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -145,6 +146,7 @@ class FederationSettings:
     prior: Literal["none", "factors"]  # of predictor = gpo
     strategy: str  # one of `federation.strategies.STRATEGIES`
     weighting: Literal["questions", "uniform"]
+    weight_cap: Annotated[float, Range(math.nextafter(0, 1), 1)]
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero

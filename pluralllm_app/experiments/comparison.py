@@ -137,7 +137,7 @@ def _check_same(out: Path, found: Identity, identity: Identity) -> None:
             raise UserError(
                 f"the runs in {out} have {key} = {settings.get(key)}, and you ask for {key} = "
                 f"{settings_now.get(key)}: runs with different settings do not compare. To go on "
-                f"with it, take its settings. {remedy}"
+                f"with it, take its settings: -c '{key}={settings.get(key)}'. {remedy}"
             )
 
 

@@ -24,6 +24,7 @@ from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
 from pluralllm_app import __version__
+from pluralllm_app.federation.bounds import MOST_TEXT, check
 from pluralllm_app.learning.base import Contribution, Form, Request
 from pluralllm_app.predictors.base import LEVELS, Arrays
 from pluralllm_app.scoring.evaluation import GroupEvaluation
@@ -74,6 +75,8 @@ class NodeDescription:
         for name, kind in cls.__annotations__.items():
             if type(fields.get(name)) is not kind:
                 raise ValueError(f"its description has no valid {name!r}")
+            if kind is str and len(fields[name]) > MOST_TEXT:
+                raise ValueError(f"its {name} is longer than {MOST_TEXT} characters")
         return cls(**{name: fields[name] for name in cls.__annotations__})
 
 
@@ -154,6 +157,8 @@ class Update:
             raise ValueError(f"it claims {claimed:.0f} train questions, the roster has {questions}")
         if seconds < 0:
             raise ValueError(f"its {SECONDS} are negative")
+        for name, value in numbers.items():
+            check("train", name, value)
         arrays = record_to_arrays(record_of(content, ARRAYS, ArrayRecord))
         contribution = Contribution(arrays, questions, numbers)
         form.check(contribution)
@@ -209,6 +214,8 @@ class Evaluation(GroupEvaluation):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("its scores are not between 0 and 1")
         loss = _finite(metrics[LOSS]) if LOSS in metrics else None
+        if loss is not None:
+            check("evaluate", LOSS, loss)
         coverage = metrics.get(COVERAGE)
         if coverage is not None and not (
             isinstance(coverage, list)

@@ -10,12 +10,14 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.bounds import check
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import NodeDescription, installed
 from pluralllm_app.federation.registration import WHOSE, Registered
 from pluralllm_app.scoring.evaluation import check_size
 from pluralllm_app.settings import Settings
+from pluralllm_app.survey.shared import Questionnaire
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
@@ -235,6 +237,11 @@ def _check_agreement(described: list[NodeDescription]) -> None:
                 refuse(item, field, f"the others {majority!r}", "give every node the same survey")
     here = installed()
     for item in described:
+        for field, value in (("survey_questions", item.survey_questions), ("dim", item.dim)):
+            try:
+                check("query", field, value)
+            except ValueError as error:
+                raise FederationError(f"group {item.group!r}: {error}") from error
         if item.version != here:
             refuse(item, "version", f"the server {here!r}", "install the same on every machine")
         if item.role not in ("train", "evaluation"):
@@ -249,3 +256,13 @@ def _check_agreement(described: list[NodeDescription]) -> None:
             raise FederationError(
                 f"{count} nodes hold group {group!r}: start one node for each group"
             )
+
+
+def check_number(roster: Roster, questionnaire: Questionnaire) -> None:
+    """Raise FederationError where groups claim another number of questions than the server has."""
+    claimed, known = roster.survey.survey_questions, len(questionnaire.questions.ids)
+    if claimed != known:
+        raise FederationError(
+            f"the groups' nodes claim a survey of {claimed} questions, the server's has {known}: "
+            "give every node a site of that survey"
+        )

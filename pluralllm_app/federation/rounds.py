@@ -27,10 +27,11 @@ from pluralllm_app.federation.messages import (
     request_to_record,
 )
 from pluralllm_app.federation.registration import Member, Registered
-from pluralllm_app.federation.roster import Roster, build_roster
+from pluralllm_app.federation.roster import Roster, build_roster, check_number
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
-from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Request, State
+from pluralllm_app.federation.weight_cap import capped
+from pluralllm_app.learning.base import MEMORIES, Contribution, Contributions, Form, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import ContextPredictor
@@ -87,6 +88,7 @@ class Rounds:
     ) -> None:
         self.grid = grid
         self.settings = settings
+        self._longest = settings.federation.round_timeout  # seconds that a reply can have taken
         self.record = record
         self.progress = progress
         strategy = make_strategy(settings)
@@ -102,6 +104,7 @@ class Rounds:
         if place := settings.survey or settings.questionnaire:
             fingerprint = self.roster.survey.fingerprint
             record.questionnaire = read_questionnaire(place, fingerprint)
+            check_number(self.roster, record.questionnaire)
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(
@@ -163,7 +166,7 @@ class Rounds:
         heard = Heard(time.perf_counter())
         try:
             contributions = self._contributions(trained, scored, heard)
-            state, failure = self._combined(contributions) if trained else (None, None)
+            state, failure = self._combined(contributions, trained) if trained else (None, None)
             for _ in contributions:  # those that were not looked at are heard and checked too
                 pass
             if not heard.all_replies:
@@ -187,17 +190,33 @@ class Rounds:
         return replace(entry, seconds=round(entry.seconds + seconds, 3))
 
     def _combined(
-        self, contributions: Iterator[Contribution]
+        self, contributions: Iterator[Contribution], trained: list[str]
     ) -> tuple[State | None, Exception | None]:
         """The next state, or why there is none: the round before is recorded in any case."""
         number, before = self.state.round + 1, self.state.learner
         # Not the generator itself: whoever stops early could close it.
         handed = chain(contributions)
         try:
-            opened = hooks.at_server(before.sent, handed)
+            opened: Contributions = hooks.at_server(before.sent, handed)
+            if self.learner.form(before.sent).weighs:
+                weights = [self._weight(name) for name in trained]
+                cap = self.settings.federation.weight_cap
+                opened = capped(opened, weights, cap, self._note_cap)
             return self.learner.combine(number, before, opened), None
         except Exception as error:
             return None, error
+
+    def _weight(self, name: str) -> float:
+        """How much the update of a group counts before it is capped."""
+        uniform = self.settings.federation.weighting == "uniform"
+        return 1.0 if uniform else self.roster.groups[name].pool
+
+    def _note_cap(self, before: float, after: float) -> None:
+        cap = self.settings.federation.weight_cap
+        self.progress(
+            f"round {self.state.round + 1}: weight-cap = {cap:g} lowers the largest weight from "
+            f"{before:g} to {after:g}"
+        )
 
     def _contributions(
         self, trained: list[str], scored: list[str], heard: Heard
@@ -207,7 +226,6 @@ class Rounds:
         They come one by one, so that whoever adds them up holds one at a time. All else that the
         replies say goes to `heard`.
         """
-        uniform = self.settings.federation.weighting == "uniform"
         form = hooks.sent_form(self.learner.form(self.state.learner.sent))
         update_of = partial(self._update, form)
         to_score, to_train = set(scored), set(trained)
@@ -220,8 +238,7 @@ class Rounds:
                 update = read_reply("train", name, reply, update_of, heard.lost)
                 if update:
                     heard.note(name, update)
-                    found = update.contribution
-                    yield replace(found, weight=1.0) if uniform else found
+                    yield replace(update.contribution, weight=self._weight(name))
         heard.all_replies = True
 
     def _ask(self, trained: list[str], scored: list[str]) -> Iterator[tuple[str, Message | str]]:
@@ -294,11 +311,13 @@ class Rounds:
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
 
     def _update(self, form: Form, name: str, content: RecordDict) -> Update:
-        return Update.from_content(content, form, self.roster.groups[name].pool)
+        found = Update.from_content(content, form, self.roster.groups[name].pool)
+        return replace(found, seconds=min(found.seconds, self._longest))
 
     def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
         total = self.roster.survey.survey_questions
-        return Evaluation.from_content(content, self._scored(name), total)
+        found = Evaluation.from_content(content, self._scored(name), total)
+        return replace(found, seconds=min(found.seconds, self._longest))
 
     def _scored(self, name: str) -> range:
         """How many questions a group may be scored on; a train group: those not trained on."""

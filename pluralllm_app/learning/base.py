@@ -72,6 +72,8 @@ class Form:
     metrics: Mapping[str, float]  # the least value that each may have
     rule: Callable[[Arrays], None] | None = None
     """Raises ValueError unless the arrays, each of its form, also go together."""
+    weighs: bool = False
+    """Whether a contribution counts for as much as its weight says."""
 
     def check(self, contribution: Contribution) -> None:
         """Raise ValueError, saying what is wrong, unless a contribution has this form."""

@@ -75,7 +75,8 @@ class GPOLearner:
         """One vector of weights, with the loss and the divergence of the last tasks."""
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
         weights = ArrayForm(np.dtype(np.float32), (parameters,))
-        return Form({WEIGHTS: weights}, {LOSS: -math.inf, JS_DIVERGENCE: 0.0})
+        weighs = self._strategy is not None and self._strategy.weighs
+        return Form({WEIGHTS: weights}, {LOSS: -math.inf, JS_DIVERGENCE: 0.0}, weighs=weighs)
 
     @property
     def needs_individual_updates(self) -> bool:

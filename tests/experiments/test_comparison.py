@@ -178,7 +178,9 @@ def test_a_comparison_begun_before_a_setting_existed_goes_on(
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="have precision = auto, and you ask"):
         cells(config | {"precision": "bfloat16"}, tmp_path)
-    cells(config, tmp_path)
+    with pytest.raises(UserError, match=r"take its settings: -c 'weight-cap=1\.0'"):
+        cells(config, tmp_path)
+    cells(config | {"weight-cap": 1.0}, tmp_path)  # as it was then
 
 
 def test_one_comparison_at_a_time(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ RUN = RunInfo(
         "predictor": "gpo",
         "questionnaire": "",
         "prior": "none",
+        "weight-cap": 1.0,
     },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),

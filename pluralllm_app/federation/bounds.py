@@ -1,0 +1,94 @@
+"""Every number that a node sends, what it may be, and what happens where it is not: one table.
+
+docs/security.md shows it. What reads a message asks `check` and `within` here, or says the same
+rule at its place, where the rule ties numbers to each other; a test sends each number out of its
+bounds and looks at what happens.
+"""
+
+from dataclasses import dataclass
+
+NODE = "the node is refused, by name"
+RUN = "the run does not begin, and names the group"
+UPDATE = "the update is refused, and the failure recorded"
+SCORES = "the scores are refused, and the failure recorded"
+RECORDED = "the bound is recorded in its place"
+REQUEST = "the SuperLink answers 403"
+
+MOST_TEXT = 1000  # characters of a text
+MOST_QUESTIONS = 10**7  # of a survey
+MOST_DIM = 2**16  # of an embedding
+MOST_LOSS = 1e12  # nats, of either sign
+MOST_DIVERGENCE = 1.0  # nats; none is above log 2
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a field of a message from a node may be."""
+
+    message: str
+    field: str
+    bound: str  # in words
+    otherwise: str  # what happens where it is something else
+    least: float | None = None  # None: it follows from what else is known
+    most: float | None = None
+
+
+_LOSS = "-1e12 to 1e12"
+BOUNDS = (
+    Bound("query", "each text", f"at most {MOST_TEXT} characters", NODE, 0, MOST_TEXT),
+    Bound("query", "group, role", "those registered for the node's key", NODE),
+    Bound("query", "nodes", "0 in a deployment", NODE, 0, 0),
+    Bound(
+        "query",
+        "survey_questions",
+        f"1 to {MOST_QUESTIONS}, the same for all groups, and that of the server's questionnaire",
+        RUN,
+        1,
+        MOST_QUESTIONS,
+    ),
+    Bound("query", "dim", f"1 to {MOST_DIM}, the same for all groups", RUN, 1, MOST_DIM),
+    Bound("query", "questions", "0 to survey_questions", RUN),
+    Bound("query", "pool", "0 to questions", RUN),
+    Bound("train", "num-examples", "pool, as the query said", UPDATE),
+    Bound("train", "loss", _LOSS, UPDATE, -MOST_LOSS, MOST_LOSS),
+    Bound("train", "js-divergence", f"0 to {MOST_DIVERGENCE:g}", UPDATE, 0, MOST_DIVERGENCE),
+    Bound("train", "seconds", "0 to round-timeout", f"above: {RECORDED}; below: refused", 0),
+    Bound("train", "arrays: weights", "as many as the network has, float32 and finite", UPDATE),
+    Bound(
+        "train",
+        "arrays: sums of factors",
+        "such as the answers of one group can give",
+        UPDATE,
+    ),
+    Bound(
+        "train",
+        "share of the mean",
+        "weight-cap of 3 or more updates",
+        "the weight is lowered, the others divide the rest in proportion; it is logged",
+    ),
+    Bound("evaluate", "number of scores", "as many as the group has to score", SCORES),
+    Bound("evaluate", "questions", "ascending, 0 to survey_questions - 1", SCORES, 0),
+    Bound("evaluate", "scores", "0 to 1", SCORES, 0, 1),
+    Bound("evaluate", "coverage", "0 to 1, one for each level", SCORES, 0, 1),
+    Bound("evaluate", "loss", _LOSS, SCORES, -MOST_LOSS, MOST_LOSS),
+    Bound("evaluate", "seconds", "0 to round-timeout", f"above: {RECORDED}; below: refused", 0),
+    Bound("any reply", "source node, number of messages", "the caller's own id, 1", REQUEST),
+    Bound("any reply", "duration that Flower adds", "0 or more, finite", REQUEST, 0),
+)
+_BY_FIELD = {(bound.message, bound.field): bound for bound in BOUNDS}
+
+
+def check(message: str, field: str, value: float) -> None:
+    """Raise ValueError unless a number lies within the bounds of its field."""
+    bound = _BY_FIELD[message, field]
+    if not (bound.least is None or value >= bound.least):
+        raise ValueError(f"its {field} is below {bound.least:g}")
+    if not (bound.most is None or value <= bound.most):
+        raise ValueError(f"its {field} is above {bound.most:g}")
+
+
+def table() -> list[str]:
+    """The table's lines, in Markdown."""
+    rows = [("message", "field", "bound", "else"), ("---",) * 4]
+    rows += [(each.message, each.field, each.bound, each.otherwise) for each in BOUNDS]
+    return [f"| {' | '.join(row)} |" for row in rows]
