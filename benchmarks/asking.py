@@ -8,7 +8,8 @@ too few, random ones follow.
 
     python benchmarks/asking.py runs/first --survey data/globalopinionqa --plot asking.png
 
-Intervals are those of a bootstrap over pairs of group and draw.
+With --whole any of a group's questions may be asked, and all others are predicted, as groups are
+scored in runs. Intervals are those of a bootstrap over pairs of group and draw.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ def main() -> None:
             parser.add_argument("run"),
             parser.add_argument("--survey", type=Path, required=True),
             parser.add_argument("--draws", type=int, default=5, help="halves of each group"),
+            parser.add_argument(
+                "--whole", action="store_true", help="all may be asked, and all others are wanted"
+            ),
             parser.add_argument("--plot", type=Path, help="PNG to draw the curves to"),
         ),
     )
@@ -54,6 +58,8 @@ def main() -> None:
             rng = np.random.default_rng([half, len(scores["random"])])
             order = rng.permutation(len(group))
             may, wanted = np.split(order, [len(order) // 2])
+            if arguments.whole:
+                may = wanted = order
             known = set(group.questions[may].tolist())
             position = {int(question): place for place, question in enumerate(group.questions)}
             ways = {
@@ -69,6 +75,10 @@ def main() -> None:
                 )
     results: Results = {"survey": survey.name, "groups": len(by_role["evaluation"])}
     for way, found in scores.items():
+        by_group = np.array(found).reshape(-1, arguments.draws, len(COUNTS)).mean(1)
+        for count, worst in zip(COUNTS, by_group.min(0).tolist(), strict=True):
+            results[f"{way}, {count} questions, worst group"] = worst
+    for way, found in scores.items():
         for count, column in zip(COUNTS, np.array(found).T, strict=True):
             results[f"{way}, {count} questions"] = told(column)
     if arguments.plot:
@@ -81,7 +91,7 @@ def main() -> None:
 
 def score(predictor: Predictor, group: PreferenceSet, asked: Ints, wanted: Ints) -> float:
     """Mean alignment of what is predicted of the wanted questions."""
-    task = group.task(np.sort(asked), np.sort(wanted))
+    task = group.task(np.sort(asked), np.setdiff1d(wanted, asked))
     found = predictor.model.predict(task.context, task.target).shares
     return float(
         (1 - np.sqrt(js_divergence(found, task.target.shares, task.target.options))).mean()

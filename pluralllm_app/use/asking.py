@@ -65,7 +65,7 @@ def next_places(
         model: of latent factors.
         group: its answers are not looked at.
         may: [n] positions of the questions that may be asked.
-        wanted: positions of those that one wants to know, of which none may be asked.
+        wanted: positions of those that one wants to know.
         count: how many are chosen, at most.
 
     Returns:
@@ -76,7 +76,7 @@ def next_places(
         _belief(_factors(model), group.select(may[:0])),
         (candidates.rows, option_rows(candidates)),
         (target.rows, option_rows(target)),
-        np.zeros(len(may), bool),
+        np.isin(may, wanted),
         np.ones(len(may)),
     )
     return np.array([choice.place for choice in islice(chosen, count)], np.int64)

@@ -1,6 +1,7 @@
 """Questions by their texts, and how one that a user names is found among those of a survey."""
 
 import difflib
+import heapq
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.content import Questions
 
 _NO_WORD = re.compile(r"[\W_]+")
+LIKELY = 50  # texts that may be suggested
 NEAR = 0.6  # of 1, how alike a text must be to be suggested
 
 
@@ -119,7 +121,13 @@ class Catalogue:
 
     def nearest(self, text: str) -> str:
         """A sentence that names the questions most like `text`, "" where none is like it."""
-        folded = {question.text.casefold(): question.text for question in self.questions}
+        wanted = set(words(text).split())
+        # To compare letter by letter takes long: only with those that share the most words.
+        likely = heapq.nlargest(
+            LIKELY, self._by_words, key=lambda other: len(wanted.intersection(other.split()))
+        )
+        likely_texts = [self.questions[self._by_words[other][0]].text for other in likely]
+        folded = {other.casefold(): other for other in likely_texts}
         near = difflib.get_close_matches(clean_text(text).casefold(), folded, n=2, cutoff=NEAR)
         if not near:
             return ""
