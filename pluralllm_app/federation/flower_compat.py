@@ -1,4 +1,6 @@
-"""What this app uses of Flower besides its public API; `flower_commands` has the rest.
+"""What this app uses of Flower besides its public API.
+
+`flower_commands` and `flower_fence` have the rest.
 
 Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
 on may import. What is here may change with any release of Flower, and then
@@ -244,6 +246,8 @@ def key_bytes(key: "EllipticCurvePublicKey") -> bytes:
 def run_superlink(middleware: "Middleware") -> None:
     """Run flower-superlink with the arguments of this process; returns when it ends.
 
+    Nodes may push their own replies alone.
+
     Args:
         middleware: what every request passes first.
     """
@@ -251,6 +255,9 @@ def run_superlink(middleware: "Middleware") -> None:
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
 
+    from pluralllm_app.federation.flower_fence import fence_fleet
+
+    fence_fleet()
     # With these, Flower would serve the APIs on further ports, which have no middleware.
     for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
         os.environ.pop(name, None)

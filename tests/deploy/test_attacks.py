@@ -1,16 +1,32 @@
 """What a member with a key of its own tries against the others, on real processes."""
 
 import json
+import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from pluralllm_app.deploy.control import connect
+from pluralllm_app.federation.flower_compat import identify_process
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
 from tests.deploy.test_deployment import command
 from tests.support.deployment import Deployment
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -75,3 +91,71 @@ def test_a_role_that_is_not_registered_is_refused(deployment: Deployment) -> Non
     assert "node of group 'Dogwood' says that its role is 'evaluation', and 'train'" in told
     back = command("roles", deployment.dir, "--evaluation-groups", "Dogwood")
     assert "Dogwood: never trains" in back.output
+
+
+def attacker(deployment: Deployment, group: str) -> FleetHttpClient:
+    """A client of the Fleet API that signs as a group's node."""
+    key = load_ssh_private_key((deployment.node_dir(group) / "node.key").read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    client = FleetHttpClient.from_server_address(
+        f"127.0.0.1:{deployment.port}",
+        False,
+        (deployment.dir / "server" / "ca.crt").read_bytes(),
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+            NodeAuthHttpInterceptor(key, key.public_key()),
+        ],
+    )
+    return client
+
+
+def push(client: FleetHttpClient, caller: int, message: Message) -> PushMessagesResponse:
+    """Push a message as the node `caller`."""
+    message.metadata.__dict__["_message_id"] = message.object_id
+    request = PushMessagesRequest(
+        node=Node(node_id=caller),
+        messages_list=[message_to_proto(remove_content_from_message(message))],
+        message_object_trees=[get_object_tree(message)],
+    )
+    return client.PushMessages(request)
+
+
+def test_a_node_reaches_no_other_node(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cedar's key pushes a train message to Dogwood while a run goes on."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    overrides = " ".join(
+        f"{key}={value}"
+        for key, value in (CONFIG | {"min-train-groups": 1, "expected-nodes": 2}).items()
+    )
+    out = deployment.dir / "server" / "runs" / "attacked"
+    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
+    process = deployment.start("attacked", submit)
+    wait_until(lambda: (out / "rounds.jsonl").exists() or process.poll() is not None)
+    with connect(deployment.dir) as control:
+        nodes = control.by_group(control.nodes_by_key())
+    own, victim = nodes["cedar"].id, nodes["dogwood"].id
+    found = re.search(r"Run (\d+) in", deployment.log("attacked"))
+    assert found, deployment.log("attacked")
+    identify_process()
+    with attacker(deployment, "Cedar") as client:
+        for source, reply_to, destination in (
+            (SUPERLINK_NODE_ID, "", victim),
+            (own, "", victim),
+            (victim, "a" * 64, SUPERLINK_NODE_ID),
+        ):
+            message = Message(RecordDict(), dst_node_id=destination, message_type="train")
+            message.metadata.__dict__["_run_id"] = int(found[1])
+            message.metadata.__dict__["_src_node_id"] = source
+            message.metadata.__dict__["_reply_to_message_id"] = reply_to
+            with pytest.raises(httpx.HTTPStatusError) as refused:
+                push(client, own, message)
+            assert refused.value.response.status_code == 403
+            assert "its own replies alone" in refused.value.response.text
+            with pytest.raises(httpx.HTTPStatusError) as refused:
+                push(client, victim, message)  # another's id, which the key does not fit
+            assert refused.value.response.status_code == 401
+    assert process.wait(PATIENCE) == 0, deployment.log("attacked")
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "completed"

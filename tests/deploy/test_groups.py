@@ -1,5 +1,6 @@
 """Groups that join and leave a deployment."""
 
+import json
 import re
 import shutil
 import stat
@@ -9,9 +10,10 @@ import pytest
 
 from pluralllm_app.core.locks import held
 from pluralllm_app.deploy.creation import initialise
-from pluralllm_app.deploy.groups import add_group, read_groups, remove_group
+from pluralllm_app.deploy.groups import add_group, read_groups, read_roles, remove_group
 from pluralllm_app.errors import UserError
 from tests.deploy.conftest import SERVERS
+from tests.support.control_api import deploy
 
 
 def test_groups_are_called_as_surveys_call_them(tmp_path: Path) -> None:
@@ -75,3 +77,50 @@ def test_damaged_groups_are_refused(made: Path, tmp_path: Path, content: str) ->
     (tmp_path / "server/groups.json").write_text(content)
     with pytest.raises(UserError, match=r"groups\.json is damaged"):
         read_groups(tmp_path)
+
+
+def test_roles_are_registered_by_the_commands(tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    made = [
+        "init",
+        path,
+        "--server",
+        "127.0.0.1",
+        "--groups",
+        "Alder",
+        "--evaluation-groups",
+        "Elm",
+    ]
+    assert deploy(*made).exit_code == 0
+    assert read_roles(path) == {"alder": "train", "elm": "evaluation"}
+    assert deploy("add", path, "Fir", "--never-trains").exit_code == 0
+    assert deploy("add", path, "Yew").exit_code == 0
+    assert read_roles(path) == {
+        "alder": "train",
+        "elm": "evaluation",
+        "fir": "evaluation",
+        "yew": "train",
+    }
+    changed = deploy("roles", path, "--evaluation-groups", "Alder")
+    assert "Alder: never trains" in changed.output
+    assert "Elm: trains" in changed.output
+    assert read_roles(path)["alder"] == "evaluation"
+    unknown = deploy("roles", path, "--evaluation-groups", "Adler")
+    assert "did you mean 'Alder'" in str(unknown.exception)
+
+
+def test_a_group_of_an_earlier_version_keeps_that_its_role_is_not_known(
+    made: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "there"
+    shutil.copytree(made, path)
+    file = path / "server/groups.json"
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({slug: entry["name"] for slug, entry in plain.items()}))
+    assert read_groups(path) == read_groups(made)
+    remove_group(path, "birch")
+    assert read_groups(path) == {
+        slug: name for slug, name in read_groups(made).items() if slug != "birch"
+    }
+    with pytest.raises(UserError, match="run `pluralllm deploy roles"):
+        read_roles(path)

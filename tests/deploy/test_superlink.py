@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.types import Message
 
 from pluralllm_app.deploy import superlink
 from pluralllm_app.deploy.superlink import LocalControl
+from pluralllm_app.federation import registration
 
 
 def status(path: str, client: str) -> int:
@@ -66,3 +68,19 @@ def test_the_environment_opens_no_way_around(monkeypatch: pytest.MonkeyPatch, na
     assert name not in environment
     [middleware] = extensions.get_middleware()
     assert middleware.cls is LocalControl
+
+
+def test_the_apps_are_told_where_groups_are_registered(
+    monkeypatch: pytest.MonkeyPatch, made: Path, tmp_path: Path
+) -> None:
+    """By an option that every start script has, also those of earlier versions."""
+    assert '--ssl-certfile "$here/server.crt"' in (made / "server/start.sh").read_text()
+    monkeypatch.setattr(extensions, "get_middleware", tuple)
+    monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
+    server, elsewhere = made / "server", tmp_path
+    for directory, told in ((server, str(server)), (elsewhere, "")):
+        monkeypatch.setenv(registration.SERVER, "/what/a/user/had/set")
+        certificate = str(directory / "server.crt")
+        monkeypatch.setattr("sys.argv", ["superlink", "--ssl-certfile", certificate, "--port", "1"])
+        superlink.main()
+        assert os.environ.get(registration.SERVER, "") == told

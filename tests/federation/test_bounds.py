@@ -149,3 +149,11 @@ def test_scores_beyond_their_bounds_are_refused(value: float) -> None:
     record = MetricRecord({"seconds": 0.1, "loss": value, "questions": [1], "scores": [0.5]})
     with pytest.raises(ValueError, match="its loss is"):
         Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5), 5)
+
+
+@pytest.mark.parametrize("coverage", [[0.5], [0.5, 1.5], [-0.1, 0.5], 0.5])
+def test_coverage_is_of_shares(coverage: list[float]) -> None:
+    record = MetricRecord({"seconds": 0.1, "questions": [1], "scores": [0.5]})
+    record["coverage"] = coverage
+    with pytest.raises(ValueError, match="its coverage is not 2 numbers between 0 and 1"):
+        Evaluation.from_content(RecordDict({EVALUATION: record}), range(1, 5), 5)
