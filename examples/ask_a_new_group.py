@@ -1,6 +1,7 @@
 """Which questions to put to a new group: chosen by the predictor, against drawn at random.
 
-The demo survey plays the new group, which answers what it is asked.
+The demo survey, data/demo in the working directory, plays the new group, which answers what it is
+asked.
 
     python examples/ask_a_new_group.py              # trains first, which takes about a minute
     python examples/ask_a_new_group.py runs/first   # uses a run on the demo survey

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
+from pluralllm_app.core.names import printable
 from pluralllm_app.core.parts import need
 from pluralllm_app.errors import AnswersError, UserError
 from pluralllm_app.use.asking import NextQuestion
@@ -18,6 +21,7 @@ from pluralllm_app.use.group import Group
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
 
+_THOUSANDS = re.compile(r"\d[.,]\d{3}(?!\d)")
 BELIEFS = 3  # predicted answers that are shown in a conversation
 
 
@@ -35,34 +39,53 @@ def ask(
     among = costs = about = None
     if of or target:
         need("survey", "reading questions from a file")
-        from pluralllm_app.use.tables import read_costs, read_questions
+        from pluralllm_app.use.tables import read_questions
 
-        among = read_questions(of) if of else None
-        costs = read_costs(of, cost) if of and cost else None
-        about = read_questions(target) if target else None
+        if of:
+            among, stated = read_questions(of, cost)
+            costs = stated if cost else None
+        about = read_questions(target)[0] if target else None
     console = Console()
     with Console(stderr=True).status("choosing"):
         chosen = group.ask(count, among, about, costs)
+    if not chosen:
+        raise UserError("nothing is left to ask: the group has answered all of these questions")
     if not interactive:
         _print(chosen, format_, console)
         return
+    try:
+        group = _ask_each(predictor, group, chosen, console)
+    except EOFError:
+        raise UserError("the input has ended before all questions were asked") from None
+    console.print("\nWhat is predicted now", style="bold", highlight=False)
+    print_bars(group.predict(about)[:BELIEFS])
+    _print_answers(group, console)
+
+
+def _ask_each(
+    predictor: Predictor, group: Group, chosen: Sequence[NextQuestion], console: Console
+) -> Group:
     for number, each in enumerate(chosen, 1):
         console.print(f"\n{number} of {len(chosen)}", style="bold", highlight=False)
         print_bars(group.predict([each.question]))
         group = _asked(predictor, group, each.question, console)
-    console.print("\nWhat is predicted now", style="bold", highlight=False)
-    print_bars(group.predict(about)[:BELIEFS])
-    console.print("\nWhat was answered here, as a table for --answers:", style="bold")
-    _print_answers(group, console)
+    return group
 
 
 def _print_answers(group: Group, console: Console) -> None:
+    """Print what is known of the group, as numbers of people if all answers came as such."""
+    console.print("\nAll answers that are known now, as a table for --answers:", style="bold")
+    known = group.known
+    people = known.respondents
+    counted = people is not None and not np.isnan(people).any()
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["question_id", "question", "option", "share"])
-    shares = iter(group.known.shares.tolist())
-    for question in group.known.questions:
+    writer.writerow(["question_id", "question", "option", "count" if counted else "share"])
+    shares = iter(known.shares.tolist())
+    for number, question in enumerate(known.questions):
         for option in question.options:
-            writer.writerow([question.id or "", question.text, option, f"{next(shares):.6g}"])
+            share = next(shares)
+            amount = round(share * people[number]) if counted and people is not None else share
+            writer.writerow([question.id or "", question.text, option, f"{amount:.10g}"])
 
 
 def _asked(predictor: Predictor, group: Group, question: Question, console: Console) -> Group:
@@ -71,18 +94,23 @@ def _asked(predictor: Predictor, group: Group, question: Question, console: Cons
     while True:
         console.print(f"{wanted}, with spaces between; nothing to leave it out.", highlight=False)
         try:
-            typed = input("> ").replace(",", ".").replace("%", " ").split()
-        except EOFError:
-            raise UserError("the input has ended before all questions were asked") from None
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            _print_answers(group, console)
+            raise
+        if _THOUSANDS.search(line):
+            console.print("Write thousands without a sign between: 1000", highlight=False)
+            continue
+        typed = line.replace(",", ".").replace("%", " ").split()
         if not typed:
             return group
         try:
             more = predictor.more(group, {question: [float(word) for word in typed]})
         except (AnswersError, ValueError) as error:
-            console.print(f"{error}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
             continue
         for note in more.notes[len(group.known.notes) :]:
-            console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(f"Note: {note}"), markup=False, highlight=False, soft_wrap=True)
         return more
 
 
@@ -108,9 +136,8 @@ def _print(chosen: Sequence[NextQuestion], format_: str, console: Console) -> No
         table = Table("", "question", "options", "explained")
         for number, each in enumerate(chosen, 1):
             options = " / ".join(each.question.options)
-            table.add_row(
-                str(number), escape(each.question.text), escape(options), f"{each.explained:.0%}"
-            )
+            texts = (escape(printable(text)) for text in (each.question.text, options))
+            table.add_row(str(number), *texts, f"{each.explained:.0%}")
         console.print(table, highlight=False)
         console.print(
             "explained: how much of what is uncertain about the group's other answers this and "

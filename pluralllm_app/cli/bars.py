@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pluralllm_app.core.names import printable
 from pluralllm_app.use.predicted import ASCII_INKS, INKS, PredictedAnswers
 
 
@@ -18,9 +19,9 @@ def print_bars(found: PredictedAnswers) -> None:
         question, *bars = answer.lines(inks)
         if number:
             print()
-        console.print(question, style="bold", markup=False, highlight=False)
+        console.print(printable(question), style="bold", markup=False, highlight=False)
         for bar in bars:
-            console.print(bar, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(bar), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(found: PredictedAnswers) -> None:
@@ -32,8 +33,8 @@ def print_table(found: PredictedAnswers) -> None:
         for number, (option, share) in enumerate(answer.shares.items()):
             bounds = [answer.intervals[level][option] for level in levels]
             table.add_row(
-                "" if number else escape(answer.question.text),
-                escape(option),
+                "" if number else escape(printable(answer.question.text)),
+                escape(printable(option)),
                 f"{share:.1%}",
                 *(f"{low:.1%} to {high:.1%}" for low, high in bounds),
             )

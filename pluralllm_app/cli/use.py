@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from pluralllm_app.core.names import printable
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import UserError
@@ -133,6 +135,8 @@ def ask_command(
     """
     if format_ not in ("table", "csv", "json"):
         raise UserError(f"--format {format_!r}: {did_you_mean(format_, ('table', 'csv', 'json'))}")
+    if interactive and format_ != "table":
+        raise UserError("--interactive prints as it goes: leave --format out")
     if cost and of is None:
         raise UserError(f"--cost {cost} names a column of --of, which is not given: give both")
     from pluralllm_app.cli.asking import ask
@@ -155,7 +159,7 @@ def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None
     for heading, lines in predictor.card().items():
         console.print(heading, style="bold", markup=False, highlight=False)
         for line in lines:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_format(wanted: str) -> None:
@@ -177,7 +181,7 @@ def _asked(
         need("survey", "reading questions from a file")
         from pluralllm_app.use.tables import read_questions
 
-        return list(read_questions(table))
+        return list(read_questions(table)[0])
     if options:
         return [Question(texts[0], options)]
     return list(texts) or None
@@ -240,11 +244,11 @@ def _say_notes(group: "Group") -> None:
 
 def _tell(line: str) -> None:
     """Say something beside the result, which may go to a file."""
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def _working(what: str) -> Iterator[None]:
     """Show that something is being done, where somebody is looking."""
-    with Console(stderr=True).status(what):
+    with Console(stderr=True).status(escape(printable(what))):
         yield

@@ -59,6 +59,11 @@ class ContextPredictor(ABC):
         """Predict for several pairs of context and target; some kinds share work among them."""
         return [self.predict(context, target) for context, target in pairs]
 
+    @property
+    def heeds_descriptions(self) -> bool:
+        """Whether a group's description changes what is predicted of it."""
+        return False
+
     def condition(self, context: PreferenceSet) -> Conditioned:
         """Put the predictor and a group's answers together, for one target after another.
 

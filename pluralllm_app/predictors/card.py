@@ -41,6 +41,7 @@ class Training:
     evaluation_groups: Sequence[str]
     train: RoleScores | None = None  # on what was held out of the training
     evaluation: RoleScores | None = None  # on groups never trained on
+    fingerprint: str | None = None  # of the survey
 
 
 _HEAD = """---

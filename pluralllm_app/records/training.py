@@ -30,6 +30,7 @@ def training_of(run: RunInfo, scored: RoundEntry) -> Training:
         evaluation_groups=groups["evaluation"],
         train=_scores(found, "train") if found else None,
         evaluation=_scores(found, "evaluation") if found else None,
+        fingerprint=run.survey.fingerprint if run.survey else None,
     )
 
 

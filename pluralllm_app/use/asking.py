@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,9 @@ class NextQuestion:
     explained: float
     """Part of what is uncertain about the other answers that it and those before it take away."""
 
+    def __str__(self) -> str:
+        return f"{self.explained:.0%} explained: {self.question.text}"
+
 
 def next_questions(
     model: ContextPredictor,
@@ -36,18 +41,21 @@ def next_questions(
     candidates: Located,
     target: Located,
     count: int,
-    costs: Mapping[str, float] | None,
+    costs: Mapping[object, Any] | None,
 ) -> list[NextQuestion]:
-    """Choose the questions whose answers would tell most, the best one first; see `Group.ask`."""
+    """Choose the questions whose answers would tell most, the best one first; see `Group.ask`.
+
+    `costs` are by the key of a question.
+    """
     factors = _factors(model)
     if not candidates.questions or not target.questions:
         return []
-    wanted = set(target.questions)
+    wanted = {question.key for question in target.questions}
     chosen = choose(
         _belief(factors, context),
         (candidates.rows.rows, option_rows(candidates.rows)),
         (target.rows.rows, option_rows(target.rows)),
-        np.array([question in wanted for question in candidates.questions]),
+        np.array([question.key in wanted for question in candidates.questions]),
         _costs(candidates.questions, costs),
     )
     return [
@@ -102,13 +110,15 @@ def _belief(model: FactorsPredictor, context: PreferenceSet) -> ByFeatures:
     return ByFeatures.of(start, known)
 
 
-def _costs(questions: Sequence[Question], costs: Mapping[str, float] | None) -> np.ndarray:
+def _costs(questions: Sequence[Question], costs: Mapping[object, Any] | None) -> np.ndarray:
     if costs is None:
         return np.ones(len(questions))
-    found = [costs.get(question.id or "", costs.get(question.text)) for question in questions]
-    for question, cost in zip(questions, found, strict=True):
+    found = []
+    for question in questions:
+        cost = costs.get(question.key)
         if cost is None:
             raise AnswersError(f"{named(question)} has no cost: give each candidate one")
-        if not 0 < cost < np.inf:
-            raise AnswersError(f"{named(question)} costs {cost}: give a number above 0")
-    return np.array(found, np.float64)
+        if not isinstance(cost, Real) or not 0 < float(cost) < np.inf:
+            raise AnswersError(f"{named(question)} costs {cost!r}: give a number above 0")
+        found.append(float(cost))
+    return np.array(found)

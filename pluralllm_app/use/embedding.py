@@ -119,6 +119,12 @@ class Texts:
                 f"{what} needs the embedder of the survey, which is {place}: give its directory as "
                 f"`embedder`. {still}"
             )
+        other = (
+            f"the questions of the survey were embedded by {about.embedder}: vectors of {place} do "
+            f"not compare. {still}"
+        )
+        if place in EMBEDDERS and place != about.embedder:
+            raise PredictorError(other)
         # Not at the top: a sentence embedder takes torch and transformers.
         from pluralllm_app.survey.embedders.registry import load_embedder
 
@@ -129,11 +135,7 @@ class Texts:
                 f"{what} needs the embedder {place}, which cannot be had here: {error}. {still}"
             ) from error
         if embedder.name != about.embedder:
-            raise PredictorError(
-                f"the embedder {place} is {embedder.name}, and the questions of the survey were "
-                f"embedded by {about.embedder}: their vectors do not compare. Give that one. "
-                f"{still}"
-            )
+            raise PredictorError(f"{place} is {embedder.name}, and {other}")
         return embedder
 
 

@@ -27,6 +27,7 @@ class GivenAnswers:
 
     answers: list[Given]
     unit: Unit | None = None  # None: the numbers have to tell
+    percent: bool = False  # whether shares are known to be percentages
     notes: list[str] = field(default_factory=list)
 
 
@@ -44,7 +45,7 @@ def from_records(records: Iterable[tuple[str, Any]]) -> GivenAnswers:
             raise AnswersError(f"{place} is no mapping with question, option and share")
         question = _text(record, "question"), _text(record, "question_id")
         option = _text(record, "option")
-        unit = [name for name in ("share", "count") if record.get(name) is not None]
+        unit = [name for name in ("share", "count") if not _missing(record.get(name))]
         if not any(question) or not option or len(unit) != 1:
             raise AnswersError(
                 f"{place} needs a question (or question_id), an option, and a share or a count"
@@ -69,4 +70,9 @@ def from_records(records: Iterable[tuple[str, Any]]) -> GivenAnswers:
 
 def _text(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
-    return "" if value is None or value != value else str(value)  # not itself: a missing value
+    return "" if _missing(value) else str(value)
+
+
+def _missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or what pandas has for it, which compares with nothing."""
+    return value is None or str(value) in ("nan", "NaN", "<NA>", "NaT")

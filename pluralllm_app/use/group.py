@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.use.asking import NextQuestion, next_questions
 from pluralllm_app.use.matching import KnownAnswers
 from pluralllm_app.use.predicted import PredictedAnswer, PredictedAnswers, predicted_answers
-from pluralllm_app.use.questions import Question
-from pluralllm_app.use.survey import Asked, Survey
+from pluralllm_app.use.questions import Question, named
+from pluralllm_app.use.survey import Asked, Located, Survey
 
 WIDTH = 100  # characters of a line
 SHOWN = 5  # questions, and options of each
@@ -67,11 +68,9 @@ class Group:
             AnswersError: a question is not known and has no options, or cannot be asked.
             PredictorError: a new question cannot be embedded here, or this kind predicts none.
         """
-        notes: list[str] = []
         if questions is None:
             questions = self._unanswered(None)
-        asked = self.survey.locate(questions, notes)
-        self.notes += [note for note in notes if note not in self.notes]
+        asked = self._locate(questions)
         if not asked.questions:
             return PredictedAnswers([])
         prediction = self.conditioned.predict(asked.rows)
@@ -83,10 +82,14 @@ class Group:
         Args:
             other: the other one.
             questions: see `predict`; all of the survey if not given.
+
+        Raises:
+            ValueError: the groups were made with two predictors.
+            AnswersError, PredictorError: see `predict`.
         """
         if other.model is not self.model:
             raise ValueError("the groups are of two predictors: make both with one")
-        asked = self.survey.locate(questions, self.notes)
+        asked = self._locate(questions)
         if not asked.questions:
             return Comparison((self.name, other.name), [])
         pair = [group.conditioned.predict(asked.rows) for group in (self, other)]
@@ -107,7 +110,7 @@ class Group:
         count: int = 5,
         among: Asked | None = None,
         about: Asked | None = None,
-        costs: Mapping[str, float] | None = None,
+        costs: Mapping[Any, float] | None = None,
     ) -> list[NextQuestion]:
         """Choose the questions whose answers would tell most about the others.
 
@@ -117,7 +120,7 @@ class Group:
             count: how many, at most.
             among: which may be asked; all of the survey if not given.
             about: which one wants to know; all of the survey if not given.
-            costs: of asking, by id or text, above 0; all alike if not given.
+            costs: of asking, above 0, by id, text or question; all alike if not given.
 
         Returns:
             The best one first. Those that the group has answered are left out.
@@ -126,17 +129,32 @@ class Group:
             PredictorError: this kind of predictor cannot tell.
             AnswersError: a question is not known, or has no cost.
         """
-        if count < 1:
-            raise AnswersError(f"{count} questions cannot be chosen: give 1 or more")
-        candidates, target = (
-            self.survey.locate(self._unanswered(wish), self.notes) for wish in (among, about)
-        )
-        return next_questions(self.model, self.context, candidates, target, count, costs)
+        if not isinstance(count, int) or count < 1:
+            raise AnswersError(f"{count!r} questions cannot be chosen: give a number of 1 or more")
+        candidates, target = (self._locate(self._unanswered(wish)) for wish in (among, about))
+        by_key = None if costs is None else self._costs(costs)
+        return next_questions(self.model, self.context, candidates, target, count, by_key)
+
+    def _costs(self, costs: Mapping[Any, float]) -> dict[object, float]:
+        found: dict[object, float] = {}
+        for asked, cost in costs.items():
+            question = self.survey.find(asked, [])[1]
+            if found.setdefault(question.key, cost) != cost:
+                raise AnswersError(f"{named(question)} has two costs: keep one")
+        return found
+
+    def _locate(self, wish: Asked | None) -> Located:
+        """Find questions; what is noted of them is noted once."""
+        notes: list[str] = []
+        found = self.survey.locate(wish, notes)
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
+        return found
 
     def _unanswered(self, wish: Asked | None) -> list[Question]:
-        answered = set(self.answered)
-        asked = self.survey.locate(wish, self.notes).questions
-        return [question for question in asked if question not in answered]
+        """Each question once, without those that were answered."""
+        answered = {question.key for question in self.answered}
+        asked = {question.key: question for question in self._locate(wish).questions}
+        return [question for key, question in asked.items() if key not in answered]
 
     @cached_property
     def conditioned(self) -> Conditioned:

@@ -1,7 +1,7 @@
 """A group's answers, found among the questions of a survey and checked: shares that sum to 1."""
 
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.sources.share_sums import judge_sums
 from pluralllm_app.use.given import Given, GivenAnswers
-from pluralllm_app.use.questions import Catalogue, Question, named, words
+from pluralllm_app.use.questions import Catalogue, Question, named, told
 
 MOST_NAMED = 10  # new questions that are each named, with the nearest ones of the survey
 MOST_PEOPLE = 1e12  # more have never lived; sums and squares of far larger numbers overflow
@@ -33,8 +33,10 @@ class KnownAnswers:
         Raises:
             AnswersError: both answer one question.
         """
-        if twice := {*self.questions} & {*other.questions}:
-            raise AnswersError(f"{named(min(twice, key=str))} is answered already: leave it out")
+        answered = {question.key for question in self.questions}
+        for question in other.questions:
+            if question.key in answered:
+                raise AnswersError(f"{named(question)} is answered already: leave it out")
         people = [
             np.full(len(each.questions), np.nan) if each.respondents is None else each.respondents
             for each in (self, other)
@@ -61,7 +63,7 @@ def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
     seen: dict[object, str] = {}
     for each in given.answers:
         place, question = _question_of(each, catalogue, notes)
-        key = place if place >= 0 else (question.text, question.options)
+        key = question.key
         if key in seen:
             raise AnswersError(f"{each.place} and {seen[key]} answer one question: remove one")
         seen[key] = each.place
@@ -81,30 +83,24 @@ def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
 def _question_of(each: Given, catalogue: Catalogue, notes: list[str]) -> tuple[int, Question]:
     """The question that was answered, and its place in the survey, -1 if it is not there."""
     asked = each.question
-    by_option = isinstance(each.numbers, Mapping)
-    options = (
-        [str(option) for option in each.numbers] if isinstance(each.numbers, Mapping) else None
-    )
-    if isinstance(asked, Question):
-        options = list(asked.options) or options
-        place = catalogue.find(asked.id, None, notes) if asked.id else None
-        text = asked.text
-    else:
-        place, text = None, str(asked)
-    if place is None:
-        place = catalogue.find(text, options, notes)
+    options = [str(name) for name in each.numbers] if isinstance(each.numbers, Mapping) else None
+    place = catalogue.find(asked, options, notes)
     if place is not None:
         return place, catalogue.questions[place]
-    known = catalogue.find(text, None, notes)
-    if known is not None and by_option:
-        _refuse_options(each, catalogue.questions[known], options or [])
-    if options is None:
-        near = catalogue.nearest(text)
+    wish = asked if isinstance(asked, Question) else Question(str(asked), ())
+    if known := catalogue.with_text(wish.text):
+        found = catalogue.questions[known[0]]
+        lacking = found.lacks(wish.options or options or ())
+        raise AnswersError(
+            f"{each.place} has no option {lacking[0]!r}: {did_you_mean(lacking[0], found.options)}"
+        )
+    if not wish.options and options is None:
+        near = catalogue.nearest(wish.text)
         raise AnswersError(
             f"{each.place} is none of the survey's: name the options to make it a new one"
             + (f"; {near}" if near else "")
         )
-    question = Question(text, options)
+    question = Question(wish.text, wish.options or options or ())
     question.check()
     return -1, question
 
@@ -120,30 +116,27 @@ def _read_as_new(new: Sequence[Question], catalogue: Catalogue) -> list[str]:
     return [f"{note}; {text}" if text else note for note, text in zip(found, near, strict=True)]
 
 
-def _refuse_options(each: Given, question: Question, options: Sequence[str]) -> None:
-    known = {words(option) for option in question.options}
-    wrong = next(option for option in options if words(option) not in known)
-    raise AnswersError(
-        f"{each.place} has no option {wrong!r}: {did_you_mean(wrong, question.options)}"
-    )
-
-
 def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
-    """The numbers of the question's options, in their order."""
+    """The numbers of the question's options, in their order; NaN where none was given."""
     numbers = each.numbers
     if not isinstance(numbers, Mapping):
-        if not isinstance(numbers, Sized) or len(numbers) != len(question.options):
-            count = len(numbers) if isinstance(numbers, Sized) else 1
+        options = question.options
+        if isinstance(each.question, Question) and each.question.options:
+            options = each.question.options  # in whose order the numbers are
+        if not isinstance(numbers, Sized) or isinstance(numbers, str | bytes | Set):
             raise AnswersError(
-                f"{each.place} has {len(question.options)} options "
-                f"({', '.join(map(repr, question.options))}) and was given {count} number(s)"
+                f"{each.place} was given {numbers!r}: give a number for each option, by option or "
+                "in their order"
             )
-        numbers = dict(zip(question.options, numbers, strict=True))
-    by_words = {words(option): option for option in question.options}
+        if len(numbers) != len(options):
+            raise AnswersError(
+                f"{each.place} has {len(options)} options ({told(question)}) and was given "
+                f"{len(numbers)} number(s)"
+            )
+        numbers = dict(zip(options, numbers, strict=True))
     found: dict[str, float] = {}
     for option, number in numbers.items():
-        # Options may be alike by words, such as "Both/neither" and "Both, neither".
-        name = option if option in question.options else by_words.get(words(str(option)))
+        name = question.option(option)
         if name is None:
             raise AnswersError(
                 f"{each.place} has no option {option!r}: "
@@ -152,7 +145,7 @@ def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
         if name in found:
             raise AnswersError(f"{each.place} was given two numbers for the option {name!r}")
         found[name] = _number(each, name, number, unit)
-    return np.array([found.get(option, 0.0) for option in question.options])
+    return np.array([found.get(option, math.nan) for option in question.options])
 
 
 def _number(each: Given, option: str, number: object, unit: str | None) -> float:
@@ -171,7 +164,9 @@ def _number(each: Given, option: str, number: object, unit: str | None) -> float
 def _as_shares(
     given: GivenAnswers, numbers: Doubles, lengths: np.ndarray, notes: list[str]
 ) -> tuple[Doubles, Doubles | None]:
-    sums = segment_sums(numbers, lengths)
+    given_at = ~np.isnan(numbers)
+    numbers = np.where(given_at, numbers, 0.0)
+    counts, sums = segment_sums(given_at, lengths), segment_sums(numbers, lengths)
     if (nothing := np.flatnonzero(sums == 0)).size:
         raise AnswersError(
             f"{given.answers[nothing[0]].place}: all its numbers are 0: leave it out, or say what "
@@ -179,7 +174,7 @@ def _as_shares(
         )
     unit = given.unit
     if unit != "count":
-        judged = judge_sums(numbers, lengths, lengths.astype(np.float64), percent=False)
+        judged = judge_sums(numbers, lengths, counts, percent=given.percent)
         whole = bool((numbers == np.rint(numbers)).all())
         if not len(judged.wrong):
             notes += [f"read as {note}" for note in judged.notes()]
@@ -190,6 +185,12 @@ def _as_shares(
             first = given.answers[judged.wrong[0]]
             raise AnswersError(
                 f"{first.place}: its {judged.kind} do not sum to {judged.whole}: {judged.fault()}"
+            )
+        if (some := np.flatnonzero(counts < lengths)).size:
+            raise AnswersError(
+                f"{given.answers[some[0]].place} was given numbers that sum to neither 1 nor 100, "
+                "and none for some of its options: give the shares of all, or a 0 for options that "
+                "nobody picked"
             )
         notes.append("read as numbers of people, since they are whole and do not sum to 1 or 100")
     counted = sums if (numbers == np.rint(numbers)).all() else None  # else sums of weights

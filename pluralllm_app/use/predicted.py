@@ -43,6 +43,7 @@ class PredictedAnswer:
             {
                 "question_id": self.question.id,
                 "question": self.question.text,
+                "new": not self.known,
                 "option": option,
                 "share": share,
                 "deviation": None if self.deviation is None else self.deviation[option],
@@ -108,12 +109,23 @@ class PredictedAnswers(Sequence[PredictedAnswer]):
         return [row for answer in self._answers for row in answer.rows()]
 
     def alignment(self, true: Sequence[Sequence[float]]) -> float:
-        """1 - the mean Jensen-Shannon distance to the true shares, as groups are scored.
+        """1 - the mean Jensen-Shannon distance to the true shares.
 
         Args:
-            true: of each question, in the order of its options.
+            true: of each question, in the order of its options, summing to 1.
+
+        Raises:
+            ValueError: they are not shares of these questions.
         """
-        options = np.array([len(shares) for shares in true])
+        options = np.array([len(answer.shares) for answer in self._answers])
+        sums = [sum(shares) for shares in true]
+        if [len(shares) for shares in true] != options.tolist() or not np.allclose(
+            sums, 1, atol=1e-3
+        ):
+            raise ValueError(
+                "the true shares must be one for each option of each question, and sum to 1 per "
+                "question"
+            )
         predicted = [share for answer in self._answers for share in answer.shares.values()]
         given = [share for shares in true for share in shares]
         return float(js_alignment(predicted, given, options).mean())

@@ -50,6 +50,12 @@ class Predictor:
         self.questionnaire = questionnaire
         self.training = training
         self.texts = Texts(questionnaire.about, questionnaire.embeddings.shape[1], embedder)
+        made_with = training.fingerprint if training else None
+        if made_with not in (None, questionnaire.about.fingerprint):
+            raise PredictorError(
+                "the questionnaire is of another survey than the one that the predictor was made "
+                f"with (fingerprints {questionnaire.about.fingerprint[:12]} and {made_with[:12]})"
+            )
         try:
             beyond = model.beyond(questionnaire.question_set)
         except ValueError as error:
@@ -137,8 +143,14 @@ class Predictor:
             )
         vector = None if description is None else self._described(description)
         notes = list(known.notes)
+        heeded = vector is not None and self.model.heeds_descriptions
+        if vector is not None and not heeded:
+            notes.append(
+                "the description changes nothing: this predictor has learned nothing from "
+                "descriptions"
+            )
         if not known.questions:
-            what = "the average of all groups" if vector is None else "what the description says"
+            what = "what the description says" if heeded else "the average of all groups"
             notes.append(f"no answers were given: predictions rest on {what}")
         context = self._preferences(known, vector, name)
         return Group(self.model, self.survey, known, context, notes)
@@ -171,6 +183,8 @@ class Predictor:
         )
 
     def _described(self, description: str) -> Floats:
+        if not isinstance(description, str):
+            raise AnswersError(f"the description is {description!r}: give a text")
         text = " ".join(description.split())
         if not text:
             raise AnswersError("the description is empty: say who the group is, or give none")
@@ -186,7 +200,14 @@ def _best(source: str | Path) -> str | Path:
     """The best predictor of a run directory; anything else as it is."""
     path = Path(source).expanduser()
     if not (path / "run.json").is_file():
-        return path if path.is_dir() else source
+        if path.is_dir():
+            return path
+        if path.is_absolute() or path.exists() or str(source).count("/") > 1:
+            raise PredictorError(
+                f"{path} is no directory: give a run, a directory that a predictor was saved in, "
+                "or the name of a repository"
+            )
+        return source
     for name in ("best", "model"):
         if (path / name).is_dir():
             return path / name

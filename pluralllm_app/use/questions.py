@@ -3,15 +3,18 @@
 import difflib
 import heapq
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
 from pluralllm_app.core.names import clean_text
+from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.content import Questions
 
-_NO_WORD = re.compile(r"[\W_]+")
+_SIGNS = "#%&@*"
+_MINUS = re.compile(r"(?<!\w)[-\u2010\u2011\u2013](?=[.,]?\d)")
 LIKELY = 50  # texts that may be suggested
 NEAR = 0.6  # of 1, how alike a text must be to be suggested
 
@@ -29,10 +32,35 @@ class Question:
     id: str | None = None  # in its survey; None for a question that is in no survey
 
     def __post_init__(self) -> None:
-        text = clean_text(self.text)
         options = (self.options,) if isinstance(self.options, str) else self.options
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "options", tuple(clean_text(option) for option in options))
+        object.__setattr__(self, "text", clean_text(str(self.text)))
+        object.__setattr__(self, "options", tuple(clean_text(str(option)) for option in options))
+
+    @property
+    def key(self) -> object:
+        """What is equal for two of one question: the order of options does not matter."""
+        return self.id or (self.text, frozenset(self.options))
+
+    def option(self, name: object) -> str | None:
+        """The option of this name, also if it is typed a little differently; None: there is none.
+
+        Raises:
+            AnswersError: it may be one of several.
+        """
+        text = clean_text(str(name))
+        if text in self.options:
+            return text
+        alike = [option for option in self.options if words(option) == words(text)]
+        if len(alike) > 1:
+            raise AnswersError(
+                f"{named(self)}: the option {text!r} may be {' or '.join(map(repr, alike))}: write "
+                "it as it stands there"
+            )
+        return alike[0] if alike else None
+
+    def lacks(self, names: Iterable[object]) -> list[str]:
+        """Which of some options it does not have."""
+        return [str(name) for name in names if self.option(name) is None]
 
     def check(self) -> None:
         """Raise AnswersError unless it can be asked: a text, and two different options."""
@@ -61,6 +89,11 @@ def named(question: Question) -> str:
     return f"question {shorten(question.text, 80)!r}"
 
 
+def told(question: Question) -> str:
+    """The options of a question, for messages."""
+    return shorten(", ".join(map(repr, question.options)), 200)
+
+
 class Catalogue:
     """The questions of a survey, to be found by id or text."""
 
@@ -81,31 +114,48 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def find(self, text: str, options: Iterable[str] | None, notes: list[str]) -> int | None:
-        """The place of the question with this id or text; None where there is none.
+    def find(self, asked: object, options: Sequence[str] | None, notes: list[str]) -> int | None:
+        """The place of a question in the survey; None where it is not there.
 
         A text that differs in capitals, punctuation or spaces is taken for the same, and noted.
 
         Args:
-            text: id or text.
+            asked: an id, a text or a question.
             options: those that it must have, in any order, where they are known.
             notes: where to say so.
 
         Raises:
-            AnswersError: several questions have this text, and `options` does not tell which.
+            AnswersError: an id is that of a question with another text or other options, or several
+                questions have this text and the options do not tell which.
         """
-        if text in self._by_id:
-            return self._by_id[text]
-        text = clean_text(text)
-        places = self._by_text.get(text) or self._by_words.get(words(text), [])
-        if options is not None:
-            wanted = {words(option) for option in options}
-            places = [place for place in places if wanted <= self._options_of(place)]
-        if len(places) > 1:
-            ids = ", ".join(str(self.questions[place].id) for place in places[:5])
+        text, id_ = str(asked), str(asked)
+        if isinstance(asked, Question):
+            text, id_, options = asked.text, asked.id or "", asked.options or options
+        if id_ not in self._by_id:
+            return self._find_text(clean_text(text), options, notes)
+        place = self._by_id[id_]
+        found = self.questions[place]
+        if text not in ("", id_) and words(text) != words(found.text):
             raise AnswersError(
-                f"{len(places)} questions of the survey have the text {shorten(text, 80)!r}: give "
-                f"its options as well, or name one by its id ({ids})"
+                f"the id {id_!r} is that of the survey's {named(found)}, and not of "
+                f"{shorten(text, 80)!r}: correct one of them"
+            )
+        if lacking := found.lacks(options or ()):
+            raise AnswersError(
+                f"{named(found)} has no option {lacking[0]!r}: "
+                + did_you_mean(lacking[0], found.options)
+            )
+        return place
+
+    def _find_text(self, text: str, options: Sequence[str] | None, notes: list[str]) -> int | None:
+        every = self.with_text(text)
+        places = [place for place in every if not self.questions[place].lacks(options or ())]
+        if len(places) > 1 or (len(every) > 1 and not places):
+            ids = ", ".join(str(self.questions[place].id) for place in every[:5])
+            which = "none has all of these options" if not places else "give its options as well"
+            raise AnswersError(
+                f"{len(every)} questions of the survey have the text {shorten(text, 80)!r}, and "
+                f"{which}: name one by its id ({ids})"
             )
         if not places:
             return None
@@ -116,8 +166,10 @@ class Catalogue:
             )
         return places[0]
 
-    def _options_of(self, place: int) -> set[str]:
-        return {words(option) for option in self.questions[place].options}
+    def with_text(self, text: str) -> list[int]:
+        """The places of the questions with this text, or with one that is typed differently."""
+        text = clean_text(text)
+        return self._by_text.get(text) or self._by_words.get(words(text), [])
 
     def nearest(self, text: str) -> str:
         """A sentence that names the questions most like `text`, "" where none is like it."""
@@ -135,5 +187,17 @@ class Catalogue:
 
 
 def words(text: str) -> str:
-    """A text without what people type differently: capitals, punctuation, spaces."""
-    return _NO_WORD.sub(" ", clean_text(text).casefold()).strip() or clean_text(text)
+    """A text without what people type differently: capitals, punctuation, spaces.
+
+    Signs stay, since they tell options apart: "+1" and "-1", "< 50 %" and "> 50 %", "C" and "C#".
+
+    >>> words('"Very" good, (>5)'), words("-1")
+    ('very good >5', '\u22121')
+    """
+    cleaned = _MINUS.sub("\u2212", clean_text(text).casefold())
+    kept = "".join(char if _tells(char) else " " for char in cleaned)
+    return " ".join(kept.split()) or clean_text(text)
+
+
+def _tells(char: str) -> bool:
+    return char in _SIGNS or unicodedata.category(char)[0] in "LMNS"

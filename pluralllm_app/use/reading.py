@@ -36,11 +36,11 @@ def read_given(answers: Answers | None) -> GivenAnswers:
         return read_site(path) if path.is_dir() else read_file(path)
     if isinstance(answers, Mapping):
         given = [
-            Given(question, numbers, _place(question)) for question, numbers in answers.items()
+            Given(question, _by_label(numbers), _place(question))
+            for question, numbers in answers.items()
         ]
         return GivenAnswers(given)
-    if hasattr(answers, "to_dict") and hasattr(answers, "columns"):
-        answers = answers.to_dict("records")
+    answers = _records_of(answers)
     if isinstance(answers, Iterable):
         return from_records(
             (f"record {number}", record) for number, record in enumerate(answers, 1)
@@ -53,3 +53,22 @@ def read_given(answers: Answers | None) -> GivenAnswers:
 
 def _place(question: str | Question) -> str:
     return named(question if isinstance(question, Question) else Question(str(question), ()))
+
+
+def _by_label(numbers: Any) -> Numbers:
+    """A Series of pandas by its labels: `value_counts` sorts by frequency."""
+    if _library(numbers) == "pandas":
+        return dict(numbers.items())
+    found: Numbers = numbers
+    return found
+
+
+def _records_of(frame: Any) -> Any:
+    """The rows of a DataFrame of pandas or polars; anything else as it is."""
+    if _library(frame) == "pandas":
+        return frame.to_dict("records")
+    return frame.to_dicts() if _library(frame) == "polars" else frame
+
+
+def _library(value: object) -> str:
+    return type(value).__module__.partition(".")[0]

@@ -1,7 +1,8 @@
 """The questions of a survey, and new ones beside them, as texts and as predictors see them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.survey.shared import Questionnaire
 from pluralllm_app.use.embedding import Texts
-from pluralllm_app.use.questions import Catalogue, Question, named
+from pluralllm_app.use.questions import Catalogue, Question, named, told
 
 Asked = str | Question | Sequence[str | Question]
 
@@ -54,34 +55,45 @@ class Survey:
         """
         if asked is None:
             return Located(self.questions, [True] * len(self.questions), self._every)
-        several = [asked] if isinstance(asked, str | Question) else list(asked)
+        several: Any = asked
+        if isinstance(asked, str | Question) or not isinstance(asked, Iterable):
+            several = [asked]
         places, questions = [], []
         for each in several:
-            place, question = self._find(each, notes)
+            place, question = self.find(each, notes)
             places.append(place)
             questions.append(question)
         return Located(questions, [place >= 0 for place in places], self.rows(places, questions))
 
-    def _find(self, asked: str | Question, notes: list[str]) -> tuple[int, Question]:
-        if isinstance(asked, str):
-            place = self.catalogue.find(asked, None, notes)
-            text = asked
-        else:
-            place = self.catalogue.find(asked.id, None, notes) if asked.id else None
-            if place is None:
-                place = self.catalogue.find(asked.text, asked.options or None, notes)
-            text = asked.text
+    def find(self, asked: str | Question, notes: list[str]) -> tuple[int, Question]:
+        """The place of a question in the survey, -1 for a new one, and the question itself.
+
+        Raises:
+            AnswersError: see `locate`.
+        """
+        if not isinstance(asked, str | Question):
+            raise AnswersError(f"{asked!r} is no question: give an id, a text or a Question")
+        place = self.catalogue.find(asked, None, notes)
+        wish = asked if isinstance(asked, Question) else Question(asked, ())
         if place is not None:
-            return place, self.questions[place]
-        if isinstance(asked, str) or not asked.options:
-            near = self.catalogue.nearest(text)
+            found = self.questions[place]
+            if wish.options and wish.options != found.options:
+                notes.append(f"{named(found)} has in the survey the options {told(found)}")
+            return place, found
+        if not wish.options:
+            near = self.catalogue.nearest(wish.text)
             near = f"; {near}" if near else ""
             raise AnswersError(
-                f"{named(Question(text, ()))} is none of the survey's: give it options to ask it "
-                f"as a new one{near}"
+                f"{named(wish)} is none of the survey's: give it options to ask it as a new one"
+                f"{near}"
             )
-        asked.check()
-        return -1, replace(asked, id=None)
+        wish.check()
+        if known := self.catalogue.with_text(wish.text):
+            notes.append(
+                f"{named(wish)} was read as a new question: the survey's has the options "
+                + told(self.questions[known[0]])
+            )
+        return -1, replace(wish, id=None)
 
     def rows(self, places: Sequence[int], questions: Sequence[Question]) -> QuestionSet:
         """The questions as predictors see them; the rows of new ones follow those of the survey.

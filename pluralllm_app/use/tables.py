@@ -57,7 +57,13 @@ def read_file(file: Path) -> GivenAnswers:
         for (place, cells), amount in zip(rows, amounts, strict=True)
         if any(cells.values()) or amount == amount
     ]
+    if numbers[unit].percent and numbers[unit].bare:
+        raise AnswersError(
+            f"{file}: the share {numbers[unit].percent} has a percent sign, but "
+            f"{numbers[unit].bare} has none: write all with one or all without"
+        )
     found = from_records(kept)
+    found.percent = numbers[unit].percent is not None
     found.notes += [*reader.notes, *numbers[unit].notes()]
     return found
 
@@ -90,52 +96,60 @@ def read_site(path: Path) -> GivenAnswers:
     return GivenAnswers(given, "share")
 
 
-def read_questions(file: Path) -> list[Question]:
+def read_questions(
+    file: Path, cost: str | None = None
+) -> tuple[list[Question], dict[Question, float]]:
     """Read a table of questions: columns question (or question_id), and option with a row for each.
 
     A question without an option is one of the survey.
 
+    Args:
+        file: the table.
+        cost: the column of what each question costs, if there is one.
+
+    Returns:
+        The questions, and what they cost.
+
     Raises:
         SurveyError: it cannot be read.
-        AnswersError: it has no column of these.
+        AnswersError: it has no column of these, names no question, or has two costs for one.
     """
-    reader = TableReader(file, (), (*QUESTION, "option"))
-    found: dict[tuple[str, str], list[str]] = {}
+    columns = (cost,) if cost else ()
+    reader = TableReader(file, columns, (*QUESTION, "option"))
+    numbers = Numbers(file, cost or "")
+    options: dict[tuple[str, str], list[str]] = {}
+    rows: list[tuple[str, tuple[str, str]]] = []
+    read: list[dict[str, np.ndarray]] = []
     for frame in reader:
         if not {*QUESTION} & {*frame.columns}:
             raise AnswersError(
                 f"{file} needs a column question or question_id; found: {', '.join(reader.names)}"
             )
-        for _, cells in _rows(file, frame):
-            text, id_ = (str(cells.get(column) or "") for column in QUESTION)
-            options = found.setdefault((text, id_), []) if text or id_ else []
-            if cells.get("option"):
-                options.append(str(cells["option"]))
-    return [Question(text or id_, options, id_ or None) for (text, id_), options in found.items()]
-
-
-def read_costs(file: Path, column: str) -> dict[str, float]:
-    """Read what each question of a table costs, by id or text, from the column of this name.
-
-    Raises:
-        SurveyError: the table cannot be read, or lacks the column.
-        AnswersError: a cost is no number.
-    """
-    reader = TableReader(file, (column,), QUESTION)
-    numbers = Numbers(file, column)
-    names: list[str] = []
-    read: list[dict[str, np.ndarray]] = []
-    for frame in reader:
-        read.append(numbers.read(frame[column], row_numbers(frame.index)))
-        names += [
-            str(cells.get("question_id") or cells.get("question") or "")
-            for _, cells in _rows(file, frame)
-        ]
-    sign = numbers.decimal()
-    costs = np.concatenate([batch[sign] for batch in read])
-    return {
-        name: float(cost) for name, cost in zip(names, costs, strict=True) if name and cost == cost
+        if cost:
+            read.append(numbers.read(frame[cost], row_numbers(frame.index)))
+        for place, cells in _rows(file, frame):
+            name = str(cells.get("question") or ""), str(cells.get("question_id") or "")
+            rows.append((place, name))
+            if any(name):
+                options.setdefault(name, [])
+                if cells.get("option"):
+                    options[name].append(str(cells["option"]))
+    if not options:
+        raise AnswersError(f"{file} names no question: fill the column question or question_id")
+    questions = {
+        (text, id_): Question(text or id_, found, id_ or None)
+        for (text, id_), found in options.items()
     }
+    costs: dict[Question, float] = {}
+    if cost:
+        sign = numbers.decimal()
+        stated = np.concatenate([batch[sign] for batch in read]).tolist()
+        for (place, name), number in zip(rows, stated, strict=True):
+            if number == number and any(name):
+                question = questions[name]
+                if costs.setdefault(question, number) != number:
+                    raise AnswersError(f"{place} gives its question a second cost: keep one")
+    return list(questions.values()), costs
 
 
 def _rows(file: Path, frame: pd.DataFrame) -> Iterator[Row]:

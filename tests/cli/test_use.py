@@ -105,6 +105,26 @@ def test_what_is_wrong_is_said(run: str, arguments: list[str], fault: str) -> No
         call("predict", run, *arguments)
 
 
+def test_nothing_drives_the_terminal(run: str) -> None:
+    asked = ["--question", "a\x1b[31m?", "--option", "Y\x1b[2J", "--option", "N"]
+    out, _ = call("predict", run, *asked)
+    assert "\x1b" not in out
+    assert "a\\x1b[31m?" in out
+    with pytest.raises(UserError, match="is no directory"):
+        call("predict", "/[/x]")
+
+
+def test_tables_that_name_nothing_are_refused(run: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("question,option\n,Yes\n,No\n")
+    for arguments in (["predict", run, "--questions"], ["ask", run, "--of"]):
+        with pytest.raises(UserError, match="names no question"):
+            call(*arguments, str(file))
+    file.write_text(f"question_id,euros\n{QUESTIONS[0].id},1\n{QUESTIONS[0].id},9\n")
+    with pytest.raises(UserError, match="data row 2 gives its question a second cost"):
+        call("ask", run, "--of", str(file), "--cost", "euros")
+
+
 def test_card(run: str) -> None:
     out, _ = call("card", run)
     assert "Licence of the data: none" in out
@@ -148,5 +168,17 @@ def test_a_conversation(run: str, tmp_path: Path) -> None:
     assert {row["question_id"] for row in rows} == {plan[0]["question_id"], plan[2]["question_id"]}
     assert float(rows[0]["share"]) == pytest.approx(shares[len(first)][0] / 100)
     call("predict", run, "--answers", str(file))  # the table is one for --answers
-    with pytest.raises(UserError, match="the input has ended"):
-        call("ask", run, "--interactive", typed="")
+    out, _ = call(
+        "ask", run, "--count", "1", "--interactive", typed="1,000 3,000\n600 1400 0 0\n\n"
+    )
+    assert "Write thousands without a sign between" in out
+
+
+def test_what_was_typed_is_not_lost(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = json.loads(call("ask", run, "--count", "1", "--format", "json")[0])[0]
+    people = ["1000"] * len(first["options"])
+    result = CliRunner().invoke(app, ["ask", run, "--interactive"], input=" ".join(people) + "\n")
+    assert isinstance(result.exception, UserError)
+    assert "the input has ended" in str(result.exception)
+    assert "option,count" in result.stdout
+    assert result.stdout.count(",1000\n") == len(people)

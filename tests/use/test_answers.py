@@ -47,8 +47,61 @@ def test_the_forms_of_an_answer(read: Any, name: str | Question, numbers: Any) -
     np.testing.assert_allclose(found.shares, [0.3, 0.7])
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {Question(HARBOUR.text, ["No", "Yes"]): [0.7, 0.3]},
+        {Question(HARBOUR.text, ["No", "Yes"], HARBOUR.id): [0.7, 0.3]},
+        {HARBOUR.text: pd.Series({"No": 70, "Yes": 30})},
+        {HARBOUR.text: pd.Series([0.3, 0.7], index=["Yes", "No"])},
+    ],
+)
+def test_numbers_go_to_their_options_in_whatever_order(read: Any, answers: Any) -> None:
+    np.testing.assert_allclose(read(answers).shares, [0.3, 0.7])
+
+
+SIGNS = [
+    (["+1", "-1", "other"], "+1 ", 0),
+    (["<50", ">50"], " >50", 1),
+    (["C", "C++", "C#"], "c", 0),
+    (["\u0915\u0940", "\u0915\u093e", "\u0915\u094b\u0908"], "\u0915\u0940 ", 0),
+    (["5 to 10", "-5 to 10"], "\u22125 to 10", 1),
+]
+
+
+@pytest.mark.parametrize(("options", "typed", "place"), SIGNS)
+def test_signs_and_vowels_tell_options_apart(options: list[str], typed: str, place: int) -> None:
+    assert Question("Which?", options).option(typed) == options[place]
+
+
+def test_options_that_look_alike_are_not_guessed() -> None:
+    question = Question("Which?", ["Both/neither", "Both, neither", "One"])
+    assert question.option("Both, neither") == "Both, neither"
+    with pytest.raises(AnswersError, match="may be 'Both/neither' or 'Both, neither'"):
+        question.option("both neither")
+
+
+def test_percent_signs_say_what_the_numbers_are(read: Any, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text(f"question,option,share\n{HARBOUR.text},Yes,0.4%\n{HARBOUR.text},No,0.6%\n")
+    with pytest.raises(AnswersError, match="percentages do not sum to 100"):
+        read(file)
+    file.write_text(f"question,option,share\n{HARBOUR.text},Yes,40%\n{HARBOUR.text},No,60\n")
+    with pytest.raises(AnswersError, match="has a percent sign, but"):
+        read(file)
+
+
+def test_one_question_with_its_options_turned_is_one(predictor: Predictor) -> None:
+    tea, turned = (Question("Tea?", options) for options in (["Yes", "No"], ["No", "Yes"]))
+    with pytest.raises(AnswersError, match="answer one question"):
+        predictor.group({tea: [0.5, 0.5], turned: [0.5, 0.5]})
+    with pytest.raises(AnswersError, match="is answered already"):
+        predictor.more(predictor.group({tea: [0.5, 0.5]}), {turned: [0.5, 0.5]})
+    assert predictor.group({tea: [0.5, 0.5]}).ask(1, among=[turned]) == []
+
+
 def test_numbers_of_people_are_kept(read: Any) -> None:
-    found = read({HARBOUR.text: [600, 1400], FERRY.text: {"Often": 5, "Never": 15}})
+    found = read({HARBOUR.text: [600, 1400], FERRY.text: {"Often": 5, "Rarely": 0, "Never": 15}})
     np.testing.assert_array_equal(found.respondents, [2000, 20])
     np.testing.assert_allclose(found.shares, [0.3, 0.7, 0.25, 0, 0.75])
     assert found.notes == [
@@ -115,8 +168,15 @@ def test_a_new_question_needs_its_options(read: Any) -> None:
         ({HARBOUR.text: {"Yes": True, "No": 0}}, "True of the option 'Yes'"),
         ({HARBOUR.text: {"Yes": 0.5, "yes": 0.5}}, "was given two numbers for the option 'Yes'"),
         ({HARBOUR.text: [0.2, 0.3, 0.5]}, r"has 2 options \('Yes', 'No'\) and was given 3"),
-        ({HARBOUR.text: 0.5}, "was given 1 number"),
-        ({HARBOUR.text: "0.5"}, "was given"),
+        ({HARBOUR.text: 0.5}, "was given 0.5: give a number for each option"),
+        ({HARBOUR.text: "19"}, "was given '19': give a number for each option"),
+        ({HARBOUR.text: {0.4, 0.6}}, "give a number for each option"),
+        ({HARBOUR.text: {"Yes": 30}}, "and none for some of its options"),
+        (
+            {Question("Is it so?", HARBOUR.options, HARBOUR.id): [0.5, 0.5]},
+            "the id 'c0' is that of the survey's question 'Should the harbour change soon",
+        ),
+        ({HARBOUR.id: {"Ja": 0.5, "Nein": 0.5}}, "has no option 'Ja'"),
         ({HARBOUR.text: [0.5, 0.5], MUSEUM.text: [50, 50]}, "shares and percentages are mixed"),
         ({HARBOUR.text: [0.5, 0.5], HARBOUR.id: [0.4, 0.6]}, "answer one question"),
         (3, "answers are given as int"),

@@ -27,6 +27,7 @@ def test_an_answer_reads_as_bars() -> None:
     assert plain.rows()[1] == {
         "question_id": None,
         "question": "Tea?",
+        "new": False,
         "option": "No",
         "share": 0.3,
         "deviation": None,
@@ -76,6 +77,20 @@ def test_questions_to_ask(run: str, request: pytest.FixtureRequest) -> None:
     assert group.ask(2, among=YES_NO[:2]) == []
 
 
+def test_a_question_is_asked_once(predictor: Predictor) -> None:
+    one = YES_NO[0]
+    chosen = predictor.group().ask(4, among=[one.id, one.text, one])
+    assert [each.question for each in chosen] == [one]
+
+
+def test_alignment_takes_shares_only(predictor: Predictor) -> None:
+    found = predictor.group().predict([YES_NO[0], YES_NO[1]])
+    assert 0.5 < found.alignment([[0.5, 0.5], [0.5, 0.5]]) < 1
+    for wrong in ([[50, 50], [50, 50]], [[0.5, 0.5]], [[0.25] * 4], [[0.5, 0.4], [0.5, 0.5]]):
+        with pytest.raises(ValueError, match="the true shares must be one for each option"):
+            found.alignment(wrong)
+
+
 def test_costs_are_of_every_candidate(predictor: Predictor) -> None:
     group = predictor.group()
     dear = {str(question.id): 1.0 for question in QUESTIONS}
@@ -85,6 +100,12 @@ def test_costs_are_of_every_candidate(predictor: Predictor) -> None:
         group.ask(1, costs={"c0": 1.0})
     with pytest.raises(AnswersError, match="costs 0: give a number above 0"):
         group.ask(1, costs=dear | {"c0": 0})
+    with pytest.raises(AnswersError, match="costs '3': give a number above 0"):
+        group.ask(1, costs=dear | {"c0": "3"})
+    with pytest.raises(AnswersError, match="has two costs: keep one"):
+        group.ask(1, costs=dear | {YES_NO[0].text: 7})
+    by_question = group.ask(1, among=YES_NO[:2], costs={YES_NO[0]: 1, YES_NO[1].text: 1e9})
+    assert by_question[0].question == YES_NO[0]
     with pytest.raises(AnswersError, match="0 questions cannot be chosen"):
         group.ask(0)
 

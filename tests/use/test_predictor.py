@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,8 @@ import pytest
 
 from pluralllm_app.errors import AnswersError, PredictorError, SurveyError
 from pluralllm_app.predictors.base import LEVELS
+from pluralllm_app.predictors.factors.descriptions import regressor
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.saved import load_predictor
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.shared import TEXTS
@@ -128,10 +131,28 @@ def test_a_description_is_embedded_as_the_survey_s_are(
     np.testing.assert_array_equal(
         group.context.description, survey.preferences("South").description
     )
-    assert "the description says" in group.notes[0]
+    # Names such as "Group 3" tell nothing, and the predictor has learned that.
+    assert group.compare(predictor.group()).alignment == pytest.approx(1)
+    assert group.notes == [
+        "the description changes nothing: this predictor has learned nothing from descriptions",
+        "no answers were given: predictions rest on the average of all groups",
+    ]
     for text, fault in (("  ", "is empty"), ("x" * 1001, "has 1,001 characters")):
         with pytest.raises(AnswersError, match=fault):
             predictor.group(description=text)
+
+
+def test_a_description_that_tells_something_is_heeded(
+    factors_run: Path, survey: PreparedSurvey
+) -> None:
+    saved = load_predictor(factors_run / "best")
+    assert isinstance(saved, FactorsPredictor)
+    south = regressor(survey.preferences("South").description)
+    saved.prior = replace(saved.prior, weights=np.outer(south, np.ones(len(saved.prior.variance))))
+    predictor = Predictor(saved, survey.questionnaire())
+    group = predictor.group(description="South")
+    assert group.notes == ["no answers were given: predictions rest on what the description says"]
+    assert group.compare(predictor.group()).alignment < 0.99
 
 
 def test_a_network_needs_an_answer(gpo_run: Path) -> None:
@@ -155,6 +176,8 @@ def test_more_answers_are_added(predictor: Predictor) -> None:
     [
         ("Should the harbor change soon?", r"is none of the survey's.*the harbour change"),
         ("xyz", "give it options to ask it as a new one$"),
+        (12, "12 is no question"),
+        ([None], "None is no question"),
         (Question("Tea?", ["Yes"]), r"has 1 option\(s\): give it at least two"),
         (Question("Tea?", []), "give it options to ask it as a new one"),
         (Question("Tea?", ["Yes", "Yes"]), "has the option 'Yes' twice"),
@@ -168,6 +191,17 @@ def test_questions_that_cannot_be_asked_are_refused(
 ) -> None:
     with pytest.raises(AnswersError, match=fault):
         predictor.group().predict(question)
+
+
+def test_other_options_than_the_survey_s_are_noted(predictor: Predictor) -> None:
+    group = predictor.group()
+    turned = Question(YES_NO[0].text, ["No", "Yes"])
+    assert list(group.predict(turned)[0].shares) == ["Yes", "No"]
+    assert "has in the survey the options 'Yes', 'No'" in group.notes[-1]
+    other = Question(YES_NO[0].text, ["Aye", "Nay"])
+    answer = group.predict(other)[0]
+    assert (answer.known, answer.question.options) == (False, ("Aye", "Nay"))
+    assert "was read as a new question: the survey's has the options 'Yes', 'No'" in group.notes[-1]
 
 
 def test_a_text_typed_differently_is_noted(predictor: Predictor) -> None:
@@ -191,7 +225,7 @@ def test_another_embedder_is_refused(factors_run: Path, tmp_path: Path) -> None:
     named = Predictor.from_pretrained(
         factors_run / "best", questionnaire=survey.path, embedder="hashing"
     )
-    with pytest.raises(PredictorError, match=r"hashing is hashing, and .* sha256:0123"):
+    with pytest.raises(PredictorError, match=r"embedded by sha256:0123: vectors of hashing"):
         named.group(description="People of the north")
 
 
@@ -210,8 +244,20 @@ def test_what_has_no_questionnaire_is_told_so(
 def test_the_questionnaire_of_another_survey_is_refused(
     factors_run: Path, tiny_survey: PreparedSurvey
 ) -> None:
-    with pytest.raises(PredictorError, match="of another survey: this predictor was made for"):
+    with pytest.raises(PredictorError, match="is of another survey than the one that"):
         Predictor.from_pretrained(factors_run, questionnaire=tiny_survey.path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [("factors_run", "for a survey with 30 options"), ("gpo_run", "reads vectors of 64 numbers")],
+)
+def test_a_questionnaire_that_does_not_fit_is_refused(
+    kind: str, fault: str, tiny_survey: PreparedSurvey, request: pytest.FixtureRequest
+) -> None:
+    saved = load_predictor(request.getfixturevalue(kind) / "best")
+    with pytest.raises(PredictorError, match=f"of another survey: this predictor .*{fault}"):
+        Predictor(saved, tiny_survey.questionnaire())
 
 
 def test_a_name_is_one_of_the_hub(factors_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

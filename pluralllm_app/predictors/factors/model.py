@@ -147,11 +147,16 @@ class Belief:
         return y
 
     def intervals(self, widths: Doubles) -> Doubles:
-        """[L, 2, T] bounds of the shares, `widths` [L] standard deviations of y off the mean."""
-        _, scale = self._shares(self.mean)
+        """[L, 2, T] bounds of the shares, `widths` [L] standard deviations of y off the mean.
+
+        They hold the predicted share, also where that is the smallest that is ever predicted.
+        """
+        shares, scale = self._shares(self.mean)
         steps = widths[:, None] * np.sqrt(self.variance)
         y = np.maximum(np.stack([self.mean - steps, self.mean + steps], axis=1), 0.0)
         bounds: Doubles = np.minimum(y**2 * scale, 1.0)
+        bounds[:, 0] = np.minimum(bounds[:, 0], shares)
+        bounds[:, 1] = np.maximum(bounds[:, 1], shares)
         return bounds
 
     def _shares(self, y: Doubles) -> tuple[Doubles, Doubles]:

@@ -86,6 +86,11 @@ class FactorsPredictor(ContextPredictor):
         rows = OptionRows.of(sets[0].embeddings[segment_rows(first, options)], options)
         return lambda questions: rows.select(np.searchsorted(numbers, questions.questions))
 
+    @property
+    def heeds_descriptions(self) -> bool:
+        """Whether the train groups' descriptions told anything about them."""
+        return bool(self.prior.weights.any())
+
     def condition(self, context: PreferenceSet) -> "FactorsOfGroup":
         """Condition on a group's answers, of which there may be none."""
         text = self.text_of([context])(context)

@@ -73,6 +73,7 @@ class GPOPredictor(ContextPredictor):
 
     def beyond(self, survey: QuestionSet) -> Self:
         """The same predictor, which scales the vectors of new questions as those of the survey."""
+        check_dim(self.network.dim_x, survey)
         return type(self)(self.network, table_scale(survey.embeddings))
 
     def config(self) -> dict[str, Any]:
@@ -114,6 +115,15 @@ class GPOOfGroup:
         mean, std = self.network.recall(self.read, rows)
         shares = segment_softmax(mean, torch.from_numpy(target.options))
         return Prediction(_doubles(shares), _doubles(std))
+
+
+def check_dim(dim: int, questions: QuestionSet) -> None:
+    """Raise ValueError unless the questions have vectors of `dim` numbers."""
+    if questions.embeddings.shape[1] != dim:
+        raise ValueError(
+            f"this predictor reads vectors of {dim} numbers, and the questions have ones of "
+            f"{questions.embeddings.shape[1]}"
+        )
 
 
 def _union(sets: Sequence[QuestionSet]) -> QuestionSet:

@@ -18,7 +18,7 @@ from pluralllm_app.predictors.base import (
 )
 from pluralllm_app.predictors.factors.predictor import FactorsOfGroup, FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
-from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.gpo.predictor import GPOPredictor, check_dim
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_scale
 from pluralllm_app.predictors.refined.network import refine
 from pluralllm_app.predictors.refined.rows import (
@@ -69,6 +69,11 @@ class RefinedPredictor(ContextPredictor):
             return seen.prediction
         return refined(seen.prediction, refine(self.network, [pair], [seen])[0].cpu().numpy())
 
+    @property
+    def heeds_descriptions(self) -> bool:
+        """Whether the train groups' descriptions told the factors anything about them."""
+        return self.factors.heeds_descriptions
+
     @torch.inference_mode()
     def condition(self, context: PreferenceSet) -> Conditioned:
         """Let factors and network read a group's answers, of which there may be none."""
@@ -85,6 +90,7 @@ class RefinedPredictor(ContextPredictor):
 
     def beyond(self, survey: QuestionSet) -> Self:
         """The same predictor, which takes of a new question what its text says of it."""
+        check_dim(self.network.dim_x - FEATURES, survey)
         return type(self)(self.factors.beyond(survey), self.network, table_scale(survey.embeddings))
 
     def config(self) -> dict[str, Any]:
