@@ -11,8 +11,10 @@ import pytest
 
 from pluralllm_app import client_app
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.predictors.saved import CARD
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.shared import TEXTS, VECTORS
 from tests.conftest import ROOT, make_survey
 from tests.support import faulty_client
 from tests.support.answers import Answers
@@ -73,9 +75,11 @@ def search_for_answers(survey: PreparedSurvey, out: Path, printed: str) -> None:
     answers = Answers(survey)
     files = [file for file in out.rglob("*") if file.is_file()]
     assert {"flower.log", "run.json", "rounds.jsonl"} <= {file.name for file in files}
+    shared = (TEXTS, VECTORS, CARD)  # a saved predictor has the questions beside it
     for file in files:
-        weights = file.suffix == ".safetensors"
-        assert answers.found_in(file.read_bytes(), weights=weights) == [], file
+        content, weights = file.read_bytes(), file.suffix == ".safetensors"
+        found = answers.found_in(content, weights=weights, questions=file.name in shared)
+        assert found == [], file
     assert answers.found_in(printed.encode()) == []
 
 

@@ -20,15 +20,19 @@ class Answers:
         self.groups = [survey.preferences(group.name) for group in survey.groups]
         self.shares = np.concatenate([group.shares for group in self.groups]).astype(np.float64)
 
-    def found_in(self, content: bytes, *, weights: bool = False) -> list[str]:
+    def found_in(
+        self, content: bytes, *, weights: bool = False, questions: bool = False
+    ) -> list[str]:
         """Say what of the answers is in some bytes.
 
         Args:
+            content: the bytes.
+            questions: what all groups share may be there, the questions and their vectors.
             weights: they are weights, among which a single share may occur by chance; a whole
                 question's shares may not.
         """
-        found = [text for text in self.texts if text.encode() in content]
-        for kind in (np.float16, np.float32, np.float64):
+        found = [text for text in self.texts if text.encode() in content and not questions]
+        for kind in () if questions else (np.float16, np.float32, np.float64):
             rows = self.embeddings.astype(kind)
             found += [f"embedding {row}" for row in rows if row.tobytes() in content]
         for kind in (np.float32, np.float64):
