@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import tiny_config
 from tests.support.benchmarks import benchmarks, run
-from tests.support.used import make_survey, train
+from tests.support.used import FACTORS, make_survey, train
 
 __all__ = ["benchmarks"]
 
@@ -20,9 +18,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small survey, and a run on it that learned factors."""
     place = tmp_path_factory.mktemp("used")
     survey = make_survey(place / "survey")
-    wishes: dict[str, Scalar] = {"predictor": "factors", "rounds": 3, "train-groups-per-round": 0}
-    config = tiny_config(survey, place / "run") | wishes
-    return survey.path, train(survey, place / "run", config)
+    return survey.path, train(survey, place / "run", FACTORS | {"rounds": 3})
 
 
 def test_chosen_questions_are_compared(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pluralllm_app.use.questions import Question
 
 FORMATS = ("bars", "table", "csv", "json")
+ASK_FORMATS = ("table", "csv", "json")
+OF_QUESTION = ("question_id", "question", "new")  # what a row says of its question
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
@@ -88,7 +90,7 @@ def predict_command(
       pluralllm predict runs/first --description 'People in Japan' --question 'Is tea better than
       coffee?' --option Yes --option No
     """
-    _check_format(format_)
+    _check_format(format_, FORMATS)
     asked = _asked(question or [], option or [], questions)
     predictor = _load(model, embedder, questionnaire)
     group = _group(predictor, answers, description)
@@ -117,7 +119,9 @@ def ask_command(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Ask here, one question after another.")
     ] = False,
-    format_: Annotated[str, typer.Option("--format", help="One of table, csv, json.")] = "table",
+    format_: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(ASK_FORMATS)}.")
+    ] = "table",
     embedder: EmbedderOption = None,
     questionnaire: QuestionnaireOption = None,
 ) -> None:
@@ -133,8 +137,7 @@ def ask_command(
 
       pluralllm ask runs/first --description 'People in Japan' --interactive
     """
-    if format_ not in ("table", "csv", "json"):
-        raise UserError(f"--format {format_!r}: {did_you_mean(format_, ('table', 'csv', 'json'))}")
+    _check_format(format_, ASK_FORMATS)
     if interactive and format_ != "table":
         raise UserError("--interactive prints as it goes: leave --format out")
     if cost and of is None:
@@ -162,9 +165,9 @@ def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None
             console.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _check_format(wanted: str) -> None:
-    if wanted not in FORMATS:
-        raise UserError(f"--format {wanted!r}: {did_you_mean(wanted, FORMATS)}")
+def _check_format(wanted: str, known: tuple[str, ...]) -> None:
+    if wanted not in known:
+        raise UserError(f"--format {wanted!r}: {did_you_mean(wanted, known)}")
 
 
 def _asked(
@@ -209,7 +212,7 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
                 "question": answer.question.text,
                 "new": not answer.known,
                 "options": [
-                    {key: value for key, value in row.items() if not key.startswith("question")}
+                    {key: value for key, value in row.items() if key not in OF_QUESTION}
                     for row in answer.rows()
                 ],
             }

@@ -25,12 +25,12 @@ from pluralllm_app.serve.messages import (
     Refused,
     SurveyQuestion,
 )
+from pluralllm_app.use.asking import factors_of
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.predicted import PredictedAnswer
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
 
-ASKING = ("factors", "refined")  # kinds of predictors that can choose questions
 DIGITS = 6  # of shares: their own uncertainty is far larger
 
 
@@ -54,7 +54,7 @@ class Service:
             synthetic=about.synthetic,
             questions=len(predictor.questions),
             new_texts=predictor.texts.ready,
-            asks=predictor.model.kind in ASKING,
+            asks=factors_of(predictor.model) is not None,
             least_answers=predictor.model.least_context,
             card=predictor.card(),
         )

@@ -121,13 +121,7 @@ class PreparedSurvey(SurveyInfo):
 
     def all_questions(self) -> QuestionSet:
         """Every question of the survey, with the embeddings of its options."""
-        return QuestionSet(
-            embeddings=self.embeddings,
-            questions=np.arange(len(self.table)),
-            first_rows=self._first_rows,
-            options=self._counts,
-            values=self._values,
-        )
+        return self.questionnaire().question_set
 
     def group(self, name: str) -> Group:
         """Return the group called `name`.

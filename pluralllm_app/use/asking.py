@@ -16,7 +16,8 @@ from pluralllm_app.predictors.factors.model import Answers
 from pluralllm_app.predictors.factors.posterior import ByFeatures
 from pluralllm_app.predictors.factors.posterior import Group as FactorsGroup
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
-from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.predictors.factors.text_kernel import OptionRows
+from pluralllm_app.preferences import PreferenceSet, QuestionSet
 from pluralllm_app.use.questions import Question, named
 from pluralllm_app.use.survey import Located
 
@@ -51,10 +52,11 @@ def next_questions(
     if not candidates.questions or not target.questions:
         return []
     wanted = {question.key for question in target.questions}
+    may = _rows(candidates.rows)
     chosen = choose(
         _belief(factors, context),
-        (candidates.rows.rows, option_rows(candidates.rows)),
-        (target.rows.rows, option_rows(target.rows)),
+        may,
+        may if target is candidates else _rows(target.rows),
         np.array([question.key in wanted for question in candidates.questions]),
         _costs(candidates.questions, costs),
     )
@@ -79,20 +81,29 @@ def next_places(
     Returns:
         Places within `may`, the best one first.
     """
-    candidates, target = group.ask(may), group.ask(wanted)
     chosen = choose(
         _belief(_factors(model), group.select(may[:0])),
-        (candidates.rows, option_rows(candidates)),
-        (target.rows, option_rows(target)),
+        _rows(group.ask(may)),
+        _rows(group.ask(wanted)),
         np.isin(may, wanted),
         np.ones(len(may)),
     )
     return np.array([choice.place for choice in islice(chosen, count)], np.int64)
 
 
-def _factors(model: ContextPredictor) -> FactorsPredictor:
+def _rows(questions: QuestionSet) -> tuple[Ints, OptionRows]:
+    return questions.rows, option_rows(questions)
+
+
+def factors_of(model: ContextPredictor) -> FactorsPredictor | None:
+    """The latent factors that a predictor is, or rests on; None where there are none."""
     found = getattr(model, "factors", None) if model.kind == "refined" else model
-    if not isinstance(found, FactorsPredictor):
+    return found if isinstance(found, FactorsPredictor) else None
+
+
+def _factors(model: ContextPredictor) -> FactorsPredictor:
+    found = factors_of(model)
+    if found is None:
         raise PredictorError(
             f"{model.title}: this kind of predictor does not know how uncertain it is about one "
             "answer given another: ask with one trained with predictor = factors, or prior = "

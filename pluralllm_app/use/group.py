@@ -131,7 +131,9 @@ class Group:
         """
         if not isinstance(count, int) or count < 1:
             raise AnswersError(f"{count!r} questions cannot be chosen: give a number of 1 or more")
-        candidates, target = (self._locate(self._unanswered(wish)) for wish in (among, about))
+        candidates = target = self._locate(self._unanswered(among))
+        if among is not about:  # both None: all of the survey, found once
+            target = self._locate(self._unanswered(about))
         by_key = None if costs is None else self._costs(costs)
         return next_questions(self.model, self.context, candidates, target, count, by_key)
 

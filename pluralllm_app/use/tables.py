@@ -57,11 +57,8 @@ def read_file(file: Path) -> GivenAnswers:
         for (place, cells), amount in zip(rows, amounts, strict=True)
         if any(cells.values()) or amount == amount
     ]
-    if numbers[unit].percent and numbers[unit].bare:
-        raise AnswersError(
-            f"{file}: the share {numbers[unit].percent} has a percent sign, but "
-            f"{numbers[unit].bare} has none: write all with one or all without"
-        )
+    if mixed := numbers[unit].mixed():
+        raise AnswersError(mixed)
     found = from_records(kept)
     found.percent = numbers[unit].percent is not None
     found.notes += [*reader.notes, *numbers[unit].notes()]

@@ -10,16 +10,14 @@ from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
-from tests.conftest import tiny_config
-from tests.support.used import OFTEN, QUESTIONS, YES_NO, make_survey, shares_of, train
+from tests.support.used import FACTORS, OFTEN, QUESTIONS, YES_NO, make_survey, shares_of, train
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = tmp_path_factory.mktemp("used")
     survey = make_survey(place / "survey")
-    wishes = {"predictor": "factors", "train-groups-per-round": 0, "rounds": 4}
-    return str(train(survey, place / "run", tiny_config(survey, place / "run") | wishes))
+    return str(train(survey, place / "run", FACTORS | {"rounds": 4}))
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from pluralllm_app.federation.flower_compat import identify_process
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
-from tests.deploy.test_deployment import command
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, command
 from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.engine

@@ -12,9 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from typer.testing import CliRunner, Result
 
-from pluralllm_app.cli.main import app
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
@@ -25,6 +23,7 @@ from tests.conftest import TINY, make_survey
 from tests.support.deployment import (
     Deployment,
     Process,
+    command,
     free_port,
     model_weights,
 )
@@ -50,11 +49,6 @@ def addresses() -> list[str]:
         for entry in found
         if entry.family == socket.AF_INET and not entry.address.startswith("127.")
     ]
-
-
-def command(*arguments: str | Path) -> Result:
-    runner = CliRunner(env={"COLUMNS": "200"})
-    return runner.invoke(app, ["deploy", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_by_landmarks_it_is_the_same_as_exactly(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_new_row_is_what_its_text_says() -> None:
-    new = NewRows(KERNEL, TEXT)
+    new = NewRows(KERNEL, lambda: TEXT)
     size = ROWS
     known, like = [1], TEXT.select(np.array([1]))
     found = new.extend(FACTORS, size + np.arange(OPTIONS[1]), like)

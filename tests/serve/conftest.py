@@ -9,10 +9,11 @@ from starlette.testclient import TestClient
 from pluralllm_app.serve.app import make_app
 from pluralllm_app.serve.running import prepare
 from pluralllm_app.use.predictor import Predictor
-from tests.conftest import tiny_config
-from tests.support.used import make_survey, train
+from tests.support.used import FACTORS, QUESTIONS, answers_of, make_survey, train
 
 TOKEN = "a-token-of-this-test"
+KNOWN = {"answers": answers_of("North", QUESTIONS[:6])}
+NEW = {"text": "Should the bridge change soon?", "options": ["Yes", "No"]}
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,7 @@ def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a predictor of latent factors."""
     home = tmp_path_factory.mktemp("served")
     survey = make_survey(home / "survey")
-    wishes = {"predictor": "factors", "train-groups-per-round": 0, "rounds": 8}
-    return train(survey, home / "run", tiny_config(survey, home / "run") | wishes)
+    return train(survey, home / "run", FACTORS | {"rounds": 8})
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,8 @@ from pluralllm_app.serve.app import make_app
 from pluralllm_app.serve.running import prepare
 from pluralllm_app.use.predictor import Predictor
 from pluralllm_app.use.questions import Question
+from tests.serve.conftest import KNOWN, NEW
 from tests.support.used import OFTEN, QUESTIONS, YES_NO, answers_of
-
-KNOWN = {"answers": answers_of("North", QUESTIONS[:6])}
-NEW = {"text": "Should the bridge change soon?", "options": ["Yes", "No"]}
 
 
 def test_the_card_says_what_is_served(client: TestClient, predictor: Predictor) -> None:

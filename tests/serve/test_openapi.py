@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
-from tests.serve.test_api import KNOWN, NEW
+from tests.serve.conftest import KNOWN, NEW
 
 OTHER = {"one": KNOWN, "other": {}}
 

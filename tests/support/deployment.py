@@ -24,8 +24,11 @@ from typing import Self
 
 import psutil
 import tomli_w
+from click.testing import Result
+from typer.testing import CliRunner
 
 from pluralllm_app import client_app
+from pluralllm_app.cli.main import app
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.engines.in_process import InProcessGrid
@@ -51,6 +54,12 @@ Process = subprocess.Popen[bytes]
 def model_weights(run: Path) -> bytes:
     """The last weights of the run in a directory."""
     return (run / "model" / "model.safetensors").read_bytes()
+
+
+def command(*arguments: str | Path) -> Result:
+    """`pluralllm deploy` with these arguments, in this process."""
+    runner = CliRunner(env={"COLUMNS": "200"})
+    return runner.invoke(app, ["deploy", *map(str, arguments)])
 
 
 class Deployment:

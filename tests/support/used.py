@@ -13,6 +13,7 @@ from pluralllm_app.survey.content import Answers, Description, Questions
 from pluralllm_app.survey.embedders.hashing import HashingEmbedder
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
 from pluralllm_app.use.questions import Question
+from tests.conftest import tiny_config
 from tests.support.local_runs import run
 
 SUBJECTS = ("the harbour", "the museum", "the market", "the ferry", "the school", "the theatre")
@@ -85,7 +86,10 @@ def make_survey(path: Path, embedder: str = "hashing") -> PreparedSurvey:
     )
 
 
-def train(survey: PreparedSurvey, out: Path, config: dict[str, Scalar]) -> Path:
-    """Train a predictor on it in this process; returns the run directory."""
-    run(config | {"survey": str(survey.path), "out": str(out)}, nodes=len(TRAITS))
+FACTORS: dict[str, Scalar] = {"predictor": "factors", "train-groups-per-round": 0}
+
+
+def train(survey: PreparedSurvey, out: Path, wishes: dict[str, Scalar]) -> Path:
+    """Train a predictor on it in this process, a tiny run; returns the run directory `out`."""
+    run(tiny_config(survey, out) | wishes, nodes=len(TRAITS))
     return out

@@ -6,33 +6,33 @@ import pytest
 
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.use.predictor import Predictor
-from tests.conftest import tiny_config
-from tests.support.used import make_survey, train
+from tests.support.used import FACTORS, make_survey, train
 
 
 @pytest.fixture(scope="session")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
-    return make_survey(tmp_path_factory.mktemp("used") / "survey")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("used")
 
 
 @pytest.fixture(scope="session")
-def factors_run(survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("used") / "factors"
-    wishes = {"predictor": "factors", "train-groups-per-round": 0, "rounds": 8}
-    return train(survey, out, tiny_config(survey, out) | wishes)
+def survey(place: Path) -> PreparedSurvey:
+    return make_survey(place / "survey")
 
 
 @pytest.fixture(scope="session")
-def gpo_run(survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("used") / "gpo"
-    return train(survey, out, tiny_config(survey, out))
+def factors_run(survey: PreparedSurvey, place: Path) -> Path:
+    return train(survey, place / "factors", FACTORS | {"rounds": 8})
 
 
 @pytest.fixture(scope="session")
-def refined_run(survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("used") / "refined"
+def gpo_run(survey: PreparedSurvey, place: Path) -> Path:
+    return train(survey, place / "gpo", {})
+
+
+@pytest.fixture(scope="session")
+def refined_run(survey: PreparedSurvey, place: Path) -> Path:
     wishes = {"prior": "factors", "train-groups-per-round": 0, "rounds": 6}
-    return train(survey, out, tiny_config(survey, out) | wishes)
+    return train(survey, place / "refined", wishes)
 
 
 @pytest.fixture(scope="session")

@@ -39,14 +39,15 @@ def choose(
     Args:
         belief: about the group, from the answers that are known.
         candidates: rows [R] of whole questions, and their text.
-        target: rows [T] of the questions that one wants to know, and their text.
+        target: rows [T] of the questions that one wants to know, and their text; where these are
+            the candidates, pass the same tuple, so that features are computed once.
         wanted: [Q] whether each candidate is among these.
         costs: [Q] of asking each candidate, above 0.
     """
     options = candidates[1].options
     _, x, alone = belief.features(*candidates)
     noise = alone + belief.group.factors.variances.noise
-    _, aim, aim_alone = belief.features(*target)
+    aim, aim_alone = (x, alone) if target is candidates else belief.features(*target)[1:]
     total = float(((aim @ belief.covariance) * aim).sum() + aim_alone.sum())
     # x C and x C (aim^T aim), of which C shrinks with each answer.
     known = x @ belief.covariance

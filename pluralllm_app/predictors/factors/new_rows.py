@@ -6,6 +6,7 @@ text like this, much where it has none. Of a text unlike all landmarks phi_r is 
 landmarks do not see of it, beyond what they miss of the survey's rows, counts as well.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,7 +24,7 @@ class NewRows:
     """New rows beside those of a survey."""
 
     kernel: TextKernel
-    survey: OptionRows  # of all its questions
+    survey: Callable[[], OptionRows]  # of all its questions; called when the first new row comes
 
     def extend(
         self, factors: Factors, rows: Ints, text: OptionRows, phi: Doubles | None = None
@@ -48,8 +49,9 @@ class NewRows:
     @cached_property
     def _survey(self) -> tuple[Doubles, Doubles, float]:
         """Eigenvalues [M] and axes [M, M] of phi^T phi over the survey's rows, and `_unseen`."""
-        every = -(-len(self.survey) // MOST)
-        some = self.survey.select(np.arange(0, len(self.survey.options), every))
+        rows = self.survey()
+        every = -(-len(rows) // MOST)
+        some = rows.select(np.arange(0, len(rows.options), every))
         phi = self.kernel.features(some)
         strength, axes = np.linalg.eigh(phi.T @ phi)
         missed = float(self._unseen(some, phi).mean())

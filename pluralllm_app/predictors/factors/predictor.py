@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -100,7 +101,7 @@ class FactorsPredictor(ContextPredictor):
         """The same predictor, which takes of a new question what its text says of it."""
         self._check(survey)
         other = copy(self)
-        other.text, other.new = None, NewRows(self.kernel, option_rows(survey))
+        other.text, other.new = None, NewRows(self.kernel, partial(option_rows, survey))
         return other
 
     def _posterior(self, context: PreferenceSet, text: OptionRows) -> Posterior:
@@ -182,9 +183,12 @@ class FactorsOfGroup:
         """The prediction that is such a belief."""
         return self.predictor.prediction_of(belief, self.context)
 
-    def believe(self, target: QuestionSet) -> Belief:
-        """What is believed of the group's answers to the questions of `target`."""
-        text = self.predictor.text_of([target])(target)
+    def believe(self, target: QuestionSet, text: OptionRows | None = None) -> Belief:
+        """What is believed of the group's answers to the questions of `target`.
+
+        `text` is theirs, where it was read already.
+        """
+        text = self.predictor.text_of([target])(target) if text is None else text
         return self.predictor.believe(self.posterior, target, text)
 
 

@@ -54,7 +54,12 @@ def refine(
     correction, _ = network.attend(rows, context, target)
     options = torch.from_numpy(np.concatenate([asked.options for _, asked in pairs]))
     predicted = on_device(device, np.concatenate([each.prediction.shares for each in seen]))
-    return segment_softmax(predicted.log() + correction.double(), options), options
+    return corrected(predicted, correction, options), options
+
+
+def corrected(predicted: Tensor, correction: Tensor, options: Tensor) -> Tensor:
+    """Shares [T] float64 that factors predicted, with what the network adds to their logarithms."""
+    return segment_softmax(predicted.log() + correction.double(), options)
 
 
 def distances(shares: Tensor, true: Tensor, options: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ from pluralllm_app.predictors.base import (
     Prediction,
 )
 from pluralllm_app.predictors.factors.predictor import FactorsOfGroup, FactorsPredictor
-from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
+from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor, check_dim
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_scale
-from pluralllm_app.predictors.refined.network import refine
+from pluralllm_app.predictors.refined.network import corrected, refine
 from pluralllm_app.predictors.refined.rows import (
     FEATURES,
     Seen,
@@ -139,16 +139,15 @@ class RefinedOfGroup:
     @torch.inference_mode()
     def predict(self, target: QuestionSet) -> Prediction:
         """Predict the target's shares with their uncertainty."""
-        belief = self.after.believe(target)
+        text = self.after.predictor.text_of([target])(target)
+        belief = self.after.believe(target, text)
         prediction = self.after.prediction_of(belief)
         x = embeddings_on(self.network.device, [target], self.scale)
-        features = on_device(x.device, target_features(self.before.believe(target), belief))
+        features = on_device(x.device, target_features(self.before.believe(target, text), belief))
         predicted = on_device(x.device, prediction.shares)
         rows = self.network.embed(torch.cat([x, features], dim=-1), predicted.float())
         correction, _ = self.network.recall(self.read, rows)
-        shares = segment_softmax(
-            predicted.log() + correction.double(), torch.from_numpy(target.options)
-        )
+        shares = corrected(predicted, correction, torch.from_numpy(target.options))
         return refined(prediction, shares.cpu().numpy())
 
 

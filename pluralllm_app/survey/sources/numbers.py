@@ -157,6 +157,15 @@ class Numbers:
             )
         return self.possible[0]
 
+    def mixed(self) -> str:
+        """Say so if some cells of the column have a percent sign and others none, else ""."""
+        if self.percent is None or self.bare is None:
+            return ""
+        return (
+            f"{self.file}: the {self.column} {self.percent} has a percent sign, but {self.bare} "
+            "has none: write all with one or all without"
+        )
+
     def notes(self) -> list[str]:
         """Return what was understood of the column, as far as it is unusual."""
         sign = self.decimal()

@@ -82,11 +82,8 @@ class Rows:
             raise SurveyError(f"{file} has no rows that are not blank")
         self.faults.refuse()
         self.decimal = self.amounts.decimal()
-        if self.amounts.percent and self.amounts.bare:
-            raise SurveyError(
-                f"{file}: the share {self.amounts.percent} has a percent sign, but "
-                f"{self.amounts.bare} has none: write all with one or all without"
-            )
+        if mixed := self.amounts.mixed():
+            raise SurveyError(mixed)
         self._refuse_two_texts_of_a_number(file)
 
     @property
