@@ -9,10 +9,13 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 
 import httpx
+import numpy as np
 import pytest
-from flwr.app import Message, MessageType, RecordDict
+import uvicorn
+from flwr.app import Array, Message, MessageType, RecordDict
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.constant import ErrorCode
 from flwr.common.logger import FLOWER_LOGGER
@@ -29,11 +32,13 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeResponse,
     DeactivateNodeRequest,
     DeactivateNodeResponse,
+    PullMessagesRequest,
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import extensions
 from flwr.supernode import fleet_http_connection
@@ -189,12 +194,72 @@ def test_a_node_counts_as_online_for_so_many_heartbeats() -> None:
         assert "HEARTBEAT_PATIENCE * heartbeat_interval" in text
 
 
-def test_the_superlink_has_room_for_a_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def superlink(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of Flower's command, which here does nothing, and which ours changes."""
+    module = import_module("flwr.superlink.cli.flower_superlink")
+    monkeypatch.setattr(module, "uvicorn", None)
     monkeypatch.setattr(extensions, "get_middleware", tuple)
     monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
-    ours = Middleware(lambda app: app)
-    flower_compat.run_superlink(ours)
-    assert import_module("flwr.superlink.main")._get_middleware()[0] is ours
+    return module
+
+
+@pytest.mark.usefixtures("superlink")
+def test_the_superlink_has_room_for_middleware() -> None:
+    ours = [Middleware(lambda app: app), Middleware(lambda app: app)]
+    flower_compat.run_superlink(ours, print)
+    assert import_module("flwr.superlink.main")._get_middleware()[:2] == ours
+
+
+def test_the_superlink_is_served_by_ours(superlink: ModuleType) -> None:
+    flower_compat.run_superlink([], print)
+    assert superlink.uvicorn.run is print
+    text = source("flwr.superlink.cli.flower_superlink")
+    assert re.findall(r"uvicorn\.\w+", text) == ["uvicorn.run"]
+    call = text.split("uvicorn.run(")[1].split("\n    )\n")[0]
+    given = set(re.findall(r"^ {8}(\w+)=", call, re.MULTILINE))
+    assert given >= {"app", "host", "port", "ssl_certfile", "ssl_keyfile"}
+    assert given <= {"host", "port", *inspect.signature(uvicorn.Config).parameters}
+    assert not given & {"loop", "http", "ws"}
+
+
+def test_arrays_are_cut_into_pieces() -> None:
+    size = flower_compat.piece_size()
+    pieces = Array(np.zeros(size // 4 + 1, np.float32)).slice_array()
+    lengths = [len(piece.deflate()) for _, piece in pieces]
+    assert len(lengths) == 2
+    assert size < max(lengths) < size + 1000
+
+
+def test_a_node_that_is_cut_off_while_tls_begins_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Flower's own takes each text with "ssl" for a reason to end."""
+    client = caught_client(monkeypatch)
+    told = {
+        "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol": False,
+        "_ssl.c:980: The handshake operation timed out": False,
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed": True,
+    }
+    give_up = make_simple_http_retry_invoker().should_giveup
+    for text, ends in told.items():
+
+        def call(*_: object, text: str = text, **__: object) -> None:
+            raise httpx.ConnectError(text)
+
+        monkeypatch.setattr(FleetHttpClient, "_unary_unary", call)
+        with pytest.raises(httpx.ConnectError) as error:
+            client.PullMessages(PullMessagesRequest())
+        assert bool(give_up(error.value)) is ends
+
+
+def caught_client(monkeypatch: pytest.MonkeyPatch) -> FleetHttpClient:
+    """The client that Flower's SuperNode gets, without a connection."""
+    monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
+    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
+    flower_compat.run_supernode(lambda ask, leave: ask())
+    client = fleet_http_connection.FleetHttpClient
+    return client.__new__(client)
 
 
 def test_further_ports_are_opened_by_known_variables_alone() -> None:
