@@ -43,7 +43,7 @@ class Admission:
         request = _Request(scope, receive, send)
         connection: Connection = scope["state"]["connection"]
         if "transfer-encoding" in request.headers:
-            await request.refuse(411, "a body needs a content-length")
+            await request.refuse(411, "a body needs a content-length", read_on=0)
         elif not scope["path"].startswith(FLEET_PATH):  # of this machine, see `LocalControl`
             self._connections.release(connection)
             await self._pass_on(request, max(LOCAL_BODY, self._largest), read_on=request.length)

@@ -24,6 +24,7 @@ import tomli_w
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.addresses import is_ipv6, with_port
 from pluralllm_app.deploy.keys import Certificate, NodeKey
+from pluralllm_app.deploy.units import superlink_unit, supernode_unit
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.registration import Member
 
@@ -58,7 +59,7 @@ def write_deployment(deployment: Deployment, root: Path) -> None:
     _write(root / "server" / "server.key", server.key_pem, secret=True)
     script = scripts.superlink_script(deployment.servers, port)
     _write_script(root / "server" / "start.sh", script)
-    _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
+    _write(root / "server" / "pluralllm-superlink.service", superlink_unit().encode())
     members = {
         slug: Member(name, deployment.roles[slug]) for slug, name in deployment.groups.items()
     }
@@ -95,7 +96,7 @@ def write_node(
     _write(node / "node.key", key.private, secret=True)
     _write(node / "node.key.pub", key.public)
     _write_script(node / "start.sh", scripts.supernode_script(superlink, group))
-    _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
+    _write(node / "pluralllm-supernode.service", supernode_unit(slug).encode())
 
 
 def groups_file(groups: Mapping[str, Member]) -> bytes:

@@ -1,6 +1,6 @@
-"""Start scripts and systemd units of a deployment.
+"""Start scripts of a deployment.
 
-Files and units have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
+Files have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
 for the node's config, with whatever a shell might read in another way written as an escape of TOML.
 """
 
@@ -64,34 +64,6 @@ exec python3 -m pluralllm_app.deploy.supernode \\
     --node-config "$config"
 """
 
-_UNIT = """\
-# Copy to /etc/systemd/system. Supposes the app's virtual environment in /opt/pluralllm-app/.venv,
-# this directory as {directory}, and a user "pluralllm" who owns it.
-[Unit]
-Description=PluralLLM {what}
-Wants=network-online.target
-After=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-User=pluralllm
-Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
-ExecStart={directory}/start.sh
-# A SuperNode that is refused for its clock ends with status 0.
-Restart=always
-# It takes the SuperLink up to a minute to notice that a node was killed.
-RestartSec=60
-UMask=0077
-NoNewPrivileges=yes
-PrivateTmp=yes
-ProtectHome=yes
-ProtectSystem=strict
-ReadWritePaths={directory}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
 
 def superlink_script(servers: list[str], port: int) -> str:
     """The script that starts the SuperLink.
@@ -107,16 +79,6 @@ def supernode_script(superlink: str, group: str) -> str:
     """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
     head = _HEAD.format(files="ca.crt node.key")
     return _SUPERNODE.format(head=head, superlink=superlink, group=toml_text(group))
-
-
-def superlink_unit() -> str:
-    """The systemd unit of the SuperLink."""
-    return _UNIT.format(directory="/opt/pluralllm/server", what="SuperLink")
-
-
-def supernode_unit(slug: str) -> str:
-    """The systemd unit of a SuperNode."""
-    return _UNIT.format(directory=f"/opt/pluralllm/nodes/{slug}", what=f"SuperNode {slug}")
 
 
 def toml_text(text: str) -> str:

@@ -15,6 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pluralllm_app.deploy.connections import Connection, Connections
 
 BACKLOG = 2048
+SLICE = 4096
+"""Bytes that are parsed at once."""
 
 
 class _Accepted(socket.socket):
@@ -72,6 +74,18 @@ def serve(app: Any, host: str, port: int, *, connections: Connections, **options
             # Also where reading is paused, when nobody notices that the socket has ended.
             connection.cut = transport.abort
             self.app_state = self.app_state | {"connection": connection}
+
+        def data_received(self, data: bytes) -> None:
+            """Take what came, slice by slice, up to the headers of a body in chunks.
+
+            `Admission` refuses those. To parse chunks of one byte would take h11 seconds for what
+            one read of the socket brings, in which nobody is served.
+            """
+            for start in range(0, len(data), SLICE):
+                super().data_received(data[start : start + SLICE])
+                if any(name == b"transfer-encoding" for name, _ in self.headers or ()):
+                    self.flow.pause_reading()
+                    return
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

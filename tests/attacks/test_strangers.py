@@ -44,7 +44,7 @@ class Try:
 
 HELD = "each held as long as the caller likes"
 TRIES = (
-    Try("none: a run alone", "-", 0, strangers.idle, "-"),
+    Try("none: a run alone", "-", 0, strangers.idle, "nothing"),
     Try(
         "149 MB of body in tiny chunks",
         "2.4 GB of memory",
@@ -106,5 +106,5 @@ def test_a_run_completes_while(each: Try, deployment: Deployment, tmp_path: Path
     assert set(attack.answers) <= {each.answer, "cut"}, attack.answers
     peak = peak_mib(deployment.superlink)
     assert peak < MOST_MIB
-    after = f"{each.answer}; run completes, SuperLink at {peak} MiB"
+    after = f"{each.answer}: the run completes, the SuperLink takes {peak} MiB at most"
     row(each.title, before=each.before, after=after)

@@ -120,6 +120,14 @@ def test_headers_have_a_length(start: Start) -> None:
         assert b" 400 " in stream.recv(64)
 
 
+def test_chunks_of_a_body_are_not_read(start: Start) -> None:
+    """The application would wait for the end of the body; here it is not even parsed."""
+    with connect(start(1)) as stream:
+        stream.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        stream.sendall(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n")
+        assert is_cut(stream)
+
+
 def test_websockets_are_not_spoken(start: Start) -> None:
     with connect(start(600)) as stream:
         stream.sendall(
