@@ -8,12 +8,32 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app import __version__
+from pluralllm_app.core.code import installed_hash
+
 ConfigOption = Annotated[
     Path | None, typer.Option(help="TOML file of settings, e.g. conf/paper.toml.")
 ]
 SettingOption = Annotated[
     list[str] | None,
     typer.Option("-c", "--set", help="Settings 'key=value ...'; they win over --config."),
+]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"pluralllm {__version__}, code {installed_hash()}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        help="Say which version this is, and the hash of its code.",
+        is_eager=True,
+        callback=_say_version,
+    ),
 ]
 
 
