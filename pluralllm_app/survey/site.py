@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.json_text import load_json
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.survey.info import version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -104,7 +105,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site`"
         )
     try:
-        manifest = json.loads(file.read_text("utf-8"))
+        manifest = load_json(file)
         version, group, files = (manifest[key] for key in ("format_version", "group", "files"))
         known = isinstance(group, str) and all(
             isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
