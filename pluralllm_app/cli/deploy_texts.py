@@ -47,7 +47,7 @@ Next:
   start the SuperLink       {path}/server/start.sh
   register the nodes        pluralllm deploy register {shlex.quote(str(path))}
   to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
-  the group's site          into it as site/, see pluralllm site
+  the group's site          into it as site/, see pluralllm site create
   on each of them           ./start.sh, in that directory
   train, here               pluralllm deploy run {shlex.quote(str(path))}
 
