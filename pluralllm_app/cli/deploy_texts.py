@@ -47,14 +47,14 @@ Next:
   start the SuperLink       {path}/server/start.sh
   register the nodes        pluralllm deploy register {shlex.quote(str(path))}
   to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
-  the group's site          into it as site/, see pluralllm site
+  the group's site          into it as site/, see pluralllm site create
   on each of them           ./start.sh, in that directory
   train, here               pluralllm deploy run {shlex.quote(str(path))}
 
 Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
 to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
-code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
-renew` alone needs it."""
+code for this machine, and settings for all nodes. Move {path}/ca/ca.key to a safe place:
+`pluralllm deploy renew` alone needs it."""
     )
 
 

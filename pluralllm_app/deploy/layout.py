@@ -6,7 +6,7 @@ server/                    what the SuperLink's machine needs; runs/ and state/ 
     groups.json            {slug: name and role of the group}
     nodes/<slug>.pub       public keys of the nodes
     questionnaire/         of `pluralllm questionnaire`, for runs whose server needs the questions
-nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site`
+nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site create`
     ca.crt node.key node.key.pub start.sh pluralllm-supernode.service
 flwr-home/config.toml      FLWR_HOME of who submits runs
 """

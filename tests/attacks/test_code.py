@@ -11,12 +11,13 @@ from pluralllm_app.core.code import installed_hash
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation.flower_node import OwnApp
 from pluralllm_app.settings import Scalar
+from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
 from tests.support.bundles import hostile
 from tests.support.deployment import Deployment, command
 from tests.support.waiting import PATIENCE
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.attack
 
 GROUPS = ("Alder", "Birch", "Cedar", "Dogwood")
 CONFIG: dict[str, Scalar] = TINY | {"start-timeout": PATIENCE, "round-timeout": PATIENCE}
@@ -63,7 +64,9 @@ def run(deployment: Deployment, name: str, **settings: Scalar) -> int:
     return deployment.start(name, submit).wait(PATIENCE)
 
 
-def test_no_node_runs_what_a_hostile_server_sends(deployment: Deployment, tmp_path: Path) -> None:
+def test_no_node_runs_what_a_hostile_server_sends(
+    deployment: Deployment, tmp_path: Path, row: Row
+) -> None:
     """Four to a run; then the nodes take part in one with the true app."""
     marker = tmp_path / "marker"
     attacks = hostile(OwnApp.of(own_files()).bundle.content, marker)
@@ -94,9 +97,17 @@ def test_no_node_runs_what_a_hostile_server_sends(deployment: Deployment, tmp_pa
     assert "refused" not in record
     for group in GROUPS:
         assert f"its own code, {installed_hash()}" in deployment.log(deployment.slugs[group])
+    for kind in KINDS:
+        row(
+            f"a server sends nodes other code: {kind}",
+            before="run by every node",
+            after="refused by name, nothing of it run; the next run completes",
+        )
 
 
-def test_an_app_that_was_changed_on_the_server_is_refused_by_all(deployment: Deployment) -> None:
+def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
+    deployment: Deployment, row: Row
+) -> None:
     """As `flwr run` submits it: a checkout in which a file was edited."""
     client = deployment.path / "app" / "pluralllm_app" / "client_app.py"
     kept = client.read_bytes()
@@ -110,6 +121,11 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(deployment: Dep
     assert set(record["refused"]) == set(GROUPS)
     assert "pluralllm_app/client_app.py differs. A node runs its own code" in record["error"]
     assert record["versions"]["code"] not in (None, installed_hash())
+    row(
+        "an edited app is submitted with flwr run",
+        before="run by every node",
+        after="refused by all nodes, which name the file",
+    )
 
 
 def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment) -> None:
