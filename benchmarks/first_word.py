@@ -35,7 +35,7 @@ COMMANDS = (
     "site /none Alder /none/site",
     "questionnaire /none /none/there",
     "deploy --help",
-    "deploy init /proc/none --server localhost --groups Alder",
+    "deploy init /proc/none --server localhost --questionnaire /none",
     "deploy register /none",
     "deploy status /none",
     "deploy run /none",
