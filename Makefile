@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 # Where Python keeps nothing compiled, compiling the tests takes as long as running them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run check test faults lint clean
+.PHONY: run check test faults attacks lint clean
 
 run: $(VENV)/app
 	$(BIN)/pluralllm run --config conf/refined.toml
@@ -16,7 +16,7 @@ run: $(VENV)/app
 # random examples see fewer of them than in `make test`.
 check: lint
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
-		-m "not engine and not fault and not slow"
+		-m "not engine and not fault and not attack and not slow"
 
 test: lint
 	$(BIN)/pytest
@@ -29,6 +29,13 @@ FAULT_TABLE :=
 faults: $(VENV)/dev
 	$(BIN)/pytest tests/deploy -m fault -k "$(FAULTS)" --fault-repeats=$(FAULT_REPEATS) \
 		$(if $(FAULT_TABLE),--fault-table=$(FAULT_TABLE))
+
+# `make attacks ATTACKS=members` some of them, ATTACK_TABLE=attacks.md the table to that file as well.
+ATTACKS :=
+ATTACK_TABLE :=
+attacks: $(VENV)/dev
+	$(BIN)/pytest tests/attacks -m attack -k "$(ATTACKS)" \
+		$(if $(ATTACK_TABLE),--attack-table=$(ATTACK_TABLE))
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

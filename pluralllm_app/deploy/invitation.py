@@ -9,7 +9,7 @@ both sides, to be compared over another channel.
 """
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes
 
 from pluralllm_app.deploy.addresses import server_name, with_port
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.registration import parse_public_key
+from pluralllm_app.federation.registration import ROLES, parse_public_key
 from pluralllm_app.survey.info import version_remedy
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 MAX_BYTES = 64 * 1024
 INVITATION, REQUEST = "invitation.json", "request.json"
 
@@ -52,7 +52,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request: Literal[1]  # version of the format
     app: str  # version of pluralllm_app on the node
     group: str  # its name
-    role: Literal["train", "evaluation"]  # of the group, in its site
+    role: str  # one of ROLES, as in its site
     key: str  # public key of the node, as node.key.pub
     questionnaire: str  # fingerprint of its site's
 
@@ -86,6 +86,8 @@ def read_request(file: Path) -> Request:
         UserError: it is none, or damaged, or of another format.
     """
     found = _read(file, Request, "`pluralllm deploy join` wrote it on the group's machine")
+    if found.role not in ROLES:
+        raise UserError(f"{file} is no request, its role is {found.role!r}: copy it again")
     parse_public_key(found.key.encode(), f"the key in {file}")
     return found
 

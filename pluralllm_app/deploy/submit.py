@@ -165,7 +165,7 @@ def _new_config(
         if not place.is_dir():
             raise SettingsError(
                 "the server needs the survey's questions to learn factors: run "
-                f"`pluralllm questionnaire SURVEY {shlex.quote(str(place))}` first"
+                f"`pluralllm questionnaire SURVEY --out {shlex.quote(str(place))}` first"
             )
         run_config["questionnaire"] = str(place)
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups

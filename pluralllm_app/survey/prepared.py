@@ -259,7 +259,8 @@ def write_survey(
     """
     path = Path(path).resolve()
     check_output(path, overwrite)
-    _check_content(metric, questions, embeddings, answers, roles)
+    check_questions(metric, questions, embeddings)
+    _check_groups(answers, roles)
     groups = _describe_groups(answers, roles)
     info = SurveyInfo(
         name=f"{name} (synthetic)" if synthetic else name,
@@ -276,10 +277,7 @@ def write_survey(
     try:
         with whole_directory(path) as fresh:
             (fresh / "groups").mkdir()
-            pq.write_table(storage.questions_table(questions), fresh / "questions.parquet")
-            file = fresh / "embeddings.safetensors"
-            with usual_rights(file):
-                save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
+            write_shared(fresh, questions, embeddings)
             file_of = {group.name: fresh / group.file for group in groups}
             for group_name, table in storage.group_tables(questions, answers, descriptions or {}):
                 if group_name in file_of:
@@ -291,13 +289,16 @@ def write_survey(
     return PreparedSurvey.open(path)
 
 
-def _check_content(
-    metric: str,
-    questions: Questions,
-    embeddings: Halves,
-    answers: Answers,
-    roles: Mapping[str, str],
-) -> None:
+def write_shared(directory: Path, questions: Questions, embeddings: Halves) -> None:
+    """Write the tables that all groups share into a directory."""
+    pq.write_table(storage.questions_table(questions), directory / "questions.parquet")
+    file = directory / "embeddings.safetensors"
+    with usual_rights(file):
+        save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
+
+
+def check_questions(metric: str, questions: Questions, embeddings: Halves) -> None:
+    """Raise SurveyError unless questions and embeddings keep the rules of the format."""
     if metric not in METRICS:
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     questions.check()
@@ -309,6 +310,9 @@ def _check_content(
         )
     if not np.isfinite(embeddings).all():
         raise SurveyError("embeddings are not all finite in float16: choose another embedder")
+
+
+def _check_groups(answers: Answers, roles: Mapping[str, str]) -> None:
     counts = answers.counts()
     for name, role in roles.items():
         if role not in ROLES:

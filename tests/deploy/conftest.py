@@ -16,6 +16,7 @@ from tests.conftest import make_survey
 from tests.support import control_api
 from tests.support.control_api import SuperLink
 from tests.support.deployment import deployed
+from tests.support.markdown import table
 
 
 @dataclass(frozen=True)
@@ -96,22 +97,12 @@ def pytest_terminal_summary(
     outcomes = config.stash.get(OUTCOMES, [])
     if not outcomes:
         return
-    lines = list(_table(outcomes))
+    lines = list(table(HEAD, _rows(outcomes)))
     terminalreporter.section("faults")
     for line in lines:
         terminalreporter.write_line(line)
     if file := config.getoption("fault_table"):
         file.write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def _table(outcomes: list[Outcome]) -> Iterator[str]:
-    """The lines of a markdown table with a row for each fault."""
-    rows = [HEAD, *_rows(outcomes)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f"| {' | '.join(cells)} |"
 
 
 def _rows(outcomes: list[Outcome]) -> Iterator[tuple[str, ...]]:

@@ -160,7 +160,7 @@ def learn_factors(
     unquestioned = [*submit, f"{overrides} predictor=factors"]
     assert deployment.start("unquestioned", unquestioned).wait(PATIENCE) == 1
     questionnaire = deployment.dir / "server" / "questionnaire"
-    assert f"pluralllm questionnaire SURVEY {questionnaire}" in deployment.log("unquestioned")
+    assert f"pluralllm questionnaire SURVEY --out {questionnaire}" in deployment.log("unquestioned")
     write = ["pluralllm", "questionnaire", survey.path, questionnaire]
     assert deployment.start("questionnaire", write).wait(PATIENCE) == 0
     for setting in ("predictor", "prior"):  # of the latter's two rounds, one learns factors

@@ -237,7 +237,7 @@ def test_a_server_that_needs_the_questions_is_given_them(
     shutil.rmtree(place)  # as `init` of earlier versions left it
     refused = deploy(*command)
     assert isinstance(refused.exception, UserError), refused.output
-    assert f"pluralllm questionnaire SURVEY {place}" in str(refused.exception)
+    assert f"pluralllm questionnaire SURVEY --out {place}" in str(refused.exception)
     write_questionnaire(tiny_survey, place)
 
     def start(config: dict[str, Scalar]) -> None:

@@ -23,11 +23,12 @@ from pluralllm_app.deploy.control import connect
 from pluralllm_app.federation.flower_compat import identify_process
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
 from tests.support.deployment import Deployment, command
 from tests.support.waiting import PATIENCE, wait_until
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.attack
 
 GROUPS = ("Alder", "Birch", "Cedar", "Dogwood")
 CONFIG: dict[str, Scalar] = TINY | {"start-timeout": PATIENCE, "round-timeout": PATIENCE}
@@ -66,7 +67,7 @@ def run(deployment: Deployment, name: str, settings: dict[str, Scalar]) -> int:
     return deployment.start(name, submit).wait(PATIENCE)
 
 
-def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment) -> None:
+def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment, row: Row) -> None:
     assert run(deployment, "swapped", {"min-train-groups": 1}) == 1
     told = deployment.log("swapped")
     for own, other in (("Alder", "Birch"), ("Birch", "Alder")):
@@ -74,22 +75,37 @@ def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment) -> N
         assert fault in told.replace("\n", " ")
         status = command("status", deployment.dir).output
         assert f"{own}: refused in the last run: its node says that it is group '{other}'" in status
+    row(
+        "two nodes with each other's key",
+        before="accepted without a word",
+        after="refused by name, shown by status",
+    )
 
 
-def test_the_others_train_without_them(deployment: Deployment) -> None:
+def test_the_others_train_without_them(deployment: Deployment, row: Row) -> None:
     assert run(deployment, "without", {"min-train-groups": 1, "expected-nodes": 2}) == 0
     record = json.loads((deployment.dir / "server/runs/without/run.json").read_text())
     assert [entry["group"] for entry in record["roster"]] == ["Cedar", "Dogwood"]
     assert set(record["refused"]) == {"Alder", "Birch"}
+    row(
+        "a node claims another group's name while a run begins",
+        before="stops the run, or takes the place of a node that is away",
+        after="refused, the run completes with the others",
+    )
 
 
-def test_a_role_that_is_not_registered_is_refused(deployment: Deployment) -> None:
+def test_a_role_that_is_not_registered_is_refused(deployment: Deployment, row: Row) -> None:
     assert command("roles", deployment.dir).exit_code == 0  # as of this, Dogwood is to train
     assert run(deployment, "role", {"min-train-groups": 1}) == 1
     told = deployment.log("role").replace("\n", " ")
     assert "node of group 'Dogwood' says that its role is 'evaluation', and 'train'" in told
     back = command("roles", deployment.dir, "--evaluation-groups", "Dogwood")
     assert "Dogwood: never trains" in back.output
+    row(
+        "a node claims another role than is registered",
+        before="accepted, trains",
+        after="refused by name",
+    )
 
 
 def attacker(deployment: Deployment, group: str) -> FleetHttpClient:
@@ -120,7 +136,7 @@ def push(client: FleetHttpClient, caller: int, message: Message) -> PushMessages
 
 
 def test_a_node_reaches_no_other_node(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, row: Row
 ) -> None:
     """Cedar's key pushes a train message to Dogwood while a run goes on."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -158,3 +174,8 @@ def test_a_node_reaches_no_other_node(
     assert process.wait(PATIENCE) == 0, deployment.log("attacked")
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "completed"
+    row(
+        "a node pushes a train message to another node",
+        before="delivered as the server's, trained",
+        after="403; the run completes",
+    )
