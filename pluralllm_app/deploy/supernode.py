@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pluralllm_app.core.environment import proxy_to, take_environment, unusable_proxies
+from pluralllm_app.core.private_files import check_private_arguments
 from pluralllm_app.federation.flower_compat import NotLetInError, run_supernode
 
 RETRY_SECONDS = 5.0
@@ -58,6 +59,7 @@ def main() -> None:
     for name in unusable_proxies(os.environ):
         print(f"{name} is not used: proxies are http://, https:// or socks5:// and a host")
     take_environment()
+    check_private_arguments(sys.argv, "--auth-supernode-private-key")
     if proxy := proxy_to(address, os.environ):
         print(f"The SuperLink is called through the proxy {proxy}.", flush=True)
     with socket.create_server((_HOST, 0)) as free:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pluralllm_app.core.json_text import load_json
 from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.survey.content import Answers, Description
@@ -154,7 +155,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site create`"
         )
     try:
-        manifest = json.loads(file.read_text("utf-8"))
+        manifest = load_json(file)
         version, group, files = (manifest[key] for key in ("format_version", "group", "files"))
         known = isinstance(group, str) and all(
             isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
