@@ -106,7 +106,7 @@ def locate(context: Context, settings: Settings) -> Place:
     if "partition-id" not in node:
         if "site" not in node:
             raise FederationError(
-                "this node has no site: write one with `pluralllm site SURVEY GROUP DIR`, and "
+                "this node has no site: write one with `pluralllm site create`, and "
                 "start the node with flower-supernode ... --node-config 'site=\"/absolute/DIR\"'"
             )
         site = open_site(str(node["site"]), cast(str | None, node.get("group")))

@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pluralllm_app import __version__
-from pluralllm_app.cli import prepare, use
+from pluralllm_app.cli import prepare, questionnaire, use
 from pluralllm_app.cli.deploy import deploy_app
-from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
+from pluralllm_app.cli.options import ConfigOption, SettingOption, VersionOption, starting
 from pluralllm_app.cli.paths import path_fault
 from pluralllm_app.cli.serve import serve_command
-from pluralllm_app.cli.settings import SettingsCommand, print_settings
+from pluralllm_app.cli.settings import FittingCommand, SettingsCommand, print_settings
+from pluralllm_app.cli.site import site_app
 from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
 from pluralllm_app.core.environment import no_proxy
@@ -39,24 +39,15 @@ app.command("predict")(use.predict_command)
 app.command("ask")(use.ask_command)
 app.command("card")(use.card_command)
 app.command("serve")(serve_command)
+app.command("questionnaire", help=questionnaire.HELP, cls=FittingCommand)(
+    questionnaire.questionnaire_command
+)
+app.add_typer(site_app, name="site")
 app.add_typer(deploy_app, name="deploy")
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        print(f"pluralllm {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Say which version this is.", is_eager=True, callback=_say_version
-        ),
-    ] = False,
-) -> None:
+def options(version: VersionOption = False) -> None:
     """Federated training of a group preference predictor (PluralLLM) on Flower."""
 
 
@@ -226,77 +217,6 @@ def report_command(
         from pluralllm_app.report.build import report
 
     report(paths, out, survey, not no_answers, console)
-
-
-@app.command("site")
-def site_command(
-    survey: Annotated[
-        Path | None, typer.Argument(help="Prepared survey to take the group from.")
-    ] = None,
-    group: Annotated[str | None, typer.Argument(help="Name of the group.")] = None,
-    out: Annotated[Path | None, typer.Argument(help="Directory to write; must be new.")] = None,
-    check: Annotated[
-        Path | None, typer.Option("--check", help="Check a site instead of writing one.")
-    ] = None,
-) -> None:
-    """Write what one group's machine needs: questions, embeddings and its own answers alone.
-
-    Copy the directory to the group's machine and check it there.
-
-    Examples:
-
-      pluralllm site data/globalopinionqa Nigeria sites/nigeria
-
-      pluralllm site --check sites/nigeria
-    """
-    given = [survey, group, out]
-    if (check is None and None in given) or (check is not None and given != [None] * 3):
-        raise typer.BadParameter("give SURVEY, GROUP and OUT, or --check DIR alone")
-    need("survey", "`pluralllm site`")
-    from pluralllm_app.survey.prepared import PreparedSurvey
-    from pluralllm_app.survey.site import Site, write_site
-
-    if check is not None:
-        site = Site.open(check)
-    else:
-        assert survey is not None
-        assert group is not None
-        assert out is not None
-        site = write_site(PreparedSurvey.open(survey), group, out)
-    questions = site.survey.group(site.group).questions
-    Console().print(
-        f"{site.survey.path}: the site of group {site.group!r}, {questions} questions of "
-        f"{site.survey.name}, every file as it was written",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-@app.command("questionnaire")
-def questionnaire_command(
-    survey: Annotated[Path, typer.Argument(help="Prepared survey to take the questions from.")],
-    out: Annotated[Path, typer.Argument(help="Directory to write; must be new.")],
-) -> None:
-    """Write what all groups share: questions, options and embeddings, and no answers.
-
-    The server of a deployment needs it for predictor = 'factors'.
-
-    Examples:
-
-      pluralllm questionnaire data/globalopinionqa federation/server/questionnaire
-    """
-    need("survey", "`pluralllm questionnaire`")
-    from pluralllm_app.survey.prepared import PreparedSurvey
-    from pluralllm_app.survey.questionnaire import write_questionnaire
-
-    written = write_questionnaire(PreparedSurvey.open(survey), out)
-    Console().print(
-        f"{written.path}: {len(written.table)} questions of {written.name}, without answers",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _in_utf_8(argument: str) -> str:

@@ -7,13 +7,19 @@ import click
 import typer
 from rich.console import Console
 
-from pluralllm_app.cli.options import starting
+from pluralllm_app.cli.options import (
+    DecimalOption,
+    EncodingOption,
+    LicenceOption,
+    OriginOption,
+    starting,
+)
 from pluralllm_app.cli.settings import FittingCommand, same_command
 from pluralllm_app.core.parts import need
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
-from pluralllm_app.survey.sources.stated import DECIMALS, Stated
+from pluralllm_app.survey.sources.stated import Stated
 
 _SOURCES = "\n\n".join(f"  {name}: {source.summary}." for name, source in SOURCES.items())
 HELP = f"""Turn survey answers into a prepared survey, which every run reads.
@@ -85,27 +91,10 @@ def prepare_command(
             ".json or a directory."
         ),
     ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoding of the file, and of a table of descriptions, where it is not clear by "
-            "itself: utf-8, cp1252, utf-16 ..."
-        ),
-    ] = None,
-    decimal: Annotated[
-        str | None,
-        typer.Option(
-            help="Decimal sign of a table where it is not clear by itself: "
-            f"{' or '.join(DECIMALS)}."
-        ),
-    ] = None,
-    origin: Annotated[
-        str | None,
-        typer.Option("--source", help="Whose answers a table holds, as survey.json states it."),
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Under which licence, as survey.json states it.")
-    ] = None,
+    encoding: EncodingOption = None,
+    decimal: DecimalOption = None,
+    origin: OriginOption = None,
+    licence: LicenceOption = None,
     train: Annotated[
         list[str] | None,
         typer.Option(help="A group that trains; repeat it for more. Default: all others."),

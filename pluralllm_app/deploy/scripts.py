@@ -1,7 +1,7 @@
 """Start scripts of a deployment.
 
-Files have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
-for the node's config, with whatever a shell might read in another way written as an escape of TOML.
+Files have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node, for the
+node's config, with whatever a shell might read in another way written as an escape of TOML.
 """
 
 import re
@@ -18,7 +18,7 @@ if ! command -v pluralllm >/dev/null; then
 fi
 for file in {files}; do
     if ! [ -r "$here/$file" ]; then
-        echo "cannot read $here/$file: copy it from where \\`pluralllm deploy init\\` wrote it" >&2
+        echo "cannot read $here/$file, which \\`pluralllm deploy {maker}\\` wrote: restore it" >&2
         exit 1
     fi
 done
@@ -50,8 +50,8 @@ exec python3 -m pluralllm_app.deploy.superlink \\
 
 _SUPERNODE = """\
 #!/bin/sh
-# Starts the SuperNode of one group, once its site is checked. The site, written by `pluralllm
-# site`, is the directory site/ beside this script, or the one that PLURALLLM_SITE names.
+# Starts the SuperNode of one group, once its site is checked. The site is the directory site/
+# beside this script, or the one that PLURALLLM_SITE names.
 # PLURALLLM_DEVICE (cpu, cuda, cuda:1 and so on) is where this node computes, whatever the run's
 # settings say.
 {head}config=$(pluralllm deploy node-config -- '{group}' "${{PLURALLLM_SITE:-$here/site}}")
@@ -71,13 +71,13 @@ def superlink_script(servers: list[str], port: int) -> str:
     It binds to loopback if all `servers` are loopback, and to IPv6 if one is an IPv6 address.
     """
     host = bind_address(servers)
-    head = _HEAD.format(files="ca.crt server.crt server.key")
+    head = _HEAD.format(files="ca.crt server.crt server.key", maker="init")
     return _SUPERLINK.format(head=head, host=host, port=port, address=with_port(host, port))
 
 
 def supernode_script(superlink: str, group: str) -> str:
     """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
-    head = _HEAD.format(files="ca.crt node.key")
+    head = _HEAD.format(files="ca.crt node.key", maker="join")
     return _SUPERNODE.format(head=head, superlink=superlink, group=toml_text(group))
 
 

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pluralllm_app.core.environment import take_environment
+from pluralllm_app.core.private_files import check_private_arguments
 from pluralllm_app.deploy.admission import Admission
 from pluralllm_app.deploy.connections import Connections
 from pluralllm_app.deploy.serving import serve
@@ -54,6 +55,7 @@ def _is_local(scope: Scope) -> bool:
 def main() -> None:
     """Run flower-superlink, with its arguments."""
     take_environment()
+    check_private_arguments(sys.argv, "--ssl-keyfile")
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     _name_registration()

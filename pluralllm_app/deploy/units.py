@@ -8,9 +8,12 @@ ProcSubset=pid           torch reads /proc/cpuinfo, Flower's processes /proc/sta
 PrivateNetwork, IPAddressDeny   nodes call the SuperLink, whose address is a name
 """
 
+import re
+from pathlib import Path
+
 _UNIT = """\
 # Copy to /etc/systemd/system. Supposes the app's virtual environment in /opt/pluralllm-app/.venv,
-# this directory as {directory}, and a user "pluralllm" who owns it.
+# and a user "pluralllm" who owns {directory}.
 [Unit]
 Description=PluralLLM {what}
 Wants=network-online.target
@@ -20,7 +23,7 @@ StartLimitIntervalSec=0
 [Service]
 User=pluralllm
 Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
-ExecStart={directory}/start.sh
+ExecStart={start}
 # A SuperNode that is refused for its clock ends with status 0.
 Restart=always
 # It takes the SuperLink up to a minute to notice that a node was killed.
@@ -75,25 +78,24 @@ DevicePolicy=closed
 DeviceAllow=char-nvidia* rw"""
 
 
-def superlink_unit() -> str:
-    """The systemd unit of the SuperLink."""
-    return _UNIT.format(
-        directory="/opt/pluralllm/server",
-        what="SuperLink",
-        memory=_SERVER_MEMORY,
-        devices="PrivateDevices=yes",
-    )
+def superlink_unit(directory: Path) -> str:
+    """The systemd unit of the SuperLink, whose files are in this directory."""
+    return _unit(directory, "SuperLink", memory=_SERVER_MEMORY, devices="PrivateDevices=yes")
 
 
-def supernode_unit(slug: str) -> str:
-    """The systemd unit of a SuperNode.
+def supernode_unit(directory: Path, slug: str) -> str:
+    """The systemd unit of the SuperNode of a group with this slug, in this directory."""
+    return _unit(directory, f"SuperNode {slug}", memory=_NODE_MEMORY, devices=_NODE_DEVICES)
 
-    Args:
-        slug: of its group: of a-z, 0-9 and "-".
-    """
-    return _UNIT.format(
-        directory=f"/opt/pluralllm/nodes/{slug}",
-        what=f"SuperNode {slug}",
-        memory=_NODE_MEMORY,
-        devices=_NODE_DEVICES,
-    )
+
+def _unit(directory: Path, what: str, **parts: str) -> str:
+    start = _unit_path(directory / "start.sh")
+    return _UNIT.format(directory=_unit_path(directory), start=start, what=what, **parts)
+
+
+def _unit_path(path: Path) -> str:
+    """A path as systemd reads it back; it takes % for a specifier, and spaces for separators."""
+    text = str(path).replace("%", "%%")
+    if re.fullmatch(r"[\w/.%-]+", text):
+        return text
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'

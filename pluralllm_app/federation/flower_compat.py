@@ -1,6 +1,6 @@
 """What this app uses of Flower besides its public API.
 
-`flower_commands` and `flower_fence` have the rest.
+`flower_commands`, `flower_fence` and `flower_node` have the rest.
 
 Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
 on may import. What is here may change with any release of Flower, and then
@@ -14,7 +14,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -107,7 +106,7 @@ def error_reason(reply: Message) -> str:
     return message if found else text.strip().splitlines()[0]
 
 
-# ---- The SuperLink and SuperNodes of a deployment ----
+# ---- The SuperLink of a deployment ----
 
 FLEET_PATH = "/v1/fleet/"
 """Below it are all requests of SuperNodes to the SuperLink."""
@@ -190,7 +189,7 @@ class ControlApi:
             request = RegisterNodeRequest(public_key=key, name=name)
             return int(self._client.RegisterNode(request).node_id)
         except HTTPStatusError as error:
-            if _error_code(error) == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+            if error_code(error) == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
                 raise KeyWasUsedError from error
             raise
 
@@ -271,72 +270,12 @@ def run_superlink(middleware: "Sequence[Middleware]", serve: Callable[..., None]
     for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
         os.environ.pop(name, None)
     extensions.get_middleware = lambda: tuple(middleware)
-    module: Any = import_module(
-        "flwr.superlink.cli.flower_superlink"
-    )  # in `cli`, a function's name
+    module: Any = import_module("flwr.superlink.cli.flower_superlink")  # `cli` has the function
     module.uvicorn = SimpleNamespace(run=serve)
     cli.flower_superlink()
 
 
-class NotLetInError(Exception):
-    """The SuperLink does not let a node in."""
-
-
-Enter = Callable[[Callable[[], Any], Callable[[Any], None]], Any]
-
-
-def run_supernode(enter: Enter) -> None:
-    """Run flower-supernode with the arguments of this process; returns when it ends.
-
-    Args:
-        enter: called as `enter(ask, leave)` when the node is to be let in. `ask()` asks the
-            SuperLink and returns its answer, or raises NotLetInError; `enter` returns that answer.
-            `leave(answer)` says good-bye.
-    """
-    from flwr.proto.fleet_pb2 import (
-        ActivateNodeRequest,
-        ActivateNodeResponse,
-        DeactivateNodeRequest,
-    )
-    from flwr.supercore.error import ApiErrorCode
-    from flwr.supernode import fleet_http_connection
-    from flwr.supernode.cli import flower_supernode
-    from flwr.supernode.fleet_http_client import FleetHttpClient
-    from httpx import HTTPStatusError, TransportError
-
-    class Client(FleetHttpClient):
-        def _unary_unary(self, **call: Any) -> Any:
-            try:
-                return super()._unary_unary(**call)
-            except TransportError as error:
-                if "EOF occurred" not in str(error) and "timed out" not in str(error):
-                    raise
-                # Flower's node ends for whatever names TLS, also a connection cut while TLS begins.
-                raise type(error)("the connection was cut off") from error
-
-        def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
-            activate = super().ActivateNode
-
-            def ask() -> ActivateNodeResponse:
-                try:
-                    return activate(request)
-                except HTTPStatusError as error:
-                    if _error_code(error) == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-                        raise NotLetInError from error
-                    raise
-
-            def leave(answer: ActivateNodeResponse) -> None:
-                with suppress(HTTPStatusError):  # it was removed meanwhile, as the next ask tells
-                    self.DeactivateNode(DeactivateNodeRequest(node_id=answer.node_id))
-
-            response: ActivateNodeResponse = enter(ask, leave)
-            return response
-
-    fleet_http_connection.FleetHttpClient = Client  # type: ignore[attr-defined]
-    flower_supernode()
-
-
-def _error_code(error: Any) -> int | None:
+def error_code(error: Any) -> int | None:
     """The code that an API of the SuperLink gives for refusing a request."""
     from flwr.supercore.error import FlowerError
 

@@ -4,12 +4,15 @@ A text begins with the group's name, in words that stand alone: "People in Japan
 or a table of the user's says besides follows: "People in Japan: East Asia, rich, democracy".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.content import MOST_CHARACTERS, SurveyContent
+from pluralllm_app.survey.content import MOST_CHARACTERS, Description, SurveyContent
+from pluralllm_app.survey.embedders.base import Embedder
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.table_files import TableReader
@@ -56,6 +59,28 @@ def described(
             )
         texts[group] = text
     return texts
+
+
+def embed_descriptions(
+    embedder: Embedder, name: str, texts: Mapping[str, str]
+) -> dict[str, Description]:
+    """Embed the text of each group; the user knows the embedder by `name`.
+
+    Raises:
+        SurveyError: it gives numbers that are not finite.
+    """
+    if not texts:
+        return {}
+    rows = embedder.describe(list(texts.values()))
+    for text, row in zip(texts.values(), rows, strict=True):
+        if not np.isfinite(row).all():
+            raise SurveyError(
+                f"embedder {name!r} gives numbers that are not finite for the description "
+                f"{text!r}: choose another model, or pass --descriptions none"
+            )
+    return {
+        name: Description(text, row) for (name, text), row in zip(texts.items(), rows, strict=True)
+    }
 
 
 def _read(

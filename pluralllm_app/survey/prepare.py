@@ -14,9 +14,8 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Description, SurveyContent
-from pluralllm_app.survey.descriptions import WISHES, described
+from pluralllm_app.survey.descriptions import WISHES, described, embed_descriptions
 from pluralllm_app.survey.embedders.alike import alike_options
-from pluralllm_app.survey.embedders.base import Embedder
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
@@ -88,12 +87,12 @@ def prepare(
     survey.questions.check()
     notes: list[str] = []
     texts = described(survey, roles, descriptions, stated.encoding, notes)
-    vectors = _describe(embedding, embedder, texts)
+    vectors = embed_descriptions(embedding, embedder, texts)
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     line = _understood(survey, vectors, len(roles), notes)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     for doubt in doubts(survey):
-        _warn(doubt, console)
+        warn(doubt, console)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(survey.questions, console, unfinished)
@@ -119,7 +118,7 @@ def prepare(
     written = time.perf_counter()
     _report(prepared, survey, left_out, console)
     if alike:
-        _warn(alike, console)
+        warn(alike, console)
     console.print(
         f"{read - started:.1f} s reading, {embedded - read:.1f} s embedding, "
         f"{written - embedded:.1f} s writing"
@@ -127,7 +126,7 @@ def prepare(
     return prepared
 
 
-def _warn(text: str, console: Console) -> None:
+def warn(text: str, console: Console) -> None:
     console.print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
@@ -154,22 +153,6 @@ def _roles(
         return named_roles(counts, survey.train, survey.evaluation, min_questions)
     fraction = survey.evaluation_fraction if evaluation_fraction is None else evaluation_fraction
     return split_roles(counts, fraction, min_questions, seed)
-
-
-def _describe(embedder: Embedder, name: str, texts: Mapping[str, str]) -> dict[str, Description]:
-    """Embed the text of each group; the user knows the embedder by `name`."""
-    if not texts:
-        return {}
-    rows = embedder.describe(list(texts.values()))
-    for text, row in zip(texts.values(), rows, strict=True):
-        if not np.isfinite(row).all():
-            raise SurveyError(
-                f"embedder {name!r} gives numbers that are not finite for the description "
-                f"{text!r}: choose another model, or pass --descriptions none"
-            )
-    return {
-        name: Description(text, row) for (name, text), row in zip(texts.items(), rows, strict=True)
-    }
 
 
 def _left_out(

@@ -39,6 +39,7 @@ from pluralllm_app.survey.info import (
     SurveyInfo,
     check_place,
 )
+from pluralllm_app.survey.parquet_files import numbers
 from pluralllm_app.survey.shared import About, Questionnaire, fingerprint
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
@@ -77,8 +78,10 @@ class PreparedSurvey(SurveyInfo):
         """Check questions and embeddings against the fingerprint, reading all of them.
 
         Raises:
-            SurveyError: they are not those the survey was prepared with.
+            SurveyError: they are not those the survey was prepared with, or not finite.
         """
+        with located(self.path):
+            storage.check_finite(self.path / "embeddings.safetensors", self.embeddings)
         if fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
@@ -183,12 +186,12 @@ class PreparedSurvey(SurveyInfo):
 
     @cached_property
     def _counts(self) -> Ints:
-        counts: Ints = storage.numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
+        counts: Ints = numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
         return counts
 
     @cached_property
     def _first_rows(self) -> Ints:
-        first_rows: Ints = storage.numbers(self.table["first_row"])
+        first_rows: Ints = numbers(self.table["first_row"])
         return first_rows
 
     @cached_property
@@ -196,7 +199,7 @@ class PreparedSurvey(SurveyInfo):
         """[rows] ordinal value of each option, where the metric needs them."""
         if self.metric not in ORDINAL_METRICS:
             return None
-        values: Floats = storage.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
+        values: Floats = numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
 
 
@@ -259,7 +262,8 @@ def write_survey(
     """
     path = Path(path).resolve()
     check_output(path, overwrite)
-    _check_content(metric, questions, embeddings, answers, roles)
+    check_questions(metric, questions, embeddings)
+    _check_groups(answers, roles)
     groups = _describe_groups(answers, roles)
     info = SurveyInfo(
         name=f"{name} (synthetic)" if synthetic else name,
@@ -276,10 +280,7 @@ def write_survey(
     try:
         with whole_directory(path) as fresh:
             (fresh / "groups").mkdir()
-            pq.write_table(storage.questions_table(questions), fresh / "questions.parquet")
-            file = fresh / "embeddings.safetensors"
-            with usual_rights(file):
-                save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
+            write_shared(fresh, questions, embeddings)
             file_of = {group.name: fresh / group.file for group in groups}
             for group_name, table in storage.group_tables(questions, answers, descriptions or {}):
                 if group_name in file_of:
@@ -291,13 +292,16 @@ def write_survey(
     return PreparedSurvey.open(path)
 
 
-def _check_content(
-    metric: str,
-    questions: Questions,
-    embeddings: Halves,
-    answers: Answers,
-    roles: Mapping[str, str],
-) -> None:
+def write_shared(directory: Path, questions: Questions, embeddings: Halves) -> None:
+    """Write the tables that all groups share into a directory."""
+    pq.write_table(storage.questions_table(questions), directory / "questions.parquet")
+    file = directory / "embeddings.safetensors"
+    with usual_rights(file):
+        save_file({"embeddings": np.ascontiguousarray(embeddings)}, file)
+
+
+def check_questions(metric: str, questions: Questions, embeddings: Halves) -> None:
+    """Raise SurveyError unless questions and embeddings keep the rules of the format."""
     if metric not in METRICS:
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     questions.check()
@@ -309,6 +313,9 @@ def _check_content(
         )
     if not np.isfinite(embeddings).all():
         raise SurveyError("embeddings are not all finite in float16: choose another embedder")
+
+
+def _check_groups(answers: Answers, roles: Mapping[str, str]) -> None:
     counts = answers.counts()
     for name, role in roles.items():
         if role not in ROLES:

@@ -1,12 +1,14 @@
 """A site: what one group's machine needs of a survey, without any other group's answers.
 
-    survey.json, questions.parquet, embeddings.safetensors, groups/<slug>.parquet of this group
+    survey.json (of this group alone), questions.parquet, embeddings.safetensors,
+    groups/<slug>.parquet of this group
     site.json     the group, and the size and sha256 of each of these files
 
-`pluralllm site` writes a site, and the node on the group's machine is given its directory. A node
-opens a site only if every file is as it was written. Whether questions and embeddings match the
-fingerprint in survey.json is checked when the site is written: the checksums cover all three files,
-so a node needs to hash them only once.
+`pluralllm site create` writes a site, from a questionnaire and a file of the group's answers or out
+of a prepared survey, to the same bytes where the answers are the same. The node on the group's
+machine is given its directory. A node opens a site only if every file is as it was written. Whether
+questions and embeddings match the fingerprint in survey.json is checked when the site is written:
+the checksums cover all three files, so a node needs to hash them only once.
 
 Error messages name files without their directory, because a node's errors reach the server.
 """
@@ -14,18 +16,26 @@ Error messages name files without their directory, because a node's errors reach
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from pluralllm_app.core.json_text import load_json
+from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError, located
-from pluralllm_app.survey.info import version_remedy
+from pluralllm_app.survey.content import Answers, Description
+from pluralllm_app.survey.info import Group, SurveyInfo, version_remedy
 from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.questionnaire import SHARED, shared_copy
+from pluralllm_app.survey.questionnaire import INFO, SHARED, shared_copy
+from pluralllm_app.survey.storage import group_tables
 
 MANIFEST = "site.json"
 FORMAT_VERSION = 1
-_REMEDY = "copy it again from where `pluralllm site` wrote it"
+_REMEDY = "copy it again from where `pluralllm site create` wrote it"
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,7 @@ class Site:
             if group not in (None, manifest["group"]):
                 raise SurveyError(
                     f"the node is of group {group!r}, its site of group {manifest['group']!r}: "
-                    "give the node its own group's site or, if the name was mistyped at "
-                    "`pluralllm deploy init`, correct it in start.sh and in server/groups.json"
+                    "give the node its own group's site"
                 )
         survey = PreparedSurvey.open(path)
         with located(path):
@@ -74,21 +83,63 @@ class Site:
 
 
 def write_site(survey: PreparedSurvey, group: str, out: Path) -> Site:
-    """Write the site of one group of a survey to the new directory `out`, and open it.
+    """Cut the site of one group out of a survey, into the new directory `out`, and open it.
 
     Raises:
         SurveyError: there is no such group, the survey is not as it was prepared, or `out` exists
             already or cannot be written.
     """
-    file = survey.group(group).file
+    own = survey.group(group)
+    with _new_site(survey, own, out) as (answers, path):
+        shutil.copyfile(survey.path / own.file, answers)
+    return Site.open(path)
+
+
+def make_site(
+    questionnaire: PreparedSurvey,
+    group: str,
+    role: str,
+    answers: Answers,
+    description: Description | None,
+    out: Path,
+) -> Site:
+    """Write the site of a group from its answers, into the new directory `out`, and open it.
+
+    Args:
+        questionnaire: or a survey, of which only what all groups share is used.
+        group: its name.
+        role: one of ROLES.
+        answers: of this group alone, by the numbers of the questionnaire's questions.
+        description: says who the group is.
+        out: the directory.
+
+    Raises:
+        SurveyError: the questionnaire is not as it was prepared, the group answers no question, or
+            `out` exists already or cannot be written.
+    """
+    if not len(answers):
+        raise SurveyError(f"group {group!r} answers no question of {questionnaire.name}")
+    described = {} if description is None else {group: description}
+    ((_, table),) = group_tables(questionnaire.questions(), answers, described)
+    own = Group(group, role, len(answers), "")
+    with _new_site(questionnaire, own, out) as (file, path):
+        pq.write_table(table, file)
+    return Site.open(path)
+
+
+@contextmanager
+def _new_site(survey: PreparedSurvey, own: Group, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Make a site once the block has written the group's answers to the file that it is given."""
+    file = f"groups/{file_slugs([own.name])[own.name]}.parquet"
     with shared_copy(survey, out, "site", mode=0o700) as (fresh, path):  # for its owner alone
         (fresh / "groups").mkdir()
-        shutil.copyfile(survey.path / file, fresh / file)
+        yield fresh / file, path
+        info = SurveyInfo.read(fresh / INFO)
+        replace(info, groups=(replace(own, file=file),)).write(fresh / INFO)
         entries = {name: _describe(fresh / name) for name in (*SHARED, file)}
-        content = {"format_version": FORMAT_VERSION, "group": group, "files": entries}
+        content = {"format_version": FORMAT_VERSION, "group": own.name, "files": entries}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (fresh / MANIFEST).write_text(text, encoding="utf-8")
-    return Site.open(path)
 
 
 def _describe(file: Path) -> dict[str, Any]:
@@ -101,10 +152,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         raise SurveyError(
-            f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site`"
+            f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site create`"
         )
     try:
-        manifest = json.loads(file.read_text("utf-8"))
+        manifest = load_json(file)
         version, group, files = (manifest[key] for key in ("format_version", "group", "files"))
         known = isinstance(group, str) and all(
             isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
@@ -115,7 +166,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise SurveyError(
             f"{MANIFEST} has format version {version}, this app reads {FORMAT_VERSION}: "
-            + version_remedy(version, FORMAT_VERSION, "write it again with `pluralllm site`")
+            + version_remedy(version, FORMAT_VERSION, "write it again with `pluralllm site create`")
         )
     if not known or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise SurveyError(f"{MANIFEST} is damaged: {_REMEDY}")

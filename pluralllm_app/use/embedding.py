@@ -116,8 +116,8 @@ class Texts:
         still = "Questions of the survey need none, and can be predicted"
         if self._name is None and (place.startswith("sha256:") or " " in place):
             raise PredictorError(
-                f"{what} needs the embedder of the survey, the model {place}: give the directory of "
-                f"its files with `--embedder`, in Python as `embedder=`. {still}"
+                f"{what} needs the embedder of the survey, the model {place}: give the directory "
+                f"of its files with `--embedder`, in Python as `embedder=`. {still}"
             )
         other = (
             f"the questions of the survey were embedded by {about.embedder}: vectors of {place} do "

@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE
 LONG = "x" * 300
 
 
-@pytest.mark.parametrize("arguments", [["prepare", "demo", "--out"], ["site", "--check"]])
+@pytest.mark.parametrize("arguments", [["prepare", "demo", "--out"], ["site", "check"]])
 def test_names_that_are_too_long(tmp_path, arguments):
     done = pluralllm(*arguments, tmp_path / LONG)
     assert done.returncode == 1

@@ -173,7 +173,7 @@ def test_a_supernode_without_a_site_is_told_how_to_get_one(start: Start, tmp_pat
     printed = flwr_run(ROOT, environment, ".", "--run-config", "expected-nodes=1")
     for text in (printed, (tmp_path / "node.log").read_text()):
         said = " ".join(text.split())
-        assert "this node has no site: write one with `pluralllm site SURVEY GROUP DIR`" in said
+        assert "this node has no site: write one with `pluralllm site create`" in said
         assert "--node-config 'site=\"/absolute/DIR\"'" in said
         assert "Traceback" not in text
     [run] = (tmp_path / "user" / "data" / "pluralllm" / "runs").iterdir()

@@ -1,13 +1,12 @@
 """The contract with Flower: each test names one thing that this app relies on.
 
-Where one fails after a new release of Flower, mend `federation/flower_compat.py` or
-`flower_commands.py`, and nothing else.
+Where one fails after a new release of Flower, mend `federation/flower_compat.py`,
+`flower_commands.py` or `flower_node.py`, and nothing else.
 """
 
 import inspect
 import re
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
@@ -28,27 +27,20 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.proto.fleet_pb2 import (
-    ActivateNodeRequest,
     ActivateNodeResponse,
     DeactivateNodeRequest,
-    DeactivateNodeResponse,
-    PullMessagesRequest,
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import extensions
-from flwr.supernode import fleet_http_connection
-from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import Message as Proto
 from starlette.middleware import Middleware
 
 from pluralllm_app.deploy import scripts
 from pluralllm_app.federation import flower_commands, flower_compat
-from pluralllm_app.federation.flower_compat import NotLetInError
 
 
 def source(module: str) -> str:
@@ -180,7 +172,7 @@ def test_a_client_is_made_from_an_address() -> None:
 @pytest.mark.parametrize("name", ["PUBLIC_KEY_ALREADY_IN_USE", "FLEET_NODE_ACTIVATION_FAILED"])
 def test_a_refusal_has_a_code(name: str) -> None:
     code = getattr(ApiErrorCode, name)
-    assert flower_compat._error_code(refusal(code)) == code
+    assert flower_compat.error_code(refusal(code)) == code
 
 
 def refusal(code: int) -> httpx.HTTPStatusError:
@@ -231,37 +223,6 @@ def test_arrays_are_cut_into_pieces() -> None:
     assert size < max(lengths) < size + 1000
 
 
-def test_a_node_that_is_cut_off_while_tls_begins_tries_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Flower's own takes each text with "ssl" for a reason to end."""
-    client = caught_client(monkeypatch)
-    told = {
-        "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol": False,
-        "_ssl.c:980: The handshake operation timed out": False,
-        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed": True,
-    }
-    give_up = make_simple_http_retry_invoker().should_giveup
-    for text, ends in told.items():
-
-        def call(*_: object, text: str = text, **__: object) -> None:
-            raise httpx.ConnectError(text)
-
-        monkeypatch.setattr(FleetHttpClient, "_unary_unary", call)
-        with pytest.raises(httpx.ConnectError) as error:
-            client.PullMessages(PullMessagesRequest())
-        assert bool(give_up(error.value)) is ends
-
-
-def caught_client(monkeypatch: pytest.MonkeyPatch) -> FleetHttpClient:
-    """The client that Flower's SuperNode gets, without a connection."""
-    monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
-    flower_compat.run_supernode(lambda ask, leave: ask())
-    client = fleet_http_connection.FleetHttpClient
-    return client.__new__(client)
-
-
 def test_further_ports_are_opened_by_known_variables_alone() -> None:
     module = source("flwr.superlink.cli.flower_superlink")
     assert set(re.findall(r"os\.(?:getenv|environ\.get)\((\w+)", module)) >= {
@@ -302,42 +263,3 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     known = {flower_commands.HOME, flower_commands.POLL_INTERVAL, *flower_commands.ENVIRONMENT}
     assert set(re.findall(r"FLWR_\w+", script)) == known
-
-
-def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
-    assert "FleetHttpClient.from_server_address" in source("flwr.supernode.fleet_http_connection")
-    answers = iter([refusal(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED), 3, refusal(0)])
-    left = []
-
-    def activate(client: object, request: ActivateNodeRequest) -> ActivateNodeResponse:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return ActivateNodeResponse(node_id=answer)
-
-    def deactivate(client: object, request: DeactivateNodeRequest) -> DeactivateNodeResponse:
-        left.append(request.node_id)
-        raise refusal(0)  # the node was removed meanwhile
-
-    def enter(
-        ask: Callable[[], ActivateNodeResponse], leave: Callable[[ActivateNodeResponse], None]
-    ) -> ActivateNodeResponse:
-        with pytest.raises(NotLetInError):
-            ask()
-        answer = ask()
-        leave(answer)
-        with pytest.raises(httpx.HTTPStatusError):
-            ask()
-        return answer
-
-    def supernode() -> None:
-        client = fleet_http_connection.FleetHttpClient
-        assert issubclass(client, FleetHttpClient)
-        assert client.__new__(client).ActivateNode(ActivateNodeRequest()).node_id == 3
-
-    monkeypatch.setattr(FleetHttpClient, "ActivateNode", activate)
-    monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
-    flower_compat.run_supernode(enter)
-    assert left == [3]

@@ -53,7 +53,7 @@ def test_one_that_was_changed_is_refused(written: PreparedSurvey) -> None:
 
 
 def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:
-    command = ["questionnaire", str(tiny_survey.path), str(tmp_path / "there")]
+    command = ["questionnaire", str(tiny_survey.path), "--out", str(tmp_path / "there")]
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
     assert done.exit_code == 0, done.exception
     count = len(tiny_survey.table)

@@ -68,7 +68,7 @@ def flip(file: Path) -> None:
         (lambda site: edit(site, files={}), r"not in its site\.json"),
         (lambda site: edit(site, files={"/etc/passwd": {"bytes": 1, "sha256": ""}}), "is damaged"),
         (lambda site: edit(site, files=[]), "is damaged"),
-        (lambda site: edit(site, group="Alder"), "does not list the files of a site"),
+        (lambda site: edit(site, group="Alder"), "has no group 'Alder'"),
         (lambda site: edit(site, group="Nobody"), "has no group 'Nobody'"),
         (lambda site: edit(site, format_version=2), "version 2, this app reads 1: install a newer"),
         (lambda site: edit(site, format_version=0), "version 0, this app reads 1: write it again"),
@@ -127,7 +127,7 @@ def test_wrong_wishes_are_refused(tiny_survey: PreparedSurvey, site: Path, tmp_p
 
 def test_the_check_of_a_site_that_was_tampered_with_fails(site: Path) -> None:
     flip(site / "embeddings.safetensors")
-    checked = CliRunner().invoke(app, ["site", "--check", str(site)])
+    checked = CliRunner().invoke(app, ["site", "check", str(site)])
     assert checked.exit_code == 1
     assert isinstance(checked.exception, SurveyError)
     assert "embeddings.safetensors is not as it was written" in str(checked.exception)
@@ -135,13 +135,15 @@ def test_the_check_of_a_site_that_was_tampered_with_fails(site: Path) -> None:
 
 def test_the_command(tiny_survey: PreparedSurvey, tmp_path: Path) -> None:
     out = tmp_path / "alder"
-    written = CliRunner().invoke(app, ["site", str(tiny_survey.path), "Alder", str(out)])
+    written = CliRunner().invoke(
+        app, ["site", "create", str(tiny_survey.path), "--group", "Alder", "--out", str(out)]
+    )
     assert written.exit_code == 0, written.output
-    checked = CliRunner().invoke(app, ["site", "--check", str(out)])
+    checked = CliRunner().invoke(app, ["site", "check", str(out)])
     assert "the site of group 'Alder', 30 questions of tiny" in " ".join(checked.output.split())
     (out / "questions.parquet").write_bytes(b"other")
-    changed = CliRunner().invoke(app, ["site", "--check", str(out)])
+    changed = CliRunner().invoke(app, ["site", "check", str(out)])
     assert changed.exit_code == 1
     assert "questions.parquet is not as it was written" in str(changed.exception)
-    for arguments in (["site"], ["site", str(out)], ["site", str(out), "--check", str(out)]):
-        assert CliRunner().invoke(app, arguments).exit_code == 2
+    for words in (["site"], ["site", str(out)], ["site", "create", str(out), "--group", "Alder"]):
+        assert CliRunner().invoke(app, words).exit_code == 2

@@ -28,7 +28,18 @@ from pluralllm_app.survey.sources.total_options import find_total
 
 
 def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
-    """Read a long table into a survey.
+    """Read a long table into a survey, without the questions that have a single option.
+
+    Raises:
+        SurveyError: see `read_long_table`.
+    """
+    survey = read_long_table(file, stated)
+    several = survey.questions.counts >= 2
+    return survey.keep_questions(several, "questions with fewer than two options")
+
+
+def read_long_table(file: Path, stated: Stated | None = None) -> SurveyContent:
+    """Read a long table, with the options that occur in it.
 
     Raises:
         SurveyError: the file cannot be read or may be read in two ways, a column is missing, a text
@@ -106,7 +117,7 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
         respondents=respondents,
     )
     asked = totals > 0
-    survey = SurveyContent(
+    return SurveyContent(
         name=Path(bare_name(file)).stem,
         source=stated.source or f"table {file.name}",
         licence=stated.licence or "not stated",
@@ -116,7 +127,6 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
         descriptions=descriptions,
         note="; ".join(notes),
     )
-    return survey.keep_questions(questions.counts >= 2, "questions with fewer than two options")
 
 
 def _look_of_shares(counts: Doubles, totals: Doubles) -> list[str]:

@@ -84,7 +84,8 @@ class Rows:
         self.decimal = self.amounts.decimal()
         if mixed := self.amounts.mixed():
             raise SurveyError(mixed)
-        self._refuse_two_texts_of_a_number(file)
+        questions, _ = self.questions()
+        refuse_two_texts_of_a_number(file, questions, self.groups.texts)
 
     @property
     def percent(self) -> bool:
@@ -213,23 +214,6 @@ class Rows:
         self._note("have a value that is no finite number", lacking, frame, "value")
         return values
 
-    def _refuse_two_texts_of_a_number(self, file: Path) -> None:
-        """Refuse 1 beside 01: spreadsheets drop the zeros in some rows and not in others."""
-        questions, _ = self.questions()
-        for column, texts in (
-            ("question_id", questions.ids),
-            ("group", self.groups.texts),
-            *(("option", options) for options in questions.options),
-        ):
-            seen: dict[str, str] = {}
-            for text in texts:
-                if text.isdecimal() and seen.setdefault(text.lstrip("0"), text) != text:
-                    other = seen[text.lstrip("0")]
-                    raise SurveyError(
-                        f"{file} has both {other!r} and {text!r} as {column}: write them alike if "
-                        "they are the same, or else put a letter in front"
-                    )
-
     def _question_of(self) -> Ints:
         """Return the question of each choice, [choices]."""
         return np.array(self._choices.texts, np.int64) // PAIR
@@ -292,6 +276,25 @@ def row_numbers(index: pd.Index) -> Ints:
         return np.arange(index.start, index.stop, index.step)
     numbers: Ints = index.to_numpy(np.int64)
     return numbers
+
+
+def refuse_two_texts_of_a_number(
+    file: Path, questions: Questions, groups: Iterable[str] = ()
+) -> None:
+    """Refuse 1 beside 01: spreadsheets drop the zeros in some rows and not in others."""
+    for column, texts in (
+        ("question_id", questions.ids),
+        ("group", groups),
+        *(("option", options) for options in questions.options),
+    ):
+        seen: dict[str, str] = {}
+        for text in texts:
+            if text.isdecimal() and seen.setdefault(text.lstrip("0"), text) != text:
+                other = seen[text.lstrip("0")]
+                raise SurveyError(
+                    f"{file} has both {other!r} and {text!r} as {column}: write them alike if "
+                    "they are the same, or else put a letter in front"
+                )
 
 
 def _plain(cell: object) -> str:

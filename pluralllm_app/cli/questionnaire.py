@@ -1,0 +1,78 @@
+"""The `pluralllm questionnaire` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pluralllm_app.cli.options import (
+    DecimalOption,
+    EncodingOption,
+    LicenceOption,
+    OriginOption,
+    starting,
+)
+from pluralllm_app.core.parts import need
+from pluralllm_app.survey.embedders.registry import EMBEDDERS
+from pluralllm_app.survey.info import METRICS
+from pluralllm_app.survey.sources.stated import Stated
+
+HELP = """Make what all groups share: questions, options and embeddings, and no answers.
+
+SOURCE is a table of questions, with one row per option and the columns question_id, question,
+option and perhaps value; or a prepared survey. Publish the directory that is written: each group
+makes its site from it, with `pluralllm site create`, and the server of a deployment needs it for
+predictor = 'factors'. The same table gives the same questionnaire everywhere.
+
+Examples:
+
+  pluralllm questionnaire questions.csv --out questions
+
+  pluralllm questionnaire data/globalopinionqa --out federation/server/questionnaire
+"""
+
+
+def questionnaire_command(
+    source: Annotated[Path, typer.Argument(help="Table of questions, or prepared survey.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; must be new.")],
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(EMBEDDERS)}, or a transformers model by hub name or local path. "
+            "Default: hashing."
+        ),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt for a transformers model, see `pluralllm prepare`.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help=f"{', '.join(METRICS)}. Default: {METRICS[0]}.")
+    ] = None,
+    encoding: EncodingOption = None,
+    decimal: DecimalOption = None,
+    origin: OriginOption = None,
+    licence: LicenceOption = None,
+) -> None:
+    """Make a questionnaire; `HELP` is what the user reads of it."""
+    need("survey", "`pluralllm questionnaire`")
+    console = Console()
+    with starting(console):
+        from pluralllm_app.survey.make_questionnaire import questionnaire_of
+
+    written = questionnaire_of(
+        source,
+        out,
+        embedder=embedder,
+        template=template,
+        metric=metric,
+        stated=Stated(encoding, decimal, origin, licence),
+        console=console,
+    )
+    console.print(
+        f"{written.path}: {len(written.table)} questions of {written.name}, without answers; "
+        f"embedded by {written.embedder}, fingerprint {written.fingerprint[:12]}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

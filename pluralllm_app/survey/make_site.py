@@ -1,0 +1,96 @@
+"""From a questionnaire and a file of one group's answers to its site."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from pluralllm_app.core.names import clean_text
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.content import Description
+from pluralllm_app.survey.descriptions import described, embed_descriptions
+from pluralllm_app.survey.embedders.registry import EMBEDDERS, load_embedder
+from pluralllm_app.survey.fitting import fitted, own_answers
+from pluralllm_app.survey.prepare import warn
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import checked_place
+from pluralllm_app.survey.site import Site, make_site
+from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+from pluralllm_app.survey.sources.doubtful_texts import doubts
+from pluralllm_app.survey.sources.stated import Stated
+from pluralllm_app.survey.sources.table import read_long_table
+
+
+def site_of(
+    questionnaire: PreparedSurvey,
+    group: str,
+    out: Path,
+    *,
+    file: Path,
+    role: str,
+    descriptions: str,
+    embedder: str | None,
+    stated: Stated,
+    console: Console,
+) -> Site:
+    """Write the site of one group from a table of its answers to `out`.
+
+    Args:
+        questionnaire: or a survey, whose questions are used alone.
+        group: its name; what the table says of other groups is left out.
+        out: the directory to write.
+        file: the table.
+        role: one of ROLES.
+        descriptions: see `described`.
+        embedder: the model that the questionnaire was embedded by, where its name is no place;
+            None: by its name.
+        stated: what the user knows of the table and it does not say itself.
+        console: where to say what is done.
+
+    Raises:
+        SurveyError: something about the table, the embedder or `out` is wrong, or the answers do
+            not fit the questionnaire.
+    """
+    checked_place(out)
+    questionnaire.verify()
+    content = read_long_table(file, stated)
+    refuse_damaged(content, str(file))
+    own = own_answers(content, group)
+    found = fitted(own, questionnaire.questions())
+    name = clean_text(group)
+    notes = [content.note] if content.note else []
+    texts = described(content, [name], descriptions, stated.encoding, notes)
+    notes += found.notes
+    if others := len(content.answers.groups) - 1:
+        notes.append(f"answers of {others:,} other groups in the file left out")
+    console.print(f"Understood: {'; '.join(notes)}", soft_wrap=True, highlight=False, markup=False)
+    for doubt in doubts(own):
+        warn(doubt, console)
+    description = _described(questionnaire, texts, embedder, console)
+    return make_site(questionnaire, name, role, found.answers, description, out)
+
+
+def _described(
+    questionnaire: PreparedSurvey, texts: Mapping[str, str], embedder: str | None, console: Console
+) -> Description | None:
+    """Embed the description as the questions were."""
+    if not texts:
+        return None
+    wanted = questionnaire.embedder
+    if embedder is None and wanted.startswith(("sha256:", "a local")):
+        raise SurveyError(
+            f"the questionnaire was embedded by a local model ({wanted[:19]}...), which has to "
+            "embed the group's description as well: pass --embedder with the directory of that "
+            "model, or --descriptions none"
+        )
+    name = embedder or wanted
+    if name not in EMBEDDERS:
+        console.print("Loading the embedder ...")
+    loaded = load_embedder(name, questionnaire.template)
+    if loaded.name != wanted:
+        raise SurveyError(
+            f"--embedder {name} is {loaded.name}, but the questionnaire was embedded by {wanted}: "
+            "pass the same model, or --descriptions none"
+        )
+    ((_, description),) = embed_descriptions(loaded, name, texts).items()
+    return description
