@@ -73,6 +73,13 @@ def connect(port: int, host: str = "127.0.0.1") -> ssl.SSLSocket:
     return context.wrap_socket(socket.create_connection((host, port)))
 
 
+def begun(port: int) -> socket.socket:
+    """A connection on which TLS begins, and does not go on."""
+    stream = socket.create_connection(("127.0.0.1", port))
+    stream.sendall(b"\x16")
+    return stream
+
+
 def ask(stream: ssl.SSLSocket, path: str = "/") -> int:
     """How many connections there are, as the server says."""
     stream.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
@@ -90,7 +97,7 @@ def is_cut(stream: socket.socket) -> bool:
 
 def test_idle_connections_make_room(start: Start) -> None:
     port = start(600)
-    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+    held = [begun(port) for _ in range(20)]
     with connect(port) as stream:
         assert ask(stream, "/prove") <= 6
         for _ in range(10):
@@ -103,7 +110,7 @@ def test_idle_connections_make_room(start: Start) -> None:
 def test_without_a_key_time_runs_out(start: Start) -> None:
     """Before TLS, after it, and in headers and bodies that come byte by byte."""
     port = start(2)
-    before = socket.create_connection(("127.0.0.1", port))
+    before = begun(port)
     after, headers, body = connect(port), connect(port), connect(port)
     headers.sendall(b"GET / HTTP/1.1\r\nx: ")
     body.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n1")

@@ -17,6 +17,8 @@ from typing import Self
 Say = Callable[[bytes], Awaitable[None]]
 MOST_BYTES = 149_000_000
 """What is sent on one connection, at most; it is held after that."""
+SOURCE = "127.0.0.9"
+"""Another address than that of the nodes, which on loopback is 127.0.0.1."""
 PUSH = "/v1/fleet/push-object"
 START = "/v1/control/start-run"
 
@@ -33,6 +35,11 @@ def head(path: str, *headers: str) -> bytes:
 
 async def idle(say: Say) -> None:
     """Say nothing."""
+
+
+async def one_byte(say: Say) -> None:
+    """Begin TLS, and say nothing more."""
+    await say(b"\x16")
 
 
 async def tiny_chunks(say: Say, path: str = PUSH) -> None:
@@ -127,7 +134,9 @@ class Attack:
             await asyncio.sleep(0.5)
 
     async def _once(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._context)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._context, local_addr=(SOURCE, 0)
+        )
         self.begun += 1
         answer = asyncio.create_task(reader.read(64))
         sent = 0
@@ -138,6 +147,7 @@ class Attack:
                 raise _EnoughError
             writer.write(content)
             await writer.drain()
+            await asyncio.sleep(0)  # `drain` alone may never let the answer be read
             sent += len(content)
 
         try:
