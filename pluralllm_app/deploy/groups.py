@@ -7,6 +7,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pluralllm_app.core.atomic import whole_directory, write_atomically
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text, file_slugs
 from pluralllm_app.deploy.addresses import server_name, with_port
@@ -42,12 +43,12 @@ def read_registered(path: Path) -> dict[str, Member]:
 
 
 def check_group_names(names: list[str]) -> None:
-    """Raise UserError for a group that has no name, or an unprintable one, or is given twice."""
+    """Raise UserError for a group given twice, without a name, or with hidden characters in it."""
     for name in names:
         if not name:
             raise UserError("a group has no name: give one")
-        if not name.isprintable():
-            raise UserError(f"group {name!r} has a line break or a control character: rename it")
+        if found := hidden(name):
+            raise UserError(f"group {name!r} has the hidden character {found}: rename it")
         if names.count(name) > 1:
             raise UserError(f"group {name!r} is given twice, but each group has one node")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.groups import read_groups, read_roles
 from pluralllm_app.deploy.layout import CONNECTION, QUESTIONNAIRE
@@ -229,7 +230,7 @@ def _follow(
                 info = close_unfinished(out, outcome.status, outcome.error)
                 outcome = _recorded_outcome(info) or outcome
     except KeyboardInterrupt:
-        _say(Console(stderr=True), said)  # standard output may be what is gone
+        _say(Terminal(stderr=True), said)  # standard output may be what is gone
         raise
     return outcome, rounds
 

@@ -128,7 +128,7 @@ def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
         (["a"], ["\u00c9lan", "E\u0301lan"], 9443, "group '\u00c9lan' is given twice"),
         (["a"], [" "], 9443, "has no name"),
         (["a"], ["A B", "A\nB"], 9443, "group 'A B' is given twice"),
-        (["a"], ["\x1b[31mA"], 9443, "has a line break or a control character"),
+        (["a"], ["\x1b[31mA"], 9443, r"has the hidden character U\+001B"),
         (["a"], ["A"], 65536, "port 65536"),
         (["a"], ["A"], 0, "port 0"),
     ],
