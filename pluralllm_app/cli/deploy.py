@@ -272,7 +272,7 @@ def status_command(directory: DirectoryArgument) -> None:
     except UserError as error:
         say(str(error))
     from pluralllm_app.deploy.control import connect  # it takes Flower to import
-    from pluralllm_app.deploy.status import certificate_notice, refusals, status_table
+    from pluralllm_app.deploy.status import Runs, certificate_notice, refusals, status_table
 
     if notice := certificate_notice(directory / "server" / "server.crt"):
         say(notice)
@@ -281,8 +281,9 @@ def status_command(directory: DirectoryArgument) -> None:
         nodes = control.by_group(registered)
     ids = {node.id for node in nodes.values()}
     others = [node for node in registered.values() if node.id not in ids]
-    Terminal().print(status_table(directory / "server" / "runs", groups, nodes, others))
-    for line in refusals(directory / "server" / "runs"):
+    runs = Runs.read(directory / "server" / "runs")
+    Terminal().print(status_table(runs, groups, nodes, others))
+    for line in [*refusals(runs.last), *runs.damaged]:
         say(line)
     if others:
         home = shlex.quote(str(directory.resolve() / "flwr-home"))

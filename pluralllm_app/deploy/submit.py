@@ -142,6 +142,8 @@ def submit(
         said = "was stopped" if outcome.status == "stopped" else "failed"
         lines = [f"the run {said}" + (f": {outcome.error}" if outcome.error else "")]
         lines += [f"now {line}" for line in missing if outcome.status == "failed"]
+        if (out / STATE).exists():
+            lines.append(f"To go on, once the cause is mended: {_again(path, out)}")
         raise UserError("\n".join([*lines, f"See {out}."]))
     print_results(out, rounds, console, f"The trained predictor: {out / 'model'}")
 
@@ -244,8 +246,11 @@ def _recorded_outcome(info: RunInfo | None) -> Outcome | None:
 def _remedy(path: Path, out: Path) -> str:
     if not (out / STATE).exists():
         return "If the run was cut off, it had done nothing: begin it again, with another --out."
-    again = f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
-    return f"If the run was cut off: {again}"
+    return f"If the run was cut off: {_again(path, out)}"
+
+
+def _again(path: Path, out: Path) -> str:
+    return f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
 
 
 def _say(console: Console, line: str) -> None:

@@ -27,7 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from pluralllm_app.core.hidden_text import printable
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.flower_commands import without_prefix
+from pluralllm_app.federation.flower_commands import PROCESS_LOST, without_prefix
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -237,7 +237,13 @@ class ControlApi:
         from flwr.proto.control_pb2 import ListRunsRequest
 
         run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
-        return run.status.sub_status or None, without_prefix(run.status.details)
+        error = without_prefix(run.status.details)
+        if error == PROCESS_LOST:
+            error = (
+                "the server's process of the run was killed, or its machine went down. The kernel "
+                "kills processes where memory is short, and its log says so (`journalctl -k`)"
+            )
+        return run.status.sub_status or None, error
 
     def close(self) -> None:
         """Close the connection."""
