@@ -141,11 +141,16 @@ def server_names(file: Path) -> list[str]:
 def make_node_key(comment: str) -> NodeKey:
     """Make a SuperNode's key pair."""
     key = ec.generate_private_key(ec.SECP384R1())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return NodeKey(
         key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
-        public + b" " + comment.encode() + b"\n",
+        public_line(key.public_key(), comment),
     )
+
+
+def public_line(key: ec.EllipticCurvePublicKey, comment: str) -> bytes:
+    """A public key as a file holds it."""
+    text = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return text + b" " + comment.encode() + b"\n"
 
 
 def fingerprint(public: bytes) -> str:

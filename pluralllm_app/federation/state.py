@@ -86,7 +86,7 @@ def rewind(out: Path) -> RunState:
         rounds = [decode(RoundEntry, line, record, at).round for at, line in enumerate(kept, 1)]
         if rounds != list(range(state.round)):
             raise FederationError(
-                f"{record} is damaged: the run goes on after round {state.round}, and of the rounds "
+                f"{record} is damaged: the run goes on after round {state.round}, and of rounds "
                 f"0 to {state.round - 1} before it, the file has {_shown(rounds)}. Restore it from "
                 "a copy, or begin a new run"
             )

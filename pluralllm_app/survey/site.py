@@ -71,8 +71,7 @@ class Site:
             if group not in (None, manifest["group"]):
                 raise SurveyError(
                     f"the node is of group {group!r}, its site of group {manifest['group']!r}: "
-                    "give the node its own group's site or, if the name was mistyped at "
-                    "`pluralllm deploy init`, correct it in start.sh and in server/groups.json"
+                    "give the node its own group's site"
                 )
         survey = PreparedSurvey.open(path)
         with located(path):
