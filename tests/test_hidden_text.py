@@ -44,7 +44,7 @@ HARMLESS = [
     "two\nlines\tand a tab",
     "São Tomé",
 ]
-UNSEEN = ["zero\u200bwidth", "\ufeffmark", "word\u2060joiner", "line\u2028end"]
+UNSEEN = ["zero\u200bwidth", "\ufeffmark", "word\u2060joiner"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -22,7 +22,7 @@ _NEVER = (
     "\ud800-\udfff"
 )
 _HIDDEN = re.compile(f"{_FLAG}|([{_NEVER}])")
-_UNSEEN = re.compile(f"{_FLAG}|([{_NEVER}\x0b-\x0d\u180e\u200b\u2028\u2029\u2060-\u2064\ufeff])")
+_UNSEEN = re.compile(f"{_FLAG}|([{_NEVER}\x0b-\x0d\u180e\u200b\u2060-\u2064\ufeff])")
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _WHOLE = re.compile(
     "[\u202a\u202b]([^\u202a-\u202e\u2066-\u2069\n]*)\u202c"
