@@ -204,7 +204,8 @@ class Deployment:
         config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
         grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
         for context, group in zip(grid.contexts.values(), self.groups, strict=True):
-            context.node_config = {"site": str(self.node_dir(group) / "site")}
+            node = self.node_dir(group)
+            context.node_config = {"site": str(node / "site"), "node": str(node)}
         run_federation(grid, Settings.from_config(config), config)
         return model_weights(out)
 
