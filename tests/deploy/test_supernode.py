@@ -157,10 +157,7 @@ def test_a_secret_that_is_none_keeps_the_node_from_starting(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "least-local-step = 4",
-            "unknown setting 'least-local-step': did you mean 'least-local-steps'",
-        ),
+        ("least-local-step = 4", "did you mean 'least-local-steps'"),
         ("least_local_steps = 4", "unknown setting"),
         ("least-local-steps = 0", "least-local-steps = 0 must be at least 1"),
         ("least-local-steps = '4'", "must be a whole number"),
