@@ -105,7 +105,7 @@ def test_a_file_of_one_group_needs_no_column_for_it(questionnaire: Path, tmp_pat
         out = ("--out", tmp_path / file.stem)
         done("site", "create", questionnaire, "--group", "North", "--file", file, *out)
     assert contents(tmp_path / "named") == contents(tmp_path / "own")
-    pooled = refused("prepare", "table", "--file", own, "--out", tmp_path / "pooled")
+    pooled = refused("prepare", "table", "--file", own, "--out", tmp_path / "all")
     assert "own.csv has no column 'group'" in pooled
 
 
