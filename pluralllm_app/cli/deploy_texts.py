@@ -55,8 +55,8 @@ Next:
 
 Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
 to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
-code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
-renew` alone needs it."""
+code for this machine, and settings for all nodes. Move {path}/ca/ca.key to a safe place:
+`pluralllm deploy renew` alone needs it."""
     )
 
 
