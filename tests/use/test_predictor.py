@@ -220,7 +220,7 @@ def test_another_embedder_is_refused(factors_run: Path, tmp_path: Path) -> None:
     predictor = Predictor.from_pretrained(factors_run / "best", questionnaire=survey.path)
     group = predictor.group(answers_of("North", YES_NO[:1]))
     assert len(group.predict(OFTEN[0].text)) == 1
-    with pytest.raises(PredictorError, match=r"sha256:0123.*`embedder`.*need none"):
+    with pytest.raises(PredictorError, match=r"sha256:0123.*`--embedder`.*need none"):
         group.predict(TEA)
     named = Predictor.from_pretrained(
         factors_run / "best", questionnaire=survey.path, embedder="hashing"
@@ -284,8 +284,19 @@ def test_many_new_answers_are_counted(predictor: Predictor) -> None:
 
 def test_a_run_that_has_kept_nothing_is_told_so(factors_run: Path, tmp_path: Path) -> None:
     shutil.copy(factors_run / "run.json", tmp_path)
+    with pytest.raises(PredictorError, match="completed before it kept a predictor"):
+        Predictor.from_pretrained(tmp_path)
+    text = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_text(text.replace('"completed"', '"running"'))
     with pytest.raises(PredictorError, match="has kept no predictor yet"):
         Predictor.from_pretrained(tmp_path)
+
+
+def test_a_mistyped_path_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PredictorError, match="runs/frist is no directory"):
+        Predictor.from_pretrained("runs/frist")
 
 
 @pytest.mark.parametrize(
