@@ -13,8 +13,6 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
 
 _APOSTROPHES = str.maketrans("\u2019\u2018\u00b4`", "''''")
 
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
 
 def clean_text(text: str) -> str:
     """Return a text in Unicode form NFC, with one space between its words and none around them.
@@ -37,20 +35,6 @@ def look(text: str) -> str:
     """
     decomposed = unicodedata.normalize("NFKD", clean_text(text))
     return re.sub("[\u0300-\u036f]", "", decomposed).casefold()
-
-
-def printable(text: str) -> str:
-    """Return a text with what could drive a terminal made visible: control characters, directions.
-
-    >>> printable("a\x1b[31m")
-    'a\\x1b[31m'
-    """
-    return "".join(
-        char
-        if char == "\n" or (unicodedata.category(char) != "Cc" and char not in _DIRECTIONS)
-        else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def folded(text: str) -> str:

@@ -15,7 +15,7 @@ from pluralllm_app.survey.prepare import warn
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import checked_place
 from pluralllm_app.survey.site import Site, make_site
-from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+from pluralllm_app.survey.sources.damaged_texts import refuse_damaged, refuse_hidden
 from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table import read_long_table
@@ -55,6 +55,7 @@ def site_of(
     questionnaire.verify()
     content = read_long_table(file, stated, group)
     refuse_damaged(content, str(file))
+    refuse_hidden(content, str(file))
     own = own_answers(content, group)
     found = fitted(own, questionnaire.questions())
     name = clean_text(group)
