@@ -53,7 +53,7 @@ def _what(out: Path) -> str:
         return ""
     run = read_run(out)
     if (out / STATE).exists() or run is None or run.status in ("completed", "running"):
-        return ", it holds a run"
+        return ""
     return f", it holds a run that {run.status} before its first round: remove it"
 
 

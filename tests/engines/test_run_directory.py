@@ -50,5 +50,5 @@ def test_what_never_began_may_be_removed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a run that failed before its first round: remove it"):
         make_run_directory(config)
     (tmp_path / STATE).touch()
-    with pytest.raises(UserError, match="not empty, it holds a run: give another --out"):
+    with pytest.raises(UserError, match="not empty: give another --out"):
         make_run_directory(config)
