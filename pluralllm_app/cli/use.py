@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("bars", "table", "csv", "json")
 ASK_FORMATS = ("table", "csv", "json")
 OF_QUESTION = ("question_id", "question", "new")  # what a row says of its question
+DOUBTFUL = 0.5  # of a group's shares in intervals of 80 %; random answers have 0.4
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
@@ -241,6 +242,12 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
 def _say_notes(group: "Group") -> None:
     for note in group.notes:
         _tell(f"Note: {note}")
+    if group.held is not None and group.held < DOUBTFUL:
+        _tell(
+            f"Note: of the shares given, {group.held:.0%} lie in the 80% intervals that the other "
+            "half of the answers predicts: the group is unlike those that the predictor was "
+            "trained on, or its answers are read wrongly, and intervals are too narrow"
+        )
 
 
 def _tell(line: str) -> None:

@@ -53,7 +53,7 @@ def site_of(
     """
     checked_place(out)
     questionnaire.verify()
-    content = read_long_table(file, stated)
+    content = read_long_table(file, stated, group)
     refuse_damaged(content, str(file))
     refuse_hidden(content, str(file))
     own = own_answers(content, group)
