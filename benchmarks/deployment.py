@@ -4,7 +4,7 @@
     python benchmarks/deployment.py --config conf/paper.toml
     python benchmarks/deployment.py --survey data/globalopinionqa --config conf/paper.toml
 
-SuperLink with TLS and SuperNodes with keys, as `pluralllm deploy init` sets them up, with one group
+SuperLink with TLS and SuperNodes with keys, as `pluralllm deploy` sets them up, with one group
 each. A node reaches the SuperLink through a forwarder that counts what passes, with all of TLS and
 HTTP. Of the same rounds in one process nothing is left but training and aggregating.
 

@@ -35,7 +35,7 @@ COMMANDS = (
     "site create /none --group Alder --out /none/site",
     "questionnaire /none --out /none/there",
     "deploy --help",
-    "deploy init /proc/none --server localhost --groups Alder",
+    "deploy init /proc/none --server localhost --questionnaire /none",
     "deploy register /none",
     "deploy status /none",
     "deploy run /none",

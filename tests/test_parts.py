@@ -86,7 +86,7 @@ def test_the_command_answers_without_any_optional_part() -> None:
         ("centralized", "federation"),
         ("settings rounds", "federation"),
         ("deploy status trial", "federation"),
-        ("deploy init trial --server localhost --groups A --groups B", "federation"),
+        ("deploy init trial --server localhost --questionnaire q", "federation"),
         ("prepare demo --out demo", "survey"),
         ("site create data/demo --group A --out sites/a", "survey"),
         ("site check sites/a", "survey"),

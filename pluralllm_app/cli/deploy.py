@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app.cli.deploy_joining import admit_command, join_command
 from pluralllm_app.cli.deploy_texts import describe, say, slug_of, validity
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
@@ -46,26 +47,33 @@ def init_command(
             help="DNS name or IP address of the server. Repeat for more; nodes use the first."
         ),
     ],
-    groups: Annotated[
-        list[str], typer.Option(help="Name of a group that trains; repeat for more.")
+    questionnaire: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="The questions that all groups answered, of `pluralllm questionnaire`.",
+        ),
     ],
-    evaluation_groups: EvaluationGroups = None,
     port: Annotated[int, typer.Option(help="Port of the server.")] = 9443,
 ) -> None:
-    """Make the keys, certificates, start scripts and systemd units of a federation.
+    """Make the server's side of a federation, and an invitation for its groups.
 
-    Run it on the server, because DIR/flwr-home contains the absolute path of DIR. Then copy each
-    group's directory in DIR/nodes to the group's machine, over a safe channel.
+    Run it on the server, because DIR/flwr-home contains the absolute path of DIR. Then give every
+    group DIR/invitation.json; each makes its own node from it with `pluralllm deploy join`.
 
     Examples:
 
-      pluralllm deploy init /opt/pluralllm --server flower.example.org --groups North --groups East
+      pluralllm deploy init /opt/pluralllm --server flower.example.org --questionnaire questions
 
-      pluralllm deploy init trial --server 127.0.0.1 --groups North --groups East
+      pluralllm deploy init trial --server 127.0.0.1 --questionnaire questions
     """
     from pluralllm_app.deploy.creation import initialise
 
-    describe(initialise(directory, server, groups, port, evaluation_groups or []))
+    describe(initialise(directory, server, port, questionnaire))
+
+
+deploy_app.command("join")(join_command)
+deploy_app.command("admit")(admit_command)
 
 
 @deploy_app.command("register")
@@ -174,34 +182,6 @@ def remove_command(
     )
 
 
-@deploy_app.command("add")
-def add_command(
-    directory: DirectoryArgument,
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")],
-    never_trains: Annotated[
-        bool, typer.Option("--never-trains", help="The group is only scored.")
-    ] = False,
-) -> None:
-    """Add a group: make a key, a start script and a systemd unit for its node.
-
-    Run it on the server. To give a group's node a new key, `remove` the group and add it again.
-    """
-    from pluralllm_app.deploy.groups import add_group, read_groups
-    from pluralllm_app.deploy.keys import fingerprint
-
-    slug, key = add_group(directory, group, "evaluation" if never_trains else "train")
-    node = directory.resolve() / "nodes" / slug
-    say(f"node {slug}: {fingerprint(key.public)}  {read_groups(directory)[slug]}")
-    say(
-        f"""
-Next:
-  register the node         pluralllm deploy register {shlex.quote(str(directory))}
-  to the group's machine    {node}, by a safe channel, then remove it here
-  the group's site          into it as site/, see pluralllm site
-  there                     ./start.sh, in that directory"""
-    )
-
-
 @deploy_app.command("roles")
 def roles_command(directory: DirectoryArgument, evaluation_groups: EvaluationGroups = None) -> None:
     """Register which groups never train; all others train.
@@ -224,7 +204,7 @@ def renew_command(
         list[str] | None,
         typer.Option(
             help="DNS name or IP address of the server. Repeat for more; default: those of the old "
-            "certificate. Nodes still call the one in their start.sh."
+            "certificate. Nodes still call the one in their start.sh, new ones the first."
         ),
     ] = None,
     new_authority: Annotated[

@@ -26,35 +26,37 @@ def slug_of(name: str, groups: dict[str, str], directory: Path) -> str:
 
 def say(line: str) -> None:
     """Print a line as it is."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    Console().print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def describe(deployment: "Deployment") -> None:
     """Print what `init` made, and what to do next."""
-    from pluralllm_app.deploy.keys import fingerprint, server_names
+    from pluralllm_app.deploy.invitation import INVITATION, certificate_fingerprint
+    from pluralllm_app.deploy.keys import server_names
 
-    path = deployment.path
-    groups = len(deployment.groups)
-    say(f"{path}: keys of a federation of {groups} group{'s' if groups > 1 else ''}\n")
+    path, place = deployment.path, shlex.quote(str(deployment.path))
+    say(f"{path}: the server's side of a federation, and {INVITATION} for its groups\n")
+    about = deployment.questionnaire.questionnaire().about
+    say(f"questionnaire: {about.survey}, fingerprint {about.fingerprint[:12]}")
     for what, made in (("authority", deployment.authority), ("server", deployment.server)):
         say(f"{what}: {validity(made.certificate)}")
-    say(f"server is known as: {', '.join(server_names(path / 'server' / 'server.crt'))}\n")
-    for slug, name in deployment.groups.items():
-        say(f"node {slug}: {fingerprint(deployment.keys[slug].public)}  {name}")
+    say(
+        f"fingerprint of the authority: {certificate_fingerprint(deployment.authority.certificate)}"
+    )
+    say(f"server is known as: {', '.join(server_names(path / 'server' / 'server.crt'))}")
     say(
         f"""
 Next:
-  start the SuperLink       {path}/server/start.sh
-  register the nodes        pluralllm deploy register {shlex.quote(str(path))}
-  to each group's machine   {path}/nodes/<node>, by a safe channel, then remove it here
-  the group's site          into it as site/, see pluralllm site create
-  on each of them           ./start.sh, in that directory
-  train, here               pluralllm deploy run {shlex.quote(str(path))}
+  start the SuperLink       {shlex.quote(f"{path}/server/start.sh")}
+  to each group             {path / INVITATION}
+  on its machine            pluralllm deploy join {INVITATION} --site SITE --out NODE
+  for each request of one   pluralllm deploy admit {place} request.json
+  train, here               pluralllm deploy run {place}
 
 Other machines reach nothing of the SuperLink but what nodes need. Let the firewall open its port
 to the addresses of the nodes only. Whoever may log in on this machine may submit runs, that is
-code for all nodes. Move {path}/ca/ca.key to a safe place: `pluralllm deploy
-renew` alone needs it."""
+code for this machine, and settings for all nodes. Move {path}/ca/ca.key to a safe place:
+`pluralllm deploy renew` alone needs it."""
     )
 
 

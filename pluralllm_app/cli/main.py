@@ -9,10 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pluralllm_app import __version__
 from pluralllm_app.cli import prepare, questionnaire, use
 from pluralllm_app.cli.deploy import deploy_app
-from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
+from pluralllm_app.cli.options import ConfigOption, SettingOption, VersionOption, starting
 from pluralllm_app.cli.paths import path_fault
 from pluralllm_app.cli.serve import serve_command
 from pluralllm_app.cli.settings import FittingCommand, SettingsCommand, print_settings
@@ -47,21 +46,8 @@ app.add_typer(site_app, name="site")
 app.add_typer(deploy_app, name="deploy")
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        print(f"pluralllm {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Say which version this is.", is_eager=True, callback=_say_version
-        ),
-    ] = False,
-) -> None:
+def options(version: VersionOption = False) -> None:
     """Federated training of a group preference predictor (PluralLLM) on Flower."""
 
 

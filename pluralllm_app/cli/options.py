@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pluralllm_app import __version__
+from pluralllm_app.core.code import installed_hash
 from pluralllm_app.survey.sources.stated import DECIMALS
 
 ConfigOption = Annotated[
@@ -61,6 +63,23 @@ FewestOption = Annotated[
         "--min-respondents",
         min=1,
         help="And how many effective respondents an answer needs. Default: 30.",
+    ),
+]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"pluralllm {__version__}, code {installed_hash()}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        help="Say which version this is, and the hash of its code.",
+        is_eager=True,
+        callback=_say_version,
     ),
 ]
 

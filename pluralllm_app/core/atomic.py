@@ -1,6 +1,5 @@
 """Files and directories that are whole at any moment."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.json_text import load_json
 from pluralllm_app.errors import UserError
 
 
@@ -91,7 +91,7 @@ def read_json(file: Path) -> dict[str, Any]:
         UserError: it holds something else.
     """
     try:
-        content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        content = load_json(file) if file.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     if not isinstance(content, dict):

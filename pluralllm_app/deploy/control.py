@@ -62,7 +62,7 @@ class Control:
             raise UserError(
                 "the node's key was registered and then unregistered, and the SuperLink takes no "
                 "key twice. For a new key, take the group out with `pluralllm deploy remove`, and "
-                "bring it in again with `pluralllm deploy add`"
+                "let its node `pluralllm deploy join` again"
             ) from error
 
     def unregister(self, node: Node) -> None:
@@ -87,6 +87,10 @@ class Control:
         return read_public_key(self._path / "server" / "nodes" / f"{slug}.pub")
 
 
+class NotRunningError(UserError):
+    """Nothing answers where the SuperLink should be."""
+
+
 @contextmanager
 def connect(path: Path) -> Iterator[Control]:
     """Connect to the SuperLink of the deployment at `path`.
@@ -106,7 +110,7 @@ def connect(path: Path) -> Iterator[Control]:
     except httpx.HTTPStatusError as error:
         raise UserError(_refusal(address, error.response)) from error
     except httpx.HTTPError as error:
-        raise UserError(_failure(address, root, error)) from error
+        raise _failure(address, root, error) from error
     finally:
         api.close()
 
@@ -120,16 +124,16 @@ def _refusal(address: str, response: httpx.Response) -> str:
     return f"the SuperLink at {address} refuses: {response.text}"
 
 
-def _failure(address: str, root: Path, error: httpx.HTTPError) -> str:
+def _failure(address: str, root: Path, error: httpx.HTTPError) -> UserError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return (
+        return UserError(
             f"the SuperLink at {address} has a certificate that {root} does not vouch for "
             f"({error}). Either it has expired or does not name this address, or it was renewed "
             "and the SuperLink not started again since, or another federation's server runs there"
         )
     proxy = proxy_to(f"https://{address}", os.environ)
     way = f" through the proxy {proxy}" if proxy else ""
-    return (
+    return NotRunningError(
         f"no SuperLink answers at {address}{way} ({error}): start it with server/start.sh and look "
         "at what it prints"
     )

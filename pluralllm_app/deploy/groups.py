@@ -4,16 +4,22 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from pluralllm_app.core.atomic import whole_directory, write_atomically
+from pluralllm_app import __version__
+from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.core.locks import held
-from pluralllm_app.core.names import clean_text, file_slugs
-from pluralllm_app.deploy.addresses import server_name, with_port
-from pluralllm_app.deploy.keys import NodeKey, make_node_key, read_certificate, server_names
-from pluralllm_app.deploy.layout import groups_file, read_connection, write_node, writing
+from pluralllm_app.core.names import clean_text, file_slugs, look
+from pluralllm_app.deploy.invitation import Request
+from pluralllm_app.deploy.keys import public_line
+from pluralllm_app.deploy.layout import QUESTIONNAIRE, groups_file, writing
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.registration import Member, check_roles, read_members
+from pluralllm_app.federation.registration import (
+    Member,
+    check_roles,
+    parse_public_key,
+    read_members,
+    read_public_key,
+)
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -41,52 +47,67 @@ def read_registered(path: Path) -> dict[str, Member]:
     return read_members(file)
 
 
-def check_group_names(names: list[str]) -> None:
-    """Raise UserError for a group that has no name, or an unprintable one, or is given twice."""
-    for name in names:
-        if not name:
-            raise UserError("a group has no name: give one")
-        if not name.isprintable():
-            raise UserError(f"group {name!r} has a line break or a control character: rename it")
-        if names.count(name) > 1:
-            raise UserError(f"group {name!r} is given twice, but each group has one node")
-
-
-def add_group(path: Path, group: str, role: str = "train") -> tuple[str, NodeKey]:
-    """Add a group to the deployment at `path`, with a node; returns the node's slug and key.
+def admit_group(path: Path, request: Request) -> str:
+    """Register the group of a request at the deployment at `path`; returns its slug.
 
     Args:
         path: directory of the deployment.
-        group: its name.
-        role: what the group is registered for, train or evaluation.
+        request: of the group's node.
 
     Raises:
-        UserError: the group has no name or is there already, the directory of its node is there
-            already, or something cannot be read or written.
+        UserError: the group is there already, or one whose name looks like its own, or its key; it
+            has no name, or one that a terminal would act on; its key is none; its site is of
+            another questionnaire, its app of another version; or something cannot be read or
+            written.
     """
+    name = request.group
+    if not name or name != clean_text(name) or not name.isprintable():
+        raise UserError(f"the request names the group {name!r}, which is no clean name: refuse it")
+    if request.app != __version__:
+        raise UserError(
+            f"the node of group {name!r} has pluralllm_app {request.app!r}, and here is "
+            f"{__version__}: let it install this version and `pluralllm deploy join` again"
+        )
+    own = PreparedSurvey.open(path / QUESTIONNAIRE).fingerprint
+    if request.questionnaire != own:
+        raise UserError(
+            f"the site of group {name!r} is of another questionnaire (fingerprints "
+            f"{request.questionnaire[:12]!r} and here {own[:12]!r}): let it make its site with "
+            "this one"
+        )
+    key = parse_public_key(request.key.encode(), f"the key of group {name!r}")
+    from pluralllm_app.federation.flower_compat import key_bytes  # it takes Flower to import
+
     with _changing(path) as groups:
-        name = clean_text(group)
-        check_group_names([name])
-        names = [member.name for member in groups.values()]
-        if name in names:
-            raise UserError(
-                f"group {name!r} is in {path} already: to give its node a new key, take it out "
-                "with `pluralllm deploy remove` first"
-            )
-        slug = file_slugs([*names, name])[name]
-        node = path / "nodes" / slug
-        if node.exists():
-            raise UserError(f"{node} belongs to an earlier node: move it away")
-        superlink, key = _superlink(path), make_node_key(slug)
-        authority = read_certificate(path / "server" / "ca.crt").public_bytes(Encoding.PEM)
+        for slug, member in groups.items():
+            _check_other(name, member.name, path)
+            if read_public_key(path / "server" / "nodes" / f"{slug}.pub") == key_bytes(key):
+                raise UserError(
+                    f"the node of group {name!r} has the key of group {member.name!r}: let it "
+                    "`pluralllm deploy join` on its own machine"
+                )
+        slug = file_slugs([*(member.name for member in groups.values()), name])[name]
         with writing():
-            with whole_directory(node, mode=0o700) as fresh:
-                write_node(fresh, slug, name, key, authority, superlink)
-            write_atomically(path / "server" / "nodes" / f"{slug}.pub", key.public)
+            write_atomically(path / "server" / "nodes" / f"{slug}.pub", public_line(key, slug))
             write_atomically(
-                path / "server" / "groups.json", groups_file(groups | {slug: Member(name, role)})
+                path / "server" / "groups.json",
+                groups_file(groups | {slug: Member(name, request.role)}),
             )
-    return slug, key
+    return slug
+
+
+def _check_other(name: str, other: str, path: Path) -> None:
+    """Raise UserError where a group's name cannot be told from that of another group."""
+    if name == other:
+        raise UserError(
+            f"group {name!r} is in {path} already: to give its node a new key, take it out with "
+            "`pluralllm deploy remove` first"
+        )
+    if look(name) == look(other):
+        raise UserError(
+            f"group {name!r} looks like group {other!r}, which is in {path} already: let one of "
+            "them take another name"
+        )
 
 
 def remove_group(path: Path, slug: str) -> None:
@@ -129,16 +150,6 @@ def read_roles(path: Path) -> dict[str, str]:
     members = read_registered(path)
     check_roles(members, path)
     return {slug: str(member.role) for slug, member in members.items()}
-
-
-def _superlink(path: Path) -> str:
-    """What the nodes of the deployment at `path` call."""
-    address, _ = read_connection(path)
-    port = address.rpartition(":")[2]
-    if not port.isdecimal():
-        raise UserError(f"the address {address!r} in {path}/flwr-home/config.toml has no port")
-    first = server_names(path / "server" / "server.crt")[0]
-    return with_port(server_name(first), int(port))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pluralllm_app.core.private_files import check_private
 from pluralllm_app.errors import UserError
 
 AUTHORITY_DAYS = 3650
@@ -106,9 +107,10 @@ def read_authority(file: Path, key: Path) -> Certificate:
     """The certificate authority of two files.
 
     Raises:
-        UserError: they cannot be read, or do not belong together.
+        UserError: they cannot be read, or do not belong together; others may read the key.
     """
     certificate = read_certificate(file)
+    check_private(key)
     try:
         private = load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -139,11 +141,16 @@ def server_names(file: Path) -> list[str]:
 def make_node_key(comment: str) -> NodeKey:
     """Make a SuperNode's key pair."""
     key = ec.generate_private_key(ec.SECP384R1())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return NodeKey(
         key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
-        public + b" " + comment.encode() + b"\n",
+        public_line(key.public_key(), comment),
     )
+
+
+def public_line(key: ec.EllipticCurvePublicKey, comment: str) -> bytes:
+    """A public key as a file holds it."""
+    text = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return text + b" " + comment.encode() + b"\n"
 
 
 def fingerprint(public: bytes) -> str:

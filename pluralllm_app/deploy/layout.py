@@ -5,9 +5,8 @@ server/                    what the SuperLink's machine needs; runs/ and state/ 
     ca.crt server.crt server.key start.sh pluralllm-superlink.service
     groups.json            {slug: name and role of the group}
     nodes/<slug>.pub       public keys of the nodes
-    questionnaire/         of `pluralllm questionnaire`, for runs whose server needs the questions
-nodes/<slug>/              what a group's machine needs, and site/ of `pluralllm site create`
-    ca.crt node.key node.key.pub start.sh pluralllm-supernode.service
+    questionnaire/         the questions, as every group's site has them
+invitation.json            what each group gets, for `pluralllm deploy join` on its own machine
 flwr-home/config.toml      FLWR_HOME of who submits runs
 """
 
@@ -21,11 +20,15 @@ from pathlib import Path
 
 import tomli_w
 
+from pluralllm_app import __version__
 from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.addresses import is_ipv6, with_port
-from pluralllm_app.deploy.keys import Certificate, NodeKey
+from pluralllm_app.deploy.invitation import FORMAT_VERSION, INVITATION, Invitation, write
+from pluralllm_app.deploy.keys import Certificate
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.registration import Member
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import write_questionnaire
 
 CONNECTION = "pluralllm"
 QUESTIONNAIRE = Path("server", "questionnaire")
@@ -39,35 +42,37 @@ class Deployment:
     servers: list[str]
     """DNS names and IP addresses of the server; nodes take the first."""
     port: int
-    groups: dict[str, str]
-    """Name of the group by slug, in the order given."""
-    roles: dict[str, str]
-    """By slug."""
     authority: Certificate
     server: Certificate
-    keys: dict[str, NodeKey]
-    """By slug."""
+    questionnaire: PreparedSurvey
+    """What all groups share."""
 
 
 def write_deployment(deployment: Deployment, root: Path) -> None:
     """Write all files of a deployment to the directory `root`, which will become its own."""
     ca, server, port = deployment.authority, deployment.server, deployment.port
-    _write(root / "ca" / "ca.key", ca.key_pem, secret=True)
-    _write(root / "server" / "ca.crt", ca.pem)
-    _write(root / "server" / "server.crt", server.pem)
-    _write(root / "server" / "server.key", server.key_pem, secret=True)
+    write_file(root / "ca" / "ca.key", ca.key_pem, secret=True)
+    write_file(root / "server" / "ca.crt", ca.pem)
+    write_file(root / "server" / "server.crt", server.pem)
+    write_file(root / "server" / "server.key", server.key_pem, secret=True)
     script = scripts.superlink_script(deployment.servers, port)
-    _write_script(root / "server" / "start.sh", script)
-    _write(root / "server" / "pluralllm-superlink.service", scripts.superlink_unit().encode())
-    members = {
-        slug: Member(name, deployment.roles[slug]) for slug, name in deployment.groups.items()
-    }
-    _write(root / "server" / "groups.json", groups_file(members))
-    superlink = with_port(deployment.servers[0], port)
-    for slug, key in deployment.keys.items():
-        node = root / "nodes" / slug
-        write_node(node, slug, deployment.groups[slug], key, ca.pem, superlink)
-        _write(root / "server" / "nodes" / f"{slug}.pub", key.public)
+    write_script(root / "server" / "start.sh", script)
+    write_file(
+        root / "server" / "pluralllm-superlink.service",
+        scripts.superlink_unit(deployment.path / "server").encode(),
+    )
+    write_file(root / "server" / "groups.json", groups_file({}))
+    (root / "server" / "nodes").mkdir(mode=0o700)
+    write_questionnaire(deployment.questionnaire, root / QUESTIONNAIRE)
+    invitation = Invitation(
+        invitation=FORMAT_VERSION,
+        app=__version__,
+        server=deployment.servers[0],
+        port=port,
+        authority=ca.pem.decode(),
+        questionnaire=deployment.questionnaire.fingerprint,
+    )
+    write_file(root / INVITATION, write(invitation))
     # Runs are submitted on the server, see deploy.superlink: by the loopback address it listens on.
     loopback = "::1" if any(map(is_ipv6, deployment.servers)) else "127.0.0.1"
     connection = {
@@ -75,27 +80,7 @@ def write_deployment(deployment: Deployment, root: Path) -> None:
         "root-certificates": str(deployment.path / "server" / "ca.crt"),
     }
     config = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
-    _write(root / "flwr-home" / "config.toml", tomli_w.dumps(config).encode())
-
-
-def write_node(
-    node: Path, slug: str, group: str, key: NodeKey, authority: bytes, superlink: str
-) -> None:
-    """Write what a group's machine needs to the directory `node`.
-
-    Args:
-        node: the directory.
-        slug: of the group.
-        group: its name.
-        key: of its node.
-        authority: the certificate of the deployment's authority, in PEM.
-        superlink: what the node calls, host:port.
-    """
-    _write(node / "ca.crt", authority)
-    _write(node / "node.key", key.private, secret=True)
-    _write(node / "node.key.pub", key.public)
-    _write_script(node / "start.sh", scripts.supernode_script(superlink, group))
-    _write(node / "pluralllm-supernode.service", scripts.supernode_unit(slug).encode())
+    write_file(root / "flwr-home" / "config.toml", tomli_w.dumps(config).encode())
 
 
 def groups_file(groups: Mapping[str, Member]) -> bytes:
@@ -133,12 +118,14 @@ def writing() -> Iterator[None]:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _write_script(file: Path, text: str) -> None:
-    _write(file, text.encode())
+def write_script(file: Path, text: str) -> None:
+    """Write a script that can be run."""
+    write_file(file, text.encode())
     file.chmod(0o755)
 
 
-def _write(file: Path, content: bytes, secret: bool = False) -> None:
+def write_file(file: Path, content: bytes, secret: bool = False) -> None:
+    """Write a new file; only its owner can read a `secret` one."""
     for directory in reversed(file.parents):  # `parents=True` would ignore the mode above the last
         directory.mkdir(mode=0o700, exist_ok=True)
     with os.fdopen(

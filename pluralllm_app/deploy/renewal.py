@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.deploy.addresses import LOCAL, server_name
 from pluralllm_app.deploy.groups import read_groups
+from pluralllm_app.deploy.invitation import INVITATION, read_invitation, write
 from pluralllm_app.deploy.keys import (
     Certificate,
     make_authority,
@@ -35,6 +38,11 @@ def renew(path: Path, servers: list[str], new_authority: bool) -> Certificate:
     files = {server / "server.key": made.key_pem, server / "server.crt": made.pem}
     if new_authority:
         files |= {key: authority.key_pem, server / "ca.crt": authority.pem}
+    invitation = path / INVITATION
+    if invitation.exists():  # deployments of earlier versions have none
+        old = read_invitation(invitation)
+        fresh = replace(old, server=names[0], authority=authority.pem.decode())
+        files[invitation] = write(fresh)
     with writing():
         key.parent.mkdir(mode=0o700, exist_ok=True)
         for file, content in files.items():

@@ -5,6 +5,7 @@ for the node's config, with whatever a shell might read in another way written a
 """
 
 import re
+from pathlib import Path
 
 from pluralllm_app.deploy.addresses import bind_address, with_port
 
@@ -18,7 +19,7 @@ if ! command -v pluralllm >/dev/null; then
 fi
 for file in {files}; do
     if ! [ -r "$here/$file" ]; then
-        echo "cannot read $here/$file: copy it from where \\`pluralllm deploy init\\` wrote it" >&2
+        echo "cannot read $here/$file, which \\`pluralllm deploy {maker}\\` wrote: restore it" >&2
         exit 1
     fi
 done
@@ -50,8 +51,8 @@ exec python3 -m pluralllm_app.deploy.superlink \\
 
 _SUPERNODE = """\
 #!/bin/sh
-# Starts the SuperNode of one group, once its site is checked. The site, written by `pluralllm
-# site`, is the directory site/ beside this script, or the one that PLURALLLM_SITE names.
+# Starts the SuperNode of one group, once its site is checked. The site is the directory site/
+# beside this script, or the one that PLURALLLM_SITE names.
 # PLURALLLM_DEVICE (cpu, cuda, cuda:1 and so on) is where this node computes, whatever the run's
 # settings say.
 {head}config=$(pluralllm deploy node-config -- '{group}' "${{PLURALLLM_SITE:-$here/site}}")
@@ -66,7 +67,7 @@ exec python3 -m pluralllm_app.deploy.supernode \\
 
 _UNIT = """\
 # Copy to /etc/systemd/system. Supposes the app's virtual environment in /opt/pluralllm-app/.venv,
-# this directory as {directory}, and a user "pluralllm" who owns it.
+# and a user "pluralllm" who owns {directory}.
 [Unit]
 Description=PluralLLM {what}
 Wants=network-online.target
@@ -76,7 +77,7 @@ StartLimitIntervalSec=0
 [Service]
 User=pluralllm
 Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
-ExecStart={directory}/start.sh
+ExecStart={start}
 # A SuperNode that is refused for its clock ends with status 0.
 Restart=always
 # It takes the SuperLink up to a minute to notice that a node was killed.
@@ -99,24 +100,37 @@ def superlink_script(servers: list[str], port: int) -> str:
     It binds to loopback if all `servers` are loopback, and to IPv6 if one is an IPv6 address.
     """
     host = bind_address(servers)
-    head = _HEAD.format(files="ca.crt server.crt server.key")
+    head = _HEAD.format(files="ca.crt server.crt server.key", maker="init")
     return _SUPERLINK.format(head=head, host=host, port=port, address=with_port(host, port))
 
 
 def supernode_script(superlink: str, group: str) -> str:
     """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
-    head = _HEAD.format(files="ca.crt node.key")
+    head = _HEAD.format(files="ca.crt node.key", maker="join")
     return _SUPERNODE.format(head=head, superlink=superlink, group=toml_text(group))
 
 
-def superlink_unit() -> str:
-    """The systemd unit of the SuperLink."""
-    return _UNIT.format(directory="/opt/pluralllm/server", what="SuperLink")
+def superlink_unit(directory: Path) -> str:
+    """The systemd unit of the SuperLink, whose files are in this directory."""
+    return _unit(directory, "SuperLink")
 
 
-def supernode_unit(slug: str) -> str:
-    """The systemd unit of a SuperNode."""
-    return _UNIT.format(directory=f"/opt/pluralllm/nodes/{slug}", what=f"SuperNode {slug}")
+def supernode_unit(directory: Path, slug: str) -> str:
+    """The systemd unit of the SuperNode of a group with this slug, in this directory."""
+    return _unit(directory, f"SuperNode {slug}")
+
+
+def _unit(directory: Path, what: str) -> str:
+    start = _unit_path(directory / "start.sh")
+    return _UNIT.format(directory=_unit_path(directory), start=start, what=what)
+
+
+def _unit_path(path: Path) -> str:
+    """A path as systemd reads it back; it takes % for a specifier, and spaces for separators."""
+    text = str(path).replace("%", "%%")
+    if re.fullmatch(r"[\w/.%-]+", text):
+        return text
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 def toml_text(text: str) -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.groups import read_groups, read_roles
+from pluralllm_app.deploy.invitation import INVITATION
 from pluralllm_app.deploy.layout import CONNECTION, QUESTIONNAIRE
 from pluralllm_app.engines.app_files import APP, app_files
 from pluralllm_app.engines.base import Engine, Outcome
@@ -100,6 +101,11 @@ def submit(
     """
     groups = read_groups(path)
     read_roles(path)  # the server's app needs them
+    if not groups:
+        raise UserError(
+            f"no group is in {path} yet: give {INVITATION} to each group, and let it in with "
+            "`pluralllm deploy admit`"
+        )
     wanted = list(groups.values())
     if resume:
         if config or overrides or out:
@@ -181,7 +187,7 @@ def _missing(control: Control, groups: Mapping[str, str], wanted: Collection[str
         elif group in wanted and nodes[slug].status != "online":
             lines.append(f"{group}: its node is not connected")
     gone = [name for name in wanted if name not in groups.values()]
-    return lines + [f"{name}: it was removed, see `pluralllm deploy add`" for name in gone]
+    return lines + [f"{name}: it was removed, see `pluralllm deploy admit`" for name in gone]
 
 
 def _say_what_it_waits_for(

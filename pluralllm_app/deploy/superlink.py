@@ -8,6 +8,7 @@ answer this machine. So who may log in on the server may submit runs, and nobody
 
 import argparse
 import os
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pluralllm_app.core.environment import take_environment
+from pluralllm_app.core.private_files import check_private_arguments
 from pluralllm_app.federation.flower_compat import FLEET_PATH, run_superlink
 from pluralllm_app.federation.registration import SERVER
 
@@ -42,6 +44,7 @@ def _is_local(scope: Scope) -> bool:
 def main() -> None:
     """Run flower-superlink, with its arguments."""
     take_environment()
+    check_private_arguments(sys.argv, "--ssl-keyfile")
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     _name_registration()

@@ -1,9 +1,10 @@
-"""`python -m pluralllm_app.deploy.supernode`: flower-supernode that waits until it is let in.
+"""`python -m pluralllm_app.deploy.supernode`: flower-supernode as a deployment needs it.
 
-Flower's own ends at once where the SuperLink does not know its key, or still counts the node as
-connected: for up to a minute after it was killed, or ended together with the SuperLink. It also
-needs a port of its own for its app's processes, and takes no 0; here the system picks one on
-loopback.
+It runs the code that is installed on its machine, where Flower's own runs what the server sends. It
+waits until it is let in, where Flower's own ends at once if the SuperLink does not know its key, or
+still counts the node as connected: for up to a minute after it was killed, or ended together with
+the SuperLink. Flower's own also needs a port of its own for its app's processes, and takes no 0;
+here the system picks one on loopback.
 """
 
 import os
@@ -14,7 +15,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pluralllm_app.core.environment import proxy_to, take_environment, unusable_proxies
-from pluralllm_app.federation.flower_compat import NotLetInError, run_supernode
+from pluralllm_app.core.private_files import check_private_arguments
+from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.flower_node import NotLetInError, run_supernode
 
 RETRY_SECONDS = 5.0
 _HOST = "127.0.0.1"
@@ -58,12 +62,16 @@ def main() -> None:
     for name in unusable_proxies(os.environ):
         print(f"{name} is not used: proxies are http://, https:// or socks5:// and a host")
     take_environment()
+    check_private_arguments(sys.argv, "--auth-supernode-private-key")
     if proxy := proxy_to(address, os.environ):
         print(f"The SuperLink is called through the proxy {proxy}.", flush=True)
     with socket.create_server((_HOST, 0)) as free:
         port = free.getsockname()[1]
     sys.argv += ["--host", _HOST, "--port", str(port)]
-    run_supernode(enter_patiently)
+    try:
+        run_supernode(enter_patiently, own_files)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from pluralllm_app.core.code import APP as APP
+from pluralllm_app.errors import UserError
 from pluralllm_app.settings_files import read_toml
-
-APP = Path(__file__).resolve().parents[2]
-"""The directory of this app: pyproject.toml and the package."""
 
 
 def app_files(app: Path) -> dict[str, Path]:
@@ -16,3 +15,22 @@ def app_files(app: Path) -> dict[str, Path]:
     patterns = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"]["fab-include"]
     files = [file for pattern in ["pyproject.toml", *patterns] for file in app.glob(pattern)]
     return {file.relative_to(app).as_posix(): file for file in files}
+
+
+def own_files() -> dict[str, bytes]:
+    """What the app that is installed here ships, by name.
+
+    Raises:
+        UserError: it has no source tree.
+    """
+    check_tree()
+    return {name: file.read_bytes() for name, file in app_files(APP).items()}
+
+
+def check_tree() -> None:
+    """Raise UserError unless this app is run from its source tree."""
+    if not (APP / "pyproject.toml").exists():
+        raise UserError(
+            f"{APP / 'pyproject.toml'} is missing: Flower needs the app's source tree, so install "
+            "it from a checkout with `pip install -e .`"
+        )

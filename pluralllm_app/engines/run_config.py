@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pluralllm_app.engines.app_files import APP
+from pluralllm_app.engines.app_files import APP, check_tree
 from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.errors import SettingsError, UserError
 from pluralllm_app.settings import Scalar, Settings, check_names
@@ -24,13 +24,8 @@ def read_run_config(
         SettingsError: an unknown name (with the nearest known ones), an unreadable file, or a
             single setting of a strategy that is not chosen.
     """
-    pyproject = APP / "pyproject.toml"
-    if not pyproject.exists():
-        raise UserError(
-            f"{pyproject} is missing: Flower needs the app's source tree, so install it from a "
-            "checkout with `pip install -e .`"
-        )
-    defaults = read_defaults(pyproject)
+    check_tree()
+    defaults = read_defaults(APP / "pyproject.toml")
     single = parse_overrides(overrides)
     merged = defaults | (flatten(read_toml(config)) if config else {}) | single
     check_names(merged, defaults)

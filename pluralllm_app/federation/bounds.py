@@ -7,6 +7,8 @@ bounds and looks at what happens.
 
 from dataclasses import dataclass
 
+from pluralllm_app.survey.info import MOST_DIM
+
 NODE = "the node is refused, by name"
 RUN = "the run does not begin, and names the group"
 UPDATE = "the update is refused, and the failure recorded"
@@ -16,7 +18,6 @@ REQUEST = "the SuperLink answers 403"
 
 MOST_TEXT = 1000  # characters of a text
 MOST_QUESTIONS = 10**7  # of a survey
-MOST_DIM = 2**16  # of an embedding
 MOST_LOSS = 1e12  # nats, of either sign
 MOST_DIVERGENCE = 1.0  # nats; none is above log 2
 

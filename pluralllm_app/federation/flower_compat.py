@@ -1,6 +1,6 @@
 """What this app uses of Flower besides its public API.
 
-`flower_commands` and `flower_fence` have the rest.
+`flower_commands`, `flower_fence` and `flower_node` have the rest.
 
 Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
 on may import. What is here may change with any release of Flower, and then
@@ -13,8 +13,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +104,7 @@ def error_reason(reply: Message) -> str:
     return message if found else text.strip().splitlines()[0]
 
 
-# ---- The SuperLink and SuperNodes of a deployment ----
+# ---- The SuperLink of a deployment ----
 
 FLEET_PATH = "/v1/fleet/"
 """Below it are all requests of SuperNodes to the SuperLink."""
@@ -188,7 +187,7 @@ class ControlApi:
             request = RegisterNodeRequest(public_key=key, name=name)
             return int(self._client.RegisterNode(request).node_id)
         except HTTPStatusError as error:
-            if _error_code(error) == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+            if error_code(error) == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
                 raise KeyWasUsedError from error
             raise
 
@@ -265,56 +264,7 @@ def run_superlink(middleware: "Middleware") -> None:
     flower_superlink()
 
 
-class NotLetInError(Exception):
-    """The SuperLink does not let a node in."""
-
-
-Enter = Callable[[Callable[[], Any], Callable[[Any], None]], Any]
-
-
-def run_supernode(enter: Enter) -> None:
-    """Run flower-supernode with the arguments of this process; returns when it ends.
-
-    Args:
-        enter: called as `enter(ask, leave)` when the node is to be let in. `ask()` asks the
-            SuperLink and returns its answer, or raises NotLetInError; `enter` returns that answer.
-            `leave(answer)` says good-bye.
-    """
-    from flwr.proto.fleet_pb2 import (
-        ActivateNodeRequest,
-        ActivateNodeResponse,
-        DeactivateNodeRequest,
-    )
-    from flwr.supercore.error import ApiErrorCode
-    from flwr.supernode import fleet_http_connection
-    from flwr.supernode.cli import flower_supernode
-    from flwr.supernode.fleet_http_client import FleetHttpClient
-    from httpx import HTTPStatusError
-
-    class Client(FleetHttpClient):
-        def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
-            activate = super().ActivateNode
-
-            def ask() -> ActivateNodeResponse:
-                try:
-                    return activate(request)
-                except HTTPStatusError as error:
-                    if _error_code(error) == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-                        raise NotLetInError from error
-                    raise
-
-            def leave(answer: ActivateNodeResponse) -> None:
-                with suppress(HTTPStatusError):  # it was removed meanwhile, as the next ask tells
-                    self.DeactivateNode(DeactivateNodeRequest(node_id=answer.node_id))
-
-            response: ActivateNodeResponse = enter(ask, leave)
-            return response
-
-    fleet_http_connection.FleetHttpClient = Client  # type: ignore[attr-defined]
-    flower_supernode()
-
-
-def _error_code(error: Any) -> int | None:
+def error_code(error: Any) -> int | None:
     """The code that an API of the SuperLink gives for refusing a request."""
     from flwr.supercore.error import FlowerError
 

@@ -84,8 +84,7 @@ class NodeDescription:
 def installed() -> str:
     """The versions of the app and of torch that this machine has installed.
 
-    A deployment's node runs the code that the server sends, but with the libraries, and beside the
-    `pluralllm` command, of its own. Where no app is installed, the code that was sent is all.
+    A simulation may run without an installed app, from the copy that Flower made.
     """
     try:
         app = metadata.version("pluralllm-app")

@@ -16,6 +16,7 @@ from pluralllm_app.core.atomic import read_json
 from pluralllm_app.errors import FederationError, UserError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from flwr.serverapp import Grid
 
     from pluralllm_app.federation.messages import NodeDescription
@@ -24,6 +25,7 @@ SERVER = "PLURALLLM_SERVER"
 """Environment variable of the SuperLink and of the apps that it starts: the directory server/."""
 ROLES = ("train", "evaluation")
 _SLUG = re.compile("[a-z0-9-]+")
+_COPY = "copy it from node.key.pub of the node"
 WHOSE = "in a deployment, `pluralllm deploy status` shows which group the node belongs to"
 
 
@@ -67,21 +69,36 @@ def read_public_key(file: Path) -> bytes:
     Raises:
         UserError: it is not there, or another kind of key.
     """
+    from pluralllm_app.federation.flower_compat import key_bytes  # it takes Flower to import
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the public key {file}: {error.strerror}; {_COPY}") from error
+    return key_bytes(parse_public_key(content, f"the public key {file}"))
+
+
+def parse_public_key(content: bytes, what: str) -> "EllipticCurvePublicKey":
+    """A node's public key.
+
+    Args:
+        content: as node.key.pub holds it.
+        what: it is, for messages.
+
+    Raises:
+        UserError: it is damaged, or another kind of key.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-    from pluralllm_app.federation.flower_compat import key_bytes  # it takes Flower to import
-
     try:
-        key = load_ssh_public_key(file.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise UserError(
-            f"cannot read the public key {file}: {error}; copy it from node.key.pub of the node"
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise UserError(f"{file} is not an ECDSA key: make one with ssh-keygen -t ecdsa -b 384")
-    return key_bytes(key)
+        key = load_ssh_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UserError(f"cannot read {what}: {error}; {_COPY}") from error
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)):
+        raise UserError(f"{what} is not an ECDSA key of 384 bits, as `pluralllm deploy join` makes")
+    return key
 
 
 def check_roles(members: Mapping[str, Member], deployment: Path) -> None:

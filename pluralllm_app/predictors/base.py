@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
@@ -129,11 +130,18 @@ class ArraysError(ValueError):
     """Saved arrays are others than the config beside them describes."""
 
 
-def check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_arrays(
+    arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], kind: type[np.generic] | None = None
+) -> None:
     """Check that there are exactly the arrays of these names and `shapes`.
 
+    Args:
+        arrays: by name.
+        shapes: by name.
+        kind: of the numbers of all arrays; None: any.
+
     Raises:
-        ArraysError: naming the first few that are missing, not known or of another shape.
+        ArraysError: naming the first few that are missing, not known or of another shape or kind.
     """
     faults = [f"{name} is missing" for name in shapes if name not in arrays]
     faults += [f"{name} is not known" for name in arrays if name not in shapes]
@@ -141,6 +149,11 @@ def check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
         f"{name} is {list(arrays[name].shape)}, not {list(shape)}"
         for name, shape in shapes.items()
         if name in arrays and arrays[name].shape != shape
+    ]
+    faults += [
+        f"{name} is of {array.dtype}, not {np.dtype(kind)}"
+        for name, array in arrays.items()
+        if kind and array.dtype != kind
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

@@ -24,6 +24,8 @@ from pluralllm_app.survey.shared import TEXTS, VECTORS, Questionnaire
 
 CONFIG, ARRAYS, CARD = "config.json", "model.safetensors", "README.md"
 TRAINING = "training.json"
+# What restoring raises where a config names nothing, something of another type, or 0 or infinity.
+_OF_A_CONFIG = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 _GIVE = "give a directory that a predictor was saved in, such as best/ of a run"
 
 
@@ -84,7 +86,7 @@ def load_predictor(source: str | Path) -> ContextPredictor:
         raise PredictorError(
             f"{arrays_file} holds other weights than the config.json beside it describes: {error}"
         ) from error
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _OF_A_CONFIG as error:
         raise PredictorError(
             f"{config_file} describes no predictor of kind {kind!r}: {error}"
         ) from error
@@ -114,7 +116,7 @@ def load_training(source: str | Path) -> Training | None:
         return None
     try:
         return msgspec.json.decode(file.read_bytes(), type=Training)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise PredictorError(f"{file} is damaged ({error}): remove it, or copy it again") from error
 
 

@@ -9,21 +9,25 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pluralllm_app import __version__
+from pluralllm_app.core.code import installed_hash
 from pluralllm_app.records.schema import Hardware
 
 PACKAGES = ("flwr", "ray", "torch", "numpy", "pyarrow")
 
 
 def versions() -> dict[str, str]:
-    """The versions of the app, of Python and of what computes with them."""
+    """The versions of the app, of Python and of what computes with them; `code` is a hash."""
     return {
         "pluralllm_app": __version__,
+        "code": _code(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
     }
 
 
-_version = cache(version)  # it reads files, for each run of a comparison
+# They read files, for each run of a comparison.
+_version = cache(version)
+_code = cache(installed_hash)
 
 
 def hardware() -> Hardware:

@@ -235,7 +235,7 @@ def decode(kind: type[Content], text: bytes, file: Path, line: int | None = None
     place = f"{file} is damaged" if line is None else f"{file} is damaged in line {line}"
     try:
         content = _filled(msgspec.json.decode(text, type=kind))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{place}: {error}: restore it from a copy, or do without {file.parent}"
         ) from error

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.json_text import load_json
 from pluralllm_app.errors import SurveyError
 
 FORMAT_VERSION = 1
 ROLES = ("train", "evaluation")
 METRICS = ("jensen-shannon", "wasserstein")  # of alignment, see `scoring.metrics`
 ORDINAL_METRICS = ("wasserstein",)  # those that need ordinal values of the options
+MOST_DIM = 2**16  # of embeddings
 PREPARE_AGAIN = "run `pluralllm prepare` again"
 _GROUP_FILE = re.compile(r"groups/[a-z0-9-]+\.parquet")
 
@@ -70,6 +72,12 @@ class SurveyInfo:
                 raise SurveyError(f"{file.name} has {key} {value!r}, known are {', '.join(known)}")
             return value
 
+        def dim(content: Any) -> int:
+            value: int = entry(content, "dim", int)
+            if not 1 <= value <= MOST_DIM:
+                raise SurveyError(f"{file.name} has no valid 'dim': {PREPARE_AGAIN}")
+            return value
+
         def group(item: Any) -> Group:
             path = entry(item, "file", str)
             # A path out of survey.json must not lead out of the survey.
@@ -87,7 +95,7 @@ class SurveyInfo:
             metric=one_of(content, "metric", METRICS),
             embedder=_without_path(entry(content, "embedder", str)),
             template=entry(content, "template", (str, type(None))),
-            dim=entry(content, "dim", int),
+            dim=dim(content),
             source=entry(content, "source", str),
             licence=entry(content, "licence", str),
             synthetic=entry(content, "synthetic", bool),
@@ -98,7 +106,7 @@ class SurveyInfo:
 
 def _load(file: Path) -> Any:
     try:
-        content = json.loads(file.read_bytes())
+        content = load_json(file)
     except FileNotFoundError:
         raise SurveyError(
             f"{file.parent.name} is not a prepared survey, it has no survey.json: "

@@ -39,6 +39,7 @@ from pluralllm_app.survey.info import (
     SurveyInfo,
     check_place,
 )
+from pluralllm_app.survey.parquet_files import numbers
 from pluralllm_app.survey.shared import About, Questionnaire, fingerprint
 
 __all__ = ["FORMAT_VERSION", "Group", "PreparedSurvey", "check_output", "write_survey"]
@@ -77,8 +78,10 @@ class PreparedSurvey(SurveyInfo):
         """Check questions and embeddings against the fingerprint, reading all of them.
 
         Raises:
-            SurveyError: they are not those the survey was prepared with.
+            SurveyError: they are not those the survey was prepared with, or not finite.
         """
+        with located(self.path):
+            storage.check_finite(self.path / "embeddings.safetensors", self.embeddings)
         if fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
@@ -183,12 +186,12 @@ class PreparedSurvey(SurveyInfo):
 
     @cached_property
     def _counts(self) -> Ints:
-        counts: Ints = storage.numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
+        counts: Ints = numbers(pc.list_value_length(self.table["options"])).astype(np.int64)
         return counts
 
     @cached_property
     def _first_rows(self) -> Ints:
-        first_rows: Ints = storage.numbers(self.table["first_row"])
+        first_rows: Ints = numbers(self.table["first_row"])
         return first_rows
 
     @cached_property
@@ -196,7 +199,7 @@ class PreparedSurvey(SurveyInfo):
         """[rows] ordinal value of each option, where the metric needs them."""
         if self.metric not in ORDINAL_METRICS:
             return None
-        values: Floats = storage.numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
+        values: Floats = numbers(pc.list_flatten(self.table["values"])).astype(np.float32)
         return values
 
 

@@ -98,7 +98,10 @@ class Questionnaire:
                 )
             read = msgspec.json.decode(content, type=_Content)
             embeddings = load_file(vectors)["embeddings"]
-        except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
+        except (
+            *(OSError, SafetensorError, KeyError),
+            *(msgspec.MsgspecError, RecursionError),
+        ) as error:
             raise SurveyError(
                 f"{texts} or {vectors.name} is damaged ({error}): {_AGAIN}"
             ) from error
@@ -111,6 +114,8 @@ class Questionnaire:
                 f"{vectors} holds {embeddings.dtype} {list(embeddings.shape)}, not float16 "
                 f"[{rows}, dim]: {_AGAIN}"
             )
+        if not np.isfinite(embeddings).all():
+            raise SurveyError(f"{vectors} holds numbers that are not finite: {_AGAIN}")
         if fingerprint(read.questions, embeddings) != read.about.fingerprint:
             raise SurveyError(f"{texts} and {vectors.name} are not as they were written: {_AGAIN}")
         return cls(read.about, read.questions, embeddings)

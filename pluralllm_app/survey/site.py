@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pluralllm_app.core.json_text import load_json
 from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.survey.content import Answers, Description
@@ -70,8 +71,7 @@ class Site:
             if group not in (None, manifest["group"]):
                 raise SurveyError(
                     f"the node is of group {group!r}, its site of group {manifest['group']!r}: "
-                    "give the node its own group's site or, if the name was mistyped at "
-                    "`pluralllm deploy init`, correct it in start.sh and in server/groups.json"
+                    "give the node its own group's site"
                 )
         survey = PreparedSurvey.open(path)
         with located(path):
@@ -155,7 +155,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path.name} is no site, it has no {MANIFEST}: make one with `pluralllm site create`"
         )
     try:
-        manifest = json.loads(file.read_text("utf-8"))
+        manifest = load_json(file)
         version, group, files = (manifest[key] for key in ("format_version", "group", "files"))
         known = isinstance(group, str) and all(
             isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from pluralllm_app.core.json_text import parse_json
 from pluralllm_app.core.segments import (
     Doubles,
     Floats,
@@ -24,10 +24,11 @@ from pluralllm_app.core.segments import (
     segment_starts,
     segment_sums,
 )
-from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Description, Questions
-from pluralllm_app.survey.info import ORDINAL_METRICS, PREPARE_AGAIN
+from pluralllm_app.survey.info import ORDINAL_METRICS
+from pluralllm_app.survey.parquet_files import missing, numbers, read_columns, refusal
 
+_AT_ONCE = 2**14  # rows of embeddings
 SUM_TOLERANCE = 1e-3  # how far the shares of a question may be from 1 in total
 # In the metadata of a group's table: the JSON of the group's Description. Not every survey has it.
 DESCRIPTION = b"pluralllm.description"
@@ -60,53 +61,6 @@ class GroupAnswers:
     description: Description | None
 
 
-def _refusal(file: Path, fault: str) -> SurveyError:
-    # The name alone: a partition's errors reach the server.
-    return SurveyError(f"survey file {file.name} {fault}: {PREPARE_AGAIN}")
-
-
-def _missing(file: Path) -> SurveyError:
-    return _refusal(file, "is missing: copy it from where the survey was prepared, or")
-
-
-def _read_parquet(file: Path, schema: pa.Schema, nullable: str) -> pa.Table:
-    """Read the columns of `schema`, of which only the one called `nullable` may hold nulls."""
-    try:
-        table = pq.ParquetFile(file, memory_map=True).read()
-    except FileNotFoundError:
-        raise _missing(file) from None
-    except (OSError, pa.ArrowException) as error:
-        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
-    for column in schema:
-        if column.name not in table.column_names:
-            raise _refusal(file, f"has no column {column.name!r}")
-        if not _same_type(table[column.name].type, column.type):
-            found = table[column.name].type
-            raise _refusal(file, f"has {column.name!r} of type {found}, not {column.type}")
-        if column.name != nullable and table[column.name].null_count:
-            raise _refusal(file, f"has nulls in column {column.name!r}")
-    return table.select(schema.names).cast(schema.with_metadata(table.schema.metadata))
-
-
-def numbers(column: pa.ChunkedArray) -> Any:
-    """The numbers of a column without nulls.
-
-    pyarrow's own ``to_numpy`` imports pandas, as does whatever takes a number of Python's
-    (``pc.less(column, 1)``): that would be a tenth of the work of a client process.
-    """
-    return np.from_dlpack(column.combine_chunks())
-
-
-def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether two types differ at most in the width of offsets: other tools write large strings."""
-    if pa.types.is_list(wanted):
-        lists = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return bool(lists) and _same_type(found.value_type, wanted.value_type)
-    if wanted == pa.string():
-        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
-    return bool(found == wanted)
-
-
 def map_embeddings(file: Path, dim: int) -> Halves:
     """Return the embeddings, float16 [rows, dim], mapped: pages are read only as they are used.
 
@@ -118,20 +72,27 @@ def map_embeddings(file: Path, dim: int) -> Halves:
     try:
         with safe_open(file, framework="numpy") as tensors:  # checks header and length of the file
             if "embeddings" not in tensors.keys():  # noqa: SIM118 (it is no dictionary)
-                raise _refusal(file, "has no tensor 'embeddings'")
+                raise refusal(file, "has no tensor 'embeddings'")
             part = tensors.get_slice("embeddings")
             kind, shape = part.get_dtype(), part.get_shape()
         with file.open("rb") as opened:
             header = opened.read(int.from_bytes(opened.read(8), "little"))
+        offset = 8 + len(header) + parse_json(header)["embeddings"]["data_offsets"][0]
     except FileNotFoundError:
-        raise _missing(file) from None
-    except (OSError, SafetensorError) as error:
-        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
+        raise missing(file) from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise refusal(file, f"cannot be read ({type(error).__name__})") from error
     if kind != "F16" or len(shape) != 2 or shape[1] != dim:
-        raise _refusal(file, f"holds {kind} {shape}, not F16 [rows, {dim}]")
-    offset = 8 + len(header) + json.loads(header)["embeddings"]["data_offsets"][0]
+        raise refusal(file, f"holds {kind} {shape}, not F16 [rows, {dim}]")
     # Torch shares an array with a copy on write silently, but warns of a read-only one.
     return np.asarray(np.memmap(file, np.float16, "c", offset, tuple(shape)))
+
+
+def check_finite(file: Path, embeddings: Halves) -> None:
+    """Raise SurveyError unless the embeddings, those of `file`, are all finite; reads all."""
+    for first in range(0, len(embeddings), _AT_ONCE):
+        if not np.isfinite(embeddings[first : first + _AT_ONCE]).all():
+            raise refusal(file, "holds numbers that are not finite")
 
 
 def read_questions(file: Path, rows: int, metric: str) -> pa.Table:
@@ -140,22 +101,22 @@ def read_questions(file: Path, rows: int, metric: str) -> pa.Table:
     Raises:
         SurveyError: missing or damaged file, duplicate ids, or anything that does not add up.
     """
-    table = _read_parquet(file, QUESTIONS_SCHEMA, nullable="values")
+    table = read_columns(file, QUESTIONS_SCHEMA, nullable="values", rows=rows // 2, values=rows)
     if pc.count_distinct(table["question_id"]).as_py() != table.num_rows:
-        raise _refusal(file, "has duplicate question ids")
+        raise refusal(file, "has duplicate question ids")
     counts = numbers(pc.list_value_length(table["options"]))
     if (counts < 2).any():
-        raise _refusal(file, "has a question with fewer than two options")
+        raise refusal(file, "has a question with fewer than two options")
     if not np.array_equal(numbers(table["first_row"]), segment_starts(counts)):
-        raise _refusal(file, "numbers its embedding rows wrongly")
+        raise refusal(file, "numbers its embedding rows wrongly")
     if counts.sum() != rows:
-        raise _refusal(file, f"has {counts.sum()} options but there are {rows} embeddings")
+        raise refusal(file, f"has {counts.sum()} options but there are {rows} embeddings")
     if metric in ORDINAL_METRICS:
         values = pc.list_flatten(table["values"])
         whole = not table["values"].null_count and not values.null_count
         whole = whole and np.array_equal(numbers(pc.list_value_length(table["values"])), counts)
         if not whole or not pc.all(pc.is_finite(values)).as_py():
-            raise _refusal(file, f"lacks ordinal values, which metric {metric} needs")
+            raise refusal(file, f"lacks ordinal values, which metric {metric} needs")
     return table
 
 
@@ -172,30 +133,31 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints, dim: i
     Raises:
         SurveyError: missing or damaged file, an unknown or repeated question, or bad shares.
     """
-    table = _read_parquet(file, GROUP_SCHEMA, nullable="respondents")
+    values = int(options.sum()) + len(ids)  # a list without values counts as one
+    table = read_columns(file, GROUP_SCHEMA, nullable="respondents", rows=len(ids), values=values)
     if table.num_rows != expected:
-        raise _refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
+        raise refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
     respondents = _respondents(file, table["respondents"].combine_chunks())
     indices = pc.index_in(table["question_id"], value_set=ids)
     if indices.null_count:
         row = indices.is_null().to_pylist().index(True)
-        raise _refusal(file, f"answers a question that questions.parquet lacks (row {row + 1})")
+        raise refusal(file, f"answers a question that questions.parquet lacks (row {row + 1})")
     questions = numbers(indices).astype(np.int64)
     counts = numbers(pc.list_value_length(table["shares"])).astype(np.int64)
     wrong = np.flatnonzero(counts != options[questions])
     if len(wrong):
         row = int(wrong[0])
-        raise _refusal(
+        raise refusal(
             file,
             f"gives {counts[row]} shares for a question with {options[questions[row]]} options "
             f"(row {row + 1})",
         )
     order = np.argsort(questions, kind="stable")
     if (np.diff(questions[order]) == 0).any():
-        raise _refusal(file, "answers a question twice")
+        raise refusal(file, "answers a question twice")
     flat = pc.list_flatten(table["shares"])
     if flat.null_count:
-        raise _refusal(file, "has shares that are not finite")
+        raise refusal(file, "has shares that are not finite")
     shares = _normalised(file, numbers(flat), counts)
     starts = segment_starts(counts)
     rows = segment_rows(starts[order], counts[order])
@@ -216,9 +178,9 @@ def read_description(file: Path, dim: int) -> Description | None:
     try:
         schema = pq.read_schema(file)
     except FileNotFoundError:
-        raise _missing(file) from None
+        raise missing(file) from None
     except (OSError, pa.ArrowException) as error:
-        raise _refusal(file, f"cannot be read ({type(error).__name__})") from error
+        raise refusal(file, f"cannot be read ({type(error).__name__})") from error
     return _description(file, schema.metadata, dim)
 
 
@@ -228,12 +190,12 @@ def _description(
     if not metadata or DESCRIPTION not in metadata:
         return None
     try:
-        content = json.loads(metadata[DESCRIPTION])
+        content = parse_json(metadata[DESCRIPTION])
         text, embedding = content["text"], np.array(content["embedding"], np.float32)
     except (ValueError, KeyError, TypeError) as error:
-        raise _refusal(file, "has a damaged description") from error
+        raise refusal(file, "has a damaged description") from error
     if not isinstance(text, str) or embedding.shape != (dim,) or not np.isfinite(embedding).all():
-        raise _refusal(file, f"has a description without {dim} finite numbers")
+        raise refusal(file, f"has a description without {dim} finite numbers")
     return Description(text, embedding)
 
 
@@ -244,20 +206,20 @@ def _respondents(file: Path, column: pa.Array) -> Doubles | None:
     people = np.full(len(column), np.nan)
     people[known] = np.from_dlpack(column.drop_null())
     if (people[known] < 1).any():
-        raise _refusal(file, "has a number of respondents below 1")
+        raise refusal(file, "has a number of respondents below 1")
     return people
 
 
 def _normalised(file: Path, shares: Doubles, counts: Ints) -> Doubles:
     """Rescale the shares of each question to sum to 1, from within SUM_TOLERANCE of it."""
     if not np.isfinite(shares).all():
-        raise _refusal(file, "has shares that are not finite")
+        raise refusal(file, "has shares that are not finite")
     if (shares < 0).any():
-        raise _refusal(file, "has negative shares")
+        raise refusal(file, "has negative shares")
     sums = segment_sums(shares, counts)
     wrong = int((np.abs(sums - 1) > SUM_TOLERANCE).sum())
     if wrong:
-        raise _refusal(file, f"has {wrong} question(s) whose shares do not sum to 1")
+        raise refusal(file, f"has {wrong} question(s) whose shares do not sum to 1")
     rescaled: Doubles = shares / np.repeat(sums, counts)
     return rescaled
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pluralllm_app import __version__
 from pluralllm_app.cli.main import app
+from pluralllm_app.core.code import installed_hash
 from pluralllm_app.engines.app_files import APP
 from pluralllm_app.experiments.methods import METHODS
 from pluralllm_app.federation.strategies import STRATEGIES
@@ -100,7 +101,8 @@ def test_the_version_is_told_however_it_is_called(command: list[str]) -> None:
     done = subprocess.run(
         [*command, "--version"], capture_output=True, text=True, env=os.environ | {"PATH": path}
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"pluralllm {__version__}\n", "")
+    told = f"pluralllm {__version__}, code {installed_hash()}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
     helped = subprocess.run([*command], capture_output=True, text=True, env={"PATH": path})
     assert "Usage: pluralllm" in helped.stdout + helped.stderr
 

@@ -11,9 +11,11 @@ from typing import Protocol
 import pytest
 
 from pluralllm_app.deploy import submit
-from pluralllm_app.deploy.creation import initialise
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import make_survey
 from tests.support import control_api
 from tests.support.control_api import SuperLink
+from tests.support.deployment import deployed
 from tests.support.markdown import table
 
 
@@ -130,9 +132,17 @@ GROUPS = ["Alder", "Birch", ODD]
 SERVERS = ["Flower.example.org", "192.0.2.7"]
 
 
+@pytest.fixture(scope="session")
+def odd_survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    """A survey of GROUPS."""
+    return make_survey(tmp_path_factory.mktemp("odd") / "survey", train=GROUPS, evaluation=[])
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return initialise(tmp_path_factory.mktemp("deploy") / "there", SERVERS, GROUPS, 9443).path
+def made(tmp_path_factory: pytest.TempPathFactory, odd_survey: PreparedSurvey) -> Path:
+    """A deployment, with the groups' nodes in nodes/."""
+    there = tmp_path_factory.mktemp("deploy") / "there"
+    return deployed(there, odd_survey, GROUPS, SERVERS)
 
 
 @pytest.fixture
@@ -148,5 +158,5 @@ def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return initialise(tmp_path / "there", ["127.0.0.1"], control_api.GROUPS, 9443).path
+def path(tmp_path: Path, tiny_survey: PreparedSurvey) -> Path:
+    return deployed(tmp_path / "there", tiny_survey, control_api.GROUPS)

@@ -54,8 +54,8 @@ def what_ends(deployment: Deployment, name: str, directory: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("server.key", None, "cannot read {}/server.key: copy it from"),
-        ("server.crt", None, "cannot read {}/server.crt: copy it from"),
+        ("server.key", None, "cannot read {}/server.key, which"),
+        ("server.crt", None, "cannot read {}/server.crt, which"),
         ("ca.crt", b"damaged", "{}/ca.crt is no certificate ("),
         ("server.key", b"damaged", "[SSL] PEM lib"),
         ("server.crt", b"damaged", "[SSL] PEM lib"),
@@ -63,9 +63,16 @@ def what_ends(deployment: Deployment, name: str, directory: Path) -> str:
     ],
 )
 def test_a_superlink_needs_its_own_key_and_certificate(
-    deployment: Deployment, tmp_path: Path, name: str, content: bytes | None, message: str
+    deployment: Deployment,
+    tiny_survey: PreparedSurvey,
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
+    message: str,
 ) -> None:
-    server = initialise(tmp_path / "new", ["127.0.0.1"], ["A"], free_port()).path / "server"
+    server = (
+        initialise(tmp_path / "new", ["127.0.0.1"], free_port(), tiny_survey.path).path / "server"
+    )
     (server / name).unlink()
     if content:
         (server / name).write_bytes(content)
@@ -74,10 +81,13 @@ def test_a_superlink_needs_its_own_key_and_certificate(
 
 
 def test_an_expired_certificate_is_refused(
-    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment,
+    tiny_survey: PreparedSurvey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(keys, "SERVER_DAYS", 0)
-    server = initialise(tmp_path / "old", ["127.0.0.1"], ["A"], 9443).path / "server"
+    server = initialise(tmp_path / "old", ["127.0.0.1"], 9443, tiny_survey.path).path / "server"
     shutil.copy(server / "ca.crt", deployment.node_dir("Alder"))
     deployment.forward("Alder", Forwarder(deployment.port, server).port)
     printed = what_ends(deployment, "alder", deployment.node_dir("Alder"))

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pluralllm_app.deploy import keys
-from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.errors import UserError
+from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.control_api import GROUPS, SuperLink, deploy
+from tests.support.deployment import deployed
 
 
 def test_nodes_are_registered_once(superlink: SuperLink, path: Path) -> None:
@@ -108,11 +109,14 @@ def test_the_status_says_when_nodes_were_last_seen(superlink: SuperLink, path: P
 
 
 def test_the_status_warns_of_the_certificate(
-    superlink: SuperLink, path: Path, monkeypatch: pytest.MonkeyPatch
+    superlink: SuperLink,
+    path: Path,
+    tiny_survey: PreparedSurvey,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "expire" not in deploy("status", path).output
     monkeypatch.setattr(keys, "SERVER_DAYS", 20)
-    other = initialise(path.parent / "other", ["127.0.0.1"], GROUPS, 9443).path
+    other = deployed(path.parent / "other", tiny_survey)
     shutil.copy(other / "server/server.crt", path / "server")
     assert re.match(r"\S+/server\.crt expires on \d{4}-", deploy("status", path).output)
 
@@ -131,12 +135,18 @@ def test_a_group_gets_a_new_key(superlink: SuperLink, path: Path) -> None:
     old = (path / "server/nodes/alder.pub").read_bytes()
     deploy("register", path)
     deploy("remove", path, "Alder")
-    shutil.rmtree(path / "nodes/alder")  # it is on its machine
-    added = deploy("add", path, "Alder")
-    assert added.exit_code == 0, added.output
-    public = (path / "nodes/alder/node.key.pub").read_bytes()
-    assert f"node alder: {keys.fingerprint(public)}  Alder\n" in added.output
-    assert "Alder: registered as node 4\n" in deploy("register", path).output
+    node = path / "nodes/alder"
+    joined = deploy(
+        *("join", path / "invitation.json", "--site", node / "site", "--out", path / "again")
+    )
+    assert joined.exit_code == 0, joined.output
+    public = (path / "again/node.key.pub").read_bytes()
+    assert keys.fingerprint(public) in joined.output
+    admitted = deploy("admit", path, path / "again/request.json")
+    assert admitted.output == (
+        f"Alder: admitted, trains, key {keys.fingerprint(public)}\nAlder: registered as node 4\n"
+    )
+    assert "Alder: is registered already, as node 4\n" in deploy("register", path).output
     superlink.infos[3].status = "unregistered"
     assert "takes no key twice" in str(deploy("register", path).exception)
     assert public != old

@@ -1,25 +1,22 @@
 """What `pluralllm deploy init` makes: keys, certificates, their modes."""
 
 import re
-import shutil
 import stat
-import subprocess
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
-from typer.testing import CliRunner
 
-from pluralllm_app.cli.main import app
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.groups import read_groups
-from pluralllm_app.deploy.keys import fingerprint
+from pluralllm_app.deploy.invitation import certificate_fingerprint
 from pluralllm_app.errors import UserError
-from tests.deploy.conftest import SERVERS
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.deployment import command, deployed
 
 
 def certificate(file: Path) -> x509.Certificate:
@@ -54,37 +51,15 @@ def test_critical_extensions(made: Path) -> None:
         assert constraints.value.ca == usage.value.key_cert_sign == ca
 
 
-def test_another_authority_does_not_vouch(made: Path, tmp_path: Path) -> None:
-    other = certificate(initialise(tmp_path / "b", SERVERS, ["A"], 9443).path / "server/ca.crt")
+def test_another_authority_does_not_vouch(
+    made: Path, tmp_path: Path, tiny_survey: PreparedSurvey
+) -> None:
+    other = certificate(deployed(tmp_path / "b", tiny_survey) / "server/ca.crt")
     verifier = (
         PolicyBuilder().store(Store([other])).build_server_verifier(x509.DNSName("localhost"))
     )
     with pytest.raises(VerificationError):
         verifier.verify(certificate(made / "server/server.crt"), [])
-
-
-def test_each_node_has_a_key_of_its_own(made: Path) -> None:
-    publics = set()
-    for slug in read_groups(made):
-        directory = made / "nodes" / slug
-        private = load_ssh_private_key((directory / "node.key").read_bytes(), None)
-        public = (directory / "node.key.pub").read_bytes()
-        assert (made / f"server/nodes/{slug}.pub").read_bytes() == public
-        assert (directory / "ca.crt").read_bytes() == (made / "server/ca.crt").read_bytes()
-        numbers = private.public_key().public_numbers()  # type: ignore[union-attr]
-        publics.add((numbers.x, numbers.y))  # type: ignore[union-attr]
-    assert len(publics) == 3
-
-
-@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="no ssh-keygen")
-def test_keys_are_as_ssh_keygen_writes_them(made: Path) -> None:
-    public = made / "nodes/alder/node.key.pub"
-    listed = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True).stdout
-    assert listed == f"384 {fingerprint(public.read_bytes())} alder (ECDSA)\n"
-    derived = subprocess.run(
-        ["ssh-keygen", "-yf", made / "nodes/alder/node.key"], capture_output=True
-    ).stdout
-    assert derived.split()[:2] == public.read_bytes().split()[:2]
 
 
 def test_keys_are_for_their_owner_alone(made: Path) -> None:
@@ -96,58 +71,74 @@ def test_keys_are_for_their_owner_alone(made: Path) -> None:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_nothing_is_overwritten(made: Path, tmp_path: Path) -> None:
+def test_the_server_has_no_key_of_a_node(tmp_path: Path, tiny_survey: PreparedSurvey) -> None:
+    path = deployed(tmp_path / "there", tiny_survey)
+    keys = {str(file.relative_to(path)) for file in path.rglob("*.key")}
+    assert keys == {"ca/ca.key", "server/server.key"}
+    assert read_groups(path) == {}
+
+
+def test_the_server_has_the_questions_and_no_answers(
+    tmp_path: Path, tiny_survey: PreparedSurvey
+) -> None:
+    path = deployed(tmp_path / "there", tiny_survey)
+    held = PreparedSurvey.open(path / "server/questionnaire")
+    assert held.fingerprint == tiny_survey.fingerprint
+    assert held.groups == ()
+    assert not list(path.rglob("groups/*"))
+
+
+def test_nothing_is_overwritten(made: Path, tmp_path: Path, tiny_survey: PreparedSurvey) -> None:
     before = (made / "ca/ca.key").read_bytes()
     with pytest.raises(UserError, match="never overwritten"):
-        initialise(made, SERVERS, ["Alder"], 9443)
+        deployed(made, tiny_survey)
     assert (made / "ca/ca.key").read_bytes() == before
     (tmp_path / "empty").mkdir()
-    initialise(tmp_path / "empty", SERVERS, ["Alder"], 9443)
+    deployed(tmp_path / "empty", tiny_survey)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is not empty"):
-        initialise(tmp_path / "file", SERVERS, ["Alder"], 9443)
+        deployed(tmp_path / "file", tiny_survey)
     with pytest.raises(UserError, match=r"cannot write .* it is made whole in /proc/none,"):
-        initialise(Path("/proc/none/there"), SERVERS, ["Alder"], 9443)
+        deployed(Path("/proc/none/there"), tiny_survey)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "file"]
 
 
 @pytest.mark.parametrize(
-    ("servers", "groups", "port", "message"),
+    ("servers", "port", "message"),
     [
-        (["https://flower.example.org"], ["A"], 9443, "neither a DNS name nor an IP address"),
-        (["flower.example.org:9443"], ["A"], 9443, "neither a DNS name nor an IP address"),
-        (["$(id)"], ["A"], 9443, "neither a DNS name nor an IP address"),
-        (["fe80::1%$(id)"], ["A"], 9443, "neither a DNS name nor an IP address"),
-        (["-x"], ["A"], 9443, "neither a DNS name nor an IP address"),
-        (["a", "192.0.2.7", "2001:db8::1"], ["A"], 9443, "IPv4 or on IPv6, not on both"),
-        (["::1", "127.0.0.1"], ["A"], 9443, "IPv4 or on IPv6, not on both"),
-        ([], ["A"], 9443, "at least one --server"),
-        (["a"], [], 9443, "at least one --server"),
-        (["a"], ["A", "B", "A"], 9443, "group 'A' is given twice"),
-        (["a"], ["North", " North "], 9443, "group 'North' is given twice"),
-        (["a"], ["\u00c9lan", "E\u0301lan"], 9443, "group '\u00c9lan' is given twice"),
-        (["a"], [" "], 9443, "has no name"),
-        (["a"], ["A B", "A\nB"], 9443, "group 'A B' is given twice"),
-        (["a"], ["\x1b[31mA"], 9443, "has a line break or a control character"),
-        (["a"], ["A"], 65536, "port 65536"),
-        (["a"], ["A"], 0, "port 0"),
+        (["https://flower.example.org"], 9443, "neither a DNS name nor an IP address"),
+        (["flower.example.org:9443"], 9443, "neither a DNS name nor an IP address"),
+        (["$(id)"], 9443, "neither a DNS name nor an IP address"),
+        (["fe80::1%$(id)"], 9443, "neither a DNS name nor an IP address"),
+        (["-x"], 9443, "neither a DNS name nor an IP address"),
+        (["a", "192.0.2.7", "2001:db8::1"], 9443, "IPv4 or on IPv6, not on both"),
+        (["::1", "127.0.0.1"], 9443, "IPv4 or on IPv6, not on both"),
+        ([], 9443, "at least one --server"),
+        (["a"], 65536, "port 65536"),
+        (["a"], 0, "port 0"),
     ],
 )
 def test_wrong_wishes_are_refused(
-    tmp_path: Path, servers: list[str], groups: list[str], port: int, message: str
+    tmp_path: Path, tiny_survey: PreparedSurvey, servers: list[str], port: int, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        initialise(tmp_path / "there", servers, groups, port)
+        initialise(tmp_path / "there", servers, port, tiny_survey.path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_it_made(tmp_path: Path) -> None:
-    arguments = ["deploy", "init", str(tmp_path / "there"), "--server", "192.0.2.7"]
-    done = CliRunner().invoke(app, [*arguments, "--groups", "Élan", "--groups", "[b]"])
+def test_a_federation_needs_its_questions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        initialise(tmp_path / "there", ["a"], 9443, tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_what_it_made(tmp_path: Path, tiny_survey: PreparedSurvey) -> None:
+    arguments = ["init", tmp_path / "there", "--server", "192.0.2.7"]
+    done = command(*arguments, "--questionnaire", tiny_survey.path)
     assert done.exit_code == 0, done.output
-    public = (tmp_path / "there/nodes/elan/node.key.pub").read_bytes()
-    assert f"node elan: {fingerprint(public)}  Élan\n" in done.output
-    assert "  [b]\n" in done.output
+    assert f"questionnaire: tiny, fingerprint {tiny_survey.fingerprint[:12]}\n" in done.output
     assert "192.0.2.7, localhost, 127.0.0.1, ::1" in done.output
     assert re.search(r"CN=PluralLLM federation CA, valid \d{4}-\d\d-\d\d to \d{4}", done.output)
     assert re.search(r"CN=PluralLLM SuperLink, valid \d{4}-\d\d-\d\d to \d{4}", done.output)
+    authority = certificate(tmp_path / "there/server/ca.crt")
+    assert f"fingerprint of the authority: {certificate_fingerprint(authority)}\n" in done.output

@@ -23,6 +23,7 @@ from tests.conftest import TINY, make_survey
 from tests.support.deployment import (
     Deployment,
     Process,
+    add_node,
     command,
     free_port,
     model_weights,
@@ -70,18 +71,17 @@ def deployment(
 
 
 @pytest.fixture(scope="module")
-def stranger(deployment: Deployment) -> Path:
+def stranger(deployment: Deployment, survey: PreparedSurvey) -> Path:
     """Another federation's directory, whose nodes call our SuperLink."""
     port = free_port()
     groups = ["Alder", "Birch"]
-    path = initialise(deployment.path / "stranger", ["127.0.0.1"], groups, port).path
-    for slug, name in (("alder", "unregistered"), ("birch", "misled")):
+    path = initialise(deployment.path / "stranger", ["127.0.0.1"], port, survey.path).path
+    for group, name in zip(groups, ("unregistered", "misled"), strict=True):
+        slug = add_node(path, survey, group)
         (path / "nodes" / slug).rename(path / "nodes" / name)
     ours = f"127.0.0.1:{deployment.port}"
     for file in [*path.glob("nodes/*/start.sh"), path / "flwr-home" / "config.toml"]:
         file.write_text(file.read_text().replace(f"127.0.0.1:{port}", ours))
-    for group, name in zip(groups, ("unregistered", "misled"), strict=True):
-        shutil.copytree(deployment.node_dir(group) / "site", path / "nodes" / name / "site")
     return path
 
 

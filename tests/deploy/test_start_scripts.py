@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from flwr.common.config import parse_config_args
 
-from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
 from tests.conftest import ROOT, make_survey
 from tests.deploy.conftest import GROUPS, ODD
+from tests.support.deployment import deployed
 
 
 def test_odd_names_are_in_no_script_or_unit(made: Path) -> None:
@@ -61,11 +61,16 @@ def test_scripts_are_valid_and_name_what_they_need(made: Path) -> None:
     ],
 )
 def test_addresses(
-    tmp_path: Path, servers: list[str], bound: str, nodes: str, submitters: str
+    tmp_path: Path,
+    tiny_survey: PreparedSurvey,
+    servers: list[str],
+    bound: str,
+    nodes: str,
+    submitters: str,
 ) -> None:
-    path = initialise(tmp_path / "there", servers, ["A"], 9443).path
+    path = deployed(tmp_path / "there", tiny_survey, ["Alder"], servers)
     assert f"--host {bound} --port 9443" in (path / "server/start.sh").read_text()
-    assert f"--superlink {nodes}:9443 " in (path / "nodes/a/start.sh").read_text()
+    assert f"--superlink {nodes}:9443 " in (path / "nodes/alder/start.sh").read_text()
     assert f'address = "{submitters}:9443"' in (path / "flwr-home/config.toml").read_text()
 
 
@@ -80,14 +85,18 @@ def test_units_wait_before_a_restart(made: Path) -> None:
         assert service["Restart"] == "always"
         assert int(service["RestartSec"]) >= 60
         assert service["ProtectSystem"] == "strict"
-        assert service["ExecStart"] == f"{service['ReadWritePaths']}/start.sh"
+        assert (
+            service["ExecStart"]
+            == f"{service['ReadWritePaths']}/start.sh"
+            == f"{file.parent}/start.sh"
+        )
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
 def test_systemd_accepts_the_units(made: Path, tmp_path: Path) -> None:
     for file in made.rglob("*.service"):
         there = tmp_path / file.name  # its ExecStart must be there to be accepted
-        there.write_text(file.read_text().replace("ExecStart=/opt/pluralllm", f"ExecStart={made}"))
+        there.write_text(file.read_text())
         checked = subprocess.run(
             ["systemd-analyze", "verify", there], capture_output=True, text=True
         )
@@ -126,8 +135,8 @@ def node_config(script: Path, environment: dict[str, str], cwd: Path | None = No
 def test_the_node_is_told_its_site(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str], name: str
 ) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
-    write_site(tiny_survey, "Alder", path / name)
+    path = deployed(tmp_path / "there", tiny_survey, ["Alder"], ["a"]) / "nodes/alder"
+    (path / "site").rename(path / name)
     given = {} if name == "site" else {"PLURALLLM_SITE": name}  # from the caller's directory
     told = node_config(path / "start.sh", environment | given, path)
     assert told == {"group": "Alder", "site": str(path / name)}
@@ -141,20 +150,18 @@ def test_the_node_is_told_its_group(
     tmp_path: Path, environment: dict[str, str], group: str
 ) -> None:
     survey = make_survey(tmp_path / "survey", train=["Alder", group], evaluation=["Birch"])
-    deployment = initialise(tmp_path / "there", ["a"], [group], 9443)
-    [slug] = deployment.groups
-    path = deployment.path / "nodes" / slug
-    write_site(survey, deployment.groups[slug], path / "site")
+    there = deployed(tmp_path / "there", survey, [group], ["a"])
+    [slug] = read_groups(there)
+    path = there / "nodes" / slug
     told = node_config(path / "start.sh", environment)
-    assert told == {"group": deployment.groups[slug], "site": str(path / "site")}
+    assert told == {"group": group, "site": str(path / "site")}
 
 
 @pytest.mark.slow
 def test_the_node_is_told_its_device(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
-    write_site(tiny_survey, "Alder", path / "site")
+    path = deployed(tmp_path / "there", tiny_survey, ["Alder"], ["a"]) / "nodes/alder"
     site = {"group": "Alder", "site": str(path / "site")}
     for device, config in (("cuda:1", {"device": "cuda:1"}), ("", {})):
         given = environment | {"PLURALLLM_DEVICE": device}
@@ -165,8 +172,9 @@ def test_the_node_is_told_its_device(
 def test_a_node_without_its_site_says_so(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:
-    path = initialise(tmp_path / "there", ["a"], ["Alder"], 9443).path / "nodes/alder"
+    path = deployed(tmp_path / "there", tiny_survey, ["Alder"], ["a"]) / "nodes/alder"
     site = path / "site"
+    shutil.rmtree(site)
 
     def fails(environment: dict[str, str]) -> str:
         run = subprocess.run([path / "start.sh"], env=environment, capture_output=True, text=True)
@@ -186,4 +194,4 @@ def test_a_node_without_its_site_says_so(
     assert f"The directory is {site}" in told
     assert "virtual environment" in fails({"PATH": "/usr/bin:/bin"})
     (path / "node.key").unlink()
-    assert "node.key: copy it from" in fails(environment)
+    assert "node.key, which `pluralllm deploy join` wrote: restore it" in fails(environment)

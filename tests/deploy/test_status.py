@@ -18,6 +18,8 @@ from pluralllm_app.deploy.status import certificate_notice, status_table
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import Node
 from pluralllm_app.records.schema import RecordedSurvey
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.deployment import deployed
 from tests.support.runs import ROSTER, SURVEY, write_run
 
 
@@ -54,8 +56,8 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
     assert "in the last run, of mine" in text
 
 
-def test_a_damaged_deployment_is_named(tmp_path: Path) -> None:
-    path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], 9443).path
+def test_a_damaged_deployment_is_named(tmp_path: Path, tiny_survey: PreparedSurvey) -> None:
+    path = deployed(tmp_path / "there", tiny_survey)
     (path / "server/nodes/a.pub").write_text("ssh-ed25519 AAAA x\n")
     with connect(path) as control, pytest.raises(UserError, match=r"public key .*a\.pub"):
         control.register("a")
@@ -67,11 +69,13 @@ def test_a_damaged_deployment_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_an_expired_certificate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_certificate_is_named(
+    tmp_path: Path, tiny_survey: PreparedSurvey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "SERVER_DAYS", 0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], port).path
+        path = initialise(tmp_path / "there", ["127.0.0.1"], port, tiny_survey.path).path
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path / "server/server.crt", path / "server/server.key")
 
@@ -91,10 +95,14 @@ def test_an_expired_certificate_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     ("days", "said"), [(825, None), (32, None), (30, "expires on 20"), (0, "expired on 20")]
 )
 def test_a_certificate_that_ends_soon_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, said: str | None
+    tmp_path: Path,
+    tiny_survey: PreparedSurvey,
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    said: str | None,
 ) -> None:
     monkeypatch.setattr(keys, "SERVER_DAYS", days)  # from yesterday
-    path = initialise(tmp_path / "there", ["127.0.0.1"], ["A"], 9443).path
+    path = deployed(tmp_path / "there", tiny_survey)
     notice = certificate_notice(path / "server/server.crt")
     if said is None:
         assert notice is None

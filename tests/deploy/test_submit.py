@@ -1,5 +1,6 @@
 """`pluralllm deploy run`, against a SuperLink that runs the app in this process."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,6 +234,7 @@ def test_a_server_that_needs_the_questions_is_given_them(
     monkeypatch.chdir(path.parent)  # where a deployment has a short name
     command = ["run", path.name, "-c", f"{OVERRIDES} predictor=factors"]
     place = path / "server" / "questionnaire"
+    shutil.rmtree(place)  # as `init` of earlier versions left it
     refused = deploy(*command)
     assert isinstance(refused.exception, UserError), refused.output
     assert f"pluralllm questionnaire SURVEY --out {place}" in str(refused.exception)

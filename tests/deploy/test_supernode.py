@@ -7,7 +7,9 @@ import pytest
 
 from pluralllm_app.deploy import supernode
 from pluralllm_app.deploy.supernode import enter_patiently
-from pluralllm_app.federation.flower_compat import NotLetInError
+from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.flower_node import NotLetInError
 
 
 @pytest.fixture
@@ -56,11 +58,13 @@ def test_flowers_supernode_is_given_the_patience_and_a_port(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
     seen = []
-    monkeypatch.setattr(supernode, "run_supernode", lambda enter: seen.append((enter, *sys.argv)))
+    monkeypatch.setattr(
+        supernode, "run_supernode", lambda enter, own: seen.append((enter, own, *sys.argv))
+    )
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     supernode.main()
-    [(used, *arguments, port)] = seen
-    assert used is enter_patiently
+    [(used, own, *arguments, port)] = seen
+    assert (used, own) == (enter_patiently, own_files)
     assert arguments == ["supernode", "--superlink", "a:9443", "--host", "127.0.0.1", "--port"]
     assert 1024 <= int(port) <= 65535
 
@@ -68,7 +72,7 @@ def test_flowers_supernode_is_given_the_patience_and_a_port(
 def test_the_way_to_the_superlink_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(supernode, "run_supernode", lambda enter: None)
+    monkeypatch.setattr(supernode, "run_supernode", lambda enter, own: None)
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example.org:3128")
     for server, told in (("flower.example.org", True), ("127.0.0.1", False), ("[::1]", False)):
@@ -84,3 +88,14 @@ def test_the_way_to_the_superlink_is_told(
         "ALL_PROXY is not used: proxies are http://, https:// or socks5://"
         in capsys.readouterr().out
     )
+
+
+def test_a_mistake_at_the_node_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise UserError("what is wrong")
+
+    monkeypatch.setattr(supernode, "run_supernode", run)
+    monkeypatch.setattr(supernode, "take_environment", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
+    with pytest.raises(SystemExit, match=r"^Error: what is wrong$"):
+        supernode.main()

@@ -1,9 +1,10 @@
 """The contract with Flower: each test names one thing that this app relies on.
 
-Where one fails after a new release of Flower, mend `federation/flower_compat.py` or
-`flower_commands.py`, and nothing else.
+Where one fails after a new release of Flower, mend `federation/flower_compat.py`,
+`flower_commands.py` or `flower_node.py`, and nothing else.
 """
 
+import dataclasses
 import inspect
 import re
 import sys
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from flwr.app import Message, MessageType, RecordDict
 from flwr.clientapp.client_app import ClientAppException
+from flwr.common import constant
 from flwr.common.constant import ErrorCode
 from flwr.common.logger import FLOWER_LOGGER
 from flwr.proto.control_pb2 import (
@@ -32,18 +34,21 @@ from flwr.proto.fleet_pb2 import (
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
+from flwr.supercore import run
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import extensions
 from flwr.supernode import fleet_http_connection
+from flwr.supernode import start_client_internal as loop
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import Message as Proto
 from starlette.middleware import Middleware
 
 from pluralllm_app.deploy import scripts
-from pluralllm_app.federation import flower_commands, flower_compat
-from pluralllm_app.federation.flower_compat import NotLetInError
+from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.federation import flower_commands, flower_compat, flower_node
+from pluralllm_app.federation.flower_node import NotLetInError
 
 
 def source(module: str) -> str:
@@ -175,7 +180,7 @@ def test_a_client_is_made_from_an_address() -> None:
 @pytest.mark.parametrize("name", ["PUBLIC_KEY_ALREADY_IN_USE", "FLEET_NODE_ACTIVATION_FAILED"])
 def test_a_refusal_has_a_code(name: str) -> None:
     code = getattr(ApiErrorCode, name)
-    assert flower_compat._error_code(refusal(code)) == code
+    assert flower_compat.error_code(refusal(code)) == code
 
 
 def refusal(code: int) -> httpx.HTTPStatusError:
@@ -274,5 +279,26 @@ def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FleetHttpClient, "ActivateNode", activate)
     monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
-    flower_compat.run_supernode(enter)
+    monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
+    flower_node.run_supernode(enter, own_files)
     assert left == [3]
+
+
+def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
+    """Called by its name in the module, with all arguments named; what it does for a new run."""
+    text = source("flwr.supernode.start_client_internal")
+    call = text[text.index("run_id = _pull_and_store_message(") :].partition(")")[0]
+    for name in ("state", "object_store", "receive", "get_run", "get_fab"):
+        assert f"{name}={name if name != 'object_store' else 'store'}," in call
+    assert text.index("run_info = get_run(run_id)") < text.index("fab = get_fab(run_info.fab_hash")
+    assert "_insert_message(reply, state, object_store)" in text
+    assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
+        each.name for each in dataclasses.fields(run.Run)
+    }
+
+
+def test_a_node_installs_no_dependencies_of_an_app() -> None:
+    assert constant.RUNTIME_DEPENDENCY_INSTALL is False
+    assert "add_args_runtime_dependency_install(parser)" in source(
+        "flwr.supernode.cli.flower_supernode"
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
+from pluralllm_app.predictors.gpo.shapes import parameter_shapes
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
 from pluralllm_app.predictors.refined.rows import FEATURES
 from pluralllm_app.predictors.registry import BASELINES, KINDS
@@ -133,6 +135,13 @@ def test_arrays_of_another_predictor_are_refused(
         ('{"kind": "consensus"}', "describes no predictor of kind 'consensus': 'groups'"),
         ('{"kind": "gpo", "dim_x": 3, "width": 2}', "kind 'gpo': .*'width'"),
         ('{"dim_x": 3, "dim_y": 2}', "dim_y must be 1"),
+        ('{"dim_x": 3, "num_layers": 1000000}', "arrays for num_layers = 1000000"),
+        ('{"dim_x": 3, "emb_depth": 1000000}', "arrays for emb_depth = 1000000"),
+        ('{"dim_x": 3, "nhead": 0}', "nhead = 0 is no whole number above 0"),
+        ('{"dim_x": 1e400}', "dim_x = inf is no whole number"),
+        ('{"dim_x": true}', "dim_x = True is no whole number"),
+        ('{"kind": "factors", "rows": 1e400}', "kind 'factors': "),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_other_configs_are_refused(tmp_path: Path, content: str, fault: str) -> None:
@@ -141,6 +150,60 @@ def test_other_configs_are_refused(tmp_path: Path, content: str, fault: str) -> 
     with pytest.raises(PredictorError, match=fault) as refusal:
         load_predictor(tmp_path)
     assert str(tmp_path / "config.json") in str(refusal.value)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_parameters_are_known_before_a_network_is_made(depth: int) -> None:
+    sizes = {"dim_x": 3, "d_model": 8, "emb_depth": depth, "dim_feedforward": 5, "nhead": 2}
+    made = GPO(**sizes, num_layers=2).state_dict()
+    known = parameter_shapes(len(made), **sizes, num_layers=2)
+    assert known == {name: tuple(value.shape) for name, value in made.items()}
+
+
+def test_a_million_layers_are_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_predictor(make("gpo"), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 10_000}))
+    empty = {f"t{number}": np.zeros(0, np.float32) for number in range(10_000)}
+    save_file(empty, tmp_path / "model.safetensors")
+    monkeypatch.setattr(GPO, "__init__", lambda *_, **__: pytest.fail("a network was made"))
+    with pytest.raises(PredictorError, match=r"embedder\.0\.weight is missing.* and 130"):
+        load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpo", "refined"])
+def test_numbers_of_another_kind_are_refused(tmp_path: Path, kind: str) -> None:
+    save_predictor(make(kind), tmp_path)
+    file = tmp_path / "model.safetensors"
+    doubles = {
+        name: array.astype(np.float64 if "predictor" in name else array.dtype)
+        for name, array in load_file(file).items()
+    }
+    save_file(doubles, file)
+    with pytest.raises(PredictorError, match="is of float64, not float32"):
+        load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["NaN", "Infinity", "0", "-1"])
+def test_a_kernel_without_a_length_is_refused(tmp_path: Path, length: str) -> None:
+    save_predictor(make("factors"), tmp_path)
+    file = tmp_path / "config.json"
+    text = re.sub('"length": [0-9.]+', f'"length": {length}', file.read_text())
+    file.write_text(text)
+    with pytest.raises(PredictorError, match="is no length"):
+        load_predictor(tmp_path)
+
+
+def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
+    save_predictor(make("factors"), tmp_path)
+    file = tmp_path / "model.safetensors"
+    arrays = load_file(file)
+    arrays["variances"][0] = -1
+    save_file(arrays, file)
+    with pytest.raises(PredictorError, match="a variance is below 0"):
+        load_predictor(tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:

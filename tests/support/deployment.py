@@ -18,8 +18,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import psutil
@@ -29,8 +30,12 @@ from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
+from pluralllm_app.core.names import file_slugs
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
+from pluralllm_app.deploy.groups import admit_group
+from pluralllm_app.deploy.invitation import INVITATION, read_invitation
+from pluralllm_app.deploy.joining import join
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
@@ -85,14 +90,8 @@ class Deployment:
         self.logs = self.path / "logs"
         self.logs.mkdir(parents=True)
         self.port = free_port()
-        train, never = (
-            [group for group in groups if survey.group(group).role == role]
-            for role in ("train", "evaluation")
-        )
-        made = initialise(self.dir, list(servers), train, self.port, never)
-        self.slugs = {group: slug for slug, group in made.groups.items()}
-        for group in groups:
-            write_site(survey, group, self.node_dir(group) / "site")
+        initialise(self.dir, list(servers), self.port, survey.path)
+        self.slugs = {group: add_node(self.dir, survey, group) for group in groups}
         shutil.copytree(
             ROOT / "pluralllm_app",
             self.path / "app" / "pluralllm_app",
@@ -231,6 +230,28 @@ class Deployment:
                 )
         except UserError:
             return None
+
+
+def add_node(path: Path, survey: PreparedSurvey, group: str) -> str:
+    """Make a group's site and its node in `path`/nodes, and let it in; returns its slug."""
+    invitation = read_invitation(path / INVITATION)
+    with TemporaryDirectory() as place:
+        site = write_site(survey, group, Path(place) / "site").survey.path
+        node = join(invitation, site, path / "nodes" / file_slugs([group])[group])
+    return admit_group(path, node.request)
+
+
+def deployed(
+    path: Path,
+    survey: PreparedSurvey,
+    groups: Iterable[str] = (),
+    servers: Iterable[str] = ("127.0.0.1",),
+) -> Path:
+    """Make a deployment with these groups, and their nodes in nodes/."""
+    made = initialise(path, list(servers), 9443, survey.path).path
+    for group in groups:
+        add_node(made, survey, group)
+    return made
 
 
 def free_port() -> int:

@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pluralllm_app.core.segments import segment_rows
-from pluralllm_app.predictors.base import LEVELS, Arrays, ContextPredictor, Prediction, check_arrays
+from pluralllm_app.predictors.base import (
+    LEVELS,
+    Arrays,
+    ArraysError,
+    ContextPredictor,
+    Prediction,
+    check_arrays,
+)
 from pluralllm_app.predictors.factors.calibration import CONTEXTS, Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.model import Answers, Belief, Factors
@@ -162,7 +169,12 @@ class FactorsPredictor(ContextPredictor):
             "prior-variance": (width - 1,),
         }
         check_arrays(arrays, shapes)
-        kernel = TextKernel(arrays["landmarks"].astype(np.float32), float(config["length"]))
+        length = float(config["length"])
+        if not (np.isfinite(length) and length > 0):
+            raise ValueError(f"its length = {length} is no length")
+        if not (arrays["variances"] >= 0).all() or not (arrays["prior-variance"] >= 0).all():
+            raise ArraysError("a variance is below 0")
+        kernel = TextKernel(arrays["landmarks"].astype(np.float32), length)
         prior = DescriptionPrior(arrays["prior-weights"], arrays["prior-variance"])
         return cls(unpack_factors(arrays), kernel, Calibration(arrays["widths"]), prior)
 

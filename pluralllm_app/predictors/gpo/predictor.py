@@ -11,13 +11,13 @@ from torch import Tensor
 from pluralllm_app.core.segments import Doubles, segment_rows
 from pluralllm_app.predictors.base import (
     Arrays,
-    ArraysError,
     ContextPredictor,
     Prediction,
     check_arrays,
 )
 from pluralllm_app.predictors.gpo.network import GPO, segment_softmax
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_of, table_scale
+from pluralllm_app.predictors.gpo.shapes import parameter_shapes
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 
@@ -87,13 +87,9 @@ class GPOPredictor(ContextPredictor):
     @classmethod
     def restore(cls, config: Mapping[str, Any], arrays: Arrays) -> Self:
         """Make the network of these sizes and parameters; they must have its names and shapes."""
-        for size in ("num_layers", "emb_depth"):
-            if int(config.get(size, 0)) > len(arrays):
-                raise ArraysError(f"there are {len(arrays)} arrays for {size} = {config[size]}")
+        check_arrays(arrays, parameter_shapes(len(arrays), **config), np.float32)
         with torch.device("meta"):  # without memory: sizes of a config are not to be trusted
             network = GPO(**config)
-        expected = network.state_dict()
-        check_arrays(arrays, {name: tuple(value.shape) for name, value in expected.items()})
         given = {name: torch.tensor(value) for name, value in arrays.items()}
         network.load_state_dict(given, assign=True)
         return cls(network.eval())

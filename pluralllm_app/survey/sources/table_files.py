@@ -23,7 +23,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
 from pluralllm_app.survey.sources.json_lines import json_object
-from pluralllm_app.survey.sources.parquet_columns import decoded
+from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
 from pluralllm_app.survey.sources.regular_text import is_regular, read_regular
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
@@ -256,6 +256,7 @@ def _parquet(reader: TableReader) -> Iterator[pd.DataFrame]:
     schema = pq.read_schema(source)
     found = reader.columns(schema.names)
     raw = {schema.names[at]: name for name, at in found.items()}
+    check_size(source, raw, BATCH)
     texts = [own for own, name in raw.items() if name in reader.repeating]
     texts = [own for own in texts if pa.types.is_string(schema.field(own).type)]
     done = 0

@@ -12,9 +12,9 @@ from pluralllm_app.survey.sources.unpacking import open_binary
 CHUNK = 2**20  # bytes to check at a time
 
 
-def open_text(file: Path, encoding: str) -> io.TextIOWrapper:
-    """Open a text file; ends of lines stay as they are."""
-    return io.TextIOWrapper(open_binary(file), encoding, newline="")
+def open_text(file: Path, encoding: str, most: int | None = None) -> io.TextIOWrapper:
+    """Open a text file, see `open_binary`; ends of lines stay as they are."""
+    return io.TextIOWrapper(open_binary(file, most), encoding, newline="")
 
 
 def encoding_of(

@@ -30,6 +30,7 @@ from pluralllm_app.survey.sources.opinionqa.people import UNKNOWN, infer_people
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 
 REFUSAL = "refused"
+MOST_PACKED = 2**27  # bytes that gzip compressed: in memory, JSON can become twenty times as large
 # The prompt around a question.
 _FRAME = re.compile(r"(?:Question:)?(.*?)(?:\nOptions:.*)?(?:\nAnswer:)?\s*", re.DOTALL)
 
@@ -91,7 +92,7 @@ def read_records(file: Path, encoding: str | None = None) -> SurveyContent:
 
 def _records(file: Path, encoding: str | None, notes: list[str]) -> list[Any]:
     try:
-        with open_text(file, encoding_of(file, encoding, notes)) as text:
+        with open_text(file, encoding_of(file, encoding, notes), MOST_PACKED) as text:
             records = json.load(text)
     except UnicodeDecodeError as error:
         raise SurveyError(

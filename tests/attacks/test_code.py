@@ -1,0 +1,148 @@
+"""A server that sends other code than the nodes have installed, on real processes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pluralllm_app.core.code import installed_hash
+from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.federation.flower_node import OwnApp
+from pluralllm_app.settings import Scalar
+from tests.attacks.conftest import Row
+from tests.conftest import TINY, make_survey
+from tests.support.bundles import hostile
+from tests.support.deployment import Deployment, command
+from tests.support.waiting import PATIENCE
+
+pytestmark = pytest.mark.attack
+
+GROUPS = ("Alder", "Birch", "Cedar", "Dogwood")
+CONFIG: dict[str, Scalar] = TINY | {"start-timeout": PATIENCE, "round-timeout": PATIENCE}
+KINDS = (  # tests/federation/test_own_code.py has more
+    "changed file",
+    "added file",
+    "entry point",
+    "twice",
+    "symlink",
+    "path upwards",
+    "bomb",
+    "bomb that lies about its length",
+)
+SCRIPT = "python3 -m pluralllm_app.deploy.superlink"
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """All nodes are online; the SuperLink is an attacker's."""
+    survey = make_survey(
+        tmp_path_factory.mktemp("survey") / "tiny", train=GROUPS[:3], evaluation=GROUPS[3:]
+    )
+    path = tmp_path_factory.mktemp("deployment") / "there"
+    with Deployment(path, survey, GROUPS) as deployment:
+        script = deployment.dir / "server" / "start.sh"
+        text = script.read_text("utf-8")
+        assert SCRIPT in text
+        hostile_one = Path(__file__).parents[1] / "support" / "hostile_superlink.py"
+        script.write_text(text.replace(SCRIPT, f"python3 {hostile_one}"), "utf-8")
+        deployment.start_superlink()
+        deployment.register()
+        for group in GROUPS:
+            deployment.start_node(group)
+        deployment.wait_online(4)
+        yield deployment
+
+
+def run(deployment: Deployment, name: str, **settings: Scalar) -> int:
+    """Submit a run to its end; returns the exit status."""
+    changed = {key.replace("_", "-"): value for key, value in settings.items()}
+    overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | changed).items())
+    out = deployment.dir / "server" / "runs" / name
+    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
+    return deployment.start(name, submit).wait(PATIENCE)
+
+
+def test_no_node_runs_what_a_hostile_server_sends(
+    deployment: Deployment, tmp_path: Path, row: Row
+) -> None:
+    """Four to a run; then the nodes take part in one with the true app."""
+    marker = tmp_path / "marker"
+    attacks = hostile(OwnApp.of(own_files()).bundle.content, marker)
+    evil = deployment.dir / "evil"
+    evil.mkdir()
+    for number, first in enumerate(range(0, len(KINDS), len(GROUPS))):
+        chosen = KINDS[first : first + len(GROUPS)]
+        for place, kind in enumerate(chosen):
+            (evil / f"{place}.fab").write_bytes(attacks[kind][0])
+        name = f"hostile-{number}"
+        assert run(deployment, name, min_train_groups=1) == 1, deployment.log(name)
+        record = json.loads((deployment.dir / "server/runs" / name / "run.json").read_text())
+        assert record["status"] == "failed"
+        told = list(record["refused"].values())
+        assert len(told) == len(chosen), told
+        for kind in chosen:
+            assert any(attacks[kind][1] in line for line in told), (kind, told)
+        shown = deployment.log(name).replace("\n", " ")
+        status = command("status", deployment.dir).output
+        for group, line in record["refused"].items():
+            assert f"the node of group {group!r} cannot take part: the server's code" in shown
+            assert f"{group}: refused in the last run: its node {line}" in status
+    assert not marker.exists()
+    assert not list(deployment.dir.rglob("evil.py"))
+    assert run(deployment, "true", min_train_groups=1) == 0, deployment.log("true")
+    record = json.loads((deployment.dir / "server/runs/true/run.json").read_text())
+    assert record["versions"]["code"] == installed_hash()
+    assert "refused" not in record
+    for group in GROUPS:
+        assert f"its own code, {installed_hash()}" in deployment.log(deployment.slugs[group])
+    for kind in KINDS:
+        row(
+            f"a server sends nodes other code: {kind}",
+            before="run by every node",
+            after="refused by name, nothing of it run; the next run completes",
+        )
+
+
+def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
+    deployment: Deployment, row: Row
+) -> None:
+    """As `flwr run` submits it: a checkout in which a file was edited."""
+    client = deployment.path / "app" / "pluralllm_app" / "client_app.py"
+    kept = client.read_bytes()
+    client.write_bytes(b"# edited\n" + kept)
+    out = deployment.dir / "server" / "runs" / "edited"
+    settings = CONFIG | {"out": str(out), "expected-nodes": 4, "min-train-groups": 1}
+    deployment.submit(settings, "edited").wait(PATIENCE)
+    client.write_bytes(kept)
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert set(record["refused"]) == set(GROUPS)
+    assert "pluralllm_app/client_app.py differs. A node runs its own code" in record["error"]
+    assert record["versions"]["code"] not in (None, installed_hash())
+    row(
+        "an edited app is submitted with flwr run",
+        before="run by every node",
+        after="refused by all nodes, which name the file",
+    )
+
+
+def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment) -> None:
+    """Version skew: the machine of one group has another version installed."""
+    older = deployment.path / "older"
+    shutil.copytree(deployment.path / "app", older, ignore=shutil.ignore_patterns("__pycache__"))
+    file = older / "pluralllm_app" / "scoring" / "metrics.py"
+    file.write_bytes(b"# another version\n" + file.read_bytes())
+    deployment.end_node("Cedar")
+    cedar = deployment.node_dir("Cedar") / "start.sh"
+    deployment.start("older", [cedar], {"PYTHONPATH": str(older)})
+    deployment.wait_online(4)
+    assert run(deployment, "skew", min_train_groups=1, expected_nodes=3) == 0
+    record = json.loads((deployment.dir / "server/runs/skew/run.json").read_text())
+    assert list(record["refused"]) == ["Cedar"]
+    why = record["refused"]["Cedar"]
+    assert "pluralllm_app/scoring/metrics.py differs" in why
+    assert "`pluralllm --version` prints the same there" in why
+    assert why in command("status", deployment.dir).output
+    assert [entry["group"] for entry in record["roster"]] == ["Alder", "Birch", "Dogwood"]

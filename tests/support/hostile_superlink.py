@@ -1,0 +1,34 @@
+"""`deploy.superlink` of an attacker: each node is sent the next bundle that lies in a directory.
+
+Nodes are sent the true one where it is empty. It is `evil/`, beside that of the server.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from flwr.superlink.servicer.fleet import fleet_handlers
+
+from pluralllm_app.deploy import superlink
+
+
+def main() -> None:
+    """Run the SuperLink, with the arguments of the true one."""
+    certificate = Path(sys.argv[sys.argv.index("--ssl-certfile") + 1])
+    evil = certificate.parents[1] / "evil"
+    get_fab = fleet_handlers.get_fab
+
+    def send_next(request: Any, state: Any) -> Any:
+        response = get_fab(request=request, state=state)
+        for file in sorted(evil.glob("*.fab")):
+            response.fab.content = file.read_bytes()
+            file.unlink()
+            break
+        return response
+
+    fleet_handlers.get_fab = send_next
+    superlink.main()
+
+
+if __name__ == "__main__":
+    main()
