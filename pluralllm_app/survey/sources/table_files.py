@@ -299,11 +299,15 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
             )
 
 
+def _workbook(reader: TableReader) -> Iterator[pd.DataFrame]:
+    return read_workbook(reader.file, reader.required, reader.columns, reader.notes, BATCH)
+
+
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {
     ".csv": _separated,
     ".parquet": _parquet,
     ".jsonl": _jsonl,
     ".tsv": _separated,
     ".txt": _separated,
-    ".xlsx": lambda reader: read_workbook(reader, BATCH),
+    ".xlsx": _workbook,
 }

@@ -6,10 +6,10 @@ header may be blank or have a single cell, as a title has.
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import pandas as pd
@@ -17,30 +17,39 @@ import pandas as pd
 from pluralllm_app.core.parts import need
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 
-if TYPE_CHECKING:
-    from pluralllm_app.survey.sources.table_files import TableReader
-
 MOST_BYTES = 2**29  # of a workbook, unpacked
 Row = tuple[Any, ...]
+Columns = Callable[[Sequence[str]], Mapping[str, int]]
 
 
-def read_workbook(reader: "TableReader", batch: int) -> Iterator[pd.DataFrame]:
+def read_workbook(
+    file: Path, required: Sequence[str], columns: Columns, notes: list[str], batch: int
+) -> Iterator[pd.DataFrame]:
     """Yield frames of at most `batch` rows.
+
+    Args:
+        file: the workbook.
+        required: columns that the sheet has to have.
+        columns: returns the places of the columns to read among the names of all.
+        notes: where to add which sheet it is, if there are several.
+        batch: rows.
 
     Raises:
         MissingPartError: openpyxl is not installed.
         ValueError: it is no workbook, is damaged, or too large.
         SurveyError: a column is missing.
     """
-    need("microdata", f"reading {reader.file.name}")
+    need("microdata", f"reading {file.name}")
     from openpyxl import load_workbook
 
     try:
-        with _opened(reader.file) as stream, warnings.catch_warnings():
+        with _opened(file) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles that openpyxl does not know
             _refuse_large(stream)
             book = load_workbook(stream, read_only=True, data_only=True)
-            yield from _frames(reader, book.worksheets, batch)
+            sheet = _sheet(book.worksheets, required, notes)
+            if sheet is not None:
+                yield from _frames(sheet, columns, batch)
     except (BadZipFile, KeyError, IndexError, TypeError, AttributeError, SyntaxError) as error:
         # openpyxl takes for granted what a damaged workbook lacks; XML's errors are SyntaxErrors.
         raise ValueError(f"the workbook is damaged ({error}): save it again") from error
@@ -64,16 +73,23 @@ def _refuse_large(stream: BinaryIO) -> None:
     stream.seek(0)
 
 
-def _frames(reader: "TableReader", sheets: Sequence[Any], batch: int) -> Iterator[pd.DataFrame]:
-    chosen = next((sheet for sheet in sheets if _fits(reader, _header(sheet)[1])), None)
-    chosen = chosen or next((sheet for sheet in sheets if _header(sheet)[1]), None)
-    if chosen is None:
-        return
+def _sheet(sheets: Sequence[Any], required: Sequence[str], notes: list[str]) -> Any:
+    """Return the first sheet with the columns, or else with any; None if all are empty."""
+    headers = [[name.strip().casefold() for name in _header(sheet)[1]] for sheet in sheets]
+    wanted = {name.casefold() for name in required}
+    fitting = [at for at, names in enumerate(headers) if names and wanted <= {*names}]
+    fitting += [at for at, names in enumerate(headers) if names]
+    if not fitting:
+        return None
     if len(sheets) > 1:
-        reader.notes.append(f"sheet {chosen.title!r} of {len(sheets)}")
-    above, header = _header(chosen)
-    found = reader.columns(header)
-    rows = islice(_rows(chosen), above, None)
+        notes.append(f"sheet {sheets[fitting[0]].title!r} of {len(sheets)}")
+    return sheets[fitting[0]]
+
+
+def _frames(sheet: Any, columns: Columns, batch: int) -> Iterator[pd.DataFrame]:
+    above, header = _header(sheet)
+    found = columns(header)
+    rows = islice(_rows(sheet), above, None)
     while part := list(islice(rows, batch)):
         yield pd.DataFrame(
             {
@@ -81,11 +97,6 @@ def _frames(reader: "TableReader", sheets: Sequence[Any], batch: int) -> Iterato
                 for name, at in found.items()
             }
         )
-
-
-def _fits(reader: "TableReader", header: Sequence[str]) -> bool:
-    known = {name.strip().casefold() for name in header}
-    return bool(header) and all(name.casefold() in known for name in reader.required)
 
 
 def _header(sheet: Any) -> tuple[int, list[str]]:
