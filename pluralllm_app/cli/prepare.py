@@ -5,7 +5,6 @@ from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
 
 from pluralllm_app.cli.options import (
     ByOption,
@@ -20,6 +19,7 @@ from pluralllm_app.cli.options import (
 )
 from pluralllm_app.cli.settings import FittingCommand, same_command
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -139,7 +139,7 @@ def prepare_command(
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
     need("survey", "`pluralllm prepare`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         # Here and not above: `pluralllm --help` need not wait for torch and pandas.
         from pluralllm_app.survey.prepare import prepare

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pluralllm_app.cli.options import (
     DecimalOption,
@@ -14,6 +13,7 @@ from pluralllm_app.cli.options import (
     starting,
 )
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS
 from pluralllm_app.survey.microdata.profiles import PROFILES
@@ -72,7 +72,7 @@ def questionnaire_command(
 ) -> None:
     """Make a questionnaire; `HELP` is what the user reads of it."""
     need("survey", "`pluralllm questionnaire`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.survey.make_questionnaire import questionnaire_of, write_draft
 

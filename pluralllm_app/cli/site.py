@@ -16,6 +16,7 @@ from pluralllm_app.cli.options import (
     starting,
 )
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.survey.info import ROLES
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -80,7 +81,7 @@ def create_command(
       pluralllm site create data/globalopinionqa --group Nigeria --out sites/nigeria
     """
     need("survey", "`pluralllm site`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.survey.prepared import PreparedSurvey
         from pluralllm_app.survey.site import write_site
@@ -138,7 +139,7 @@ def check_command(
     need("survey", "`pluralllm site`")
     from pluralllm_app.survey.site import Site
 
-    _say(Site.open(site), Console())
+    _say(Site.open(site), Terminal())
 
 
 def _say(site: "Site", console: Console) -> None:

@@ -21,7 +21,7 @@ from pluralllm_app.survey.prepare import warn
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import checked_place
 from pluralllm_app.survey.site import Site, make_site
-from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+from pluralllm_app.survey.sources.damaged_texts import refuse_damaged, refuse_hidden
 from pluralllm_app.survey.sources.doubtful_texts import doubts
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table import read_long_table
@@ -65,6 +65,7 @@ def site_of(
     counted = _read(file, group, stated)
     content = counted.content
     refuse_damaged(content, str(file))
+    refuse_hidden(content, str(file))
     own = own_answers(content, group)
     found = fitted(own, questionnaire.questions())
     agreement = [] if check is None else [check_toplines(own, check, stated)]
@@ -92,7 +93,7 @@ def _read(file: Path, group: str, stated: Stated) -> Counted:
     if file.suffix.lower() in STATISTICS:
         raise SurveyError(needs_map(file))
     stated.check("table", ("encoding", "decimal"))
-    return Counted(read_long_table(file, stated), [])
+    return Counted(read_long_table(file, stated, group), [])
 
 
 def _print_ledger(left_out: Sequence[LeftOut], console: Console) -> None:

@@ -17,6 +17,7 @@ from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.node_files import POLICY
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
@@ -65,6 +66,8 @@ def deployment(
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("deployment") / "there"
     with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
+        for group in GROUPS:  # with the run's draws, so that a simulation has them as well
+            (deployment.node_dir(group) / POLICY).write_text('draws = "run-seed"\n')
         deployment.start_superlink()
         yield deployment
     assert deployment.processes() == []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pluralllm_app.core.names import clean_text, folded
+from pluralllm_app.core.names import clean_text, look
 from pluralllm_app.core.segments import Ints
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
@@ -73,7 +73,7 @@ class Grouping:
         every = sorted({*self.names, *self.others})
         seen: dict[str, str] = {}
         for name in every:
-            refuse_twins(name, [seen.setdefault(folded(name), name)], place)
+            refuse_twins(name, [seen.setdefault(look(name), name)], place)
         numbers = [name for name in every if number_of(name) is not None]
         if len(self.by) == 1 and 0 < len(numbers) < len(every):
             words = next(name for name in every if number_of(name) is None)

@@ -44,7 +44,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.microdata.variables import MISSING, number_of
 from pluralllm_app.survey.sources.cell_texts import cell_text
-from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.damaged_texts import damage, hidden
 
 UNANSWERED = "no answer in the file"  # the reason for an empty cell that the map does not mention
 _TOP = ("weight", "by", "question", "set")
@@ -142,6 +142,10 @@ class _Entry:
             raise SurveyError(f"{self.place} needs {key} = a text")
         if isinstance(value, str) and (fault := damage(value)):
             raise SurveyError(f"{self.place}: {key} {value[:80]!r} {fault}")
+        if isinstance(value, str) and (found := hidden(value)):
+            raise SurveyError(
+                f"{self.place}: {key} {value[:80]!r} has the hidden character {found}"
+            )
         if not (said := cell_text(value)):
             raise SurveyError(f"{self.place} has an empty {key}")
         return said

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pluralllm_app.core.names import folded
+from pluralllm_app.core.names import look
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 
@@ -49,7 +49,7 @@ class Profile:
 
     def _labelled(self, label: str) -> str:
         known = {phrase: why for why, phrases in self.labels.items() for phrase in phrases}
-        plain = folded(_BRACKETS.sub(" ", _CODE.sub("", label))).strip(_EDGES)
+        plain = look(_BRACKETS.sub(" ", _CODE.sub("", label))).strip(_EDGES)
         if not plain:
             return ""
         if plain in known:

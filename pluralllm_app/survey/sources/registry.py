@@ -99,7 +99,7 @@ def read_source(
     Raises:
         SurveyError: there is no such source, `file` is missing or not wanted, something is stated
             that the source knows itself, or the source cannot be used, for example because a wrong
-            encoding has damaged its texts.
+            encoding has damaged its texts, or they hold hidden characters.
     """
     stated = stated or Stated()
     if name not in SOURCES:
@@ -110,9 +110,10 @@ def read_source(
     if source.file == "required" and file is None:
         raise SurveyError(f"source {name!r} needs --file: {source.summary}")
     stated.check(name, source.states)
-    from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+    from pluralllm_app.survey.sources.damaged_texts import refuse_damaged, refuse_hidden
 
     survey = source.read(file, seed, stated)
     if not source.damaged:
         refuse_damaged(survey, str(file or name))
+    refuse_hidden(survey, str(file or name))
     return survey
