@@ -38,13 +38,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.microdata.variables import MISSING, number_of
 from pluralllm_app.survey.sources.cell_texts import cell_text
-from pluralllm_app.survey.sources.damaged_texts import damage, hidden
+from pluralllm_app.survey.sources.damaged_texts import damage
 
 UNANSWERED = "no answer in the file"  # the reason for an empty cell that the map does not mention
 _TOP = ("weight", "by", "question", "set")

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
-from pluralllm_app.survey.sources.damaged_texts import damage, hidden
+from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import TableReader, places_of
