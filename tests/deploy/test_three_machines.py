@@ -1,4 +1,4 @@
-"""docs/three-machines.sh: from the groups' own files to a report; nothing is shared but questions."""
+"""docs/three-machines.sh: from groups' own files to a report; nothing is shared but questions."""
 
 import os
 import subprocess
