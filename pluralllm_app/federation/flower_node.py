@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pluralllm_app.core.code import code_hash
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_commands import HOME
-from pluralllm_app.federation.flower_compat import LOGGER, error_code
+from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
 from pluralllm_app.federation.own_code import PYPROJECT, refusal
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run_supernode(enter: Enter, own_files: OwnFiles, audit: AuditLog) -> None:
     _run_own_code(own_files, log)
     _note_answers(log)
     _forget_apps()
+    log_errors_plainly()
     flower_supernode()
 
 

@@ -85,6 +85,8 @@ def _pages(data: Bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[_Page]:
     Raises:
         ValueError: what is there is no page.
     """
+    if not chunk.num_values:
+        return  # a table without rows may have no page
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < at:
         at = chunk.dictionary_page_offset

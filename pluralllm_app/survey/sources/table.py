@@ -38,8 +38,15 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
     return survey.keep_questions(several, "questions with fewer than two options")
 
 
-def read_long_table(file: Path, stated: Stated | None = None) -> SurveyContent:
+def read_long_table(
+    file: Path, stated: Stated | None = None, of_group: str | None = None
+) -> SurveyContent:
     """Read a long table, with the options that occur in it.
+
+    Args:
+        file: the table.
+        stated: what its user knows of it.
+        of_group: whose answers it holds, where it has no column of that name.
 
     Raises:
         SurveyError: the file cannot be read or may be read in two ways, a column is missing, a text
@@ -48,7 +55,7 @@ def read_long_table(file: Path, stated: Stated | None = None) -> SurveyContent:
             such row and cell.
     """
     stated = stated or Stated()
-    rows = Rows(file, stated)
+    rows = Rows(file, stated, of_group)
     questions, position = rows.questions()
     # A cell is a group with a question that it answers, in the order of groups, then questions.
     cells = np.unique(np.concatenate([np.unique(rows.cells(batch)) for batch in rows.batches]))

@@ -49,13 +49,19 @@ class Batch:
 class Rows:
     """The rows of a table; all faults but repeated rows have been refused."""
 
-    def __init__(self, file: Path, stated: Stated) -> None:
+    def __init__(self, file: Path, stated: Stated, group: str | None = None) -> None:
         """Read the table.
+
+        Args:
+            file: the table.
+            stated: what its user knows of it.
+            group: whose answers it holds, where it has no column of that name.
 
         Raises:
             SurveyError: as `read_table` says, but for repeated rows and sums.
         """
         self._file = file
+        self._group = group
         self.batches: list[Batch] = []
         self.faults = Faults(file)
         self.groups = _Numbering()
@@ -68,9 +74,9 @@ class Rows:
         self._shares = Numbers(file, "share", percents=True, stated=stated.sign)
         self._counts = Numbers(file, "count", thousands=True, stated=stated.sign)
         self._values = Numbers(file, "value", stated=stated.sign)
-        self._reader = TableReader(
-            file, TEXT_COLUMNS, (*AMOUNTS, "value", "description"), TEXT_COLUMNS, stated.encoding
-        )
+        required = [each for each in TEXT_COLUMNS if each != "group" or group is None]
+        optional = ("group", *AMOUNTS, "value", "description")
+        self._reader = TableReader(file, required, optional, TEXT_COLUMNS, stated.encoding)
         for frame in self._reader:
             found = [name for name in AMOUNTS if name in frame.columns]
             if len(found) != 1:
@@ -105,7 +111,8 @@ class Rows:
         return [*self._reader.notes, *self.amounts.notes(), *values, *blank]
 
     def _add(self, frame: pd.DataFrame) -> None:
-        columns = [self._cells(frame, column) for column in TEXT_COLUMNS]
+        named = [column for column in TEXT_COLUMNS if column in frame.columns]
+        columns = [self._cells(frame, column) for column in named]
         blank = np.logical_and.reduce([_is("", column) for column in columns])
         if blank.any():
             cells = frame[self.amounts.column][blank]
@@ -113,7 +120,9 @@ class Rows:
         if blank.any():
             self._blank += int(blank.sum())
             frame = frame[~blank]
-            columns = [self._cells(frame, column) for column in TEXT_COLUMNS]
+            columns = [self._cells(frame, column) for column in named]
+        if self._group is not None and "group" not in named:
+            columns.append((np.zeros(len(frame), np.int64), [cell_text(self._group)]))
         if len(frame):
             self._add_rows(frame, columns)
 
