@@ -7,10 +7,14 @@ import click
 import typer
 
 from pluralllm_app.cli.options import (
+    ByOption,
     DecimalOption,
     EncodingOption,
+    FewestOption,
     LicenceOption,
+    MapOption,
     OriginOption,
+    WeightOption,
     starting,
 )
 from pluralllm_app.cli.settings import FittingCommand, same_command
@@ -88,13 +92,17 @@ def prepare_command(
         Path | None,
         typer.Option(
             help="File to read: .csv, .tsv, .txt, .parquet or .jsonl, also with .gz; for opinionqa "
-            ".json or a directory."
+            ".json or a directory; for microdata also .sav, .dta and .por."
         ),
     ] = None,
     encoding: EncodingOption = None,
     decimal: DecimalOption = None,
     origin: OriginOption = None,
     licence: LicenceOption = None,
+    map_: MapOption = None,
+    weight: WeightOption = None,
+    by: ByOption = None,
+    min_respondents: FewestOption = None,
     train: Annotated[
         list[str] | None,
         typer.Option(help="A group that trains; repeat it for more. Default: all others."),
@@ -142,7 +150,7 @@ def prepare_command(
         embedder=embedder,
         template=template,
         file=file,
-        stated=Stated(encoding, decimal, origin, licence),
+        stated=Stated(encoding, decimal, origin, licence, map_, weight, by, min_respondents),
         train=train or (),
         evaluation=evaluation or (),
         evaluation_fraction=evaluation_fraction,

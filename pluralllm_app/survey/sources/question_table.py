@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
@@ -112,4 +113,6 @@ def _text(place: str, name: str, cell: object) -> str:
         raise SurveyError(f"{place} holds a list or an object as {name}")
     if isinstance(cell, str) and (fault := damage(cell)):
         raise SurveyError(f"{place}: the {name} {cell[:80]!r} {fault}")
+    if isinstance(cell, str) and (found := hidden(cell)):
+        raise SurveyError(f"{place}: the {name} {cell[:80]!r} has the hidden character {found}")
     return cell_text(cell)

@@ -41,6 +41,12 @@ def _table(file: Path, seed: int, stated: Stated) -> "SurveyContent":
     return read_table(file, stated)
 
 
+def _microdata(file: Path, seed: int, stated: Stated) -> "SurveyContent":
+    from pluralllm_app.survey.microdata.content import count_people
+
+    return count_people(file, stated).content
+
+
 @dataclass(frozen=True)
 class Source:
     """What the command says about a source, and how it is read."""
@@ -74,6 +80,13 @@ SOURCES = {
         "required",
         _table,
         ("encoding", "decimal", "source", "licence"),
+    ),
+    "microdata": Source(
+        "one row per person, read from --file with a --map of its variables: .sav, .dta, .por and "
+        "tables",
+        "required",
+        _microdata,
+        ("encoding", "decimal", "source", "licence", "map", "weight", "by", "min_respondents"),
     ),
 }
 

@@ -27,6 +27,7 @@ from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
 from pluralllm_app.survey.sources.regular_text import is_regular, read_regular
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
+from pluralllm_app.survey.sources.workbooks import read_workbook
 
 BATCH = 2**17  # rows
 AMOUNTS = ("share", "count")  # the columns of which a table has one
@@ -36,7 +37,7 @@ _STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Exc
 
 @dataclass
 class TableReader:
-    """Reads the columns of a table from a .csv, .tsv, .txt, .parquet or .jsonl file, gzip or not.
+    """Reads the columns of a table: .csv, .tsv, .txt, .parquet, .jsonl or .xlsx, gzip or not.
 
     Names of columns are found whatever spaces surround them and however they are capitalised. Cells
     of separated text are texts; other cells have the types of the file.
@@ -298,10 +299,15 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
             )
 
 
+def _workbook(reader: TableReader) -> Iterator[pd.DataFrame]:
+    return read_workbook(reader.file, reader.required, reader.columns, reader.notes, BATCH)
+
+
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {
     ".csv": _separated,
     ".parquet": _parquet,
     ".jsonl": _jsonl,
     ".tsv": _separated,
     ".txt": _separated,
+    ".xlsx": _workbook,
 }
