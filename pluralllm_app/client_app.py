@@ -241,6 +241,8 @@ def train(message: Message, context: Context) -> Message:
     """Learn from this group's answers, and score what was received before, where asked to."""
     received = Received.read(message, context)
     request = record_to_request(record_of(message.content, CONFIG, ConfigRecord))
+    if message.metadata.group_id != str(request.round):  # which the node's audit log names
+        raise FederationError("the train message names two rounds")
     place, sent = received.place, received.sent
     if place.node:
         Policy.read(place.node).check(received.settings)

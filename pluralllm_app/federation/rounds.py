@@ -254,10 +254,16 @@ class Rounds:
                 options=self.learner.options(),
             )
             content = RecordDict({ARRAYS: arrays, CONFIG: request_to_record(request)})
-            messages.append(Message(content, self.roster.nodes[name], MessageType.TRAIN))
+            node = self.roster.nodes[name]
+            messages.append(Message(content, node, MessageType.TRAIN, group_id=str(request.round)))
         content = RecordDict({ARRAYS: arrays})
         messages += [
-            Message(content, self.roster.nodes[name], MessageType.EVALUATE)
+            Message(
+                content,
+                self.roster.nodes[name],
+                MessageType.EVALUATE,
+                group_id=str(self.state.round),
+            )
             for name in scored
             if name not in trained
         ]

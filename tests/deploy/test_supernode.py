@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pluralllm_app.deploy import supernode
-from pluralllm_app.deploy.supernode import enter_patiently, with_node
+from pluralllm_app.deploy.supernode import directory_of, enter_patiently, with_node
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_node import NotLetInError
@@ -58,13 +58,14 @@ def test_other_refusals_end_the_node(calls: list[str]) -> None:
 
 
 def test_flowers_supernode_is_given_the_patience_and_a_port(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
-    monkeypatch.setattr(supernode, "with_node", list)
+    monkeypatch.setattr(supernode, "directory_of", lambda arguments: tmp_path)
+    monkeypatch.setattr(supernode, "with_node", lambda arguments, node: arguments)
     seen = []
     monkeypatch.setattr(
-        supernode, "run_supernode", lambda enter, own: seen.append((enter, own, *sys.argv))
+        supernode, "run_supernode", lambda enter, own, log: seen.append((enter, own, *sys.argv))
     )
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     supernode.main()
@@ -75,10 +76,11 @@ def test_flowers_supernode_is_given_the_patience_and_a_port(
 
 
 def test_the_way_to_the_superlink_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supernode, "run_supernode", lambda enter, own: None)
-    monkeypatch.setattr(supernode, "with_node", list)
+    monkeypatch.setattr(supernode, "run_supernode", lambda enter, own, log: None)
+    monkeypatch.setattr(supernode, "directory_of", lambda arguments: tmp_path)
+    monkeypatch.setattr(supernode, "with_node", lambda arguments, node: arguments)
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example.org:3128")
     for server, told in (("flower.example.org", True), ("127.0.0.1", False), ("[::1]", False)):
@@ -100,7 +102,7 @@ def test_a_mistake_at_the_node_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch
     def run(*_: object) -> None:
         raise UserError("what is wrong")
 
-    monkeypatch.setattr(supernode, "with_node", run)
+    monkeypatch.setattr(supernode, "directory_of", run)
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
     with pytest.raises(SystemExit, match=r"^Error: what is wrong$"):
@@ -110,7 +112,8 @@ def test_a_mistake_at_the_node_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch
 def started(node: Path) -> list[str]:
     """The arguments of a node whose key is in a directory."""
     key = ["--auth-supernode-private-key", str(node / "node.key")]
-    return with_node(["supernode", *key, "--node-config", 'site="/a"'])
+    arguments = ["supernode", *key, "--node-config", 'site="/a"']
+    return with_node(arguments, directory_of(arguments))
 
 
 def test_a_node_makes_its_secret_once_and_names_its_directory(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import httpx
 import pytest
@@ -48,6 +49,7 @@ from starlette.middleware import Middleware
 from pluralllm_app.deploy import scripts
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation import flower_commands, flower_compat, flower_node
+from pluralllm_app.federation.audit_log import AuditLog
 from pluralllm_app.federation.flower_node import NotLetInError
 
 
@@ -244,7 +246,9 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     assert set(re.findall(r"FLWR_\w+", script)) == known
 
 
-def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flowers_supernode_asks_by_a_client_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
     assert "FleetHttpClient.from_server_address" in source("flwr.supernode.fleet_http_connection")
     answers = iter([refusal(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED), 3, refusal(0)])
@@ -280,7 +284,8 @@ def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
     monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    flower_node.run_supernode(enter, own_files)
+    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
+    flower_node.run_supernode(enter, own_files, AuditLog(tmp_path / "audit.jsonl"))
     assert left == [3]
 
 
@@ -292,6 +297,10 @@ def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
         assert f"{name}={name if name != 'object_store' else 'store'}," in call
     assert text.index("run_info = get_run(run_id)") < text.index("fab = get_fab(run_info.fab_hash")
     assert "_insert_message(reply, state, object_store)" in text
+    call = text[text.index("            _push_messages(") :].partition(")")[0]
+    for name in ("state=state", "object_store=store", "send=send"):
+        assert f"{name}," in call
+    assert "ids_obj_to_send, session_id = send(message, object_tree, clientapp_runtime)" in text
     assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
         each.name for each in dataclasses.fields(run.Run)
     }
