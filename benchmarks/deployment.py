@@ -178,7 +178,8 @@ def main() -> None:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             grid = InProcessGrid(client_app.app, config, len(groups))
             for context, group in zip(grid.contexts.values(), groups, strict=True):
-                context.node_config = {"site": str(deployment.node_dir(group) / "site")}
+                node = deployment.node_dir(group)
+                context.node_config = {"site": str(node / "site"), "node": str(node)}
             alone = config | {"out": str(local)}
             run_federation(grid, Settings.from_config(alone), alone)
         weights = [(run / "model/model.safetensors").read_bytes() for run in (ours, local)]

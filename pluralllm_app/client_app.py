@@ -8,7 +8,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import cast
@@ -31,6 +31,7 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
     record_to_request,
 )
+from pluralllm_app.federation.node_files import Policy, draws_of
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
@@ -93,6 +94,7 @@ class Place:
     survey: PreparedSurvey
     group: Group
     memory: Path
+    node: Path | None  # the directory of a node of a deployment, see `node_files`
 
     @property
     def preferences(self) -> PreferenceSet:
@@ -106,11 +108,17 @@ def locate(context: Context, settings: Settings) -> Place:
     if "partition-id" not in node:
         if "site" not in node:
             raise FederationError(
-                "this node has no site: write one with `pluralllm site create`, and "
-                "start the node with flower-supernode ... --node-config 'site=\"/absolute/DIR\"'"
+                "this node has no site: write one with `pluralllm site create`, and start the "
+                "node with the start.sh that `pluralllm deploy` made"
+            )
+        if "node" not in node:
+            raise FederationError(
+                "this node has no directory with a secret of its own, without which the server "
+                "would know its draws: start it with the start.sh that `pluralllm deploy` made"
             )
         site = open_site(str(node["site"]), cast(str | None, node.get("group")))
-        return Place(site.survey, site.survey.group(site.group), site.survey.path / "memory")
+        survey, group = site.survey, site.survey.group(site.group)
+        return Place(survey, group, survey.path / "memory", Path(str(node["node"])))
     survey = open_survey(str(settings.path("survey")))
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
     if nodes != groups:
@@ -119,7 +127,7 @@ def locate(context: Context, settings: Settings) -> Place:
             f"num-supernodes={groups}"
         )
     group = survey.groups[int(node["partition-id"])]
-    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem)
+    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem, None)
 
 
 def device_of(context: Context, settings: Settings) -> str:
@@ -208,6 +216,8 @@ def describe(message: Message, context: Context) -> Message:
     settings = _settings(_config(context))
     device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
+    if place.node:
+        Policy.read(place.node).check(settings)
     survey, group = place.survey, place.group
     description = NodeDescription(
         group=group.name,
@@ -231,8 +241,14 @@ def train(message: Message, context: Context) -> Message:
     """Learn from this group's answers, and score what was received before, where asked to."""
     received = Received.read(message, context)
     request = record_to_request(record_of(message.content, CONFIG, ConfigRecord))
-    content = received.score().to_content() if request.evaluate else RecordDict()
+    if message.metadata.group_id != str(request.round):  # which the node's audit log names
+        raise FederationError("the train message names two rounds")
     place, sent = received.place, received.sent
+    if place.node:
+        Policy.read(place.node).check(received.settings)
+        own = draws_of(place.node, dict(_config(context)), sent, request)
+        request = replace(request, draws=own)
+    content = received.score().to_content() if request.evaluate else RecordDict()
     start = time.perf_counter()
     contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
-from pluralllm_app.core.names import printable
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal, data_output
 from pluralllm_app.errors import AnswersError, UserError
 from pluralllm_app.use.asking import NextQuestion
 from pluralllm_app.use.group import Group
@@ -45,8 +44,8 @@ def ask(
             among, stated = read_questions(of, cost)
             costs = stated if cost else None
         about = read_questions(target)[0] if target else None
-    console = Console()
-    with Console(stderr=True).status("choosing"):
+    console = Terminal()
+    with Terminal(stderr=True).status("choosing"):
         chosen = group.ask(count, among, about, costs)
     if not chosen:
         raise UserError("nothing is left to ask: the group has answered all of these questions")
@@ -78,7 +77,7 @@ def _print_answers(group: Group, console: Console) -> None:
     known = group.known
     people = known.respondents
     counted = people is not None and not np.isnan(people).any()
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(data_output(), lineterminator="\n")
     writer.writerow(["question_id", "question", "option", "count" if counted else "share"])
     shares = iter(known.shares.tolist())
     for number, question in enumerate(known.questions):
@@ -105,12 +104,17 @@ def _asked(predictor: Predictor, group: Group, question: Question, console: Cons
         if not typed:
             return group
         try:
-            more = predictor.more(group, {question: [float(word) for word in typed]})
-        except (AnswersError, ValueError) as error:
-            console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
+            numbers = [float(word) for word in typed]
+        except ValueError:
+            console.print("Write numbers, as in: 60 30 10", highlight=False)
+            continue
+        try:
+            more = predictor.more(group, {question: numbers})
+        except AnswersError as error:
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
             continue
         for note in more.notes[len(group.known.notes) :]:
-            console.print(printable(f"Note: {note}"), markup=False, highlight=False, soft_wrap=True)
+            console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
         return more
 
 
@@ -125,9 +129,9 @@ def _print(chosen: Sequence[NextQuestion], format_: str, console: Console) -> No
         for each in chosen
     ]
     if format_ == "json":
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        data_output().write(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     elif format_ == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(data_output(), lineterminator="\n")
         writer.writerow(["question_id", "question", "option", "explained"])
         for row, each in zip(rows, chosen, strict=True):
             for option in each.question.options:
@@ -136,7 +140,7 @@ def _print(chosen: Sequence[NextQuestion], format_: str, console: Console) -> No
         table = Table("", "question", "options", "explained")
         for number, each in enumerate(chosen, 1):
             options = " / ".join(each.question.options)
-            texts = (escape(printable(text)) for text in (each.question.text, options))
+            texts = (escape(text) for text in (each.question.text, options))
             table.add_row(str(number), *texts, f"{each.explained:.0%}")
         console.print(table, highlight=False)
         console.print(

@@ -2,11 +2,10 @@
 
 import sys
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pluralllm_app.core.names import printable
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.use.predicted import ASCII_INKS, INKS, PredictedAnswers
 
 
@@ -14,14 +13,17 @@ def print_bars(found: PredictedAnswers) -> None:
     """Print predicted answers as bars, in characters that the output has."""
     encoding = sys.stdout.encoding or "ascii"
     inks = INKS if "".join(INKS).encode(encoding, "ignore") else ASCII_INKS
-    console = Console()
+    console = Terminal()
+    if any(answer.intervals for answer in found):
+        ends = "a bar is solid up to the lower end and goes to the upper one"
+        console.print(f"Shares with their 80% intervals; {ends}.\n", style="dim", highlight=False)
     for number, answer in enumerate(found):
         question, *bars = answer.lines(inks)
         if number:
             print()
-        console.print(printable(question), style="bold", markup=False, highlight=False)
+        console.print(question, style="bold", markup=False, highlight=False)
         for bar in bars:
-            console.print(printable(bar), markup=False, highlight=False, soft_wrap=True)
+            console.print(bar, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(found: PredictedAnswers) -> None:
@@ -33,9 +35,9 @@ def print_table(found: PredictedAnswers) -> None:
         for number, (option, share) in enumerate(answer.shares.items()):
             bounds = [answer.intervals[level][option] for level in levels]
             table.add_row(
-                "" if number else escape(printable(answer.question.text)),
-                escape(printable(option)),
+                "" if number else escape(answer.question.text),
+                escape(option),
                 f"{share:.1%}",
                 *(f"{low:.1%} to {high:.1%}" for low, high in bounds),
             )
-    Console().print(table)
+    Terminal().print(table)

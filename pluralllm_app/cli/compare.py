@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from pluralllm_app.cli.comparison_tables import print_comparison
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
 from pluralllm_app.engines.run_directory import make_run_directory
@@ -61,7 +62,7 @@ def compare(
             errors = _run(left, jobs, console) if left else {}
             damaged = _score_few_shot(Comparison.read(out), prepared, settings, console)
         except KeyboardInterrupt:
-            Console(stderr=True).print("Stopped. To go on, repeat the command.")
+            Terminal(stderr=True).print("Stopped. To go on, repeat the command.")
             raise
         comparison = Comparison.read(out)
         _write_scores(comparison, out / "scores.csv")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pluralllm_app.cli.deploy_joining import admit_command, join_command
 from pluralllm_app.cli.deploy_texts import describe, say, slug_of, validity
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 
 deploy_app = typer.Typer(
     help="Run a federation on several machines: keys, start scripts, who is connected.",
@@ -144,7 +144,7 @@ def run_command(
     """
     from pluralllm_app.deploy.groups import read_groups
 
-    console = Console()
+    console = Terminal()
     read_groups(directory)  # a mistyped directory is told at once
     with starting(console):
         from pluralllm_app.deploy.submit import submit
@@ -252,7 +252,7 @@ def status_command(directory: DirectoryArgument) -> None:
     except UserError as error:
         say(str(error))
     from pluralllm_app.deploy.control import connect  # it takes Flower to import
-    from pluralllm_app.deploy.status import certificate_notice, refusals, status_table
+    from pluralllm_app.deploy.status import Runs, certificate_notice, refusals, status_table
 
     if notice := certificate_notice(directory / "server" / "server.crt"):
         say(notice)
@@ -261,15 +261,16 @@ def status_command(directory: DirectoryArgument) -> None:
         nodes = control.by_group(registered)
     ids = {node.id for node in nodes.values()}
     others = [node for node in registered.values() if node.id not in ids]
-    Console().print(status_table(directory / "server" / "runs", groups, nodes, others))
-    for line in refusals(directory / "server" / "runs"):
+    runs = Runs.read(directory / "server" / "runs")
+    Terminal().print(status_table(runs, groups, nodes, others))
+    for line in [*refusals(runs.last), *runs.damaged]:
         say(line)
     if others:
         home = shlex.quote(str(directory.resolve() / "flwr-home"))
         unregister = f"FLWR_HOME={home} flwr supernode unregister NODE_ID {CONNECTION}"
         say(f"shut out a node of no group with: {unregister}")
     online = sum(node.status == "online" for node in nodes.values())
-    Console().print(f"{online} of {len(groups)} groups online", highlight=False)
+    Terminal().print(f"{online} of {len(groups)} groups online", highlight=False)
     if online < len(groups):
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from pluralllm_app.core.terminal import Terminal
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -26,7 +26,7 @@ def slug_of(name: str, groups: dict[str, str], directory: Path) -> str:
 
 def say(line: str) -> None:
     """Print a line as it is."""
-    Console().print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    Terminal().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def describe(deployment: "Deployment") -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from pluralllm_app.cli import prepare, questionnaire, use
@@ -20,6 +19,7 @@ from pluralllm_app.cli.stopping import heed_signals
 from pluralllm_app.cli.streams import prepare_streams
 from pluralllm_app.core.environment import no_proxy
 from pluralllm_app.core.parts import explained, need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.errors import UserError
 from pluralllm_app.experiments.methods import METHODS
 
@@ -85,7 +85,7 @@ def run_command(
     need("federation", "`pluralllm run`")
     from pluralllm_app.engines.launch import run
 
-    run(survey, config, setting or [], out, resume, actors, Console())
+    run(survey, config, setting or [], out, resume, actors, Terminal())
 
 
 COMPARE_HELP = f"""Compare ways to predict the groups' answers, each under several seeds.
@@ -124,7 +124,7 @@ def compare_command(
     ] = None,
 ) -> None:
     need("federation", "`pluralllm compare`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.cli.compare import compare
 
@@ -154,7 +154,7 @@ def centralized_command(
       pluralllm centralized --budget paper --survey data/globalopinionqa --config conf/paper.toml
     """
     need("federation", "`pluralllm centralized`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.cli.compare import centralized
 
@@ -174,7 +174,7 @@ def settings_command(
       pluralllm settings rate
     """
     need("federation", "`pluralllm settings`")
-    print_settings(word, Console())
+    print_settings(word, Terminal())
 
 
 @app.command("report")
@@ -212,7 +212,7 @@ def report_command(
       pluralllm report runs/compare-globalopinionqa --survey data/globalopinionqa --no-answers
     """
     need("report", "`pluralllm report`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.report.build import report
 
@@ -264,7 +264,7 @@ def main() -> None:
         if said is None:
             raise
         said = "\n".join((said, *getattr(error, "__notes__", ())))
-        Console(stderr=True).print(
+        Terminal(stderr=True).print(
             f"[bold red]Error:[/] {escape(said)}", highlight=False, soft_wrap=True
         )
         sys.exit(1)

@@ -41,6 +41,31 @@ LicenceOption = Annotated[
     str | None, typer.Option(help="Under which licence, as survey.json states it.")
 ]
 
+MapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        help="Of a file with one row per person: what its codes say; `pluralllm questionnaire "
+        "x.sav --out x.toml` makes a draft.",
+    ),
+]
+WeightOption = Annotated[
+    str | None,
+    typer.Option(help="And which column weighs people, or none. Default: what the map says."),
+]
+ByOption = Annotated[
+    str | None,
+    typer.Option(help="And which columns, separated by commas, tell groups apart. Default: map."),
+]
+FewestOption = Annotated[
+    int | None,
+    typer.Option(
+        "--min-respondents",
+        min=1,
+        help="And how many effective respondents an answer needs. Default: 30.",
+    ),
+]
+
 
 def _say_version(asked: bool) -> None:
     if asked:

@@ -1,8 +1,10 @@
-"""Paths that the system cannot use, whatever command they are given to."""
+"""Paths that the system cannot use, and disks without room, whatever command meets them."""
 
 import codecs
 import errno
 import sys
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def path_fault(error: Exception) -> str | None:
@@ -20,6 +22,9 @@ def path_fault(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return f"{error.filename!r} cannot be a path ({error.strerror}): give another one"
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        place = f" {error.filename}" if error.filename else ""
+        return f"cannot write{place}: {error.strerror}. Make room, then repeat the command"
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
         return f"a link leads in a circle ({error}): give another path"
     return None

@@ -5,17 +5,21 @@ from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
 
 from pluralllm_app.cli.options import (
+    ByOption,
     DecimalOption,
     EncodingOption,
+    FewestOption,
     LicenceOption,
+    MapOption,
     OriginOption,
+    WeightOption,
     starting,
 )
 from pluralllm_app.cli.settings import FittingCommand, same_command
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
 from pluralllm_app.survey.sources.registry import SOURCES
@@ -88,13 +92,17 @@ def prepare_command(
         Path | None,
         typer.Option(
             help="File to read: .csv, .tsv, .txt, .parquet or .jsonl, also with .gz; for opinionqa "
-            ".json or a directory."
+            ".json or a directory; for microdata also .sav, .dta and .por."
         ),
     ] = None,
     encoding: EncodingOption = None,
     decimal: DecimalOption = None,
     origin: OriginOption = None,
     licence: LicenceOption = None,
+    map_: MapOption = None,
+    weight: WeightOption = None,
+    by: ByOption = None,
+    min_respondents: FewestOption = None,
     train: Annotated[
         list[str] | None,
         typer.Option(help="A group that trains; repeat it for more. Default: all others."),
@@ -131,7 +139,7 @@ def prepare_command(
 ) -> None:
     """Prepare a survey; `HELP` is what the user reads of it."""
     need("survey", "`pluralllm prepare`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         # Here and not above: `pluralllm --help` need not wait for torch and pandas.
         from pluralllm_app.survey.prepare import prepare
@@ -142,7 +150,7 @@ def prepare_command(
         embedder=embedder,
         template=template,
         file=file,
-        stated=Stated(encoding, decimal, origin, licence),
+        stated=Stated(encoding, decimal, origin, licence, map_, weight, by, min_respondents),
         train=train or (),
         evaluation=evaluation or (),
         evaluation_fraction=evaluation_fraction,

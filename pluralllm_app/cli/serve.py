@@ -6,10 +6,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pluralllm_app.cli.use import EmbedderOption, ModelArgument, QuestionnaireOption
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
 
 
@@ -45,7 +45,7 @@ def serve_command(
     need("serve", "`pluralllm serve`")
     known_token = read_token(token)
     address = bind(host, port, known_token)
-    console = Console()
+    console = Terminal()
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pluralllm_app.cli.options import DecimalOption, EncodingOption, starting
+from pluralllm_app.cli.options import (
+    ByOption,
+    DecimalOption,
+    EncodingOption,
+    FewestOption,
+    MapOption,
+    WeightOption,
+    starting,
+)
 from pluralllm_app.core.parts import need
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.survey.info import ROLES
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -30,8 +39,9 @@ def create_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="The group's answers: a table as `pluralllm prepare table` reads it. Without it "
-            "the answers are those in the prepared survey."
+            help="The group's answers: a table as `pluralllm prepare table` reads it, or with "
+            "--map a file with one row per person (.sav, .dta, .por or a table). Without it the "
+            "answers are those in the prepared survey."
         ),
     ] = None,
     role: Annotated[
@@ -48,6 +58,14 @@ def create_command(
     ] = None,
     encoding: EncodingOption = None,
     decimal: DecimalOption = None,
+    map_: MapOption = None,
+    weight: WeightOption = None,
+    by: ByOption = None,
+    min_respondents: FewestOption = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Table of published shares to compare: question_id, option, share."),
+    ] = None,
 ) -> None:
     """Write a group's site, on the group's own machine from its own file.
 
@@ -58,15 +76,19 @@ def create_command(
 
       pluralllm site create questions --group North --file answers.csv --out site
 
+      pluralllm site create questions --group Ghana --file x.sav --map x.toml --out site
+
       pluralllm site create data/globalopinionqa --group Nigeria --out sites/nigeria
     """
     need("survey", "`pluralllm site`")
-    console = Console()
+    console = Terminal()
     with starting(console):
         from pluralllm_app.survey.prepared import PreparedSurvey
         from pluralllm_app.survey.site import write_site
 
-    stated = Stated(encoding, decimal)
+    stated = Stated(
+        encoding, decimal, map=map_, weight=weight, by=by, min_respondents=min_respondents
+    )
     if file is None:
         given = {
             "--role": role,
@@ -74,6 +96,11 @@ def create_command(
             "--embedder": embedder,
             "--encoding": encoding,
             "--decimal": decimal,
+            "--map": map_,
+            "--weight": weight,
+            "--by": by,
+            "--min-respondents": min_respondents,
+            "--check": check,
         }
         for option, value in given.items():
             if value is not None:
@@ -93,6 +120,7 @@ def create_command(
             descriptions=descriptions or "names",
             embedder=embedder,
             stated=stated,
+            check=check,
             console=console,
         )
     _say(site, console)
@@ -111,7 +139,7 @@ def check_command(
     need("survey", "`pluralllm site`")
     from pluralllm_app.survey.site import Site
 
-    _say(Site.open(site), Console())
+    _say(Site.open(site), Terminal())
 
 
 def _say(site: "Site", console: Console) -> None:

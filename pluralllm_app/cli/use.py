@@ -2,20 +2,17 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from pluralllm_app.core.names import printable
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
-from pluralllm_app.errors import UserError
+from pluralllm_app.core.terminal import Terminal, data_output
 
 if TYPE_CHECKING:
     from pluralllm_app.use.group import Group
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("bars", "table", "csv", "json")
 ASK_FORMATS = ("table", "csv", "json")
 OF_QUESTION = ("question_id", "question", "new")  # what a row says of its question
+DOUBTFUL = 0.5  # of a group's shares in intervals of 80 %; random answers have 0.4
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
@@ -139,9 +137,11 @@ def ask_command(
     """
     _check_format(format_, ASK_FORMATS)
     if interactive and format_ != "table":
-        raise UserError("--interactive prints as it goes: leave --format out")
+        raise typer.BadParameter("--interactive prints as it goes: leave --format out")
     if cost and of is None:
-        raise UserError(f"--cost {cost} names a column of --of, which is not given: give both")
+        raise typer.BadParameter(
+            f"--cost {cost} names a column of --of, which is not given: give both"
+        )
     from pluralllm_app.cli.asking import ask
 
     predictor = _load(model, embedder, questionnaire)
@@ -158,16 +158,16 @@ def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None
       pluralllm card runs/first
     """
     predictor = _load(model, None, questionnaire)
-    console = Console()
+    console = Terminal()
     for heading, lines in predictor.card().items():
         console.print(heading, style="bold", markup=False, highlight=False)
         for line in lines:
-            console.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_format(wanted: str, known: tuple[str, ...]) -> None:
     if wanted not in known:
-        raise UserError(f"--format {wanted!r}: {did_you_mean(wanted, known)}")
+        raise typer.BadParameter(f"--format {wanted!r}: {did_you_mean(wanted, known)}")
 
 
 def _asked(
@@ -175,9 +175,9 @@ def _asked(
 ) -> "list[str | Question] | None":
     """The questions that were named; None where none was."""
     if table is not None and texts:
-        raise UserError("give --question or --questions, not both")
+        raise typer.BadParameter("give --question or --questions, not both")
     if options and len(texts) != 1:
-        raise UserError("--option belongs to one --question: give exactly one")
+        raise typer.BadParameter("--option belongs to one --question: give exactly one")
     from pluralllm_app.use.questions import Question
 
     if table is not None:
@@ -218,11 +218,11 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
             }
             for answer in found
         ]
-        print(json.dumps(records, indent=1, ensure_ascii=False))
+        data_output().write(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     elif format_ == "csv":
         rows = found.rows()
         if rows:
-            writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(data_output(), list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
     elif format_ == "table":
@@ -243,15 +243,21 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
 def _say_notes(group: "Group") -> None:
     for note in group.notes:
         _tell(f"Note: {note}")
+    if group.held is not None and group.held < DOUBTFUL:
+        _tell(
+            f"Note: of the shares given, {group.held:.0%} lie in the 80% intervals that the other "
+            "half of the answers predicts: the group is unlike those that the predictor was "
+            "trained on, or its answers are read wrongly, and intervals are too narrow"
+        )
 
 
 def _tell(line: str) -> None:
     """Say something beside the result, which may go to a file."""
-    Console(stderr=True).print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    Terminal(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def _working(what: str) -> Iterator[None]:
     """Show that something is being done, where somebody is looking."""
-    with Console(stderr=True).status(escape(printable(what))):
+    with Terminal(stderr=True).status(escape(what)):
         yield

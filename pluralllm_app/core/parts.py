@@ -16,6 +16,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "gpo": ("torch",),
     "embed": ("torch", "transformers", "threadpoolctl"),
     "survey": ("pandas", "pyarrow", "charset_normalizer"),
+    "microdata": ("pyreadstat", "openpyxl", "pandas", "pyarrow", "charset_normalizer"),
     "federation": (
         *("flwr", "ray", "torch", "pyarrow", "pandas", "charset_normalizer"),
         *("cryptography", "httpx", "starlette", "psutil", "threadpoolctl", "tomli_w"),

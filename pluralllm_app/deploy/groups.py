@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pluralllm_app import __version__
 from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text, file_slugs, look
 from pluralllm_app.deploy.invitation import Request
@@ -19,7 +20,6 @@ from pluralllm_app.federation.registration import (
     read_members,
     read_public_key,
 )
-from pluralllm_app.survey.prepared import PreparedSurvey
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -61,13 +61,15 @@ def admit_group(path: Path, request: Request) -> str:
             written.
     """
     name = request.group
-    if not name or name != clean_text(name) or not name.isprintable():
+    if not name or name != clean_text(name) or hidden(name):
         raise UserError(f"the request names the group {name!r}, which is no clean name: refuse it")
     if request.app != __version__:
         raise UserError(
             f"the node of group {name!r} has pluralllm_app {request.app!r}, and here is "
             f"{__version__}: let it install this version and `pluralllm deploy join` again"
         )
+    from pluralllm_app.survey.prepared import PreparedSurvey  # it takes long to import
+
     own = PreparedSurvey.open(path / QUESTIONNAIRE).fingerprint
     if request.questionnaire != own:
         raise UserError(

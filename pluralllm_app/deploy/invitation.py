@@ -120,5 +120,5 @@ def _read(file: Path, kind: type[Content], where: str) -> Content:
                 + version_remedy(found, FORMAT_VERSION, "make it anew, with this version")
             )
         return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise UserError(f"{file} is no {what} ({error}): {where}, copy it from there") from error

@@ -1,6 +1,7 @@
 """What `pluralllm deploy status` shows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.deploy.keys import read_certificate
+from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import Node
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RunInfo
@@ -15,20 +17,47 @@ from pluralllm_app.records.schema import RunInfo
 _NOTICE = timedelta(days=30)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a deployment, as far as their records can be read."""
+
+    found: Sequence[RunInfo]  # by when they started
+    damaged: Sequence[str]  # a line for each that cannot be read
+
+    @classmethod
+    def read(cls, path: Path) -> "Runs":
+        """Read those in a directory of run directories."""
+        found, damaged = [], []
+        for place in sorted(path.glob("*")):
+            try:
+                run = read_run(place)
+            except UserError as error:
+                damaged.append(f"left out: {error}")
+            else:
+                found += [run] if run else []
+        return cls(sorted(found, key=lambda run: run.started), damaged)
+
+    @property
+    def last(self) -> RunInfo | None:
+        """The one that started last."""
+        return self.found[-1] if self.found else None
+
+
 def status_table(
-    runs: Path, groups: Mapping[str, str], nodes: Mapping[str, Node], others: Sequence[Node]
+    runs: Runs, groups: Mapping[str, str], nodes: Mapping[str, Node], others: Sequence[Node]
 ) -> Table:
     """One row per group: its node, when that was there, and the survey it had in the last run.
 
     Nodes that are of no group follow.
 
     Args:
-        runs: directory of run directories.
+        runs: of the deployment.
         groups: names by slug.
         nodes: registrations by slug.
         others: registrations of no group.
     """
-    run = _last_run(runs)
+    # The last that got as far as its roster.
+    run = next((run for run in reversed(runs.found) if run.roster), None)
     roster = {entry.group for entry in (run and run.roster) or []}
     table = Table()
     table.add_column("group", overflow="fold")
@@ -45,14 +74,8 @@ def status_table(
     return table
 
 
-def refusals(runs: Path) -> list[str]:
-    """A line for each node that the last run refused.
-
-    Args:
-        runs: directory of run directories.
-    """
-    found = [run for path in runs.glob("*") if (run := read_run(path))]
-    last = max(found, key=lambda run: run.started, default=None)
+def refusals(last: RunInfo | None) -> list[str]:
+    """A line for each node that the last run refused."""
     return [
         f"{group}: refused in the last run: its node {fault}"
         for group, fault in (last.refused if last else {}).items()
@@ -83,9 +106,3 @@ def _cells(node: Node | None) -> tuple[str, str]:
     if node.status == "online":
         return str(node.id), f"[green]online[/], seen {node.time:%H:%M:%S}"
     return str(node.id), f"[yellow]offline[/] since {node.time:%m-%d %H:%M:%S}"
-
-
-def _last_run(runs: Path) -> RunInfo | None:
-    """The run that started last and got as far as its roster; None where none did."""
-    found = [run for path in runs.glob("*") if (run := read_run(path)) and run.roster]
-    return max(found, key=lambda run: run.started, default=None)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.groups import read_groups, read_roles
 from pluralllm_app.deploy.invitation import INVITATION
@@ -147,6 +148,8 @@ def submit(
         said = "was stopped" if outcome.status == "stopped" else "failed"
         lines = [f"the run {said}" + (f": {outcome.error}" if outcome.error else "")]
         lines += [f"now {line}" for line in missing if outcome.status == "failed"]
+        if (out / STATE).exists():
+            lines.append(f"To go on, once the cause is mended: {_again(path, out)}")
         raise UserError("\n".join([*lines, f"See {out}."]))
     print_results(out, rounds, console, f"The trained predictor: {out / 'model'}")
 
@@ -235,7 +238,7 @@ def _follow(
                 info = close_unfinished(out, outcome.status, outcome.error)
                 outcome = _recorded_outcome(info) or outcome
     except KeyboardInterrupt:
-        _say(Console(stderr=True), said)  # standard output may be what is gone
+        _say(Terminal(stderr=True), said)  # standard output may be what is gone
         raise
     return outcome, rounds
 
@@ -249,8 +252,11 @@ def _recorded_outcome(info: RunInfo | None) -> Outcome | None:
 def _remedy(path: Path, out: Path) -> str:
     if not (out / STATE).exists():
         return "If the run was cut off, it had done nothing: begin it again, with another --out."
-    again = f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
-    return f"If the run was cut off: {again}"
+    return f"If the run was cut off: {_again(path, out)}"
+
+
+def _again(path: Path, out: Path) -> str:
+    return f"pluralllm deploy run {shlex.quote(str(path))} --resume {shlex.quote(str(out))}"
 
 
 def _say(console: Console, line: str) -> None:

@@ -12,13 +12,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pluralllm_app.core.environment import proxy_to, take_environment, unusable_proxies
 from pluralllm_app.core.private_files import check_private_arguments
+from pluralllm_app.deploy.scripts import toml_text
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.audit_log import AUDIT_LOG, AuditLog
 from pluralllm_app.federation.flower_node import NotLetInError, run_supernode
+from pluralllm_app.federation.node_files import POLICY, prepare_node
 
 RETRY_SECONDS = 5.0
 _HOST = "127.0.0.1"
@@ -56,6 +60,27 @@ def enter_patiently(ask: Callable[[], Answer], leave: Callable[[Answer], None]) 
         time.sleep(RETRY_SECONDS)
 
 
+def directory_of(arguments: list[str]) -> Path:
+    """The directory of a node's key, for which there is an argument."""
+    return Path(arguments[arguments.index("--auth-supernode-private-key") + 1]).resolve().parent
+
+
+def with_node(arguments: list[str], node: Path) -> list[str]:
+    """The arguments, whose node config also names the node's directory.
+
+    It gets a secret if it has none, and its policy is said where it has one.
+
+    Raises:
+        UserError: see `prepare_node`.
+    """
+    arguments = list(arguments)
+    policy = prepare_node(node)
+    if (node / POLICY).exists():
+        print(f"{node / POLICY}: {policy}", flush=True)
+    arguments[arguments.index("--node-config") + 1] += f" node={toml_text(str(node))}"
+    return arguments
+
+
 def main() -> None:
     """Run flower-supernode, with its arguments but host and port."""
     address = f"https://{sys.argv[sys.argv.index('--superlink') + 1]}"
@@ -69,7 +94,9 @@ def main() -> None:
         port = free.getsockname()[1]
     sys.argv += ["--host", _HOST, "--port", str(port)]
     try:
-        run_supernode(enter_patiently, own_files)
+        node = directory_of(sys.argv)
+        sys.argv = with_node(sys.argv, node)
+        run_supernode(enter_patiently, own_files, AuditLog(node / AUDIT_LOG))
     except UserError as error:
         sys.exit(f"Error: {error}")
 

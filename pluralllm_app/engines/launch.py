@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.engines.app_files import APP
 from pluralllm_app.engines.follow import follow
 from pluralllm_app.engines.preflight import preflight
@@ -97,7 +98,7 @@ def _run_simulation(
         info = close_unfinished(out, "stopped", "interrupted")
         said = _stopped(out, info.status if info else "stopped")
         # Standard output may be what is gone.
-        Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+        Terminal(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         raise
     error = outcome.error if outcome else None
     info = close_unfinished(out, "failed", error)

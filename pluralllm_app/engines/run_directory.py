@@ -36,12 +36,25 @@ def make_run_directory(
             raise UserError(f"{out} is a file: give another --out")
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise UserError(f"{out} is not empty: give another --out")
+            raise UserError(f"{out} is not empty{_what(out)}: give another --out")
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {out}: {error.strerror}; give another --out"
         ) from error
     return out
+
+
+def _what(out: Path) -> str:
+    """What is in a run directory, as far as it says what to do with it."""
+    from pluralllm_app.records.reader import read_run
+    from pluralllm_app.records.writer import STATE
+
+    if not (out / LOG).exists():
+        return ""
+    run = read_run(out)
+    if (out / STATE).exists() or run is None or run.status in ("completed", "running"):
+        return ""
+    return f", it holds a run that {run.status} before its first round: remove it"
 
 
 def _new_directory(path: Path) -> Path:

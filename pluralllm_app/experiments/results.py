@@ -96,8 +96,13 @@ class Run:
 
     @property
     def method(self) -> str:
-        """Name of what was run, e.g. federated."""
-        return self.info.method
+        """Name of what was run; that of a federation says what it learned."""
+        if self.info.method != "federated":
+            return self.info.method
+        settings = self.info.settings
+        if settings.get("prior") == "factors":
+            return "refined"
+        return "factors" if settings.get("predictor") == "factors" else "federated"
 
     @property
     def seed(self) -> int:

@@ -36,7 +36,7 @@ class Bound:
 
 _LOSS = "-1e12 to 1e12"
 BOUNDS = (
-    Bound("query", "each text", f"at most {MOST_TEXT} characters", NODE, 0, MOST_TEXT),
+    Bound("query", "each text", f"at most {MOST_TEXT} characters, none hidden", NODE, 0, MOST_TEXT),
     Bound("query", "group, role", "those registered for the node's key", NODE),
     Bound("query", "nodes", "0 in a deployment", NODE, 0, 0),
     Bound(

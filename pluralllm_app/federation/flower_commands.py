@@ -13,6 +13,7 @@ POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"  # seconds between looks for
 EXCEPTION_PREFIXES = ("Simulation failed with exception: ", "ServerApp failed with exception: ")
 GENERIC_FAILURE = "An error was encountered. Ending simulation."
 PROCESS_LOST = "No heartbeat received from the task"
+RAY_LATE = "timed out during startup"  # Ray's own limit of 30 seconds, which nothing changes
 RUN_STARTED = "Successfully started run"
 LOGGED_EXCEPTION = re.compile(r"An exception occurr?ed ?!! (.+)")
 _NOTICE = re.compile(r"\s\s|╭|╰|INFO|WARNING|Traceback|ERROR :\s+\[/|Using SuperLink|.* INFO \[")
@@ -53,6 +54,11 @@ def listed_outcome(listing: Mapping[str, Any], log: str) -> tuple[str, str]:
         error = logged[1] if logged else error
     elif error == PROCESS_LOST:
         error = "the run's process was killed, perhaps out of memory: use fewer actors"
+    if RAY_LATE in error:
+        error = (
+            "Ray did not start within 30 seconds, as on a machine that is busy with other work: "
+            "start the run again once it is less busy"
+        )
     return status, error or f"the run was {status}"
 
 

@@ -26,8 +26,9 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
+from pluralllm_app.core.hidden_text import printable
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.flower_commands import without_prefix
+from pluralllm_app.federation.flower_commands import PROCESS_LOST, without_prefix
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -42,13 +43,20 @@ LOGGER = logging.getLogger("flwr")
 
 
 def log_errors_plainly() -> None:
-    """Let Flower log a `UserError` that an app raises as its message alone, without a traceback."""
+    """Let Flower log a `UserError` that an app raises as its message alone, without a traceback.
+
+    What it logs shows hidden characters as escapes, those of tracebacks too.
+    """
     LOGGER.addFilter(_plain)
 
 
 def _plain(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], UserError):
         record.msg, record.args, record.exc_info = str(record.exc_info[1]), (), None
+    record.msg, record.args = printable(record.getMessage()), ()
+    if record.exc_info:
+        # The formatter takes what is here already.
+        record.exc_text = printable(logging.Formatter().formatException(record.exc_info))
     return True
 
 
@@ -230,7 +238,13 @@ class ControlApi:
         from flwr.proto.control_pb2 import ListRunsRequest
 
         run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
-        return run.status.sub_status or None, without_prefix(run.status.details)
+        error = without_prefix(run.status.details)
+        if error.startswith(PROCESS_LOST):
+            error = (
+                "the server's process of the run was killed, or its machine went down. The kernel "
+                "kills processes where memory is short, and its log says so (`journalctl -k`)"
+            )
+        return run.status.sub_status or None, error
 
     def close(self) -> None:
         """Close the connection."""
@@ -266,6 +280,7 @@ def run_superlink(middleware: "Sequence[Middleware]", serve: Callable[..., None]
     from pluralllm_app.federation.flower_fence import fence_fleet
 
     fence_fleet()
+    log_errors_plainly()
     # With these, Flower would serve the APIs on further ports, which have no middleware.
     for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
         os.environ.pop(name, None)

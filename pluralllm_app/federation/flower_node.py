@@ -8,6 +8,7 @@ another app is answered by an error that says so.
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.code import code_hash
+from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_commands import HOME
-from pluralllm_app.federation.flower_compat import LOGGER, error_code
+from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
 from pluralllm_app.federation.own_code import PYPROJECT, refusal
 
 if TYPE_CHECKING:
     from flwr.app import Message
     from flwr.supercore.fab import Fab
     from flwr.supercore.run import Run
+
+_POLL_SECONDS = 0.02
 
 Enter = Callable[[Callable[[], Any], Callable[[Any], None]], Any]
 OwnFiles = Callable[[], Mapping[str, bytes]]
@@ -37,7 +41,7 @@ class RefusedRunError(Exception):
     """The node takes no part in a run."""
 
 
-def run_supernode(enter: Enter, own_files: OwnFiles) -> None:
+def run_supernode(enter: Enter, own_files: OwnFiles, audit: AuditLog) -> None:
     """Run flower-supernode with the arguments of this process; returns when it ends.
 
     Args:
@@ -45,13 +49,17 @@ def run_supernode(enter: Enter, own_files: OwnFiles) -> None:
             SuperLink and returns its answer, or raises NotLetInError; `enter` returns that answer.
             `leave(answer)` says good-bye.
         own_files: gives the files of the node's own app by name, once for each run.
+        audit: told of every message before its answer leaves.
     """
     from flwr.supernode.cli import flower_supernode
 
     print(f"This node runs its own code, {OwnApp.of(own_files()).hash}, and no other.", flush=True)
     _enter_by(enter)
-    _run_own_code(own_files)
+    log = _Answers(audit)
+    _run_own_code(own_files, log)
+    _note_answers(log)
     _forget_apps()
+    log_errors_plainly()
     flower_supernode()
 
 
@@ -131,7 +139,7 @@ class OwnApp:
         return cls(Fab(hashlib.sha256(content).hexdigest(), content, {}), *named, code_hash(code))
 
 
-def _run_own_code(own_files: OwnFiles) -> None:
+def _run_own_code(own_files: OwnFiles, log: "_Answers") -> None:
     """Let Flower's loop take the node's own app in place of the one that it fetches."""
     from flwr.app import Error, Message
     from flwr.common.constant import ErrorCode
@@ -141,14 +149,8 @@ def _run_own_code(own_files: OwnFiles) -> None:
 
     @wraps(pull)
     def pull_own(**arguments: Any) -> int | None:
-        taking = _Taking(
-            own_files, arguments["receive"], arguments["get_run"], arguments["get_fab"]
-        )
-        arguments |= {
-            "receive": taking.receive,
-            "get_run": taking.get_run,
-            "get_fab": taking.get_fab,
-        }
+        taking = _Taking(own_files, log, **{name: arguments[name] for name in _Taking.REPLACED})
+        arguments |= {name: getattr(taking, name) for name in _Taking.REPLACED}
         try:
             return pull(**arguments)
         except RefusedRunError as refused:
@@ -164,16 +166,21 @@ def _run_own_code(own_files: OwnFiles) -> None:
 class _Taking:
     """Takes one message from the SuperLink, and with the first of a run its app."""
 
+    REPLACED = ("receive", "get_run", "get_fab", "pull_object")
     message: "Message"
 
     def __init__(
         self,
         own_files: OwnFiles,
+        log: "_Answers",
         receive: Callable[[], Any],
         get_run: Callable[[int], "Run"],
         get_fab: Callable[[str, int], "Fab"],
+        pull_object: Callable[[int, str], bytes],
     ) -> None:
         self._own_files = own_files
+        self._log = log
+        self._pull_object = pull_object
         self._receive = receive
         self._get_run = get_run
         self._get_fab = get_fab
@@ -184,7 +191,14 @@ class _Taking:
         found = self._receive()
         if found is not None:
             self.message = found[0]
+            self._log.begin(self.message)
         return found
+
+    def pull_object(self, run_id: int, object_id: str) -> bytes:
+        """A part of the message."""
+        content = self._pull_object(run_id, object_id)
+        self._log.add(len(content))
+        return content
 
     def get_run(self, run_id: int) -> "Run":
         """What the SuperLink says of a run, but with the node's own app.
@@ -199,7 +213,9 @@ class _Taking:
             own = self._own = OwnApp.of(self._own_files())
         except (OSError, ValueError) as error:  # its owner may just be installing another
             raise RefusedRunError(f"the node cannot read its own code: {error}") from error
+        self._log.codes[run_id] = own.hash
         sent = self._get_fab(run.fab_hash, run_id)
+        self._log.add(len(sent.content))
         if why := refusal(sent.content, own.bundle.content, own.hash):
             raise RefusedRunError(why)
         # Of a run's kinds, the node knows the one that starts a ClientApp.
@@ -221,3 +237,72 @@ class _Taking:
     def get_fab(self, fab_hash: str, run_id: int) -> "Fab":
         """The node's own app."""
         return self._own.bundle
+
+
+class _Answers:
+    """Notes each message that the node takes, and writes it to the audit log with its answer."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+        self._since = 0.0
+        self._bytes = 0
+        self.codes: dict[int, str] = {}  # hash of the node's code by run
+
+    def begin(self, message: "Message") -> None:
+        """A message was taken."""
+        self._since, self._bytes = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """So many bytes of it have arrived."""
+        self._bytes += count
+
+    def end(self, answer: "Message", count: int) -> None:
+        """Write a line about an answer of so many bytes; raises OSError where that fails."""
+        from flwr.common.constant import ErrorCode
+
+        metadata = answer.metadata
+        refused = answer.has_error() and answer.error.code == ErrorCode.INVALID_FAB
+        number = metadata.group_id
+        self._audit.write(
+            Answered(
+                run=str(metadata.run_id),
+                code=self.codes.get(metadata.run_id, ""),
+                message=metadata.message_type,
+                round=int(number) if number.isascii() and number.isdecimal() else None,
+                bytes_in=self._bytes,
+                bytes_out=count,
+                seconds=round(time.monotonic() - self._since, 3),
+                outcome="refused" if refused else "failed" if answer.has_error() else "answered",
+            )
+        )
+
+
+def _note_answers(log: _Answers) -> None:
+    """Let Flower's loop send no answer before its line is written; else the node ends."""
+    from flwr.supercore.exit import ExitCode, flwr_exit
+    from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+    from flwr.supernode import start_client_internal as loop
+
+    push = loop._push_messages
+
+    @wraps(push)
+    def push_noted(**arguments: Any) -> None:
+        send, store = arguments["send"], arguments["object_store"]
+
+        def size(object_id: str) -> int:
+            while (content := store.get(object_id)) == b"":  # the app is still handing it over
+                time.sleep(_POLL_SECONDS)
+            return len(content or b"")
+
+        def send_noted(answer: "Message", tree: Any, seconds: float) -> Any:
+            ids = {part.object_id for part in iterate_object_tree(tree)}
+            try:
+                log.end(answer, sum(map(size, ids)))
+            except OSError as error:
+                why = f"cannot write the audit log, and no answer leaves that is not in it: {error}"
+                flwr_exit(ExitCode.COMMON_PATH_INVALID, why)
+            return send(answer, tree, seconds)
+
+        push(**{**arguments, "send": send_noted})
+
+    loop._push_messages = push_noted  # type: ignore[assignment]

@@ -24,6 +24,7 @@ from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
 
 from pluralllm_app import __version__
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.federation.bounds import MOST_TEXT, check
 from pluralllm_app.learning.base import Contribution, Form, Request
 from pluralllm_app.predictors.base import LEVELS, Arrays
@@ -77,6 +78,8 @@ class NodeDescription:
                 raise ValueError(f"its description has no valid {name!r}")
             if kind is str and len(fields[name]) > MOST_TEXT:
                 raise ValueError(f"its {name} is longer than {MOST_TEXT} characters")
+            if kind is str and (found := hidden(fields[name])):
+                raise ValueError(f"its {name} has the hidden character {found}")
         return cls(**{name: fields[name] for name in cls.__annotations__})
 
 

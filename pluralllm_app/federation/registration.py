@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.atomic import read_json
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.errors import FederationError, UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def read_members(file: Path) -> dict[str, Member]:
     """
     members = {slug: _member(entry) for slug, entry in read_json(file).items()}
     names = [member.name for member in members.values() if member]
-    if not (len(set(names)) == len(members) and all(map(_SLUG.fullmatch, members))):
+    whole = len(set(names)) == len(members) and not any(map(hidden, names))
+    if not (whole and all(map(_SLUG.fullmatch, members))):
         raise UserError(
             f'{file} is damaged: it must hold each group once, as {{"north": {{"name": "North", '
             '"role": "train"}}, where north.pub in server/nodes is the key of its node'

@@ -12,7 +12,7 @@ from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import State
 from pluralllm_app.records.reader import ROUNDS
-from pluralllm_app.records.schema import RoundEntry, from_plain, to_plain
+from pluralllm_app.records.schema import RoundEntry, decode, from_plain, to_plain
 from pluralllm_app.records.writer import STATE
 
 _SENT, _KEPT = "sent.", "kept."
@@ -72,10 +72,32 @@ class RunState:
 
 
 def rewind(out: Path) -> RunState:
-    """Read the state of the run in `out`, and cut its record to the rounds before that state's."""
+    """Read the state of the run in `out`, and cut its record to the rounds before that state's.
+
+    Raises:
+        UserError: the state or the record is damaged, the record lacks a round, or it cannot be
+            written.
+    """
     state = RunState.load(out / STATE)
     record = out / ROUNDS
-    lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
-    kept = b"".join(line + b"\n" for line in lines[: state.round])
-    write_atomically(record, kept)
+    try:
+        lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
+        kept = lines[: state.round]
+        rounds = [decode(RoundEntry, line, record, at).round for at, line in enumerate(kept, 1)]
+        if rounds != list(range(state.round)):
+            raise FederationError(
+                f"{record} is damaged: the run goes on after round {state.round}, and of rounds "
+                f"0 to {state.round - 1} before it, the file has {_shown(rounds)}. Restore it from "
+                "a copy, or begin a new run"
+            )
+        write_atomically(record, b"".join(line + b"\n" for line in kept))
+    except OSError as error:
+        raise FederationError(
+            f"cannot write {record}: {error}. What was there before is whole: mend the cause, then "
+            "repeat the command"
+        ) from error
     return state
+
+
+def _shown(rounds: list[int]) -> str:
+    return ", ".join(map(str, rounds[:10])) + " ..." * (len(rounds) > 10) if rounds else "none"

@@ -38,6 +38,9 @@ class Request:
     experiment: str  # 32 hexadecimal digits that name the run, also where it is resumed
     counted: int  # the group's last round whose contribution counted; 0: none did
     options: Mapping[str, float] = field(default_factory=dict)  # of the strategy, for the groups
+    draws: int | None = None
+    """Keys what the group draws. The group sets it, where nobody else may know; None: the run's
+    seed does."""
 
 
 @dataclass(frozen=True)

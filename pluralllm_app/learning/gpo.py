@@ -114,7 +114,7 @@ class GPOLearner:
             network,
             preferences,
             settings.training,
-            seed=settings.federation.seed,
+            seed=settings.federation.seed if request.draws is None else request.draws,
             split=settings.split,
             round_number=request.round,
             rounds=rounds,

@@ -172,7 +172,8 @@ def train_group(
         model: the network, changed in place.
         preferences: the answers of the group.
         settings: of local training.
-        seed: of the run; with the group's name and the round it determines which tasks are drawn.
+        seed: of the run, or one that only the group knows; with the group's name and the round it
+            determines which tasks are drawn.
         split: which questions are kept from training.
         round_number: counted from 1; places the round's steps in the schedule of all rounds.
         rounds: how many rounds the run has.

@@ -34,9 +34,11 @@ def check_resumable(path: Path, config: Mapping[str, Scalar]) -> RunInfo:
                 "resume it with the settings it began with"
             )
     if not (path / STATE).exists():
+        if run.method != "federated":
+            raise FederationError(f"the run in {path} is no federated run: start it anew")
         raise FederationError(
-            f"the run in {path} has no {STATE}: it is no federated run, or ended before its first "
-            "round; start a new one"
+            f"the run in {path} ended before its first round, so that there is nothing to go on "
+            f"from ({STATE} is missing): remove it, and start it anew"
         )
     return run
 

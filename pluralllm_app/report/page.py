@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pluralllm_app import __version__
+from pluralllm_app.core.hidden_text import printable
 from pluralllm_app.experiments.methods import Look
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
@@ -78,6 +79,7 @@ def render(
     environment = Environment(
         loader=PackageLoader("pluralllm_app.report", "assets"),
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -137,10 +139,21 @@ def render(
 
 def embed(content: Any) -> str:
     """JSON that can stand in a script element: no text in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_visible(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
+
+
+def _visible(content: Any) -> Any:
+    """Content of JSON whose texts hide nothing."""
+    if isinstance(content, str):
+        return printable(content)
+    if isinstance(content, Mapping):
+        return {_visible(key): _visible(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_visible(value) for value in content]
+    return content
 
 
 @cache

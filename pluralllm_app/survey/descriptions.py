@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import MOST_CHARACTERS, Description, SurveyContent
@@ -67,10 +68,16 @@ def embed_descriptions(
     """Embed the text of each group; the user knows the embedder by `name`.
 
     Raises:
-        SurveyError: it gives numbers that are not finite.
+        SurveyError: it gives numbers that are not finite, or a text has hidden characters.
     """
     if not texts:
         return {}
+    for group, text in texts.items():
+        if found := hidden(text):
+            raise SurveyError(
+                f"the description of group {group!r}, {text!r}, has the hidden character {found}: "
+                "remove it"
+            )
     rows = embedder.describe(list(texts.values()))
     for text, row in zip(texts.values(), rows, strict=True):
         if not np.isfinite(row).all():

@@ -10,7 +10,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from pluralllm_app.core.names import clean_text, folded
+from pluralllm_app.core.names import clean_text, look
 from pluralllm_app.core.segments import Ints, segment_starts
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
@@ -52,7 +52,7 @@ def refuse_twins(group: str, names: Iterable[str], where: str) -> None:
         where: they are, for the message.
     """
     for other in names:
-        if other != group and folded(other) == folded(group):
+        if other != group and look(other) == look(group):
             raise SurveyError(
                 f"{where} has the groups {group!r} and {other!r}, whose names differ by capitals, "
                 "width or accents alone: write them alike if they are one group, or differently"
@@ -136,7 +136,7 @@ def _unknown(id_: str, text: str, questionnaire: Questions) -> str:
 
 
 def _other_text(id_: str, text: str, known: str) -> str:
-    if folded(text) == folded(known):
+    if look(text) == look(known):
         return ""
     return f"question {id_!r} is {shorten(text, 80)!r} here and {shorten(known, 80)!r} there"
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.json_text import load_json
 from pluralllm_app.errors import SurveyError
 
@@ -66,6 +67,12 @@ class SurveyInfo:
                 raise SurveyError(f"{file.name} has no valid {key!r}: {PREPARE_AGAIN}")
             return mapping[key]
 
+        def text(mapping: Any, key: str) -> str:
+            value: str = entry(mapping, key, str)
+            if found := hidden(value):
+                raise SurveyError(f"{file.name} has the hidden character {found} in its {key!r}")
+            return value
+
         def one_of(mapping: Any, key: str, known: tuple[str, ...]) -> str:
             value: str = entry(mapping, key, str)
             if value not in known:
@@ -84,20 +91,20 @@ class SurveyInfo:
             if not _GROUP_FILE.fullmatch(path):
                 raise SurveyError(f"{file.name} names the odd group file {path!r}: {PREPARE_AGAIN}")
             role = one_of(item, "role", ROLES)
-            return Group(entry(item, "name", str), role, entry(item, "questions", int), path)
+            return Group(text(item, "name"), role, entry(item, "questions", int), path)
 
         groups = sorted(map(group, entry(content, "groups", list)), key=lambda group: group.name)
         for what in ("name", "file"):
             if len({getattr(group, what) for group in groups}) < len(groups):
                 raise SurveyError(f"{file.name} has two groups with one {what}: {PREPARE_AGAIN}")
         return cls(
-            name=entry(content, "name", str),
+            name=text(content, "name"),
             metric=one_of(content, "metric", METRICS),
-            embedder=_without_path(entry(content, "embedder", str)),
+            embedder=_without_path(text(content, "embedder")),
             template=entry(content, "template", (str, type(None))),
             dim=dim(content),
-            source=entry(content, "source", str),
-            licence=entry(content, "licence", str),
+            source=text(content, "source"),
+            licence=text(content, "licence"),
             synthetic=entry(content, "synthetic", bool),
             fingerprint=entry(content, "fingerprint", str),
             groups=tuple(groups),

@@ -1,4 +1,4 @@
-"""From a table of questions to a questionnaire on disk."""
+"""From a table of questions, or a map of a file's variables, to a questionnaire on disk."""
 
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
+from pluralllm_app.survey.microdata.draft import draft_map
+from pluralllm_app.survey.microdata.files import STATISTICS, open_microdata
+from pluralllm_app.survey.microdata.mapping import read_map
+from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.prepare import warn
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import (
@@ -37,7 +41,8 @@ def questionnaire_of(
     """Write the questionnaire of a prepared survey, or of a table of questions, to `out`.
 
     Args:
-        source: the directory of the survey, which has its embeddings already, or the table.
+        source: the directory of the survey, which has its embeddings already, or the table, or a
+            map of the variables of a file.
         out: the directory to write.
         embedder: of a table; None: hashing.
         template: of a transformers model.
@@ -63,7 +68,15 @@ def questionnaire_of(
         raise SurveyError(f"unknown metric {metric!r}: {did_you_mean(metric, METRICS)}")
     embedding = load_embedder(embedder or "hashing", template)
     notes: list[str] = []
-    questions = read_question_table(source, stated, notes)
+    if source.suffix.lower() == ".toml":
+        questions = read_map(source).content()
+    elif source.suffix.lower() in STATISTICS:
+        raise SurveyError(
+            f"{source} has one row per person: make a draft of a map from it with --out "
+            f"{source.stem}.toml, edit that, and make the questionnaire from it"
+        )
+    else:
+        questions = read_question_table(source, stated, notes)
     if metric in ORDINAL_METRICS:
         _refuse_unordered(questions, metric)
     said = "; ".join([f"{len(questions):,} questions, {questions.counts.sum():,} options", *notes])
@@ -86,6 +99,40 @@ def questionnaire_of(
     if alike:
         warn(alike, console)
     return made
+
+
+def write_draft(
+    source: Path, out: Path, profile: str | None, stated: Stated, console: Console
+) -> None:
+    """Write a draft of a map from a file with one row per person.
+
+    Args:
+        source: the file.
+        out: the draft, a file with the ending .toml.
+        profile: the conventions of a survey, one of PROFILES; None: those of any.
+        stated: what the user knows of the file and it does not say itself.
+        console: where to say what is in the draft.
+
+    Raises:
+        SurveyError: the file cannot be read, or `out` is there already or cannot be written.
+    """
+    out = checked_place(out)
+    data = open_microdata(source, stated)
+    draft = draft_map(data, load_profile(profile), out)
+    try:
+        out.write_text(draft.text, "utf-8")
+    except OSError as error:
+        raise SurveyError(f"cannot write {out}: {error.strerror}") from error
+    left_out = [f"{why!r} in {number:,}" for why, number in sorted(draft.left_out.items())]
+    said = [f"{draft.questions:,} questions"]
+    said += [f"left out as no answers: {', '.join(left_out)}"] if left_out else []
+    said += [f"{len(draft.skipped):,} variables that look like no questions"]
+    console.print(
+        f"{out}: a draft with {'; '.join([*said, *data.notes])}. Read and edit it: it says how",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
 
 
 def _refuse_unordered(questions: Questions, metric: str) -> None:

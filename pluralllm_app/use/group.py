@@ -12,6 +12,7 @@ from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.predictors.base import Conditioned, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.scoring.evaluation import interval_coverage
 from pluralllm_app.use.asking import NextQuestion, next_questions
 from pluralllm_app.use.matching import KnownAnswers
 from pluralllm_app.use.predicted import PredictedAnswer, PredictedAnswers, predicted_answers
@@ -20,6 +21,7 @@ from pluralllm_app.use.survey import Asked, Located, Survey
 
 WIDTH = 100  # characters of a line
 SHOWN = 5  # questions, and options of each
+FEWEST = 10  # answers that can tell how well they are predicted from one another
 
 
 class Group:
@@ -73,6 +75,7 @@ class Group:
         asked = self._locate(questions)
         if not asked.questions:
             return PredictedAnswers([])
+        self._note_answered(asked.questions)
         prediction = self.conditioned.predict(asked.rows)
         return predicted_answers(asked.questions, asked.known, prediction, asked.rows.options)
 
@@ -158,6 +161,35 @@ class Group:
         asked = {question.key: question for question in self._locate(wish).questions}
         return [question for key, question in asked.items() if key not in answered]
 
+    def _note_answered(self, asked: Sequence[Question]) -> None:
+        keys = {question.key for question in asked}
+        found = [question for question in self.answered if question.key in keys]
+        if found:
+            which = named(found[0]) if len(found) == 1 else f"{len(found)} of these questions"
+            note = f"the group's answer to {which} is known: shown is the prediction all the same"
+            self.notes += [note] if note not in self.notes else []
+
+    @cached_property
+    def held(self) -> float | None:
+        """Of the shares given, the part inside the intervals of 80 % that other answers predict.
+
+        Each half of the answers is predicted from the other. Far below 0.8 the group is unlike
+        those that the predictor was trained on, or its answers are others than they are taken for,
+        and intervals are too narrow. None for fewer than FEWEST answers, or where the predictor
+        gives no intervals.
+        """
+        places = np.arange(len(self.context))
+        if len(places) < FEWEST:
+            return None
+        halves = [places[places % 2 == odd] for odd in (0, 1)]
+        pairs = [
+            (self.context.select(halves[1 - half]), self.context.ask(halves[half]))
+            for half in (0, 1)
+        ]
+        true = np.concatenate([self.context.select(half).shares for half in halves])
+        coverage = interval_coverage(self.model.predict_each(pairs), true)
+        return None if coverage is None else coverage[0]
+
     @cached_property
     def conditioned(self) -> Conditioned:
         """The predictor and the group's answers, put together."""
@@ -194,7 +226,10 @@ class Comparison:
 
     def __str__(self) -> str:
         one, other = self.names
-        lines = [f"{one} and {other}: alignment {self.alignment:.3f}"]
+        lines = [
+            f"{one} and {other}: alignment {self.alignment:.3f}",
+            f"Questions by how far apart they are; shares of {one}, then of {other}.",
+        ]
         for each in self.differences[:SHOWN]:
             lines.append(f"{each.distance:.2f}  {shorten(each.one.question.text, WIDTH)}")
             options = sorted(each.one.shares, key=lambda option: -abs(each.change(option)))

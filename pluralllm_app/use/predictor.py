@@ -11,6 +11,7 @@ from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.predictors.card import Training, describe
 from pluralllm_app.predictors.saved import load_predictor, load_questionnaire, load_training
 from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.records.reader import read_run
 from pluralllm_app.survey.content import MOST_CHARACTERS
 from pluralllm_app.survey.shared import TEXTS, About, Questionnaire
 from pluralllm_app.use.embedding import Texts
@@ -202,7 +203,8 @@ def _best(source: str | Path) -> str | Path:
     if not (path / "run.json").is_file():
         if path.is_dir():
             return path
-        if path.is_absolute() or path.exists() or str(source).count("/") > 1:
+        local = path.is_absolute() or path.exists() or str(source).count("/") > 1
+        if local or (len(path.parts) > 1 and path.parent.is_dir()):
             raise PredictorError(
                 f"{path} is no directory: give a run, a directory that a predictor was saved in, "
                 "or the name of a repository"
@@ -211,6 +213,11 @@ def _best(source: str | Path) -> str | Path:
     for name in ("best", "model"):
         if (path / name).is_dir():
             return path / name
+    run = read_run(path)
+    if run is not None and run.status != "running":
+        raise PredictorError(
+            f"the run {path} {run.status} before it kept a predictor: give another"
+        )
     raise PredictorError(
         f"the run {path} has kept no predictor yet: wait for its first evaluation, or give another "
         "run"

@@ -151,11 +151,13 @@ class Catalogue:
         every = self.with_text(text)
         places = [place for place in every if not self.questions[place].lacks(options or ())]
         if len(places) > 1 or (len(every) > 1 and not places):
-            ids = ", ".join(str(self.questions[place].id) for place in every[:5])
             which = "none has all of these options" if not places else "give its options as well"
+            shown = "; ".join(
+                f"{self.questions[place].id} ({told(self.questions[place])})" for place in every[:5]
+            )
             raise AnswersError(
                 f"{len(every)} questions of the survey have the text {shorten(text, 80)!r}, and "
-                f"{which}: name one by its id ({ids})"
+                f"{which}: name one by its id: {shown}"
             )
         if not places:
             return None

@@ -64,6 +64,15 @@ def run(deployment: Deployment, name: str, **settings: Scalar) -> int:
     return deployment.start(name, submit).wait(PATIENCE)
 
 
+def edited(deployment: Deployment, name: str, file: str) -> Path:
+    """A copy of the installed app in which a file of the package is another one."""
+    copy = deployment.path / name
+    shutil.copytree(deployment.path / "app", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    changed = copy / "pluralllm_app" / file
+    changed.write_bytes(b"# edited\n" + changed.read_bytes())
+    return copy
+
+
 def test_no_node_runs_what_a_hostile_server_sends(
     deployment: Deployment, tmp_path: Path, row: Row
 ) -> None:
@@ -109,13 +118,10 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
     deployment: Deployment, row: Row
 ) -> None:
     """As `flwr run` submits it: a checkout in which a file was edited."""
-    client = deployment.path / "app" / "pluralllm_app" / "client_app.py"
-    kept = client.read_bytes()
-    client.write_bytes(b"# edited\n" + kept)
+    checkout = edited(deployment, "edited", "client_app.py")
     out = deployment.dir / "server" / "runs" / "edited"
     settings = CONFIG | {"out": str(out), "expected-nodes": 4, "min-train-groups": 1}
-    deployment.submit(settings, "edited").wait(PATIENCE)
-    client.write_bytes(kept)
+    deployment.submit(settings, "edited", checkout).wait(PATIENCE)
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "failed"
     assert set(record["refused"]) == set(GROUPS)
@@ -130,10 +136,7 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
 
 def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment) -> None:
     """Version skew: the machine of one group has another version installed."""
-    older = deployment.path / "older"
-    shutil.copytree(deployment.path / "app", older, ignore=shutil.ignore_patterns("__pycache__"))
-    file = older / "pluralllm_app" / "scoring" / "metrics.py"
-    file.write_bytes(b"# another version\n" + file.read_bytes())
+    older = edited(deployment, "older", "scoring/metrics.py")
     deployment.end_node("Cedar")
     cedar = deployment.node_dir("Cedar") / "start.sh"
     deployment.start("older", [cedar], {"PYTHONPATH": str(older)})

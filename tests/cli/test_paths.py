@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pluralllm_app.cli.paths import path_fault
 from tests.conftest import ROOT
 from tests.support.command import pluralllm
 from tests.support.tables import PLAIN
@@ -43,3 +44,20 @@ def test_a_path_that_the_locale_cannot_hold(tmp_path):
         b"cannot be a path in the encoding of this locale, ascii: set PYTHONUTF8=1" in done.stderr
     )
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "text"), [(28, "No space left"), (27, "File too large")])
+def test_a_disk_without_room(number, text):
+    found = path_fault(OSError(number, text, "/there"))
+    assert found == f"cannot write /there: {text}. Make room, then repeat the command"
+
+
+def test_a_file_that_may_not_grow(tmp_path):
+    limited = 'ulimit -f 8 && exec "$0" "$@"'  # 8 blocks of 512 bytes
+    command = [sys.executable, "-m", "pluralllm_app", "prepare", "demo", "--out", tmp_path / "made"]
+    done = subprocess.run(
+        ["sh", "-c", limited, *command], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 1
+    assert re.fullmatch("Error: cannot write .*File too large.*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []

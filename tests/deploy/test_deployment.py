@@ -17,6 +17,8 @@ from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.audit_log import AUDIT_LOG
+from pluralllm_app.federation.node_files import POLICY
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
@@ -65,6 +67,8 @@ def deployment(
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("deployment") / "there"
     with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
+        for group in GROUPS:  # with the run's draws, so that a simulation has them as well
+            (deployment.node_dir(group) / POLICY).write_text('draws = "run-seed"\n')
         deployment.start_superlink()
         yield deployment
     assert deployment.processes() == []
@@ -217,6 +221,15 @@ def test_from_keys_to_a_finished_run(
         assert final in content
     written = [file for place in (run, deployment.logs) for file in place.rglob("*")]
     written += (server / "state").glob("superlink.db*")
+    audits = [deployment.node_dir(group) / AUDIT_LOG for group in GROUPS]
+    for audit in audits:
+        noted = [json.loads(line) for line in audit.read_text("utf-8").splitlines()]
+        assert noted[0]["message"] == "query"
+        assert {line["code"] for line in noted} == {record["versions"]["code"]}
+        assert {line["outcome"] for line in noted} == {"answered"}
+        assert all(line["bytes_in"] and line["bytes_out"] for line in noted[1:])
+        assert max(line["round"] or 0 for line in noted) == CONFIG["rounds"]
+    written += audits
     search(survey, crossed | {str(file): file.read_bytes() for file in written if file.is_file()})
 
     refused = [

@@ -14,7 +14,7 @@ from rich.console import Console
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.creation import initialise
-from pluralllm_app.deploy.status import certificate_notice, status_table
+from pluralllm_app.deploy.status import Runs, certificate_notice, status_table
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_compat import Node
 from pluralllm_app.records.schema import RecordedSurvey
@@ -40,7 +40,14 @@ def test_the_table_tells_groups_nodes_and_the_last_survey(tmp_path: Path) -> Non
     (tmp_path / "no-run").mkdir()
 
     console = Console(width=90, record=True)
-    console.print(status_table(tmp_path, groups, nodes, others))
+    (tmp_path / "cut-off").mkdir()
+    (tmp_path / "cut-off" / "run.json").write_text('{"schema": 1, "stat')
+    runs = Runs.read(tmp_path)
+    [damaged] = runs.damaged
+    assert damaged.startswith(f"left out: {tmp_path}/cut-off/run.json is damaged: ")
+    assert runs.last
+    assert runs.last.started == "2026-01-03"
+    console.print(status_table(runs, groups, nodes, others))
     text = console.export_text()
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]]

@@ -41,6 +41,13 @@ def fails(superlink: SuperLink, config: dict[str, Scalar]) -> None:
     superlink.status = RunStatus(status="finished", sub_status="failed", details=details)
 
 
+def is_killed(superlink: SuperLink, config: dict[str, Scalar]) -> None:
+    """The app's process is killed in the second round, and the SuperLink goes on."""
+    is_cut_off(superlink, config)
+    details = "No heartbeat received from the task"
+    superlink.status = RunStatus(status="finished", sub_status="failed", details=details)
+
+
 def stops(superlink: SuperLink, config: dict[str, Scalar]) -> None:
     superlink.status = RunStatus(status="finished", sub_status="stopped")
 
@@ -188,6 +195,20 @@ def test_a_run_that_was_cut_off_goes_on(
     assert (out / weights).read_bytes() == (whole / weights).read_bytes()
     done = run(completes, "--resume", out)
     assert "is completed: there is nothing to resume" in str(done.exception)
+
+
+def test_a_run_whose_process_was_killed_says_why_and_how_to_go_on(
+    path: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = run(is_killed, "--out", tmp_path / "run", "-c", OVERRIDES)
+    said = str(done.exception)
+    assert said.startswith("the run failed: the server's process of the run was killed, or its")
+    assert f"mended: pluralllm deploy run {path} --resume {tmp_path / 'run'}\n" in said
+    info = read_run(tmp_path / "run")
+    assert info is not None
+    assert info.status == "failed"
+    assert "was killed" in str(info.error)
+    assert run(completes, "--resume", tmp_path / "run").exit_code == 0
 
 
 def test_an_interrupted_command_leaves_the_run(

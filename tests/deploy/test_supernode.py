@@ -1,15 +1,19 @@
 """A node that is not let in asks again."""
 
+import re
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pluralllm_app.deploy import supernode
-from pluralllm_app.deploy.supernode import enter_patiently
+from pluralllm_app.deploy.supernode import directory_of, enter_patiently, with_node
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_node import NotLetInError
+from pluralllm_app.federation.node_files import POLICY, SECRET
 
 
 @pytest.fixture
@@ -54,12 +58,14 @@ def test_other_refusals_end_the_node(calls: list[str]) -> None:
 
 
 def test_flowers_supernode_is_given_the_patience_and_a_port(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
+    monkeypatch.setattr(supernode, "directory_of", lambda arguments: tmp_path)
+    monkeypatch.setattr(supernode, "with_node", lambda arguments, node: arguments)
     seen = []
     monkeypatch.setattr(
-        supernode, "run_supernode", lambda enter, own: seen.append((enter, own, *sys.argv))
+        supernode, "run_supernode", lambda enter, own, log: seen.append((enter, own, *sys.argv))
     )
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     supernode.main()
@@ -70,9 +76,11 @@ def test_flowers_supernode_is_given_the_patience_and_a_port(
 
 
 def test_the_way_to_the_superlink_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supernode, "run_supernode", lambda enter, own: None)
+    monkeypatch.setattr(supernode, "run_supernode", lambda enter, own, log: None)
+    monkeypatch.setattr(supernode, "directory_of", lambda arguments: tmp_path)
+    monkeypatch.setattr(supernode, "with_node", lambda arguments, node: arguments)
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example.org:3128")
     for server, told in (("flower.example.org", True), ("127.0.0.1", False), ("[::1]", False)):
@@ -94,8 +102,83 @@ def test_a_mistake_at_the_node_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch
     def run(*_: object) -> None:
         raise UserError("what is wrong")
 
-    monkeypatch.setattr(supernode, "run_supernode", run)
+    monkeypatch.setattr(supernode, "directory_of", run)
     monkeypatch.setattr(supernode, "take_environment", lambda: None)
     monkeypatch.setattr(sys, "argv", ["supernode", "--superlink", "a:9443"])
     with pytest.raises(SystemExit, match=r"^Error: what is wrong$"):
         supernode.main()
+
+
+def started(node: Path) -> list[str]:
+    """The arguments of a node whose key is in a directory."""
+    key = ["--auth-supernode-private-key", str(node / "node.key")]
+    arguments = ["supernode", *key, "--node-config", 'site="/a"']
+    return with_node(arguments, directory_of(arguments))
+
+
+def test_a_node_makes_its_secret_once_and_names_its_directory(tmp_path: Path) -> None:
+    node = tmp_path / "a b'c \"d"
+    node.mkdir()
+    config = tomllib.loads(started(node)[-1].replace(" node=", "\nnode="))
+    assert config == {"site": "/a", "node": str(node)}
+    secret = node / SECRET
+    assert secret.stat().st_mode & 0o777 == 0o600
+    content = secret.read_text()
+    assert re.fullmatch("[0-9a-f]{64}\n", content)
+    started(node)
+    assert secret.read_text() == content
+    assert [file.name for file in node.iterdir()] == [SECRET]
+
+
+def test_another_node_has_another_secret(tmp_path: Path) -> None:
+    made = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        started(tmp_path / name)
+        made.add((tmp_path / name / SECRET).read_text())
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("secret", "mode", "message"),
+    [
+        ("", 0o600, "is damaged: restore it"),
+        ("0" * 63, 0o600, "is damaged"),
+        ("0" * 64, 0o640, "others than its owner may read"),
+    ],
+)
+def test_a_secret_that_is_none_keeps_the_node_from_starting(
+    tmp_path: Path, secret: str, mode: int, message: str
+) -> None:
+    (tmp_path / SECRET).write_text(secret)
+    (tmp_path / SECRET).chmod(mode)
+    with pytest.raises(UserError, match=message):
+        started(tmp_path)
+    assert (tmp_path / SECRET).read_text() == secret
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("least-local-step = 4", "did you mean 'least-local-steps'"),
+        ("least_local_steps = 4", "unknown setting"),
+        ("least-local-steps = 0", "least-local-steps = 0 must be at least 1"),
+        ("least-local-steps = '4'", "must be a whole number"),
+        ("least-local-steps = true", "must be a whole number"),
+        ("least-tasks-per-step = 1.5", "must be a whole number"),
+        ("draws = 'seed'", "draws = 'seed' does not exist"),
+        ("draws = ['secret']", "does not exist"),
+        ("[draws]\nsecret = 1", "does not exist"),
+        ("[other]\nsecret = 1", "unknown setting 'other'"),
+        ("draws = secret", "is not valid TOML"),
+    ],
+)
+def test_a_mistyped_policy_keeps_the_node_from_starting(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / POLICY).write_text(text)
+    with pytest.raises(UserError) as refused:
+        started(tmp_path)
+    assert str(refused.value).startswith("policy.toml: ")
+    assert message in str(refused.value)
+    assert not (tmp_path / SECRET).exists()

@@ -174,7 +174,7 @@ def test_a_supernode_without_a_site_is_told_how_to_get_one(start: Start, tmp_pat
     for text in (printed, (tmp_path / "node.log").read_text()):
         said = " ".join(text.split())
         assert "this node has no site: write one with `pluralllm site create`" in said
-        assert "--node-config 'site=\"/absolute/DIR\"'" in said
+        assert "start the node with the start.sh that `pluralllm deploy` made" in said
         assert "Traceback" not in text
     [run] = (tmp_path / "user" / "data" / "pluralllm" / "runs").iterdir()
     assert json.loads((run / "run.json").read_text())["status"] == "failed"

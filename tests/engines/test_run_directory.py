@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from pluralllm_app.engines import run_directory
-from pluralllm_app.engines.run_directory import claimed, make_run_directory
+from pluralllm_app.engines.run_directory import LOG, claimed, make_run_directory
 from pluralllm_app.errors import UserError
+from pluralllm_app.records.writer import STATE
 from pluralllm_app.settings import Scalar
+from tests.support.runs import write_run
 
 
 def test_runs_of_one_second_have_a_directory_each(
@@ -39,3 +41,14 @@ def test_a_given_directory_is_for_one_command(tmp_path: Path) -> None:
         make_run_directory(config)
     with claimed(out):  # a run is resumed
         pass
+
+
+def test_what_never_began_may_be_removed(tmp_path: Path) -> None:
+    config: dict[str, Scalar] = {"out": str(tmp_path), "seed": 0}
+    write_run(tmp_path, status="failed")
+    (tmp_path / LOG).touch()
+    with pytest.raises(UserError, match="a run that failed before its first round: remove it"):
+        make_run_directory(config)
+    (tmp_path / STATE).touch()
+    with pytest.raises(UserError, match="not empty: give another --out"):
+        make_run_directory(config)

@@ -82,10 +82,12 @@ def test_a_site_of_another_group_is_refused_by_name(
 ) -> None:
     group, settings = "Élan 中/..", make_settings()
     site = str(write_site(tiny_survey, group, tmp_path / "site").survey.path)
-    for fitting in (node(site=site), node(site=site, group=group)):
+    for fitting in (node(site=site, node="/"), node(site=site, node="/", group=group)):
         assert client_app.locate(fitting, settings).group.name == group
     with pytest.raises(SurveyError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
-        client_app.locate(node(site=site, group="Alder"), settings)
+        client_app.locate(node(site=site, node="/", group="Alder"), settings)
+    with pytest.raises(FederationError, match="without which the server would know its draws"):
+        client_app.locate(node(site=site), settings)
 
 
 def test_a_node_whose_site_was_changed_does_not_take_part(
@@ -95,6 +97,6 @@ def test_a_node_whose_site_was_changed_does_not_take_part(
     (site / "questions.parquet").write_bytes(b"other")
     grid = LocalGrid(client_app.app, config | {"survey": ""}, nodes=5)
     for context in grid.contexts.values():
-        context.node_config = {"site": str(site)}
+        context.node_config = {"site": str(site), "node": str(tmp_path)}
     with pytest.raises(FederationError, match=r"100 cannot take part: questions\.parquet is"):
         build_roster(grid, Settings.from_config(config), 0, lambda line: None)

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import httpx
 import pytest
@@ -27,6 +28,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation import flower_node
+from pluralllm_app.federation.audit_log import AuditLog
 from pluralllm_app.federation.flower_node import NotLetInError
 
 
@@ -40,7 +42,9 @@ def refusal(code: int) -> httpx.HTTPStatusError:
     return httpx.HTTPStatusError("", request=httpx.Request("POST", "/"), response=response)
 
 
-def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flowers_supernode_asks_by_a_client_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
     assert "FleetHttpClient.from_server_address" in source("flwr.supernode.fleet_http_connection")
     answers = iter([refusal(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED), 3, refusal(0)])
@@ -76,15 +80,40 @@ def test_flowers_supernode_asks_by_a_client_of_ours(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
     monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    flower_node.run_supernode(enter, own_files)
+    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
+    flower_node.run_supernode(enter, own_files, AuditLog(tmp_path / "audit.jsonl"))
     assert left == [3]
 
 
+def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
+    """Called by its name in the module, with all arguments named; what it does for a new run."""
+    text = source("flwr.supernode.start_client_internal")
+    call = text[text.index("run_id = _pull_and_store_message(") :].partition(")")[0]
+    for name in ("state", "object_store", "receive", "get_run", "get_fab"):
+        assert f"{name}={name if name != 'object_store' else 'store'}," in call
+    assert text.index("run_info = get_run(run_id)") < text.index("fab = get_fab(run_info.fab_hash")
+    assert "_insert_message(reply, state, object_store)" in text
+    call = text[text.index("            _push_messages(") :].partition(")")[0]
+    for name in ("state=state", "object_store=store", "send=send"):
+        assert f"{name}," in call
+    assert "ids_obj_to_send, session_id = send(message, object_tree, clientapp_runtime)" in text
+    assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
+        each.name for each in dataclasses.fields(run.Run)
+    }
+
+
+def test_a_node_installs_no_dependencies_of_an_app() -> None:
+    assert constant.RUNTIME_DEPENDENCY_INSTALL is False
+    assert "add_args_runtime_dependency_install(parser)" in source(
+        "flwr.supernode.cli.flower_supernode"
+    )
+
+
 def test_a_node_that_is_cut_off_while_tls_begins_tries_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Flower's own takes each text with "ssl" for a reason to end."""
-    client = caught_client(monkeypatch)
+    client = caught_client(monkeypatch, tmp_path / "audit.jsonl")
     told = {
         "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol": False,
         "_ssl.c:980: The handshake operation timed out": False,
@@ -102,31 +131,12 @@ def test_a_node_that_is_cut_off_while_tls_begins_tries_again(
         assert bool(give_up(error.value)) is ends
 
 
-def caught_client(monkeypatch: pytest.MonkeyPatch) -> FleetHttpClient:
+def caught_client(monkeypatch: pytest.MonkeyPatch, audit: Path) -> FleetHttpClient:
     """The client that Flower's SuperNode gets, without a connection."""
     monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
     monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    flower_node.run_supernode(lambda ask, leave: ask(), own_files)
+    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
+    flower_node.run_supernode(lambda ask, leave: ask(), own_files, AuditLog(audit))
     client = fleet_http_connection.FleetHttpClient
     return client.__new__(client)
-
-
-def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
-    """Called by its name in the module, with all arguments named; what it does for a new run."""
-    text = source("flwr.supernode.start_client_internal")
-    call = text[text.index("run_id = _pull_and_store_message(") :].partition(")")[0]
-    for name in ("state", "object_store", "receive", "get_run", "get_fab"):
-        assert f"{name}={name if name != 'object_store' else 'store'}," in call
-    assert text.index("run_info = get_run(run_id)") < text.index("fab = get_fab(run_info.fab_hash")
-    assert "_insert_message(reply, state, object_store)" in text
-    assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
-        each.name for each in dataclasses.fields(run.Run)
-    }
-
-
-def test_a_node_installs_no_dependencies_of_an_app() -> None:
-    assert constant.RUNTIME_DEPENDENCY_INSTALL is False
-    assert "add_args_runtime_dependency_install(parser)" in source(
-        "flwr.supernode.cli.flower_supernode"
-    )

@@ -200,6 +200,14 @@ def test_train_requests(change: dict, message: str | None) -> None:
             record_to_request(record)
 
 
+@pytest.mark.parametrize("field", ["group", "role", "name", "metric", "version"])
+def test_descriptions_that_drive_a_terminal_are_refused(field: str) -> None:
+    content = DESCRIPTION.to_content()
+    content["description"] = ConfigRecord(dict(content["description"]) | {field: "a\x1b[2J"})
+    with pytest.raises(ValueError, match=rf"its {field} has the hidden character U\+001B"):
+        NodeDescription.from_content(content)
+
+
 def test_bad_descriptions_are_refused() -> None:
     with pytest.raises(ValueError, match="no description"):
         NodeDescription.from_content(RecordDict())

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pluralllm_app.core.code import code_hash, installed_hash
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation import flower_node
+from pluralllm_app.federation.audit_log import AuditLog
 from pluralllm_app.federation.flower_compat import error_reason, identify_process
 from pluralllm_app.federation.flower_node import OwnApp
 from pluralllm_app.federation.own_code import differences, refusal
@@ -79,10 +80,13 @@ def test_a_damaged_bundle_never_raises(data: st.DataObject) -> None:
 class Node:
     """Flower's loop of a SuperNode, with a SuperLink that says what it likes."""
 
-    def __init__(self, sent: bytes, monkeypatch: pytest.MonkeyPatch, **run: Any) -> None:
+    def __init__(
+        self, sent: bytes, monkeypatch: pytest.MonkeyPatch, file: Path, **run: Any
+    ) -> None:
         monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
         monkeypatch.setattr(loop, "_insert_message", self._insert)
-        flower_node._run_own_code(lambda: own_files())
+        self.log = flower_node._Answers(AuditLog(file))
+        flower_node._run_own_code(lambda: own_files(), self.log)
         self.sent, self.run, self.inserted = sent, run, []
         self.asked: list[str] = []
 
@@ -129,7 +133,7 @@ class Node:
 
 
 def test_the_node_stores_its_own_app_and_none_that_was_sent(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever the server says of the run: names that lead elsewhere, and another kind of app."""
     sent = changed(members(BUNDLE))
@@ -137,6 +141,7 @@ def test_the_node_stores_its_own_app_and_none_that_was_sent(
     node = Node(
         sent,
         monkeypatch,
+        tmp_path / "audit.jsonl",
         fab_id="../evil",
         fab_version="/../../../../tmp/evil",
         primary_task_type="flwr-agentapp",
@@ -154,10 +159,10 @@ def test_the_node_stores_its_own_app_and_none_that_was_sent(
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_refused_run_stores_nothing_and_is_answered(
-    attack: str, monkeypatch: pytest.MonkeyPatch
+    attack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sent, named = HOSTILE[attack]
-    node = Node(sent, monkeypatch)
+    node = Node(sent, monkeypatch, tmp_path / "audit.jsonl")
     found, stored = node.pull()
     assert (found, stored) == (7, {})
     [reply] = node.inserted
@@ -165,14 +170,16 @@ def test_a_refused_run_stores_nothing_and_is_answered(
     assert named in error_reason(reply)
 
 
-def test_settings_that_the_app_does_not_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = Node(BUNDLE, monkeypatch, override_config={"no-such": 1})
+def test_settings_that_the_app_does_not_have_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = Node(BUNDLE, monkeypatch, tmp_path / "audit.jsonl", override_config={"no-such": 1})
     assert node.pull() == (7, {})
     assert "the run's settings are not those of this app" in error_reason(node.inserted[0])
 
 
-def test_code_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = Node(BUNDLE, monkeypatch)
+def test_code_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    node = Node(BUNDLE, monkeypatch, tmp_path / "audit.jsonl")
 
     def gone() -> dict[str, bytes]:
         raise FileNotFoundError(2, "No such file", "client_app.py")

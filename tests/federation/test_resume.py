@@ -1,6 +1,7 @@
 """A run that was cut off goes on as if it had not been, or says why it cannot."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from flwr.app import Message
 
 from pluralllm_app.engines.run_config import read_resumed_config
+from pluralllm_app.engines.run_directory import reopen
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.state import RunState
 from pluralllm_app.records.reader import read_run
@@ -140,7 +142,7 @@ def test_what_cannot_be_resumed(
     with pytest.raises(FederationError, match="is damaged"):
         run(resumed(config))
     (out / STATE).unlink()
-    with pytest.raises(FederationError, match=f"has no {STATE}"):
+    with pytest.raises(FederationError, match=f"{STATE} is missing"):
         run(resumed(config))
     (out / STATE).write_bytes(state)
     record = json.loads((out / "run.json").read_text())
@@ -257,3 +259,42 @@ def test_a_run_is_closed_by_none_but_its_own_command(config: Config) -> None:
         run = read_run(out)
         assert run is not None
         assert run.status == "running"
+
+
+RECORDS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "emptied": lambda lines: [],
+    "a round is missing": lambda lines: lines[1:],
+    "one is there twice": lambda lines: [lines[0], *lines[:-1]],
+    "torn in its last line": lambda lines: [*lines[:-1], lines[-1][:-20]],
+    "torn in the middle": lambda lines: [lines[0][:40] + b"\n", *lines[1:]],
+    "an end of a line is missing": lambda lines: [*lines[:-1], lines[-1].removesuffix(b"\n")],
+}
+
+
+@pytest.mark.parametrize("damage", RECORDS)
+def test_a_record_that_lacks_a_round_is_refused(
+    config: Config, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    config |= {"rounds": 3}
+    cut_off(config, 3, monkeypatch)
+    file = Path(str(config["out"]), "rounds.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)[:2]  # rounds 0 and 1
+    before = b"".join(RECORDS[damage](lines))
+    file.write_bytes(before)
+    with pytest.raises(UserError, match=r"rounds\.jsonl is damaged"):
+        reopen(file.parent, read_resumed_config(file.parent))
+    with pytest.raises(UserError, match=r"rounds\.jsonl is damaged"):
+        run(resumed(config))
+    assert file.read_bytes() == before
+
+
+def test_a_full_disk_at_a_resume_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_off(config, 2, monkeypatch)
+    out = Path(str(config["out"]))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pluralllm_app.federation.state.write_atomically", full)
+    with pytest.raises(UserError, match=r"cannot write .*rounds\.jsonl: .*No space left on device"):
+        reopen(out, read_resumed_config(out))

@@ -95,12 +95,13 @@ def run_at_sites(
     sites: Path,
     damage: Callable[[Path], object] = lambda site: None,
 ) -> None:
-    """Run on a site for each group; the first one is damaged before."""
+    """Run on a site for each group, with the run's draws; the first one is damaged before."""
+    (sites / "policy.toml").write_text('draws = "run-seed"\n')
     bare = config | {"survey": ""}
     grid = LocalGrid(client_app.app, bare, nodes=5)
     for number, (context, group) in enumerate(zip(grid.contexts.values(), GROUPS, strict=True)):
         site = write_site(survey, group, sites / f"site-{number}")
-        context.node_config = {"site": str(site.survey.path)}
+        context.node_config = {"site": str(site.survey.path), "node": str(sites)}
     damage(sites / "site-0")
     run_federation(grid, Settings.from_config(bare), bare)
 

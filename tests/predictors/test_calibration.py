@@ -1,5 +1,7 @@
 """Intervals whose widths come from counted errors."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pluralllm_app.predictors.base import LEVELS, Prediction
@@ -10,6 +12,7 @@ from pluralllm_app.predictors.factors.calibration import (
     count_errors,
 )
 from pluralllm_app.predictors.factors.model import Belief
+from pluralllm_app.predictors.pairs import agreeing
 from pluralllm_app.scoring.evaluation import interval_coverage
 
 
@@ -79,3 +82,24 @@ def test_counted_widths_cover_what_they_say_where_errors_are_not_normal() -> Non
 
 def test_without_intervals_nothing_is_covered() -> None:
     assert interval_coverage([Prediction(np.array([0.5, 0.5]))], np.array([0.5, 0.5])) is None
+
+
+def test_a_question_of_two_options_has_one_interval() -> None:
+    found = agreeing(
+        Prediction(
+            np.array([0.3, 0.7, 0.2, 0.3, 0.5]),
+            np.array([0.1, 0.2, 0.1, 0.1, 0.1]),
+            np.array([[[0.2, 0.5, 0.1, 0.2, 0.3], [0.5, 0.8, 0.3, 0.4, 0.7]]]),
+        ),
+        np.array([2, 3]),
+    )
+    assert found.deviation is not None
+    assert found.intervals is not None
+    # [0.2, 0.5] of the first, and [1 - 0.8, 1 - 0.5] by what is said of the second.
+    np.testing.assert_allclose(found.intervals[0, :, :2], [[0.2, 0.5], [0.5, 0.8]])
+    np.testing.assert_allclose(found.deviation[:2], np.sqrt((0.01 + 0.04) / 2))
+    np.testing.assert_array_equal(found.intervals[0, :, 2:], [[0.1, 0.2, 0.3], [0.3, 0.4, 0.7]])
+    skewed = replace(found, intervals=np.array([[[0.1, 0.4, 0, 0, 0], [0.4, 0.8, 1, 1, 1]]]))
+    agreed = agreeing(skewed, np.array([2, 3])).intervals
+    assert agreed is not None
+    np.testing.assert_allclose(agreed[0, :, :2], [[0.15, 0.5], [0.5, 0.85]])

@@ -40,6 +40,17 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_method(tmp_path: Path) ->
     ]
 
 
+def test_a_federation_is_called_after_what_it_learned(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path / "a", settings={"predictor": "factors", "prior": "none"}),
+        write_run(tmp_path / "b", settings={"predictor": "gpo", "prior": "factors"}),
+    ]
+    assert titles(read_sources(paths)) == [
+        ("Federated factors, sums in the clear", [0]),
+        ("GPO on factors, sums in the clear", [0]),
+    ]
+
+
 def test_methods_of_one_title_are_told_apart_by_directory_then_number(tmp_path: Path) -> None:
     paths = [
         write_run(tmp_path / "1" / "a"),

@@ -151,14 +151,18 @@ class Deployment:
         """Wait until exactly so many nodes are online."""
         wait_until(lambda: self.online() == nodes)
 
-    def submit(self, run_config: Mapping[str, Scalar], name: str = "run") -> Process:
-        """Submit a run of the deployment's own app by Flower's command; it ends with the run.
+    def submit(
+        self, run_config: Mapping[str, Scalar], name: str = "run", app: Path | None = None
+    ) -> Process:
+        """Submit a run of an app, by default of the one installed, by Flower's command.
+
+        It ends with the run.
 
         It prints what the ServerApp does, and exits 0 also where the run failed.
         """
         file = self.path / f"{name}.toml"
         file.write_text(tomli_w.dumps(run_config), encoding="utf-8")
-        command: list[str | Path] = ["flwr", "run", self.path / "app", "pluralllm"]
+        command: list[str | Path] = ["flwr", "run", app or self.path / "app", "pluralllm"]
         command += ["--stream", "--run-config", file]
         # Flower's own command takes the proxies as they are.
         environment = {"FLWR_HOME": str(self.dir / "flwr-home"), "NO_PROXY": "127.0.0.1"}
@@ -175,6 +179,7 @@ class Deployment:
                 env={
                     **os.environ,
                     _MARKER: str(self.path),
+                    "PYTHONPATH": str(self.path / "app"),  # as it is installed on every machine
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                     "PYTHONUNBUFFERED": "1",
                     "FLWR_TELEMETRY_ENABLED": "0",
@@ -204,7 +209,8 @@ class Deployment:
         config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
         grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
         for context, group in zip(grid.contexts.values(), self.groups, strict=True):
-            context.node_config = {"site": str(self.node_dir(group) / "site")}
+            node = self.node_dir(group)
+            context.node_config = {"site": str(node / "site"), "node": str(node)}
         run_federation(grid, Settings.from_config(config), config)
         return model_weights(out)
 

@@ -96,6 +96,19 @@ def test_a_site_made_from_a_file_is_that_cut_out_of_the_pooled_survey(
     done("site", "check", tmp_path / "made")
 
 
+def test_a_file_of_one_group_needs_no_column_for_it(questionnaire: Path, tmp_path: Path) -> None:
+    north = [row for row in ROWS if ",North," in row]
+    named = table(tmp_path / "named.csv", HEADER, *north)
+    bare = [row.replace(",North", "") for row in (HEADER.replace(",group", ",North"), *north)]
+    own = table(tmp_path / "own.csv", *bare, ",,,,")
+    for file in (named, own):
+        out = ("--out", tmp_path / file.stem)
+        done("site", "create", questionnaire, "--group", "North", "--file", file, *out)
+    assert contents(tmp_path / "named") == contents(tmp_path / "own")
+    pooled = refused("prepare", "table", "--file", own, "--out", tmp_path / "all")
+    assert "own.csv has no column 'group'" in pooled
+
+
 def test_a_site_names_no_other_group(questionnaire: Path, tmp_path: Path) -> None:
     own = table(tmp_path / "own.csv", HEADER, *(row for row in ROWS if "Bad" not in row))
     said = done(

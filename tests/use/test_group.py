@@ -114,3 +114,25 @@ def test_a_network_alone_cannot_tell_what_to_ask(gpo_run: str) -> None:
     group = Predictor.from_pretrained(gpo_run).group(answers_of("South", YES_NO[:2]))
     with pytest.raises(PredictorError, match="predictor = factors"):
         group.ask(1)
+
+
+def test_a_known_answer_is_told(predictor: Predictor) -> None:
+    group = predictor.group(answers_of("North", YES_NO[:2]))
+    group.predict(YES_NO[2])
+    assert not any("is known" in note for note in group.notes)
+    group.predict(YES_NO[:3])
+    group.predict(YES_NO[1])
+    told = [note for note in group.notes if "is known: shown is the prediction" in note]
+    assert len(told) == 2
+    assert told[0].startswith("the group's answer to 2 of these questions is known")
+
+
+def test_answers_that_do_not_fit_are_told(predictor: Predictor) -> None:
+    true = answers_of("North", QUESTIONS)
+    assert predictor.group(answers_of("North", QUESTIONS[:9])).held is None
+    # Those of another group in every other question: no half of them tells the other.
+    mixed = true | answers_of("South", QUESTIONS[1::2])
+    fits, fails = predictor.group(true).held, predictor.group(mixed).held
+    assert fits is not None
+    assert fails is not None
+    assert fits > 0.8 > 0.5 > fails

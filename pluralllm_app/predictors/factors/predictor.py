@@ -24,6 +24,7 @@ from pluralllm_app.predictors.factors.new_rows import NewRows
 from pluralllm_app.predictors.factors.packing import factor_shapes, pack_factors, unpack_factors
 from pluralllm_app.predictors.factors.posterior import Posterior, given
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
+from pluralllm_app.predictors.pairs import agreeing
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 
 
@@ -71,7 +72,7 @@ class FactorsPredictor(ContextPredictor):
     def prediction_of(self, belief: Belief, context: int) -> Prediction:
         """The prediction that is a belief, which rests on `context` questions."""
         intervals = belief.intervals(self.calibration.at(context))
-        return Prediction(belief.shares, belief.deviation, intervals)
+        return agreeing(Prediction(belief.shares, belief.deviation, intervals), belief.options)
 
     def believe_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Belief]:
         """What is believed of the targets of several pairs of context and target."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.predictors.base import (
     Arrays,
     ArraysError,
@@ -20,6 +20,7 @@ from pluralllm_app.predictors.factors.predictor import FactorsOfGroup, FactorsPr
 from pluralllm_app.predictors.gpo.network import GPO
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor, check_dim
 from pluralllm_app.predictors.gpo.rows import embeddings_on, on_device, table_scale
+from pluralllm_app.predictors.pairs import agreeing
 from pluralllm_app.predictors.refined.network import corrected, refine
 from pluralllm_app.predictors.refined.rows import (
     FEATURES,
@@ -67,7 +68,8 @@ class RefinedPredictor(ContextPredictor):
     def _refined(self, pair: tuple[PreferenceSet, QuestionSet], seen: Seen) -> Prediction:
         if not len(pair[0]):
             return seen.prediction
-        return refined(seen.prediction, refine(self.network, [pair], [seen])[0].cpu().numpy())
+        shares = refine(self.network, [pair], [seen])[0].cpu().numpy()
+        return refined(seen.prediction, shares, pair[1].options)
 
     @property
     def heeds_descriptions(self) -> bool:
@@ -148,13 +150,15 @@ class RefinedOfGroup:
         rows = self.network.embed(torch.cat([x, features], dim=-1), predicted.float())
         correction, _ = self.network.recall(self.read, rows)
         shares = corrected(predicted, correction, torch.from_numpy(target.options))
-        return refined(prediction, shares.cpu().numpy())
+        return refined(prediction, shares.cpu().numpy(), target.options)
 
 
-def refined(before: Prediction, shares: Doubles) -> Prediction:
+def refined(before: Prediction, shares: Doubles, options: Ints) -> Prediction:
     """The prediction of factors with other shares; what is uncertain grows with the share."""
     assert before.deviation is not None
     assert before.intervals is not None
     ratio = shares / before.shares
     intervals: Doubles = np.minimum(before.intervals * ratio, 1.0)
-    return replace(before, shares=shares, deviation=before.deviation * ratio, intervals=intervals)
+    deviation = before.deviation * ratio
+    after = replace(before, shares=shares, deviation=deviation, intervals=intervals)
+    return agreeing(after, options)

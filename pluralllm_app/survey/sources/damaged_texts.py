@@ -8,6 +8,7 @@ Here are the signs that no honest text has. A question mark in place of a letter
 import re
 from collections.abc import Iterator
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import SurveyContent
 from pluralllm_app.survey.sources.code_pages import CODE_PAGES, makes_sense
@@ -93,6 +94,15 @@ def refuse_damaged(survey: SurveyContent, place: str) -> None:
             raise SurveyError(
                 f"{place}: the {what}, {text[:80]!r}, is {read[:80]!r} in {encoding.upper()}: pass "
                 f"--encoding {encoding}, or {_AGAIN}"
+            )
+
+
+def refuse_hidden(survey: SurveyContent, place: str) -> None:
+    """Raise SurveyError if a text of a survey, read from `place`, has what no honest one has."""
+    for what, text in texts_of(survey):
+        if found := hidden(text):
+            raise SurveyError(
+                f"{place}: the {what}, {text[:80]!r}, has the hidden character {found}: remove it"
             )
 
 

@@ -14,15 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.number_texts import refuse_two_texts_of_a_number
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import TableReader, places_of
-from pluralllm_app.survey.sources.table_rows import refuse_two_texts_of_a_number, row_numbers
+from pluralllm_app.survey.sources.table_rows import row_numbers
 
 COLUMNS = ("question_id", "question", "option")
 
@@ -112,4 +114,6 @@ def _text(place: str, name: str, cell: object) -> str:
         raise SurveyError(f"{place} holds a list or an object as {name}")
     if isinstance(cell, str) and (fault := damage(cell)):
         raise SurveyError(f"{place}: the {name} {cell[:80]!r} {fault}")
+    if isinstance(cell, str) and (found := hidden(cell)):
+        raise SurveyError(f"{place}: the {name} {cell[:80]!r} has the hidden character {found}")
     return cell_text(cell)

@@ -41,6 +41,12 @@ def _table(file: Path, seed: int, stated: Stated) -> "SurveyContent":
     return read_table(file, stated)
 
 
+def _microdata(file: Path, seed: int, stated: Stated) -> "SurveyContent":
+    from pluralllm_app.survey.microdata.content import count_people
+
+    return count_people(file, stated).content
+
+
 @dataclass(frozen=True)
 class Source:
     """What the command says about a source, and how it is read."""
@@ -75,6 +81,13 @@ SOURCES = {
         _table,
         ("encoding", "decimal", "source", "licence"),
     ),
+    "microdata": Source(
+        "one row per person, read from --file with a --map of its variables: .sav, .dta, .por and "
+        "tables",
+        "required",
+        _microdata,
+        ("encoding", "decimal", "source", "licence", "map", "weight", "by", "min_respondents"),
+    ),
 }
 
 
@@ -86,7 +99,7 @@ def read_source(
     Raises:
         SurveyError: there is no such source, `file` is missing or not wanted, something is stated
             that the source knows itself, or the source cannot be used, for example because a wrong
-            encoding has damaged its texts.
+            encoding has damaged its texts, or they hold hidden characters.
     """
     stated = stated or Stated()
     if name not in SOURCES:
@@ -97,9 +110,10 @@ def read_source(
     if source.file == "required" and file is None:
         raise SurveyError(f"source {name!r} needs --file: {source.summary}")
     stated.check(name, source.states)
-    from pluralllm_app.survey.sources.damaged_texts import refuse_damaged
+    from pluralllm_app.survey.sources.damaged_texts import refuse_damaged, refuse_hidden
 
     survey = source.read(file, seed, stated)
     if not source.damaged:
         refuse_damaged(survey, str(file or name))
+    refuse_hidden(survey, str(file or name))
     return survey

@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pluralllm_app.core.names import clean_text
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
 from pluralllm_app.survey.sources.json_lines import json_object
 from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
 from pluralllm_app.survey.sources.regular_text import is_regular, read_regular
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
+from pluralllm_app.survey.sources.workbooks import read_workbook
 
 BATCH = 2**17  # rows
 AMOUNTS = ("share", "count")  # the columns of which a table has one
@@ -36,7 +37,7 @@ _STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Exc
 
 @dataclass
 class TableReader:
-    """Reads the columns of a table from a .csv, .tsv, .txt, .parquet or .jsonl file, gzip or not.
+    """Reads the columns of a table: .csv, .tsv, .txt, .parquet, .jsonl or .xlsx, gzip or not.
 
     Names of columns are found whatever spaces surround them and however they are capitalised. Cells
     of separated text are texts; other cells have the types of the file.
@@ -115,8 +116,8 @@ class TableReader:
             if places:
                 found[column] = places[0]
             elif column in self.required:
-                raise SurveyError(
-                    f"{self.file} has no column {column!r}; found: {shown_names(names)}"
+                raise ColumnError(
+                    f"{self.file} has no column {column!r}; found: {shown_names(names)}", names
                 )
         return found
 
@@ -298,10 +299,15 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
             )
 
 
+def _workbook(reader: TableReader) -> Iterator[pd.DataFrame]:
+    return read_workbook(reader.file, reader.required, reader.columns, reader.notes, BATCH)
+
+
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {
     ".csv": _separated,
     ".parquet": _parquet,
     ".jsonl": _jsonl,
     ".tsv": _separated,
     ".txt": _separated,
+    ".xlsx": _workbook,
 }

@@ -1,0 +1,244 @@
+"""A draft of the map from the variables of a file to questions, to be read and edited by people.
+
+What is a question and what is no answer is guessed from labels, as `profiles` has them, and from
+what occurs. Every guess is written down in the draft, and nothing of it is used before somebody
+has passed the draft on as --map.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.microdata.files import Microdata
+from pluralllm_app.survey.microdata.profiles import Profile
+from pluralllm_app.survey.microdata.variables import (
+    MISSING,
+    MultipleSet,
+    Variable,
+    number_of,
+)
+
+MOST_OPTIONS = 25  # with more, a variable is a number or a name rather than a question
+MOST_CODES = 200  # different ones that are looked at
+_ORDERED = ("ordinal", "scale")
+_STATA = re.compile(r"\.[a-z]")  # its missing values
+_UNLABELLED = "code without label"
+_HEAD = """\
+# Draft of a map from the variables of {file} to questions{profile}. Read it, and edit:
+# - remove what no group should be asked about, such as age, sex and country;
+# - write questions as people were asked them, since a label may be cut short;
+# - "don't know" and the like are left out; to keep one as an option, move it to options;
+# - set ordered = true where the codes are places on a scale, false where they are not.
+# Then: pluralllm questionnaire {out} --out DIR, and pluralllm site create DIR --map {out} ...
+"""
+
+
+@dataclass
+class Draft:
+    """The text of a draft, and what to say of it."""
+
+    text: str
+    questions: int
+    left_out: dict[str, int] = field(default_factory=dict)  # by reason: questions with such a code
+    skipped: list[str] = field(default_factory=list)  # variables that are no questions
+
+
+def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
+    """Return a draft for a file.
+
+    Args:
+        data: the file, of which all rows are read.
+        profile: the conventions of the survey.
+        out: where the draft will be, for its comments.
+
+    Raises:
+        SurveyError: the file cannot be read, or nothing in it looks like a question.
+    """
+    variables = data.dictionary.variables
+    weight = profile.find(profile.weights, list(variables))
+    by = profile.find(profile.groups, list(variables))
+    asked = [name for name in variables if name not in (weight, by)]
+    codes = _codes(data, asked)
+    draft = Draft("", 0)
+    parts = []
+    in_sets = {name for own in data.dictionary.sets for name in own.variables}
+    for name in asked:
+        if name in in_sets:
+            continue
+        part = _question(variables[name], codes[name], profile, draft)
+        if part:
+            parts.append(part)
+        else:
+            draft.skipped.append(name)
+    for own in data.dictionary.sets:
+        parts.append(_set(own, variables, codes, profile, draft))
+    if not parts:
+        raise SurveyError(
+            f"{data.file}: no variable has from 2 to {MOST_OPTIONS} codes, so that none looks like "
+            "a question with options"
+        )
+    draft.questions = len(parts)
+    head = _HEAD.format(
+        file=data.file.name,
+        profile=f" ({profile.name})" if profile.codes or profile.weights else "",
+        out=out.name,
+    )
+    lines = [head, f"weight = {_toml(weight)}" if weight else _NO_WEIGHT]
+    lines.append(f"by = [{_toml(by)}]" if by else _NO_BY)
+    text = "\n".join([*lines, "", *parts])
+    if draft.skipped:
+        names = ", ".join(draft.skipped)
+        text += f"\n# No questions, it seems: {names}\n"
+    draft.text = text
+    return draft
+
+
+_NO_WEIGHT = '# weight = "name of the column of weights", or "none"'
+_NO_BY = '# by = ["name of the column of groups"]'
+
+
+def _codes(data: Microdata, names: Sequence[str]) -> dict[str, list[str] | None]:
+    """Return the codes that occur in each variable, None where there are too many."""
+    found: dict[str, dict[str, None] | None] = {name: {} for name in names}
+    for people in data.read(names):
+        for name, (places, texts) in people.codes.items():
+            own = found[name]
+            if own is not None:
+                own |= dict.fromkeys(texts[at] for at in np.unique(places[places >= 0]).tolist())
+                found[name] = own if len(own) <= MOST_CODES else None
+    return {name: None if own is None else sorted(own, key=_place) for name, own in found.items()}
+
+
+def _place(code: str) -> tuple[int, float, str]:
+    number = number_of(code)
+    return (1, 0.0, code) if number is None else (0, number, code)
+
+
+def _sorted(
+    variable: Variable, found: Sequence[str], profile: Profile
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the options and what is left out of a variable, by code."""
+    options: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    loose: list[str] = []  # without a label
+    for code in sorted({*found, *variable.labels}, key=_place):
+        label = variable.labels.get(code, "")
+        reason = profile.reason(code, label) or profile.reason(code, code if not label else "")
+        if variable.is_missing(code) or _STATA.fullmatch(code):
+            reason = reason or label or "missing"
+        if reason:
+            left_out[code] = reason
+        elif label or not variable.labels:
+            options[code] = label or code
+        else:
+            loose.append(code)
+    numbers = [number for code in options if (number := number_of(code)) is not None]
+    for code in loose:
+        number = number_of(code)
+        if (
+            number is not None
+            and number.is_integer()
+            and min(numbers, default=number) < number < max(numbers, default=number)
+        ):
+            options[code] = code
+        else:
+            left_out[code] = _UNLABELLED
+    return {code: options[code] for code in sorted(options, key=_place)}, left_out
+
+
+def _question(
+    variable: Variable, found: Sequence[str] | None, profile: Profile, draft: Draft
+) -> str:
+    """Return a question, "" if the variable is none."""
+    if found is None:
+        return ""
+    options, left_out = _sorted(variable, found, profile)
+    if not 2 <= len(options) <= MOST_OPTIONS:
+        return ""
+    for reason in {*left_out.values()}:
+        draft.left_out[reason] = draft.left_out.get(reason, 0) + 1
+    ordered = variable.measure in _ORDERED and all(number_of(c) is not None for c in options)
+    return "\n".join(
+        [
+            "[[question]]",
+            f"id = {_toml(variable.name)}",
+            f"variable = {_toml(variable.name)}",
+            f"question = {_toml(variable.label or variable.name)}",
+            f"ordered = {str(ordered).lower()}",
+            *_list("options", "option", _distinct(options)),
+            *_list("left-out", "reason", left_out),
+            "",
+        ]
+    )
+
+
+def _set(
+    own: MultipleSet,
+    variables: Mapping[str, Variable],
+    codes: Mapping[str, Sequence[str] | None],
+    profile: Profile,
+    draft: Draft,
+) -> str:
+    lines = ["[[set]]", f"id = {_toml(own.name)}", f"question = {_toml(own.label or own.name)}"]
+    lines.append(f"variables = [{', '.join(map(_toml, own.variables))}]")
+    found = {code for name in own.variables for code in codes.get(name) or ()}
+    labels = {code: text for name in own.variables for code, text in variables[name].labels.items()}
+    missing = [code for name in own.variables for code in variables[name].missing]
+    ranges = [pair for name in own.variables for pair in variables[name].ranges]
+    joined = Variable(own.name, own.label, labels, missing, ranges)
+    options, left_out = _sorted(joined, sorted(found), profile)
+    for reason in {*left_out.values()}:
+        draft.left_out[reason] = draft.left_out.get(reason, 0) + 1
+    if own.chosen is None:
+        return "\n".join(
+            [
+                *lines,
+                *_list("options", "option", _distinct(options)),
+                *_list("left-out", "reason", left_out),
+                "",
+            ]
+        )
+    others = [code for code in options if code != own.chosen]
+    lines.append(f"chosen = [{_code(own.chosen)}]")
+    # Where nothing but the chosen code occurs, an empty cell is the other answer.
+    lines.append(f"not-chosen = [{', '.join(map(_code, others or [MISSING]))}]")
+    lines.append("options = [")
+    for name in own.variables:
+        label = variables[name].label or name
+        lines.append(f"    {{ variable = {_toml(name)}, option = {_toml(label)} }},")
+    lines.append("]")
+    return "\n".join([*lines, *_list("left-out", "reason", left_out), ""])
+
+
+def _distinct(options: Mapping[str, str]) -> dict[str, str]:
+    """Tell labels that collide apart by their codes: whether they are one option, people decide."""
+    texts = list(options.values())
+    return {
+        code: f"{text} ({code})" if texts.count(text) > 1 else text
+        for code, text in options.items()
+    }
+
+
+def _list(key: str, word: str, codes: Mapping[str, str]) -> Iterable[str]:
+    if not codes:
+        return []
+    lines = [
+        f"    {{ code = {_code(code)}, {word} = {_toml(text)} }}," for code, text in codes.items()
+    ]
+    return [f"{key} = [", *lines, "]"]
+
+
+def _code(code: str) -> str:
+    number = number_of(code)
+    whole = number is not None and code.lstrip("-").isascii() and code.lstrip("-").isdecimal()
+    return code if whole and str(int(code)) == code else _toml(code)
+
+
+def _toml(text: str) -> str:
+    """Return a text as TOML has it, in which JSON's are texts as well, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

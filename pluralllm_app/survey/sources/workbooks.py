@@ -1,0 +1,121 @@
+"""Tables in workbooks of Excel (.xlsx): the first sheet that has the columns.
+
+What formulas last gave is read, not the formulas. A cell that shows 43 % holds 0.43. Rows above the
+header may be blank or have a single cell, as a title has.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+from zipfile import ZipFile
+
+import pandas as pd
+
+from pluralllm_app.core.parts import need
+from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
+
+MOST_BYTES = 2**28  # of a workbook, unpacked
+Row = tuple[Any, ...]
+Columns = Callable[[Sequence[str]], Mapping[str, int]]
+
+
+def read_workbook(
+    file: Path, required: Sequence[str], columns: Columns, notes: list[str], batch: int
+) -> Iterator[pd.DataFrame]:
+    """Yield frames of at most `batch` rows.
+
+    Args:
+        file: the workbook.
+        required: columns that the sheet has to have.
+        columns: returns the places of the columns to read among the names of all.
+        notes: where to add which sheet it is, if there are several.
+        batch: rows.
+
+    Raises:
+        MissingPartError: openpyxl is not installed.
+        ValueError: it is no workbook, is damaged, or too large.
+        SurveyError: a column is missing.
+    """
+    need("microdata", f"reading {file.name}")
+    from openpyxl import load_workbook
+
+    try:
+        with _opened(file) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles that openpyxl does not know
+            _refuse_large(stream)
+            book = load_workbook(stream, read_only=True, data_only=True)
+            sheet = _sheet(book.worksheets, required, notes)
+            if sheet is not None:
+                yield from _frames(sheet, columns, batch)
+    except (SurveyError, _TooLarge):
+        raise
+    except Exception as error:  # openpyxl takes for granted what a damaged workbook lacks
+        raise ValueError(f"the workbook is damaged ({error}): save it again") from error
+
+
+def _opened(file: Path) -> BinaryIO:
+    if not is_gzip(file):
+        return file.open("rb")
+    with open_binary(file) as stream:
+        return io.BytesIO(stream.read(MOST_BYTES))
+
+
+class _TooLarge(ValueError):
+    """A workbook that would not fit into memory."""
+
+
+def _refuse_large(stream: BinaryIO) -> None:
+    with ZipFile(stream) as packed:
+        size = sum(part.file_size for part in packed.infolist())
+    if size > MOST_BYTES:
+        raise _TooLarge(
+            f"it unpacks to {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:,.0f}: save the "
+            "table as CSV"
+        )
+    stream.seek(0)
+
+
+def _sheet(sheets: Sequence[Any], required: Sequence[str], notes: list[str]) -> Any:
+    """Return the first sheet with the columns, or else with any; None if all are empty."""
+    headers = [[name.strip().casefold() for name in _header(sheet)[1]] for sheet in sheets]
+    wanted = {name.casefold() for name in required}
+    fitting = [at for at, names in enumerate(headers) if names and wanted <= {*names}]
+    fitting += [at for at, names in enumerate(headers) if names]
+    if not fitting:
+        return None
+    if len(sheets) > 1:
+        notes.append(f"sheet {sheets[fitting[0]].title!r} of {len(sheets)}")
+    return sheets[fitting[0]]
+
+
+def _frames(sheet: Any, columns: Columns, batch: int) -> Iterator[pd.DataFrame]:
+    above, header = _header(sheet)
+    found = columns(header)
+    rows = islice(_rows(sheet), above, None)
+    while part := list(islice(rows, batch)):
+        yield pd.DataFrame(
+            {
+                name: pd.Series([row[at] if at < len(row) else None for row in part], dtype=object)
+                for name, at in found.items()
+            }
+        )
+
+
+def _header(sheet: Any) -> tuple[int, list[str]]:
+    """Return the number of rows up to the header, and the names in it; none in an empty sheet."""
+    for number, row in enumerate(_rows(sheet), 1):
+        names = ["" if cell is None else str(cell) for cell in row]
+        while names and not names[-1].strip():
+            names.pop()
+        if sum(bool(name.strip()) for name in names) > 1:
+            return number, names
+    return 0, []
+
+
+def _rows(sheet: Any) -> Iterator[Row]:
+    sheet.reset_dimensions()  # which some programs write wrongly
+    yield from sheet.iter_rows(values_only=True)
