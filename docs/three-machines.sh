@@ -14,6 +14,7 @@ port=${PORT:-9443}
 mkdir "$place/server" "$place/north" "$place/east"
 
 if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then hide=yes; else hide=no; fi
+echo "Machines are hidden from one another: $hide"
 
 on() { # MACHINE COMMAND...: run a command on a machine
     machine=$1
@@ -45,11 +46,12 @@ answers() { # FACTOR
     awk -v factor="$1" 'BEGIN {
         print "question_id,question,option,share"
         for (q = 1; q <= 40; q++) {
-            agree = 20 + (q * factor) % 55
-            undecided = (q * 7) % 15
+            yes = 2000 + (q * factor * 97) % 5500 # in hundredths of a percent
+            perhaps = 300 + (q * 71) % 1300
             text = "q" q ",Should rule " q " of the town be kept?"
-            printf "%s,Yes,%d\n%s,Perhaps,%d\n%s,No,%d\n",
-                text, agree, text, undecided, text, 100 - agree - undecided
+            printf "%s,Yes,%.2f\n", text, yes / 100
+            printf "%s,Perhaps,%.2f\n", text, perhaps / 100
+            printf "%s,No,%.2f\n", text, (10000 - yes - perhaps) / 100
         }
     }'
 }

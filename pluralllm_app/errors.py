@@ -13,6 +13,19 @@ class SurveyError(UserError):
     """A survey, its source, or one of its files is missing, malformed or unfit for the run."""
 
 
+class ColumnError(SurveyError):
+    """A table lacks a column.
+
+    Args:
+        text: which.
+        names: of the columns that it has.
+    """
+
+    def __init__(self, text: str, names: Sequence[str]) -> None:
+        super().__init__(text)
+        self.names = list(names)
+
+
 class TooSmallError(SurveyError):
     """A survey has too few groups or answers for what is asked of it.
 

@@ -33,7 +33,7 @@ Scalar = bool | int | float | str
 # Settings that change no result.
 NO_RESULT = (
     *("survey", "out", "resume-from", "questionnaire", "tracker", "checkpoint-every"),
-    *("expected-nodes", "start-timeout", "round-timeout"),
+    *("expected-nodes", "start-timeout", "round-timeout", "grace-period"),
 )
 # Settings that came after the first runs were recorded, and what those runs did.
 ADDED_LATER: dict[str, Scalar] = {
@@ -42,6 +42,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "questionnaire": "",
     "prior": "none",
     "weight-cap": 1.0,
+    "grace-period": 0.0,
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -152,6 +153,7 @@ class FederationSettings:
     expected_nodes: CountOrZero
     start_timeout: Positive
     round_timeout: Positive
+    grace_period: NonNegative
     checkpoint_every: Count
     tracker: Literal["none", "tensorboard", "wandb", "mlflow"]
 

@@ -110,6 +110,7 @@ TINY: dict[str, Scalar] = {
     # process, a reply is there as soon as it is asked for.
     "round-timeout": 0.3,
     "start-timeout": 0.3,
+    "grace-period": 0.3,
 }
 
 

@@ -104,8 +104,13 @@ def _asked(predictor: Predictor, group: Group, question: Question, console: Cons
         if not typed:
             return group
         try:
-            more = predictor.more(group, {question: [float(word) for word in typed]})
-        except (AnswersError, ValueError) as error:
+            numbers = [float(word) for word in typed]
+        except ValueError:
+            console.print("Write numbers, as in: 60 30 10", highlight=False)
+            continue
+        try:
+            more = predictor.more(group, {question: numbers})
+        except AnswersError as error:
             console.print(str(error), markup=False, highlight=False, soft_wrap=True)
             continue
         for note in more.notes[len(group.known.notes) :]:

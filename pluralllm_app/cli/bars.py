@@ -14,6 +14,9 @@ def print_bars(found: PredictedAnswers) -> None:
     encoding = sys.stdout.encoding or "ascii"
     inks = INKS if "".join(INKS).encode(encoding, "ignore") else ASCII_INKS
     console = Terminal()
+    if any(answer.intervals for answer in found):
+        ends = "a bar is solid up to the lower end and goes to the upper one"
+        console.print(f"Shares with their 80% intervals; {ends}.\n", style="dim", highlight=False)
     for number, answer in enumerate(found):
         question, *bars = answer.lines(inks)
         if number:

@@ -26,7 +26,7 @@ def slug_of(name: str, groups: dict[str, str], directory: Path) -> str:
 
 def say(line: str) -> None:
     """Print a line as it is."""
-    Terminal().print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    Terminal().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def describe(deployment: "Deployment") -> None:

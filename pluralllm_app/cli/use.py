@@ -13,7 +13,6 @@ from rich.markup import escape
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.core.terminal import Terminal, data_output
-from pluralllm_app.errors import UserError
 
 if TYPE_CHECKING:
     from pluralllm_app.use.group import Group
@@ -138,9 +137,11 @@ def ask_command(
     """
     _check_format(format_, ASK_FORMATS)
     if interactive and format_ != "table":
-        raise UserError("--interactive prints as it goes: leave --format out")
+        raise typer.BadParameter("--interactive prints as it goes: leave --format out")
     if cost and of is None:
-        raise UserError(f"--cost {cost} names a column of --of, which is not given: give both")
+        raise typer.BadParameter(
+            f"--cost {cost} names a column of --of, which is not given: give both"
+        )
     from pluralllm_app.cli.asking import ask
 
     predictor = _load(model, embedder, questionnaire)
@@ -166,7 +167,7 @@ def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None
 
 def _check_format(wanted: str, known: tuple[str, ...]) -> None:
     if wanted not in known:
-        raise UserError(f"--format {wanted!r}: {did_you_mean(wanted, known)}")
+        raise typer.BadParameter(f"--format {wanted!r}: {did_you_mean(wanted, known)}")
 
 
 def _asked(
@@ -174,9 +175,9 @@ def _asked(
 ) -> "list[str | Question] | None":
     """The questions that were named; None where none was."""
     if table is not None and texts:
-        raise UserError("give --question or --questions, not both")
+        raise typer.BadParameter("give --question or --questions, not both")
     if options and len(texts) != 1:
-        raise UserError("--option belongs to one --question: give exactly one")
+        raise typer.BadParameter("--option belongs to one --question: give exactly one")
     from pluralllm_app.use.questions import Question
 
     if table is not None:

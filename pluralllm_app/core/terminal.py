@@ -14,6 +14,10 @@ from pluralllm_app.core.hidden_text import printable
 class Terminal(Console):
     """A console that shows hidden characters of all that it prints as escapes."""
 
+    def __init__(self, **settings: Any) -> None:
+        """Make a console to which `:AB:`, as in a fingerprint, is a text and no picture."""
+        super().__init__(emoji=False, **settings)
+
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:

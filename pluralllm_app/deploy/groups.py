@@ -20,7 +20,6 @@ from pluralllm_app.federation.registration import (
     read_members,
     read_public_key,
 )
-from pluralllm_app.survey.prepared import PreparedSurvey
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -69,6 +68,8 @@ def admit_group(path: Path, request: Request) -> str:
             f"the node of group {name!r} has pluralllm_app {request.app!r}, and here is "
             f"{__version__}: let it install this version and `pluralllm deploy join` again"
         )
+    from pluralllm_app.survey.prepared import PreparedSurvey  # it takes long to import
+
     own = PreparedSurvey.open(path / QUESTIONNAIRE).fingerprint
     if request.questionnaire != own:
         raise UserError(

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomli_w
 
@@ -27,8 +28,9 @@ from pluralllm_app.deploy.invitation import FORMAT_VERSION, INVITATION, Invitati
 from pluralllm_app.deploy.keys import Certificate
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.registration import Member
-from pluralllm_app.survey.prepared import PreparedSurvey
-from pluralllm_app.survey.questionnaire import write_questionnaire
+
+if TYPE_CHECKING:
+    from pluralllm_app.survey.prepared import PreparedSurvey
 
 CONNECTION = "pluralllm"
 QUESTIONNAIRE = Path("server", "questionnaire")
@@ -44,7 +46,7 @@ class Deployment:
     port: int
     authority: Certificate
     server: Certificate
-    questionnaire: PreparedSurvey
+    questionnaire: "PreparedSurvey"
     """What all groups share."""
 
 
@@ -63,6 +65,8 @@ def write_deployment(deployment: Deployment, root: Path) -> None:
     )
     write_file(root / "server" / "groups.json", groups_file({}))
     (root / "server" / "nodes").mkdir(mode=0o700)
+    from pluralllm_app.survey.questionnaire import write_questionnaire  # it takes long to import
+
     write_questionnaire(deployment.questionnaire, root / QUESTIONNAIRE)
     invitation = Invitation(
         invitation=FORMAT_VERSION,

@@ -54,6 +54,7 @@ def follow(
             # that has recorded its outcome need not wait for Flower to take itself down.
             run = read_run(out)
             ended = (run is not None and run.status != "running") or engine.poll() is not None
+            table.wait(run.waiting if run else None)
             for entry in reader.read():
                 table.show(entry)
                 yield entry

@@ -6,6 +6,8 @@ from typing import Literal, TypeVar
 
 from flwr.app import Message, RecordDict
 
+from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY
+from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import Evaluation, Update
 from pluralllm_app.records.schema import Failure, GroupUpdate
 
@@ -22,6 +24,7 @@ class Heard:
     trained: dict[str, GroupUpdate] = field(default_factory=dict)
     lost: list[Failure] = field(default_factory=list)  # to train
     training: float = 0.0  # seconds at the nodes
+    away: set[str] = field(default_factory=set)  # groups whose nodes went away
     all_replies: bool = False  # whether the last one was looked at
 
     def note(self, name: str, update: Update) -> None:
@@ -31,6 +34,16 @@ class Heard:
             "questions": int(update.contribution.weight),
             "seconds": round(update.seconds, 3),
         }
+
+    def reply_of(self, name: str, reply: Message | str) -> Message | str:
+        """A group's reply, or why there is none; notes whether its node went away."""
+        if isinstance(reply, str):
+            if reply in (NOT_CONNECTED, WENT_AWAY):
+                self.away.add(name)
+            return reply
+        if node_was_lost(reply):
+            self.away.add(name)
+        return error_reason(reply) if reply.has_error() else reply
 
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import cast
 from uuid import uuid4
 
 import numpy as np
@@ -16,8 +15,8 @@ from flwr.serverapp import Grid
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.exchange import exchange
-from pluralllm_app.federation.flower_compat import error_reason
 from pluralllm_app.federation.heard import Heard, causes, read_reply
+from pluralllm_app.federation.lost_nodes import LostNodes
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -162,17 +161,19 @@ class Rounds:
         self.record.save_state(self.state.pack())
 
     def _exchange(self, trained: list[str], scored: list[str]) -> None:
-        """Score the current state on groups, record their round, and learn the next one."""
+        """Score the current state on groups, record their round, and learn the next one.
+
+        Where the quorum is lost to nodes that went away, all of it is done again once they are
+        back: what the first try has given is thrown away.
+        """
         heard = Heard(time.perf_counter())
+        federation, nodes = self.settings.federation, self.roster.nodes
+        lost_nodes = LostNodes(self.grid, federation, nodes, self.record, self.progress)
         try:
-            contributions = self._contributions(trained, scored, heard)
-            state, failure = self._combined(contributions, trained) if trained else (None, None)
-            for _ in contributions:  # those that were not looked at are heard and checked too
-                pass
-            if not heard.all_replies:
-                raise failure or AssertionError("the replies ended early")
-            for missed in [*heard.missed, *heard.lost]:
-                self.progress(f"{missed.phase}: {missed.group} failed: {missed.reason}")
+            state, failure = self._tried(trained, scored, heard)
+            while trained and lost_nodes.come_back(self.state.round + 1, heard):
+                heard = Heard(heard.since)
+                state, failure = self._tried(trained, scored, heard)
             self._close_round(heard)
             if trained:
                 self._check_quorum(heard)
@@ -183,6 +184,20 @@ class Rounds:
             entry = self._timed(time.perf_counter() - heard.since)
             self.record.close_round(entry, self._predictor)
             raise
+
+    def _tried(
+        self, trained: list[str], scored: list[str], heard: Heard
+    ) -> tuple[State | None, Exception | None]:
+        """Send a round's messages and hear all replies; the next state, or why there is none."""
+        contributions = self._contributions(trained, scored, heard)
+        state, failure = self._combined(contributions, trained) if trained else (None, None)
+        for _ in contributions:  # those that were not looked at are heard and checked too
+            pass
+        if not heard.all_replies:
+            raise failure or AssertionError("the replies ended early")
+        for missed in [*heard.missed, *heard.lost]:
+            self.progress(f"{missed.phase}: {missed.group} failed: {missed.reason}")
+        return state, failure
 
     def _timed(self, seconds: float) -> RoundEntry:
         """The current round's entry, which took so many seconds more."""
@@ -229,7 +244,7 @@ class Rounds:
         form = hooks.sent_form(self.learner.form(self.state.learner.sent))
         update_of = partial(self._update, form)
         to_score, to_train = set(scored), set(trained)
-        for name, reply in self._ask(trained, scored):
+        for name, reply in self._ask(trained, scored, heard):
             if name in to_score:
                 evaluation = read_reply("evaluate", name, reply, self._evaluation, heard.missed)
                 if evaluation:
@@ -241,7 +256,9 @@ class Rounds:
                     yield replace(update.contribution, weight=self._weight(name))
         heard.all_replies = True
 
-    def _ask(self, trained: list[str], scored: list[str]) -> Iterator[tuple[str, Message | str]]:
+    def _ask(
+        self, trained: list[str], scored: list[str], heard: Heard
+    ) -> Iterator[tuple[str, Message | str]]:
         """Send a message to each group; yield its reply, or why there is none, in that order."""
         arrays = arrays_to_record(self.state.learner.sent)
         messages = []
@@ -269,8 +286,7 @@ class Rounds:
         ]
         names = {node: name for name, node in self.roster.nodes.items()}
         for node, reply in exchange(self.grid, messages, self.settings.federation.round_timeout):
-            failed = not isinstance(reply, str) and reply.has_error()
-            yield names[node], error_reason(cast(Message, reply)) if failed else reply
+            yield names[node], heard.reply_of(names[node], reply)
 
     def _close_round(self, heard: Heard) -> None:
         """Record the round of the current state; keep its predictor as `best` if it is."""

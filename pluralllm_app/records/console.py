@@ -2,9 +2,11 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +21,7 @@ from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.records.groups_table import print_groups
 from pluralllm_app.records.observers import Observer
 from pluralllm_app.records.reader import read_run
-from pluralllm_app.records.schema import RoundEntry, RunInfo
+from pluralllm_app.records.schema import RoundEntry, RunInfo, Waiting
 from pluralllm_app.scoring.results import Role, RoleSummary
 
 HEADER = (
@@ -46,6 +48,8 @@ class RoundTable(Observer):
         self._console = console
         self._progress = progress_bars(console)
         self._bar = self._progress.add_task(waiting, total=rounds)
+        self._said = waiting
+        self._waiting: Waiting | None = None
 
     def __enter__(self) -> "RoundTable":
         self._progress.start()
@@ -77,7 +81,28 @@ class RoundTable(Observer):
             self._console.print(_row(entry), markup=False, highlight=False, soft_wrap=True)
         loss = entry.train.loss if entry.train else None
         said = "training" if loss is None else f"training, loss {loss:.4f}"
+        self._said = said
         self._progress.update(self._bar, completed=entry.round, description=said)
+
+    def wait(self, waiting: Waiting | None) -> None:
+        """Show for which nodes the run waits, and how long still; None: for none."""
+        if waiting:
+            groups = ", ".join(waiting.groups)
+            left = (datetime.fromisoformat(waiting.until) - datetime.now(UTC)).total_seconds()
+            if waiting != self._waiting:
+                self._console.print(
+                    f"  round {waiting.round}: the node went away of {groups}: waiting "
+                    f"{left:.0f} s at most for it, then the round is repeated",
+                    markup=False,
+                    highlight=False,
+                    style="yellow",
+                    soft_wrap=True,
+                )
+            said = f"waiting for {escape(groups)}, {max(left, 0):.0f} s still"
+            self._progress.update(self._bar, description=said)
+        elif self._waiting:
+            self._progress.update(self._bar, description=self._said)
+        self._waiting = waiting
 
 
 def progress_bars(console: Console) -> Progress:

@@ -94,6 +94,15 @@ class Hardware:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """For which nodes a round waits, to be repeated."""
+
+    round: int
+    groups: Sequence[str]
+    until: str  # ISO 8601
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """What a run is, and how it ended.
 
@@ -120,6 +129,7 @@ class RunInfo:
     tracker_error: str | None = field(default=None, metadata=_OPTIONAL)
     refused: Mapping[str, str] = field(default_factory=dict, metadata=_OPTIONAL)
     """Why nodes could not take part, by the names of their groups."""
+    waiting: Waiting | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)

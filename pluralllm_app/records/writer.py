@@ -42,7 +42,7 @@ from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.shared import Questionnaire
 
 STATE = "resume.safetensors"
-RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None}
+RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None, "waiting": None}
 
 
 class RunRecord:

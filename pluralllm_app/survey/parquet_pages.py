@@ -97,9 +97,10 @@ def _pages(data: Bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[_Page]:
             kind = next(kind for kind in (_DATA, _DATA_V2, _DICTIONARY) if kind in header)
             size, packed = header[2], header[3]
             values, encoding = header[kind][1], header[kind][_ENCODING[kind]]
-        except (IndexError, KeyError, StopIteration, RecursionError) as error:
+            least = min(size, packed, values)
+        except (IndexError, KeyError, TypeError, StopIteration, RecursionError) as error:
             raise ValueError("is damaged: a page has no header") from error
-        if min(size, packed, values) < 0:
+        if least < 0:
             raise ValueError("is damaged: a page has a negative size")
         yield _Page(values, size, encoding, kind == _DICTIONARY, data[at : at + packed])
         at += packed
@@ -158,6 +159,8 @@ def _value(data: Bytes, at: int, kind: int) -> tuple[Any, int]:
         if length == 15:
             length, at = _unsigned(data, at)
         for _ in range(length):
+            if at > len(data):
+                raise IndexError("a list does not end")
             _, at = _value(data, at, kind)
         return None, at
     if kind == _STRUCT:

@@ -226,7 +226,10 @@ class Comparison:
 
     def __str__(self) -> str:
         one, other = self.names
-        lines = [f"{one} and {other}: alignment {self.alignment:.3f}"]
+        lines = [
+            f"{one} and {other}: alignment {self.alignment:.3f}",
+            f"Questions by how far apart they are; shares of {one}, then of {other}.",
+        ]
         for each in self.differences[:SHOWN]:
             lines.append(f"{each.distance:.2f}  {shorten(each.one.question.text, WIDTH)}")
             options = sorted(each.one.shares, key=lambda option: -abs(each.change(option)))

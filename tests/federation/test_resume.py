@@ -142,7 +142,7 @@ def test_what_cannot_be_resumed(
     with pytest.raises(FederationError, match="is damaged"):
         run(resumed(config))
     (out / STATE).unlink()
-    with pytest.raises(FederationError, match=f"has no {STATE}"):
+    with pytest.raises(FederationError, match=f"{STATE} is missing"):
         run(resumed(config))
     (out / STATE).write_bytes(state)
     record = json.loads((out / "run.json").read_text())

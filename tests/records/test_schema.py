@@ -59,6 +59,7 @@ RUN = RunInfo(
         "questionnaire": "",
         "prior": "none",
         "weight-cap": 1.0,
+        "grace-period": 0.0,
     },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),

@@ -106,6 +106,10 @@ def _write_german_csv(frame: pd.DataFrame, file: Path) -> None:
     frame.astype(codes).to_csv(file, index=False, sep=";", decimal=",")
 
 
+def _write_xlsx(frame: pd.DataFrame, file: Path) -> None:
+    frame.to_excel(file, index=False)
+
+
 def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
     frame.to_parquet(file)
 
@@ -121,4 +125,5 @@ WRITERS: dict[str, tuple[str, Callable[[pd.DataFrame, Path], None]]] = {
     "german csv": ("people.csv", _write_german_csv),
     "gzip": ("people.csv.gz", _write_csv),
     "parquet": ("people.parquet", _write_parquet),
+    "xlsx": ("people.xlsx", _write_xlsx),
 }  # fmt: skip

@@ -122,6 +122,11 @@ def _codes(column: pd.Series, text: bool) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, pa.array(different, pa.string()))
 
 
-if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
+def start(argument: str) -> None:
+    """Do what the JSON of the command line says."""
+    given = json.loads(argument)
     main(Path(given["file"]), given["encoding"], given["codes"], given["numbers"])
+
+
+if __name__ == "__main__":
+    start(sys.argv[1])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Timer
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ from pluralllm_app.survey.sources.table_files import TableReader, bare_name
 from pluralllm_app.survey.sources.table_rows import row_numbers
 
 STATISTICS = (".sav", ".zsav", ".dta", ".por")  # of SPSS and Stata
+PATIENCE = 600.0  # seconds for a batch; of a large file, all that is before it is passed over
 _CHILD = "pluralllm_app.survey.microdata.child"
 
 
@@ -129,7 +131,7 @@ class StatisticsFile:
                 raise SurveyError(f"{self.file}: {wrong[0]} holds texts, not numbers")
             first = 0
             try:
-                for batch in pa.ipc.open_stream(child.stdout):
+                for batch in _batches(child):
                     yield People(
                         first,
                         batch.num_rows,
@@ -167,7 +169,8 @@ class StatisticsFile:
 
     def _line(self, child: "subprocess.Popen[bytes]") -> dict[str, Any]:
         assert child.stdout is not None
-        line = child.stdout.readline()
+        with _patience(child):
+            line = child.stdout.readline()
         try:
             said = json.loads(line)
         except ValueError:
@@ -237,6 +240,30 @@ class TableFile:
         for frame in self._frames([column]):
             numbers.read(frame[column], row_numbers(frame.index))
         return numbers.decimal()
+
+
+def _batches(child: "subprocess.Popen[bytes]") -> Iterator[pa.RecordBatch]:
+    with _patience(child):
+        reader = pa.ipc.open_stream(child.stdout)
+    while True:
+        with _patience(child):
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextmanager
+def _patience(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """End a process that writes nothing for too long: a damaged file may lead in a circle."""
+    timer = Timer(PATIENCE, child.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _coded(column: pa.DictionaryArray) -> Coded:

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.core.segments import Doubles, segment_starts, segment_sums
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.content import Answers, SurveyContent
 from pluralllm_app.survey.sources.share_sums import TOLERANCE, judge_sums
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import bare_name
 from pluralllm_app.survey.sources.table_rows import PAIR, Rows
 from pluralllm_app.survey.sources.total_options import find_total
+from pluralllm_app.survey.sources.wide_tables import WideReader, is_wide
 
 
 def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
@@ -41,7 +42,7 @@ def read_table(file: Path, stated: Stated | None = None) -> SurveyContent:
 def read_long_table(
     file: Path, stated: Stated | None = None, of_group: str | None = None
 ) -> SurveyContent:
-    """Read a long table, with the options that occur in it.
+    """Read a long table, or a wide one as if it were long, with the options that occur in it.
 
     Args:
         file: the table.
@@ -55,7 +56,12 @@ def read_long_table(
             such row and cell.
     """
     stated = stated or Stated()
-    rows = Rows(file, stated, of_group)
+    try:
+        rows = Rows(file, stated, of_group)
+    except ColumnError as error:
+        if not is_wide(error.names):
+            raise
+        rows = Rows(file, stated, of_group, WideReader(file, stated))
     questions, position = rows.questions()
     # A cell is a group with a question that it answers, in the order of groups, then questions.
     cells = np.unique(np.concatenate([np.unique(rows.cells(batch)) for batch in rows.batches]))

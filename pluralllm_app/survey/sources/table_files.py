@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pluralllm_app.core.names import clean_text
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
 from pluralllm_app.survey.sources.json_lines import json_object
 from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
@@ -116,8 +116,8 @@ class TableReader:
             if places:
                 found[column] = places[0]
             elif column in self.required:
-                raise SurveyError(
-                    f"{self.file} has no column {column!r}; found: {shown_names(names)}"
+                raise ColumnError(
+                    f"{self.file} has no column {column!r}; found: {shown_names(names)}", names
                 )
         return found
 

@@ -3,22 +3,23 @@
 Of each row 16 bytes are kept: the numbers of its group and of its option, and its share or count.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_starts
-from pluralllm_app.errors import SurveyError
+from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.faults import Faults
+from pluralllm_app.survey.sources.number_texts import refuse_two_texts_of_a_number
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader, shown_names
@@ -46,18 +47,36 @@ class Batch:
         return row_numbers(self.index)
 
 
+class LongReader(Protocol):
+    """What yields frames of a long table."""
+
+    notes: list[str]
+    names: Sequence[str]
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        """Yield frames, whose index is the number of the row in the file, less 1."""
+
+
 class Rows:
     """The rows of a table; all faults but repeated rows have been refused."""
 
-    def __init__(self, file: Path, stated: Stated, group: str | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        stated: Stated,
+        group: str | None = None,
+        reader: LongReader | None = None,
+    ) -> None:
         """Read the table.
 
         Args:
             file: the table.
             stated: what its user knows of it.
             group: whose answers it holds, where it has no column of that name.
+            reader: what reads the file, if it is not a long table itself.
 
         Raises:
+            ColumnError: a column is missing.
             SurveyError: as `read_table` says, but for repeated rows and sums.
         """
         self._file = file
@@ -76,12 +95,16 @@ class Rows:
         self._values = Numbers(file, "value", stated=stated.sign)
         required = [each for each in TEXT_COLUMNS if each != "group" or group is None]
         optional = ("group", *AMOUNTS, "value", "description")
-        self._reader = TableReader(file, required, optional, TEXT_COLUMNS, stated.encoding)
+        table = TableReader(file, required, optional, TEXT_COLUMNS, stated.encoding)
+        self._reader: LongReader = table if reader is None else reader
         for frame in self._reader:
             found = [name for name in AMOUNTS if name in frame.columns]
             if len(found) != 1:
-                names = shown_names(self._reader.names)
-                raise SurveyError(f"{file} needs one column of 'share' and 'count'; found: {names}")
+                names = self._reader.names
+                raise ColumnError(
+                    f"{file} needs one column of 'share' and 'count'; found: {shown_names(names)}",
+                    names,
+                )
             self.amounts = self._counts if "count" in found else self._shares
             self._add(frame)
         if not self.batches:
@@ -285,25 +308,6 @@ def row_numbers(index: pd.Index) -> Ints:
         return np.arange(index.start, index.stop, index.step)
     numbers: Ints = index.to_numpy(np.int64)
     return numbers
-
-
-def refuse_two_texts_of_a_number(
-    file: Path, questions: Questions, groups: Iterable[str] = ()
-) -> None:
-    """Refuse 1 beside 01: spreadsheets drop the zeros in some rows and not in others."""
-    for column, texts in (
-        ("question_id", questions.ids),
-        ("group", groups),
-        *(("option", options) for options in questions.options),
-    ):
-        seen: dict[str, str] = {}
-        for text in texts:
-            if text.isdecimal() and seen.setdefault(text.lstrip("0"), text) != text:
-                other = seen[text.lstrip("0")]
-                raise SurveyError(
-                    f"{file} has both {other!r} and {text!r} as {column}: write them alike if "
-                    "they are the same, or else put a letter in front"
-                )
 
 
 def _plain(cell: object) -> str:

@@ -94,6 +94,11 @@ def find_total(
     return None
 
 
+def names_a_total(name: str) -> bool:
+    """Whether a name is that of totals alone, as Total or Base (n=); not All, or N for no."""
+    return _kind(name) == "total"
+
+
 def _kind(option: str) -> str:
     """Return which of the names of totals an option has, as Total, ALL or Base (n=); "" if none."""
     words = _WORD.findall(option.casefold())

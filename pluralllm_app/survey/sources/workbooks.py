@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import pandas as pd
 
 from pluralllm_app.core.parts import need
+from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 
-MOST_BYTES = 2**29  # of a workbook, unpacked
+MOST_BYTES = 2**28  # of a workbook, unpacked
 Row = tuple[Any, ...]
 Columns = Callable[[Sequence[str]], Mapping[str, int]]
 
@@ -50,8 +51,9 @@ def read_workbook(
             sheet = _sheet(book.worksheets, required, notes)
             if sheet is not None:
                 yield from _frames(sheet, columns, batch)
-    except (BadZipFile, KeyError, IndexError, TypeError, AttributeError, SyntaxError) as error:
-        # openpyxl takes for granted what a damaged workbook lacks; XML's errors are SyntaxErrors.
+    except (SurveyError, _TooLarge):
+        raise
+    except Exception as error:  # openpyxl takes for granted what a damaged workbook lacks
         raise ValueError(f"the workbook is damaged ({error}): save it again") from error
 
 
@@ -62,11 +64,15 @@ def _opened(file: Path) -> BinaryIO:
         return io.BytesIO(stream.read(MOST_BYTES))
 
 
+class _TooLarge(ValueError):
+    """A workbook that would not fit into memory."""
+
+
 def _refuse_large(stream: BinaryIO) -> None:
     with ZipFile(stream) as packed:
         size = sum(part.file_size for part in packed.infolist())
     if size > MOST_BYTES:
-        raise ValueError(
+        raise _TooLarge(
             f"it unpacks to {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:,.0f}: save the "
             "table as CSV"
         )

@@ -1,0 +1,71 @@
+"""A train node that is killed and started again, where the run needs all of them."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pluralllm_app.settings import Scalar
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.attacks.conftest import Row
+from tests.conftest import TINY, TRAIN
+from tests.support.deployment import Deployment, model_weights
+from tests.support.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.attack
+
+CONFIG: dict[str, Scalar] = TINY | {
+    "rounds": 4,
+    "min-train-groups": 3,
+    "start-timeout": PATIENCE,
+    "round-timeout": PATIENCE,
+    "grace-period": PATIENCE,
+}
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    path = tmp_path_factory.mktemp("restart") / "there"
+    with Deployment(path, tiny_survey, TRAIN) as deployment:
+        deployment.start_superlink()
+        deployment.register()
+        for group in TRAIN:
+            deployment.start_node(group)
+        deployment.wait_online(3)
+        yield deployment
+
+
+def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> None:
+    out = deployment.dir / "server" / "runs" / "restarted"
+    overrides = " ".join(f"{key}={value}" for key, value in CONFIG.items())
+    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
+    process = deployment.start("restarted", submit)
+    rounds = out / "rounds.jsonl"
+
+    def recorded() -> int:
+        return len(rounds.read_bytes().splitlines()) if rounds.exists() else 0
+
+    wait_until(lambda: recorded() >= 2 or process.poll() is not None)
+    killed = time.monotonic()
+    deployment.end_node("Birch")
+    deployment.start_node("Birch")
+    assert process.wait(PATIENCE) == 0, deployment.log("restarted")
+    seconds = time.monotonic() - killed
+    told = deployment.log("restarted")
+    assert "the node went away of Birch: waiting" in told.replace("\n", " ")
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "completed"
+    assert "waiting" not in record
+    for line in rounds.read_text().splitlines():
+        assert json.loads(line)["failures"] == []
+    config = CONFIG | {"grace-period": 0.0}
+    assert model_weights(out) == deployment.weights_without(config, deployment.path / "whole")
+    row(
+        "a train node killed and started at once, where all are needed",
+        before="the run ended: good updates: 2, fewer than min-train-groups = 3",
+        after=f"waited for, the round repeated, the weights those of an undisturbed run, bit for "
+        f"bit; completed {seconds:.0f} s after the kill",
+    )
