@@ -7,6 +7,7 @@ no longer than its first request takes, whoever shares its address.
 """
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ REQUEST_SECONDS = 600.0
 STRANGERS = 256
 STRANGERS_OF_ADDRESS = 128
 CONNECTIONS_OF_KEY = 32
+GARBAGE = 256
+"""Connections that are cut before their memory is taken back."""
 REQUESTS_OF_KEY = 6
 """At once. A SuperNode has five: two pieces of a message, a heartbeat, and two threads that ask."""
 
@@ -114,6 +117,8 @@ class Connections:
                 oldest.address,
             )
         oldest.cut()
+        if self.cuts % GARBAGE == 0:
+            gc.collect()  # of what was cut, which is in cycles; `serving` keeps this quick
 
     def _forget(self, connection: Connection) -> None:
         """Count a connection neither as a stranger's nor as a key's."""
