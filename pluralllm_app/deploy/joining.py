@@ -11,6 +11,7 @@ from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.invitation import FORMAT_VERSION, REQUEST, Invitation, Request, write
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import write_file, write_script
+from pluralllm_app.deploy.units import supernode_unit
 from pluralllm_app.errors import UserError
 from pluralllm_app.survey.site import Site
 
@@ -71,7 +72,7 @@ def join(invitation: Invitation, site: Path, out: Path) -> Node:
             write_file(fresh / "node.key.pub", key.public)
             script = scripts.supernode_script(invitation.superlink, found.group)
             write_script(fresh / "start.sh", script)
-            unit = scripts.supernode_unit(out, slug)
+            unit = supernode_unit(out, slug)
             write_file(fresh / "pluralllm-supernode.service", unit.encode())
             write_file(fresh / REQUEST, write(request))
             # What a node learned in runs before is in the site's memory/, and stays there.

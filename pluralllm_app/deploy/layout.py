@@ -26,6 +26,7 @@ from pluralllm_app.deploy import scripts
 from pluralllm_app.deploy.addresses import is_ipv6, with_port
 from pluralllm_app.deploy.invitation import FORMAT_VERSION, INVITATION, Invitation, write
 from pluralllm_app.deploy.keys import Certificate
+from pluralllm_app.deploy.units import superlink_unit
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.registration import Member
 
@@ -61,7 +62,7 @@ def write_deployment(deployment: Deployment, root: Path) -> None:
     write_script(root / "server" / "start.sh", script)
     write_file(
         root / "server" / "pluralllm-superlink.service",
-        scripts.superlink_unit(deployment.path / "server").encode(),
+        superlink_unit(deployment.path / "server").encode(),
     )
     write_file(root / "server" / "groups.json", groups_file({}))
     (root / "server" / "nodes").mkdir(mode=0o700)

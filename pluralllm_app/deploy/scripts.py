@@ -1,11 +1,10 @@
-"""Start scripts and systemd units of a deployment.
+"""Start scripts of a deployment.
 
-Files and units have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node,
-for the node's config, with whatever a shell might read in another way written as an escape of TOML.
+Files have a group's slug of a-z, 0-9 and "-". Its name is only in the script of its node, for the
+node's config, with whatever a shell might read in another way written as an escape of TOML.
 """
 
 import re
-from pathlib import Path
 
 from pluralllm_app.deploy.addresses import bind_address, with_port
 
@@ -65,34 +64,6 @@ exec python3 -m pluralllm_app.deploy.supernode \\
     --node-config "$config"
 """
 
-_UNIT = """\
-# Copy to /etc/systemd/system. Supposes the app's virtual environment in /opt/pluralllm-app/.venv,
-# and a user "pluralllm" who owns {directory}.
-[Unit]
-Description=PluralLLM {what}
-Wants=network-online.target
-After=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-User=pluralllm
-Environment=PATH=/opt/pluralllm-app/.venv/bin:/usr/bin:/bin
-ExecStart={start}
-# A SuperNode that is refused for its clock ends with status 0.
-Restart=always
-# It takes the SuperLink up to a minute to notice that a node was killed.
-RestartSec=60
-UMask=0077
-NoNewPrivileges=yes
-PrivateTmp=yes
-ProtectHome=yes
-ProtectSystem=strict
-ReadWritePaths={directory}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
 
 def superlink_script(servers: list[str], port: int) -> str:
     """The script that starts the SuperLink.
@@ -108,29 +79,6 @@ def supernode_script(superlink: str, group: str) -> str:
     """The script that starts a group's SuperNode of the SuperLink at `superlink` (host:port)."""
     head = _HEAD.format(files="ca.crt node.key", maker="join")
     return _SUPERNODE.format(head=head, superlink=superlink, group=toml_text(group))
-
-
-def superlink_unit(directory: Path) -> str:
-    """The systemd unit of the SuperLink, whose files are in this directory."""
-    return _unit(directory, "SuperLink")
-
-
-def supernode_unit(directory: Path, slug: str) -> str:
-    """The systemd unit of the SuperNode of a group with this slug, in this directory."""
-    return _unit(directory, f"SuperNode {slug}")
-
-
-def _unit(directory: Path, what: str) -> str:
-    start = _unit_path(directory / "start.sh")
-    return _UNIT.format(directory=_unit_path(directory), start=start, what=what)
-
-
-def _unit_path(path: Path) -> str:
-    """A path as systemd reads it back; it takes % for a specifier, and spaces for separators."""
-    text = str(path).replace("%", "%%")
-    if re.fullmatch(r"[\w/.%-]+", text):
-        return text
-    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 def toml_text(text: str) -> str:

@@ -4,11 +4,15 @@ Flower serves three APIs on one port, and asks nobody who he is but the nodes: F
 Control (whoever reaches it registers nodes and submits code that all machines run) and Runtime (the
 ServerApp's own process). Here, other machines reach the Fleet API alone; Control and Runtime
 answer this machine. So who may log in on the server may submit runs, and nobody else.
+
+PLURALLLM_MESSAGE_MIB is how many MiB a node may send in one body, by default a piece of a message
+as Flower cuts it and a MiB for the rest, however large the model.
 """
 
 import argparse
 import os
 import sys
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,8 +22,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pluralllm_app.core.environment import take_environment
 from pluralllm_app.core.private_files import check_private_arguments
-from pluralllm_app.federation.flower_compat import FLEET_PATH, run_superlink
+from pluralllm_app.deploy.admission import Admission
+from pluralllm_app.deploy.connections import Connections
+from pluralllm_app.deploy.serving import serve
+from pluralllm_app.federation.flower_compat import FLEET_PATH, piece_size, run_superlink
 from pluralllm_app.federation.registration import SERVER
+
+LARGEST = "PLURALLLM_MESSAGE_MIB"
+MIB = 1024**2
 
 
 class LocalControl:
@@ -33,7 +43,8 @@ class LocalControl:
         if scope["type"] == "lifespan" or scope["path"].startswith(FLEET_PATH) or _is_local(scope):
             await self.app(scope, receive, send)
         else:
-            refusal = PlainTextResponse("only nodes are served from other machines\n", 403)
+            reason, headers = "only nodes are served from other machines\n", {"connection": "close"}
+            refusal = PlainTextResponse(reason, 403, headers)
             await refusal(scope, receive, send)
 
 
@@ -48,7 +59,19 @@ def main() -> None:
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     _name_registration()
-    run_superlink(Middleware(LocalControl))
+    connections = Connections()
+    admission = Middleware(Admission, connections=connections, largest=_largest_body())
+    run_superlink([Middleware(LocalControl), admission], partial(serve, connections=connections))
+
+
+def _largest_body() -> int:
+    """Bytes of a node's body."""
+    text = os.environ.get(LARGEST, "")
+    if not text:
+        return piece_size() + MIB
+    if not text.isdecimal() or not (size := int(text) * MIB) > piece_size():
+        sys.exit(f"{LARGEST}={text!r} must be a whole number above {piece_size() // MIB}")
+    return size
 
 
 def _name_registration() -> None:

@@ -13,10 +13,12 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -256,17 +258,24 @@ def key_bytes(key: "EllipticCurvePublicKey") -> bytes:
     return public_key_to_bytes(key)
 
 
-def run_superlink(middleware: "Middleware") -> None:
+def piece_size() -> int:
+    """How many bytes of an array go in one body: Flower cuts longer ones into pieces."""
+    from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+
+    return FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+
+
+def run_superlink(middleware: "Sequence[Middleware]", serve: Callable[..., None]) -> None:
     """Run flower-superlink with the arguments of this process; returns when it ends.
 
     Nodes may push their own replies alone.
 
     Args:
-        middleware: what every request passes first.
+        middleware: what every request passes first, in this order.
+        serve: takes the place of `uvicorn.run`.
     """
     from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API
-    from flwr.superlink import extensions
-    from flwr.superlink.cli import flower_superlink
+    from flwr.superlink import cli, extensions
 
     from pluralllm_app.federation.flower_fence import fence_fleet
 
@@ -275,8 +284,10 @@ def run_superlink(middleware: "Middleware") -> None:
     # With these, Flower would serve the APIs on further ports, which have no middleware.
     for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
         os.environ.pop(name, None)
-    extensions.get_middleware = lambda: (middleware,)
-    flower_superlink()
+    extensions.get_middleware = lambda: tuple(middleware)
+    module: Any = import_module("flwr.superlink.cli.flower_superlink")  # `cli` has the function
+    module.uvicorn = SimpleNamespace(run=serve)
+    cli.flower_superlink()
 
 
 def error_code(error: Any) -> int | None:

@@ -1,4 +1,6 @@
-"""What a node may push to the SuperLink: its own replies, and nothing else.
+"""Who calls the SuperLink, and what a node may push to it: its own replies, and nothing else.
+
+Flower looks at a node's signature once it has the whole body; `has_signed` needs the headers alone.
 
 Flower's Fleet API takes from any node with a key a message that is no reply, with the SuperLink as
 its source, and delivers it to another node as if the server had sent it. It also takes the word of
@@ -7,11 +9,15 @@ node id of the request.
 """
 
 import math
+from base64 import b64decode
 from functools import wraps
 from logging import WARNING
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Scope
 
 if TYPE_CHECKING:
     from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
@@ -30,6 +36,35 @@ def fence_fleet() -> None:
         return push(request=request, state=state)
 
     fleet_handlers.push_messages = push_messages
+
+
+def claimed_key(scope: Scope) -> bytes:
+    """The public key that the headers of a request name; empty where they name none."""
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+
+    try:
+        return b64decode(Headers(scope=scope).get(FLEET_HTTP_PUBLIC_KEY_HEADER, ""), validate=True)
+    except (ValueError, UnicodeError):
+        return b""
+
+
+def has_signed(scope: Scope, key: bytes) -> bool:
+    """Check that a key has signed the headers of a request; returns whether it is registered.
+
+    It asks the SuperLink's database.
+
+    Raises:
+        HTTPException: 401, it has not, or its clock is wrong.
+    """
+    from flwr.proto.fleet_pb2 import ActivateNodeRequest
+    from flwr.superlink.dependencies.linkstate import get_linkstate
+    from flwr.superlink.routers.fleet.node_auth import authenticate_node
+
+    request = Request({**scope, "state": {}})
+    # Flower's own check, of a body that claims the same key.
+    request.state.protobuf_request = ActivateNodeRequest(public_key=key)
+    authenticate_node(request)
+    return get_linkstate(request).get_node_id_by_public_key(key) is not None
 
 
 def check_reply(request: "PushMessagesRequest") -> None:

@@ -72,9 +72,18 @@ def _enter_by(enter: Enter) -> None:
     from flwr.supercore.error import ApiErrorCode
     from flwr.supernode import fleet_http_connection
     from flwr.supernode.fleet_http_client import FleetHttpClient
-    from httpx import HTTPStatusError
+    from httpx import HTTPStatusError, TransportError
 
     class Client(FleetHttpClient):
+        def _unary_unary(self, **call: Any) -> Any:
+            try:
+                return super()._unary_unary(**call)
+            except TransportError as error:
+                if "EOF occurred" not in str(error) and "timed out" not in str(error):
+                    raise
+                # Flower's node ends for whatever names TLS, also a connection cut while TLS begins.
+                raise type(error)("the connection was cut off") from error
+
         def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
             activate = super().ActivateNode
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
 from pluralllm_app.deploy import superlink
+from pluralllm_app.deploy.admission import Admission
 from pluralllm_app.deploy.superlink import LocalControl
 from pluralllm_app.federation import registration
+
+
+@pytest.fixture
+def _superlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's command, which here does nothing, and which ours changes."""
+    monkeypatch.setattr(import_module("flwr.superlink.cli.flower_superlink"), "uvicorn", None)
+    monkeypatch.setattr(extensions, "get_middleware", tuple)
+    monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
 
 
 def status(path: str, client: str) -> int:
@@ -52,6 +62,7 @@ def test_nodes_are_served_from_anywhere() -> None:
     assert status("/v1/fleet/pull-messages", "192.0.2.9") == 200
 
 
+@pytest.mark.usefixtures("_superlink")
 @pytest.mark.parametrize(
     "name",
     ["FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"],
@@ -59,24 +70,38 @@ def test_nodes_are_served_from_anywhere() -> None:
 def test_the_environment_opens_no_way_around(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     started = []
     monkeypatch.setenv(name, "1")
-    monkeypatch.setattr(extensions, "get_middleware", tuple)
     monkeypatch.setattr(
         "flwr.superlink.cli.flower_superlink", lambda: started.append(dict(os.environ))
     )
     superlink.main()
     [environment] = started
     assert name not in environment
-    [middleware] = extensions.get_middleware()
-    assert middleware.cls is LocalControl
+    assert [each.cls for each in extensions.get_middleware()] == [LocalControl, Admission]
 
 
+@pytest.mark.usefixtures("_superlink")
+@pytest.mark.parametrize(("setting", "mib"), [("", 6), ("6", 6), ("64", 64)])
+def test_a_setting_says_what_a_node_may_send(
+    monkeypatch: pytest.MonkeyPatch, setting: str, mib: int
+) -> None:
+    monkeypatch.setenv(superlink.LARGEST, setting)
+    superlink.main()
+    assert extensions.get_middleware()[1].kwargs["largest"] == mib * 2**20
+
+
+@pytest.mark.parametrize("setting", ["5", "0", "-6", "6.5", "much"])
+def test_a_setting_below_a_piece_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(superlink.LARGEST, setting)
+    with pytest.raises(SystemExit, match=f"PLURALLLM_MESSAGE_MIB='{setting}'.* above 5"):
+        superlink.main()
+
+
+@pytest.mark.usefixtures("_superlink")
 def test_the_apps_are_told_where_groups_are_registered(
     monkeypatch: pytest.MonkeyPatch, made: Path, tmp_path: Path
 ) -> None:
     """By an option that every start script has, also those of earlier versions."""
     assert '--ssl-certfile "$here/server.crt"' in (made / "server/start.sh").read_text()
-    monkeypatch.setattr(extensions, "get_middleware", tuple)
-    monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
     server, elsewhere = made / "server", tmp_path
     for directory, told in ((server, str(server)), (elsewhere, "")):
         monkeypatch.setenv(registration.SERVER, "/what/a/user/had/set")

@@ -4,19 +4,18 @@ Where one fails after a new release of Flower, mend `federation/flower_compat.py
 `flower_commands.py` or `flower_node.py`, and nothing else.
 """
 
-import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
+from types import ModuleType
 
 import httpx
+import numpy as np
 import pytest
-from flwr.app import Message, MessageType, RecordDict
+import uvicorn
+from flwr.app import Array, Message, MessageType, RecordDict
 from flwr.clientapp.client_app import ClientAppException
-from flwr.common import constant
 from flwr.common.constant import ErrorCode
 from flwr.common.logger import FLOWER_LOGGER
 from flwr.proto.control_pb2 import (
@@ -28,29 +27,20 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.proto.fleet_pb2 import (
-    ActivateNodeRequest,
     ActivateNodeResponse,
     DeactivateNodeRequest,
-    DeactivateNodeResponse,
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
-from flwr.supercore import run
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import extensions
-from flwr.supernode import fleet_http_connection
-from flwr.supernode import start_client_internal as loop
-from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import Message as Proto
 from starlette.middleware import Middleware
 
 from pluralllm_app.deploy import scripts
-from pluralllm_app.engines.app_files import own_files
-from pluralllm_app.federation import flower_commands, flower_compat, flower_node
-from pluralllm_app.federation.audit_log import AuditLog
-from pluralllm_app.federation.flower_node import NotLetInError
+from pluralllm_app.federation import flower_commands, flower_compat
 
 
 def source(module: str) -> str:
@@ -196,12 +186,41 @@ def test_a_node_counts_as_online_for_so_many_heartbeats() -> None:
         assert "HEARTBEAT_PATIENCE * heartbeat_interval" in text
 
 
-def test_the_superlink_has_room_for_a_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def superlink(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of Flower's command, which here does nothing, and which ours changes."""
+    module = import_module("flwr.superlink.cli.flower_superlink")
+    monkeypatch.setattr(module, "uvicorn", None)
     monkeypatch.setattr(extensions, "get_middleware", tuple)
     monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
-    ours = Middleware(lambda app: app)
-    flower_compat.run_superlink(ours)
-    assert import_module("flwr.superlink.main")._get_middleware()[0] is ours
+    return module
+
+
+@pytest.mark.usefixtures("superlink")
+def test_the_superlink_has_room_for_middleware() -> None:
+    ours = [Middleware(lambda app: app), Middleware(lambda app: app)]
+    flower_compat.run_superlink(ours, print)
+    assert import_module("flwr.superlink.main")._get_middleware()[:2] == ours
+
+
+def test_the_superlink_is_served_by_ours(superlink: ModuleType) -> None:
+    flower_compat.run_superlink([], print)
+    assert superlink.uvicorn.run is print
+    text = source("flwr.superlink.cli.flower_superlink")
+    assert re.findall(r"uvicorn\.\w+", text) == ["uvicorn.run"]
+    call = text.split("uvicorn.run(")[1].split("\n    )\n")[0]
+    given = set(re.findall(r"^ {8}(\w+)=", call, re.MULTILINE))
+    assert given >= {"app", "host", "port", "ssl_certfile", "ssl_keyfile"}
+    assert given <= {"host", "port", *inspect.signature(uvicorn.Config).parameters}
+    assert not given & {"loop", "http", "ws"}
+
+
+def test_arrays_are_cut_into_pieces() -> None:
+    size = flower_compat.piece_size()
+    pieces = Array(np.zeros(size // 4 + 1, np.float32)).slice_array()
+    lengths = [len(piece.deflate()) for _, piece in pieces]
+    assert len(lengths) == 2
+    assert size < max(lengths) < size + 1000
 
 
 def test_further_ports_are_opened_by_known_variables_alone() -> None:
@@ -244,70 +263,3 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     known = {flower_commands.HOME, flower_commands.POLL_INTERVAL, *flower_commands.ENVIRONMENT}
     assert set(re.findall(r"FLWR_\w+", script)) == known
-
-
-def test_flowers_supernode_asks_by_a_client_of_ours(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
-    assert "FleetHttpClient.from_server_address" in source("flwr.supernode.fleet_http_connection")
-    answers = iter([refusal(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED), 3, refusal(0)])
-    left = []
-
-    def activate(client: object, request: ActivateNodeRequest) -> ActivateNodeResponse:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return ActivateNodeResponse(node_id=answer)
-
-    def deactivate(client: object, request: DeactivateNodeRequest) -> DeactivateNodeResponse:
-        left.append(request.node_id)
-        raise refusal(0)  # the node was removed meanwhile
-
-    def enter(
-        ask: Callable[[], ActivateNodeResponse], leave: Callable[[ActivateNodeResponse], None]
-    ) -> ActivateNodeResponse:
-        with pytest.raises(NotLetInError):
-            ask()
-        answer = ask()
-        leave(answer)
-        with pytest.raises(httpx.HTTPStatusError):
-            ask()
-        return answer
-
-    def supernode() -> None:
-        client = fleet_http_connection.FleetHttpClient
-        assert issubclass(client, FleetHttpClient)
-        assert client.__new__(client).ActivateNode(ActivateNodeRequest()).node_id == 3
-
-    monkeypatch.setattr(FleetHttpClient, "ActivateNode", activate)
-    monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
-    monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
-    flower_node.run_supernode(enter, own_files, AuditLog(tmp_path / "audit.jsonl"))
-    assert left == [3]
-
-
-def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
-    """Called by its name in the module, with all arguments named; what it does for a new run."""
-    text = source("flwr.supernode.start_client_internal")
-    call = text[text.index("run_id = _pull_and_store_message(") :].partition(")")[0]
-    for name in ("state", "object_store", "receive", "get_run", "get_fab"):
-        assert f"{name}={name if name != 'object_store' else 'store'}," in call
-    assert text.index("run_info = get_run(run_id)") < text.index("fab = get_fab(run_info.fab_hash")
-    assert "_insert_message(reply, state, object_store)" in text
-    call = text[text.index("            _push_messages(") :].partition(")")[0]
-    for name in ("state=state", "object_store=store", "send=send"):
-        assert f"{name}," in call
-    assert "ids_obj_to_send, session_id = send(message, object_tree, clientapp_runtime)" in text
-    assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
-        each.name for each in dataclasses.fields(run.Run)
-    }
-
-
-def test_a_node_installs_no_dependencies_of_an_app() -> None:
-    assert constant.RUNTIME_DEPENDENCY_INSTALL is False
-    assert "add_args_runtime_dependency_install(parser)" in source(
-        "flwr.supernode.cli.flower_supernode"
-    )

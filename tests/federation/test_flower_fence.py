@@ -1,23 +1,31 @@
-"""What a node may push to the SuperLink, by Flower's own handlers and without a network."""
+"""Who calls the SuperLink, and what a node may push to it: Flower's handlers, without a network."""
 
 import inspect
 import math
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP384R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from flwr.app import Message, MessageType, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.superlink.routers.fleet import router
 from flwr.superlink.servicer.fleet import fleet_handlers
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from starlette.exceptions import HTTPException
 
-from pluralllm_app.federation.flower_compat import give_id, identify_process
-from pluralllm_app.federation.flower_fence import fence_fleet
+from pluralllm_app.federation.flower_compat import give_id, identify_process, key_bytes
+from pluralllm_app.federation.flower_fence import claimed_key, fence_fleet, has_signed
 
 ATTACKER, VICTIM = 7, 8
 
@@ -108,3 +116,49 @@ def test_a_duration_is_none_below_zero(handlers: Any, seconds: float) -> None:
     request.clientapp_runtime_list.append(seconds)
     with pytest.raises(HTTPException, match="a duration that is none"):
         router.fleet_push_messages(request, State())
+
+
+def signed(key: EllipticCurvePrivateKey, **changed: str) -> dict[str, Any]:
+    """The scope of a request that Flower's client signs with a key, with some headers changed."""
+    request = httpx.Request("POST", "https://there/v1/fleet/push-object")
+    context = ProtobufRequestContext("/x/Y", PushMessagesRequest(), request)
+    NodeAuthHttpInterceptor(key, key.public_key()).intercept(
+        context, lambda context: httpx.Response(200)
+    )
+    headers = dict(request.headers) | changed
+    registered = {key_bytes(KEY.public_key()): ATTACKER}
+    state = SimpleNamespace(get_node_id_by_public_key=registered.get)
+    factory = SimpleNamespace(state=lambda: state)
+    return {
+        "type": "http",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "app": SimpleNamespace(state=SimpleNamespace(linkstate_factory=factory)),
+    }
+
+
+KEY, OTHER = (generate_private_key(SECP384R1()) for _ in range(2))
+
+
+def test_the_headers_alone_say_which_key_has_signed() -> None:
+    for key, registered in ((KEY, True), (OTHER, False)):
+        scope = signed(key)
+        assert claimed_key(scope) == key_bytes(key.public_key())
+        assert has_signed(scope, claimed_key(scope)) is registered
+
+
+def test_another_key_or_clock_or_no_signature_is_refused() -> None:
+    names = [name for name in dict(signed(KEY)["headers"]) if name.startswith(b"flwr")]
+    assert len(names) >= 3
+    other = dict(signed(OTHER)["headers"])
+    for name in names:
+        for value in ("", "x", "\udcff", other[name].decode()):
+            scope = signed(KEY)
+            scope["headers"] = [
+                (each, value.encode("utf-8", "replace") if each == name else own)
+                for each, own in scope["headers"]
+            ]
+            with pytest.raises(HTTPException) as refused:
+                has_signed(scope, claimed_key(scope))
+            assert refused.value.status_code == 401
+    with pytest.raises(HTTPException):
+        has_signed(signed(OTHER), key_bytes(KEY.public_key()))

@@ -25,6 +25,7 @@ from pluralllm_app.survey.sources.stated import Stated
 
 UNWEIGHTED = "none"
 MIN_RESPONDENTS = 30
+MOST_DIGITS = 12  # of a weight; the squares of others may not be finite
 MOST_WEIGHTLESS = 0.05  # of the people; more, and it is hardly their weight
 
 
@@ -120,11 +121,12 @@ def _tallied(
 
 
 def _check_weights(data: Microdata, column: str, weights: Doubles, first: int) -> None:
-    wrong = np.flatnonzero((weights < 0) | np.isinf(weights))
+    most = np.abs(np.log10(weights, where=weights > 0, out=np.zeros_like(weights)))
+    wrong = np.flatnonzero((weights < 0) | (most > MOST_DIGITS))
     if len(wrong):
         raise SurveyError(
             f"{data.file}: {column} is {weights[wrong[0]]:g} in data row {first + wrong[0] + 1}: a "
-            "weight is a finite number of at least 0; name another column, or mend it"
+            f"weight is 0, or from 1e-{MOST_DIGITS} to 1e{MOST_DIGITS}: name another or mend it"
         )
 
 

@@ -169,6 +169,8 @@ def test_what_would_give_wrong_shares_is_refused(
     [
         (lambda f: f.assign(W="heavy"), "W is 'heavy' in data row 1, which is no finite number"),
         (lambda f: f.assign(W=f["W"].where(f.index != 6, -1)), "W is -1 in data row 7"),
+        (lambda f: f.assign(W=f["W"].where(f.index != 6, 1e200)), "W is 1e+200 in data row 7"),
+        (lambda f: f.assign(W=f["W"].where(f.index != 6, 1e-200)), "W is 1e-200 in data row 7"),
         (lambda f: f.assign(W=f["W"].where(f.index % 3 > 0)), "may be the weight of another wave"),
         (lambda f: f.assign(Q1=f["Q1"].replace(3, 7)), "Q1 = '7' for"),
         (lambda f: f.assign(COUNTRY=["Germany", 250] * 200), "has numbers, as '250', and names"),
