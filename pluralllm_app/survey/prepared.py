@@ -80,13 +80,13 @@ class PreparedSurvey(SurveyInfo):
         Raises:
             SurveyError: they are not those the survey was prepared with, or not finite.
         """
-        with located(self.path):
-            storage.check_finite(self.path / "embeddings.safetensors", self.embeddings)
         if fingerprint(self.questions(), self.embeddings) != self.fingerprint:
             raise SurveyError(
                 f"survey {self.path} is not as it was prepared: its questions or embeddings differ "
                 f"from the fingerprint in survey.json: {PREPARE_AGAIN}"
             )
+        with located(self.path):
+            storage.check_finite(self.path / "embeddings.safetensors", self.embeddings)
 
     def equals(self, other: "PreparedSurvey") -> bool:
         """Whether both say the same of themselves and have the same answers."""

@@ -15,7 +15,7 @@ from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
 from tests.support.bundles import hostile
 from tests.support.deployment import Deployment, command
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.attack
 
@@ -140,6 +140,8 @@ def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment)
     deployment.end_node("Cedar")
     cedar = deployment.node_dir("Cedar") / "start.sh"
     deployment.start("older", [cedar], {"PYTHONPATH": str(older)})
+    # Until it is let in, the killed one counts as online.
+    wait_until(lambda: "SuperNode ID" in deployment.log("older"))
     deployment.wait_online(4)
     assert run(deployment, "skew", min_train_groups=1, expected_nodes=3) == 0
     record = json.loads((deployment.dir / "server/runs/skew/run.json").read_text())

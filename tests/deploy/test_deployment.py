@@ -162,10 +162,11 @@ def learn_factors(
     """Runs whose server needs the survey's questions, and is given them without an answer."""
     submit = ["pluralllm", "deploy", "run", deployment.dir, "-c"]
     unquestioned = [*submit, f"{overrides} predictor=factors"]
-    assert deployment.start("unquestioned", unquestioned).wait(PATIENCE) == 1
     questionnaire = deployment.dir / "server" / "questionnaire"
+    shutil.rmtree(questionnaire)  # as in a deployment that was made without one
+    assert deployment.start("unquestioned", unquestioned).wait(PATIENCE) == 1
     assert f"pluralllm questionnaire SURVEY --out {questionnaire}" in deployment.log("unquestioned")
-    write = ["pluralllm", "questionnaire", survey.path, questionnaire]
+    write = ["pluralllm", "questionnaire", survey.path, "--out", questionnaire]
     assert deployment.start("questionnaire", write).wait(PATIENCE) == 0
     for setting in ("predictor", "prior"):  # of the latter's two rounds, one learns factors
         run = deployment.dir / "server" / "runs" / setting

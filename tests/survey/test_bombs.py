@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey import parquet_files
 from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.shared import fingerprint
 from pluralllm_app.survey.sources import parquet_columns, unpacking
 from pluralllm_app.survey.sources.opinionqa import records
 from pluralllm_app.survey.sources.table import read_table
@@ -205,6 +206,9 @@ def test_vectors_that_are_not_finite(tiny: PreparedSurvey) -> None:
     vectors = np.zeros((7, 2), np.float16)
     vectors[3, 1] = np.nan
     save_file({"embeddings": vectors}, tiny.path / "embeddings.safetensors")
+    file = tiny.path / "survey.json"  # as who makes such a survey would write it
+    own = fingerprint(tiny.questions(), vectors)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fingerprint": own}))
     with pytest.raises(SurveyError, match=r"embeddings\.safetensors holds numbers that are not"):
         PreparedSurvey.open(tiny.path).verify()
 
