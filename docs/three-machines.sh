@@ -34,10 +34,13 @@ on() { # MACHINE COMMAND...: run a command on a machine
 
 end() {
     trap - EXIT INT TERM
-    kill $pids 2>/dev/null || true
+    for pid in $pids; do # a group of processes for each machine's
+        kill -- "-$pid" 2>/dev/null || true
+    done
     wait
 }
 pids=
+set -m
 trap end EXIT
 trap 'exit 1' INT TERM
 

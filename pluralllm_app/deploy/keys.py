@@ -110,9 +110,10 @@ def read_authority(file: Path, key: Path) -> Certificate:
         UserError: they cannot be read, or do not belong together; others may read the key.
     """
     certificate = read_certificate(file)
-    check_private(key)
     try:
-        private = load_pem_private_key(key.read_bytes(), None)
+        content = key.read_bytes()
+        check_private(key)
+        private = load_pem_private_key(content, None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError(
             f"cannot read the private key {key}: {error}; restore it, or make a new authority "

@@ -76,6 +76,7 @@ def test_a_superlink_needs_its_own_key_and_certificate(
     (server / name).unlink()
     if content:
         (server / name).write_bytes(content)
+        (server / name).chmod(0o600)
     printed = what_ends(deployment, tmp_path.name, server)
     assert message.format(server) in printed
 
@@ -103,7 +104,7 @@ def test_a_damaged_key_is_refused(deployment: Deployment) -> None:
 
 def test_a_port_in_use_is_named(deployment: Deployment) -> None:
     printed = what_ends(deployment, "again", deployment.dir / "server")
-    assert f"('127.0.0.1', {deployment.port}): address already in use" in printed
+    assert f"127.0.0.1, port {deployment.port}: Address already in use" in printed
     assert deployment.online() == 0  # the first one goes on
 
 

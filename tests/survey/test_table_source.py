@@ -209,9 +209,9 @@ def test_broken_tables_are_refused(read, frame, fault):
 def test_file_faults(tmp_path):
     with pytest.raises(SurveyError, match="not a file"):
         read_table(tmp_path / "none.csv")
-    (tmp_path / "mine.xlsx").touch()
-    with pytest.raises(SurveyError, match=r"'\.xlsx': known are \.csv, \.parquet, \.jsonl"):
-        read_table(tmp_path / "mine.xlsx")
+    (tmp_path / "mine.ods").touch()
+    with pytest.raises(SurveyError, match=r"'\.ods': known are \.csv, \.parquet, \.jsonl"):
+        read_table(tmp_path / "mine.ods")
     with pytest.raises(SurveyError, match="is a directory"):
         read_table(tmp_path)
     (tmp_path / "empty.csv").write_text("question_id,question,option,group,count\n")
