@@ -32,15 +32,11 @@ on() { # MACHINE COMMAND...: run a command on a machine
     )
 }
 
-end() {
+end() { # also what the start scripts have started
     trap - EXIT INT TERM
-    for pid in $pids; do # a group of processes for each machine's
-        kill -- "-$pid" 2>/dev/null || true
-    done
+    pkill -f "$place/(server|north|east)/" || true
     wait
 }
-pids=
-set -m
 trap end EXIT
 trap 'exit 1' INT TERM
 
@@ -86,11 +82,9 @@ done
 
 # Start the SuperLink and the nodes, and train.
 on server federation/server/start.sh > "$place/server/superlink.log" 2>&1 &
-pids=$!
 until on server pluralllm deploy register federation; do sleep 2; done
 for group in north east; do
     on $group node/start.sh > "$place/$group/node.log" 2>&1 &
-    pids="$pids $!"
 done
 until on server pluralllm deploy status federation; do sleep 2; done
 on server pluralllm deploy run federation --out runs/first \
