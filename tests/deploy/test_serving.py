@@ -1,5 +1,6 @@
 """The web server of a SuperLink on a real port, with TLS and an application of one line."""
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -123,9 +124,11 @@ def test_without_a_key_time_runs_out(start: Start) -> None:
 def test_headers_have_a_length(start: Start) -> None:
     port = start(600)
     with connect(port) as stream:
-        stream.sendall(b"GET / HTTP/1.1\r\nx: " + b"x" * 2**17)
-        said = stream.recv(64)
-        assert b" 400 " in said or said == b""  # cut off before the answer was read
+        said = b""
+        with contextlib.suppress(OSError):  # cut off before all was sent, or the answer was read
+            stream.sendall(b"GET / HTTP/1.1\r\nx: " + b"x" * 2**17)
+            said = stream.recv(64)
+        assert b" 400 " in said or said == b""
 
 
 def test_chunks_of_a_body_are_not_read(start: Start) -> None:
