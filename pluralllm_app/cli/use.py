@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("bars", "table", "csv", "json")
 ASK_FORMATS = ("table", "csv", "json")
 OF_QUESTION = ("question_id", "question", "new")  # what a row says of its question
-DOUBTFUL = 0.5  # of a group's shares in intervals of 80 %; random answers have 0.4
+DOUBTFUL = 0.5  # of a group's shares in intervals of 80 %
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
