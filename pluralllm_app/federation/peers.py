@@ -5,7 +5,8 @@
 With the message that begins a run, the server names all registered groups with the public keys of
 their nodes. A node takes its word for a name that it hears for the first time. From then on it
 takes no other key for that name until its operator says so: the key is noted as offered, and the
-node takes part in no run.
+node takes part in no run. Who would rather not take that first word pins the fingerprints in
+policy.toml.
 """
 
 import json
@@ -22,6 +23,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.private_files import check_private
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.bounds import MOST_TEXT
+from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.refusals import NodeRefusal
 from pluralllm_app.federation.registration import (
     Member,
@@ -47,7 +49,9 @@ _WAIT_SECONDS = 10.0
 
 
 def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
-    """The groups whose keys a node trusts, its own among them once a server has named it.
+    """The other groups whose keys a node trusts; where policy.toml pins some, these alone.
+
+    Its own may be among them.
 
     Args:
         node: directory of the node.
@@ -56,11 +60,13 @@ def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
         Public keys (ECDSA, P-384) by the groups' names.
 
     Raises:
-        UserError: peers.json is damaged.
+        UserError: peers.json or policy.toml is damaged.
     """
-    known = Peers.read(node).known
+    known, pins = Peers.read(node).known, Policy.read(node).peers
     return {
-        name: parse_public_key(key.encode(), f"a key in {PEERS}") for name, key in known.items()
+        name: parse_public_key(key.encode(), f"a key in {PEERS}")
+        for name, key in known.items()
+        if not pins or pins.get(name) == fingerprint(key.encode())
     }
 
 
@@ -138,11 +144,14 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         A line for each group that the node did not know.
 
     Raises:
-        NodeRefusal: a key is not the one that the node knows for that name, or that of another.
+        NodeRefusal: a key is not the one that the node knows for that name, or that of another
+            name, or policy.toml pins some and not this one.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
     if not said:
         return []
+    shown = {name: fingerprint(key.encode()) for name, key in said.items()}
+    Policy.read(node).check_peers({name: has for name, has in shown.items() if name != own})
     with _changing(node) as peers:
         before = peers.known | {own: public_text(signing_key(node).public_key())}
         changed = {name: key for name, key in said.items() if before.get(name, key) != key}
@@ -158,9 +167,8 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         offered = {name: key for name, key in peers.offered.items() if name not in said}
         Peers(known, offered).write(node)
     return [
-        f"group {name!r} is new to this node: the server says that its key is "
-        f"{fingerprint(key.encode())}"
-        for name, key in said.items()
+        f"group {name!r} is new to this node: the server says that its key is {shown[name]}"
+        for name in said
         if name not in before
     ]
 
