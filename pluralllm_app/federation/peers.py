@@ -144,17 +144,22 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         A line for each group that the node did not know.
 
     Raises:
-        NodeRefusal: a key is not the one that the node knows for that name, or that of another
-            name, or policy.toml pins some and not this one.
+        NodeRefusal: a key is that of another name, or is neither the one that the node knows for
+            its name nor the one that policy.toml pins, or policy.toml pins some and not this one.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
     if not said:
         return []
     shown = {name: fingerprint(key.encode()) for name, key in said.items()}
-    Policy.read(node).check_peers({name: has for name, has in shown.items() if name != own})
+    policy = Policy.read(node)
+    policy.check_peers({name: has for name, has in shown.items() if name != own})
     with _changing(node) as peers:
         before = peers.known | {own: public_text(signing_key(node).public_key())}
-        changed = {name: key for name, key in said.items() if before.get(name, key) != key}
+        changed = {
+            name: key
+            for name, key in said.items()
+            if before.get(name, key) != key and policy.peers.get(name) != shown[name]
+        }
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}
             Peers(peers.known, peers.offered | offered).write(node)

@@ -104,7 +104,7 @@ class Policy(Rules):
                 "least-tasks-per-step": ("tasks-per-step", training.tasks_per_step),
             }
         for key, (setting, asked) in least.items():
-            if asked < (low := self._of_key(key)):
+            if asked < (low := self.of_key(key)):
                 self._refuse(
                     key,
                     f"the run has {setting} = {asked}, with which more of the answers can be told",
@@ -138,7 +138,7 @@ class Policy(Rules):
             spent: what it makes of the counts, by the keys of their limits.
         """
         for key, count in spent.items():
-            if count > self._of_key(key):
+            if count > self.of_key(key):
                 self._refuse(key, f"this would be number {count}", "ask its owner for more")
 
     def check_peers(self, said: Mapping[str, str]) -> None:
@@ -168,11 +168,12 @@ class Policy(Rules):
             )
         return said
 
-    def _of_key(self, key: str) -> Any:
+    def of_key(self, key: str) -> Any:
+        """The value of a rule, by its key in the file."""
         return getattr(self, key.replace("-", "_"))
 
     def _refuse(self, key: str, why: str, remedy: str) -> NoReturn:
-        has = json.dumps(self._of_key(key))
+        has = json.dumps(self.of_key(key))
         raise NodeRefusal(f"its {POLICY} has {key} = {has}, and {why}: {remedy}")
 
 
