@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.code import code_hash
+from pluralllm_app.errors import REFUSED
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_commands import HOME
 from pluralllm_app.federation.flower_compat import (
@@ -26,7 +27,6 @@ from pluralllm_app.federation.flower_compat import (
     log_errors_plainly,
 )
 from pluralllm_app.federation.own_code import PYPROJECT, refusal
-from pluralllm_app.federation.refusals import REFUSED
 
 if TYPE_CHECKING:
     from flwr.app import Message

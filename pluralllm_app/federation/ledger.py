@@ -81,7 +81,7 @@ def admit(
         scores: whether nothing but the scores of its group is asked for.
 
     Raises:
-        NodeRefusal: the policy does not let it. It is not counted.
+        RefusedError: the policy does not let it. It is not counted.
         UserError: the policy or ledger.json is damaged, or that cannot be written.
     """
     policy = Policy.read(node)

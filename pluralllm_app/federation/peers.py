@@ -21,10 +21,9 @@ from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.private_files import check_private
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import RefusedError, UserError
 from pluralllm_app.federation.bounds import MOST_TEXT
 from pluralllm_app.federation.policy import Policy
-from pluralllm_app.federation.refusals import NodeRefusal
 from pluralllm_app.federation.registration import (
     Member,
     fingerprint,
@@ -117,16 +116,16 @@ def introduced(content: "RecordDict") -> dict[str, str]:
         Public keys, as OpenSSH writes them, by the groups' names.
 
     Raises:
-        NodeRefusal: a name or a key is none.
+        RefusedError: a name or a key is none.
     """
     from flwr.app import ConfigRecord
 
     record = content.get(_RECORD, ConfigRecord())
     if not isinstance(record, ConfigRecord) or len(record) > MOST_PEERS:
-        raise NodeRefusal("the server's list of groups is none")
+        raise RefusedError("the server's list of groups is none")
     for name in record:
         if not name or len(name) > MOST_TEXT or name != clean_text(name) or hidden(name):
-            raise NodeRefusal(
+            raise RefusedError(
                 f"the server's list has a group {name[:MOST_TEXT]!r}, which is no name"
             )
     return {name: _public_text(name, key) for name, key in record.items()}
@@ -144,7 +143,7 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         A line for each group that the node did not know.
 
     Raises:
-        NodeRefusal: a key is that of another name, or is neither the one that the node knows for
+        RefusedError: a key is that of another name, or is neither the one that the node knows for
             its name nor the one that policy.toml pins, or policy.toml pins some and not this one.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
@@ -163,12 +162,12 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}
             Peers(peers.known, peers.offered | offered).write(node)
-            raise NodeRefusal("; ".join(_odd(name, before, said, own) for name in changed))
+            raise RefusedError("; ".join(_odd(name, before, said, own) for name in changed))
         known = {**before, **said}
         names: dict[str, str] = {}
         for name, key in known.items():
             if (other := names.setdefault(key, name)) != name:
-                raise NodeRefusal(f"the server's list gives {other!r} and {name!r} one key")
+                raise RefusedError(f"the server's list gives {other!r} and {name!r} one key")
         offered = {name: key for name, key in peers.offered.items() if name not in said}
         Peers(known, offered).write(node)
     return [
@@ -265,7 +264,7 @@ def _public_text(name: str, key: object) -> str:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    refusal = NodeRefusal(f"what the server's list has for group {name!r} is no key of a node")
+    refusal = RefusedError(f"what the server's list has for group {name!r} is no key of a node")
     if not isinstance(key, bytes):
         raise refusal
     try:

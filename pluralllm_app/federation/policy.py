@@ -12,8 +12,7 @@ from typing import Any, Literal, NoReturn
 
 from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.names import clean_text
-from pluralllm_app.errors import SettingsError
-from pluralllm_app.federation.refusals import NodeRefusal
+from pluralllm_app.errors import RefusedError, SettingsError
 from pluralllm_app.settings import (
     Count,
     Settings,
@@ -82,7 +81,7 @@ class Policy(Rules):
         )
 
     def check(self, settings: Settings) -> None:
-        """Raise NodeRefusal where a run asks for what this node's owner does not let it."""
+        """Raise RefusedError where a run asks for what this node's owner does not let it."""
         federation, training = settings.federation, settings.training
         learner = "refined" if federation.prior == "factors" else federation.predictor
         learned = f"predictor = {federation.predictor}, prior = {federation.prior}"
@@ -118,7 +117,7 @@ class Policy(Rules):
             )
 
     def check_cohort(self, train_groups: int) -> None:
-        """Raise NodeRefusal where a sum is over fewer groups than this node's owner lets it."""
+        """Raise RefusedError where a sum is over fewer groups than this node's owner lets it."""
         if train_groups < self.least_train_groups:
             self._refuse(
                 "least-train-groups",
@@ -127,12 +126,12 @@ class Policy(Rules):
             )
 
     def check_scores(self) -> None:
-        """Raise NodeRefusal where the scores of this group alone may not leave."""
+        """Raise RefusedError where the scores of this group alone may not leave."""
         if self.single_scores == "stay":
             self._refuse("single-scores", "the server asks for them", "it goes on without them")
 
     def check_spent(self, spent: Mapping[str, int]) -> None:
-        """Raise NodeRefusal where a message would exceed a limit.
+        """Raise RefusedError where a message would exceed a limit.
 
         Args:
             spent: what it makes of the counts, by the keys of their limits.
@@ -142,14 +141,14 @@ class Policy(Rules):
                 self._refuse(key, f"this would be number {count}", "ask its owner for more")
 
     def check_peers(self, said: Mapping[str, str]) -> None:
-        """Raise NodeRefusal where a group is not pinned, or has another key, while some are.
+        """Raise RefusedError where a group is not pinned, or has another key, while some are.
 
         Args:
             said: fingerprints by the groups' names.
         """
         for name, fingerprint in said.items():
             if self.peers and self.peers.get(name) != fingerprint:
-                raise NodeRefusal(
+                raise RefusedError(
                     f"its {POLICY} pins {self.peers.get(name, 'no key')} for group {name!r}, and "
                     f"the server says {fingerprint}"
                 )
@@ -174,7 +173,7 @@ class Policy(Rules):
 
     def _refuse(self, key: str, why: str, remedy: str) -> NoReturn:
         has = json.dumps(self.of_key(key))
-        raise NodeRefusal(f"its {POLICY} has {key} = {has}, and {why}: {remedy}")
+        raise RefusedError(f"its {POLICY} has {key} = {has}, and {why}: {remedy}")
 
 
 def privacy_of(settings: Settings) -> str:

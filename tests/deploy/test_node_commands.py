@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from pluralllm_app.deploy.keys import make_node_key
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import RefusedError, UserError
 from pluralllm_app.federation.flower_compat import key_bytes
 from pluralllm_app.federation.ledger import Count, Ledger
 from pluralllm_app.federation.peers import introduced, introduction, meet
 from pluralllm_app.federation.policy import NO_LIMIT, POLICY, Policy
 from pluralllm_app.federation.policy_text import MEANINGS, template
-from pluralllm_app.federation.refusals import NodeRefusal
 from pluralllm_app.federation.registration import (
     Member,
     fingerprint,
@@ -22,6 +21,7 @@ from pluralllm_app.federation.registration import (
 )
 from pluralllm_app.settings import section_keys
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import ROOT
 from tests.support.deployment import command, deployed
 
 GROUPS = ("Alder", "Birch", "Élan 中/..")
@@ -107,7 +107,7 @@ def test_a_changed_key_is_shown_and_taken_by_its_fingerprint(path: Path, node: P
     hear(node, members)
     other = key_bytes(parse_public_key(make_node_key("birch").public, "the key"))
     changed = {other: Member("Birch", "train")}
-    with pytest.raises(NodeRefusal):
+    with pytest.raises(RefusedError):
         hear(node, changed)
     shown = command("peers", node).output
     [offered] = re.findall(r"Birch: the server has named another key, (SHA256:\S+), and", shown)
@@ -123,3 +123,7 @@ def test_a_changed_key_is_shown_and_taken_by_its_fingerprint(path: Path, node: P
 def test_a_directory_that_is_no_node_is_named(tmp_path: Path, name: str) -> None:
     shown = command(name, tmp_path)
     assert f"{tmp_path} is no node, because it has no node.key" in str(shown.exception)
+
+
+def test_the_deployment_page_shows_the_file() -> None:
+    assert f"```toml\n{template()}```" in (ROOT / "docs/deployment.md").read_text("utf-8")

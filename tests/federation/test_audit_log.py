@@ -12,11 +12,10 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supernode import start_client_internal as loop
 
-from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.errors import FederationError, RefusedError, UserError
 from pluralllm_app.federation import flower_node
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_compat import exception_reply, identify_process
-from pluralllm_app.federation.refusals import NodeRefusal
 
 ENTRY = Answered(
     run="18446744073709551615",
@@ -174,7 +173,10 @@ def test_what_its_owner_does_not_let_is_noted_as_refused(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = Node(file, monkeypatch)
-    for error in (NodeRefusal("its policy.toml has most-rounds = 2"), FederationError("refused")):
+    for error in (
+        RefusedError("its policy.toml has most-rounds = 2"),
+        FederationError("refused"),
+    ):
         node.push(exception_reply(error, node.asked("train", "3")))
     assert [line["outcome"] for line in lines(file)] == ["refused", "failed"]
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import RefusedError, UserError
 from pluralllm_app.federation import ledger
 from pluralllm_app.federation.ledger import LEDGER, Count, Ledger, admit
 from pluralllm_app.federation.node_files import prepare_node
 from pluralllm_app.federation.policy import POLICY
-from pluralllm_app.federation.refusals import NodeRefusal
 from pluralllm_app.settings import Settings
 
 
@@ -42,7 +41,7 @@ def test_limits_hold_for_a_run_and_in_total(
     before = (tmp_path / LEDGER).read_bytes()
     key, _, number = limit.partition(" = ")
     for _ in range(2):
-        with pytest.raises(NodeRefusal, match=f"has {key} = {number}, and this would be number"):
+        with pytest.raises(RefusedError, match=f"has {key} = {number}, and this would be number"):
             asked(tmp_path, settings)
     assert (tmp_path / LEDGER).read_bytes() == before
     assert (tmp_path / LEDGER).stat().st_mode & 0o777 == 0o600
@@ -54,7 +53,7 @@ def test_what_was_asked_before_there_was_a_limit_counts(
     for _ in range(3):
         asked(tmp_path, make_settings())
     (tmp_path / POLICY).write_text("most-rounds-in-total = 3")
-    with pytest.raises(NodeRefusal):
+    with pytest.raises(RefusedError):
         asked(tmp_path, make_settings())
     assert Ledger.read(tmp_path) == Ledger(Count(3, 3), {"7": Count(3, 3)})
 
@@ -63,9 +62,9 @@ def test_a_refused_message_is_not_counted(
     tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
     (tmp_path / POLICY).write_text('learners = ["factors"]\nsingle-scores = "stay"')
-    with pytest.raises(NodeRefusal):
+    with pytest.raises(RefusedError):
         asked(tmp_path, make_settings())
-    with pytest.raises(NodeRefusal, match='single-scores = "stay"'):
+    with pytest.raises(RefusedError, match='single-scores = "stay"'):
         admit(tmp_path, make_settings({"predictor": "factors"}), 7, scores=True)
     assert not (tmp_path / LEDGER).exists()
 

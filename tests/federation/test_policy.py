@@ -10,13 +10,12 @@ import pytest
 from pluralllm_app import client_app
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.deploy.keys import make_node_key
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import FederationError, RefusedError
 from pluralllm_app.federation.flower_compat import key_bytes
 from pluralllm_app.federation.ledger import LEDGER, Ledger
 from pluralllm_app.federation.node_files import prepare_node
 from pluralllm_app.federation.peers import KEY, accept, signing_key, trusted_peers
 from pluralllm_app.federation.policy import POLICY, Policy
-from pluralllm_app.federation.refusals import NodeRefusal
 from pluralllm_app.federation.registration import (
     Member,
     fingerprint,
@@ -54,7 +53,7 @@ ROLES = {"Alder": "train", "Birch": "train", "Cedar": "train"}
 def test_a_run_that_asks_for_more_is_refused(
     make_settings: Callable[..., Settings], policy: Policy, asked: Config, why: str
 ) -> None:
-    with pytest.raises(NodeRefusal) as refused:
+    with pytest.raises(RefusedError) as refused:
         policy.check(make_settings(asked))
     assert str(refused.value).startswith("refused by the node: its policy.toml has ")
     assert why in str(refused.value)
@@ -78,7 +77,7 @@ def test_a_run_that_asks_for_less_is_not(
 
 def test_a_sum_over_too_few_groups_is_refused() -> None:
     Policy(least_train_groups=8).check_cohort(8)
-    with pytest.raises(NodeRefusal, match="least-train-groups = 8, and the sum is over 7 groups"):
+    with pytest.raises(RefusedError, match="least-train-groups = 8, and the sum is over 7 groups"):
         Policy(least_train_groups=8).check_cohort(7)
 
 
