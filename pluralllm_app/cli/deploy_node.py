@@ -81,7 +81,7 @@ def peers_command(
 
         say(
             f"{name}: the server has named another key, {fingerprint(key.encode())}, and this node "
-            "takes part in no run that has it. If that group's operator confirms it: pluralllm "
+            "refuses runs that begin with it. If that group's operator confirms it: pluralllm "
             f"deploy peers {directory} --accept {fingerprint(key.encode())}"
         )
 

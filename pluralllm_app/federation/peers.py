@@ -5,8 +5,7 @@
 With the message that begins a run, the server names all registered groups with the public keys of
 their nodes. A node takes its word for a name that it hears for the first time. From then on it
 takes no other key for that name until its operator says so: the key is noted as offered, and the
-node takes part in no run. Who would rather not take that first word pins the fingerprints in
-policy.toml.
+run is refused. Who would rather not take that first word pins the fingerprints in policy.toml.
 """
 
 import json
