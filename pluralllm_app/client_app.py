@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 from pluralllm_app.errors import FederationError, SettingsError, UserError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
+from pluralllm_app.federation.ledger import admit
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -31,8 +32,9 @@ from pluralllm_app.federation.messages import (
     record_of,
     record_to_arrays,
     record_to_request,
+    withheld_scores,
 )
-from pluralllm_app.federation.node_files import Policy, draws_of
+from pluralllm_app.federation.node_files import draws_of
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM, SecureGroup
@@ -221,7 +223,7 @@ def describe(message: Message, context: Context) -> Message:
     device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
     if place.node:
-        Policy.read(place.node).check(settings)
+        admit(place.node, settings, context.run_id)
         for line in meet(place.node, place.group.name, introduced(message.content)):
             LOGGER.info("%s", line)
     survey, group = place.survey, place.group
@@ -250,11 +252,15 @@ def train(message: Message, context: Context) -> Message:
     if message.metadata.group_id != str(request.round):  # which the node's audit log names
         raise FederationError("the train message names two rounds")
     place, sent = received.place, received.sent
+    withheld = False
     if place.node:
-        Policy.read(place.node).check(received.settings)
+        policy = admit(place.node, received.settings, context.run_id, rounds=1)
         own = draws_of(place.node, dict(_config(context)), sent, request)
         request = replace(request, draws=own)
-    content = received.score().to_content() if request.evaluate else RecordDict()
+        withheld = policy.single_scores == "stay"
+    content = RecordDict()
+    if request.evaluate:
+        content = withheld_scores() if withheld else received.score().to_content()
     start = time.perf_counter()
     contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
@@ -305,4 +311,7 @@ def _secure_group(message: Message, settings: Settings, place: Place) -> SecureG
 @without_content
 def evaluate(message: Message, context: Context) -> Message:
     """Score what was received on this group."""
-    return Message(Received.read(message, context).score().to_content(), reply_to=message)
+    received = Received.read(message, context)
+    if received.place.node:
+        admit(received.place.node, received.settings, context.run_id, scores=True)
+    return Message(received.score().to_content(), reply_to=message)

@@ -26,6 +26,7 @@ ROOMS = (
     ("engines",),
     ("experiments",),
     ("use",),
+    ("rewards",),
     ("serve",),
     ("report", "deploy"),
     ("cli",),

@@ -1,12 +1,12 @@
 """What a group checks before it answers a server, which may say anything."""
 
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import RefusedError
 from pluralllm_app.secure_sum.memory import Masked, Memory, Setup
 from pluralllm_app.secure_sum.messages import Invitation, OpenRequest, Roll
 from pluralllm_app.secure_sum.signing import Identity, has_signed
 
 
-class RefusedSumError(FederationError):
+class RefusedSumError(RefusedError):
     """A group does not do what a server asks of it, since it could give its contribution away.
 
     Args:
