@@ -37,6 +37,7 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.node_files import draws_of
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
+from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM, SecureGroup
 from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
@@ -279,10 +280,9 @@ def secure_sum(message: Message, context: Context) -> Message:
     """Take a step of the protocol of secure sums: keys, shares, or what opens a sum."""
     settings = _settings(_config(context))
     place = locate(context, settings)
-    if place.node:
-        Policy.read(place.node).check(settings)
+    policy = admit(place.node, settings, context.run_id) if place.node else Policy()
     train = split_questions(place.preferences, place.group.role, settings.split).train
-    answer = _secure_group(message, settings, place).answer(len(train))
+    answer = _secure_group(message, settings, place).answer(len(train), policy)
     content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
     return Message(content, reply_to=message)
 
@@ -294,7 +294,7 @@ def secure_counts(message: Message, context: Context) -> Message:
     received = Received.read(message, context)
     place, sent = received.place, received.sent
     if place.node:
-        Policy.read(place.node).check(received.settings)
+        admit(place.node, received.settings, context.run_id)
     counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
     asked = _secure_group(message, received.settings, place)
     masked = asked.masked(Form(received.learner.count_forms(sent), {}), sent, counts, 0)

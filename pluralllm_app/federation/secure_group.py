@@ -18,6 +18,7 @@ from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.messages import record_of
 from pluralllm_app.federation.peers import signing_key, trusted_peers
+from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.summands import MASKED, Summands
 from pluralllm_app.learning.base import Contribution, Form
 from pluralllm_app.predictors.base import Arrays
@@ -109,19 +110,20 @@ class SecureGroup:
         half = GroupHalf(_identity(group, place, node), MemoryFile(place / "sums"))
         return cls(half, settings, step, message)
 
-    def answer(self, weight: int) -> object:
+    def answer(self, weight: int, policy: Policy) -> object:
         """The answer to a step without a vector.
 
         Args:
             weight: of this group.
+            policy: of its node.
 
         Raises:
-            RefusedSumError: this group does not do that.
+            RefusedError: this group does not do that.
             ValueError: it is no message of the protocol.
         """
         half = self.half
         steps: dict[str, Callable[[], object]] = {
-            ADVERTISE: lambda: self._advertise(read(Invitation, self.content), weight),
+            ADVERTISE: lambda: self._advertise(read(Invitation, self.content), weight, policy),
             DEAL: lambda: half.deal(read(Roll, self.content)),
             AGREE: lambda: half.agree(read(AgreeRequest, self.content)),
             OPEN: lambda: half.open(read(OpenRequest, self.content)),
@@ -154,7 +156,8 @@ class SecureGroup:
         masked = self.half.mask(request, round_number, vector)
         return Contribution({MASKED: masked}, contribution.weight, {})
 
-    def _advertise(self, invitation: Invitation, weight: int) -> object:
+    def _advertise(self, invitation: Invitation, weight: int, policy: Policy) -> object:
+        policy.check_cohort(len(invitation.cohort))
         place = self.half.place
         if invitation.experiment != place.name:
             raise ValueError("the invitation is of another run")
