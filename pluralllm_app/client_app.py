@@ -27,6 +27,7 @@ from pluralllm_app.federation.messages import (
     Evaluation,
     NodeDescription,
     Update,
+    arrays_to_record,
     installed,
     record_of,
     record_to_arrays,
@@ -36,12 +37,15 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.node_files import draws_of
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
-from pluralllm_app.learning.base import MEMORIES, Learner
+from pluralllm_app.federation.policy import Policy
+from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM, SecureGroup
+from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.secure_sum.messages import write
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -264,8 +268,45 @@ def train(message: Message, context: Context) -> Message:
     contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
+    if received.settings.federation.privacy != "none":
+        form = hooks.sent_form(received.learner.form(sent))
+        asked = _secure_group(message, received.settings, place)
+        contribution = asked.masked(form, sent, contribution, request.round)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
+
+
+@app.query("secure_sum")
+@without_content
+def secure_sum(message: Message, context: Context) -> Message:
+    """Take a step of the protocol of secure sums: keys, shares, or what opens a sum."""
+    settings = _settings(_config(context))
+    place = locate(context, settings)
+    policy = admit(place.node, settings, context.run_id) if place.node else Policy()
+    train = split_questions(place.preferences, place.group.role, settings.split).train
+    answer = _secure_group(message, settings, place).answer(len(train), policy)
+    content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
+    return Message(content, reply_to=message)
+
+
+@app.query("secure_counts")
+@without_content
+def secure_counts(message: Message, context: Context) -> Message:
+    """What is summed before the first round, masked."""
+    received = Received.read(message, context)
+    place, sent = received.place, received.sent
+    if place.node:
+        admit(place.node, received.settings, context.run_id)
+    counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
+    asked = _secure_group(message, received.settings, place)
+    masked = asked.masked(Form(received.learner.count_forms(sent), {}), sent, counts, 0)
+    return Message(RecordDict({ARRAYS: arrays_to_record(masked.arrays)}), reply_to=message)
+
+
+def _secure_group(message: Message, settings: Settings, place: Place) -> SecureGroup:
+    if place.group.role != "train":
+        raise FederationError("this group never trains, and adds nothing to sums")
+    return SecureGroup.of(message.content, settings, place.group.name, place.memory, place.node)
 
 
 @app.evaluate()

@@ -37,6 +37,7 @@ other secret. So a wrong share, or a wrong secret, is found out instead of givin
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -87,6 +88,11 @@ class GroupHalf:
     def group(self) -> str:
         """Its name."""
         return self._identity.group
+
+    @property
+    def place(self) -> Path:
+        """The directory of its memory."""
+        return self._file.path.parent
 
     def advertise(self, invitation: Invitation, weight: int) -> Advertisement:
         """Round 0, advertise keys: make the keys and secrets of some sums.
