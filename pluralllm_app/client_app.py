@@ -17,7 +17,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from pluralllm_app.errors import FederationError, SettingsError, UserError
+from pluralllm_app.errors import FederationError, RefusedError, SettingsError, UserError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.ledger import admit
@@ -253,6 +253,8 @@ def train(message: Message, context: Context) -> Message:
     if message.metadata.group_id != str(request.round):  # which the node's audit log names
         raise FederationError("the train message names two rounds")
     place, sent = received.place, received.sent
+    if place.group.role != "train":
+        raise RefusedError("its site says that its group never trains")
     withheld = False
     if place.node:
         policy = admit(place.node, received.settings, context.run_id, rounds=1)

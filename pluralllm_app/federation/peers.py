@@ -163,6 +163,8 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
             Peers(peers.known, peers.offered | offered).write(node)
             raise RefusedError("; ".join(_odd(name, before, said, own) for name in changed))
         known = {**before, **said}
+        if len(known) > MOST_PEERS:
+            raise RefusedError(f"the server has named more than {MOST_PEERS} groups by now")
         names: dict[str, str] = {}
         for name, key in known.items():
             if (other := names.setdefault(key, name)) != name:

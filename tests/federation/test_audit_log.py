@@ -16,6 +16,7 @@ from pluralllm_app.errors import FederationError, RefusedError, UserError
 from pluralllm_app.federation import flower_node
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_compat import exception_reply, identify_process
+from pluralllm_app.secure_sum.checks import RefusedSumError
 
 ENTRY = Answered(
     run="18446744073709551615",
@@ -173,12 +174,14 @@ def test_what_its_owner_does_not_let_is_noted_as_refused(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = Node(file, monkeypatch)
-    for error in (
+    errors = (
         RefusedError("its policy.toml has most-rounds = 2"),
+        RefusedSumError("it has opened this sum before"),
         FederationError("refused"),
-    ):
+    )
+    for error in errors:
         node.push(exception_reply(error, node.asked("train", "3")))
-    assert [line["outcome"] for line in lines(file)] == ["refused", "failed"]
+    assert [line["outcome"] for line in lines(file)] == ["refused", "refused", "failed"]
 
 
 def test_no_answer_leaves_that_is_not_noted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.errors import RefusedError, UserError
+from pluralllm_app.federation import peers
 from pluralllm_app.federation.flower_compat import key_bytes
 from pluralllm_app.federation.peers import (
     KEY,
@@ -128,6 +129,17 @@ def test_nobody_else_is_this_node(node: Path, own: PublicKey) -> None:
     with pytest.raises(RefusedError, match=r"of this node's group is SHA256:.*, and it is SHA256:"):
         meet(node, "North", said(North=key()))
     assert trusted_peers(node) == {}
+
+
+def test_a_server_that_names_ever_more_groups_is_stopped(
+    node: Path, own: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "MOST_PEERS", 3)
+    meet(node, "North", said(East=key(), West=key()))
+    with pytest.raises(RefusedError, match="has named more than 3 groups by now"):
+        meet(node, "North", said(South=key()))
+    with pytest.raises(RefusedError, match="list of groups is none"):
+        said(A=key(), B=key(), C=key(), D=key())
 
 
 def test_two_groups_have_two_keys(node: Path, own: PublicKey) -> None:
