@@ -286,3 +286,11 @@ def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
     results = run("leakage", tmp_path, monkeypatch, *options)
     assert results["error, draws known"] < results["error of a guess"]
     assert 0 <= results["share of the questions found that were used"] <= 1
+
+
+def test_secure_sums_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--groups", "3", "5", "--words", "100")
+    results = run("secure_sum", tmp_path, monkeypatch, *options)
+    assert results["5 groups: a group, vector, bytes a sum"] == 800
+    assert results["5 groups: the server opens all but one, s"] > 0
+    assert "3 groups: the server opens all but one, s" not in results  # it takes all three

@@ -93,7 +93,7 @@ def test_secrets_are_gone_when_they_are_used_up(cohort: Cohort) -> None:
 
 
 def test_secrets_that_were_not_used_for_long_are_forgotten(cohort: Cohort) -> None:
-    """The run was ended, or its server died: what was done is kept, so that it is not done again."""
+    """The run has ended, or its server died: what was done is kept, and so not done again."""
     ready, vectors = cohort.ready(count=3), cohort.vectors()
     cohort.sum(ready, 1, vectors)
     cohort.mask(ready, 2, vectors)
