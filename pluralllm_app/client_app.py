@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, SettingsError, UserError
 from pluralllm_app.federation import hooks
-from pluralllm_app.federation.flower_compat import log_errors_plainly
+from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -32,6 +32,7 @@ from pluralllm_app.federation.messages import (
     record_to_request,
 )
 from pluralllm_app.federation.node_files import Policy, draws_of
+from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.learning.base import MEMORIES, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
@@ -218,6 +219,8 @@ def describe(message: Message, context: Context) -> Message:
     place = locate(context, settings)
     if place.node:
         Policy.read(place.node).check(settings)
+        for line in meet(place.node, place.group.name, introduced(message.content)):
+            LOGGER.info("%s", line)
     survey, group = place.survey, place.group
     description = NodeDescription(
         group=group.name,

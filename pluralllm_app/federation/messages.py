@@ -1,6 +1,6 @@
 """What server and clients say to each other; the one place that knows the layout of messages.
 
-query     ->  (empty)                            <- `NodeDescription`
+query     ->  in a deployment all keys, see `peers`  <- `NodeDescription`
 train     ->  arrays, config (`Request`)         <- arrays, metrics (`Update`), where the request
                                                     asks for it also `Evaluation`
 evaluate  ->  arrays                             <- evaluation (`Evaluation`)
