@@ -26,6 +26,7 @@ ROOMS = (
     ("engines",),
     ("experiments",),
     ("use",),
+    ("judge",),
     ("serve",),
     ("report", "deploy"),
     ("cli",),

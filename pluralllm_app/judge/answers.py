@@ -9,7 +9,7 @@ import numpy as np
 
 from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.judge.plan import Place, Plan, Prompt
+from pluralllm_app.judge.plan import Place, Prompt
 
 LETTERS_KIND = "log-probabilities"
 SHOWN = 1e-6  # rounding of a sum of probabilities
@@ -42,8 +42,13 @@ class Answer:
 class Model(Protocol):
     """A language model that can be asked."""
 
-    name: str  # in tables
-    kinds: Sequence[str]  # ways in which it may be asked, the best first
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The ways in which it may be asked, the best first."""
 
     @property
     def identity(self) -> str:
@@ -76,7 +81,7 @@ class Distributions:
     moved: float  # mean JS distance of the answer to one order from that to all orders
 
 
-def distributions(plan: Plan, answers: Mapping[Place, Answer]) -> dict[str | None, Distributions]:
+def distributions(answers: Mapping[Place, Answer]) -> dict[str | None, Distributions]:
     """Put the answers to all orders of each question together, by persona.
 
     Of each order the options that are named make shares, and these are averaged. A question one of
@@ -96,7 +101,7 @@ def _together(questions: Mapping[int, Sequence[tuple[int, Answer]]]) -> Distribu
     for index, turns in questions.items():
         if any(sum(answer.named) <= 0 for _, answer in turns):
             continue
-        rows = np.array([np.roll(answer.named, turn) for turn, answer in turns])
+        rows = np.array([np.roll(answer.named, turn) for turn, answer in turns], np.float64)
         rows /= rows.sum(axis=1, keepdims=True)
         mean = rows.mean(axis=0)
         options = np.full(len(rows), rows.shape[1])

@@ -1,9 +1,10 @@
 """A language model behind an OpenAI-compatible API: log-probabilities of letters, or samples."""
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,16 +96,42 @@ class Endpoint:
         ) from refusal
 
     def ask(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Answer]]:
-        """Ask, several prompts side by side."""
-        answer = self._letters if self._form.listed else self._sampled
-        pool = ThreadPoolExecutor(SIDE_BY_SIDE)
+        """Ask, several prompts side by side.
+
+        Once one fails, what is under way still counts, and nothing new is asked.
+        """
+        waiting: SimpleQueue[int] = SimpleQueue()
+        found: SimpleQueue[tuple[int, Answer | Exception]] = SimpleQueue()
+        for place in range(len(prompts)):
+            waiting.put(place)
+
+        def work() -> None:
+            answer = self._letters if self._form.listed else self._sampled
+            while (place := _next(waiting)) is not None:
+                try:
+                    found.put((place, answer(prompts[place])))
+                except Exception as error:
+                    found.put((place, error))
+
+        # Daemons, so that nobody waits for a server's answer after Ctrl-C.
+        for _ in range(min(SIDE_BY_SIDE, len(prompts))):
+            threading.Thread(target=work, daemon=True).start()
+        left, failure = len(prompts), None
         try:
-            asked = {pool.submit(answer, prompt): place for place, prompt in enumerate(prompts)}
-            for done in as_completed(asked):
-                yield asked[done], done.result()
+            while left:
+                place, answer = found.get()
+                left -= 1
+                if not isinstance(answer, Exception):
+                    yield place, answer
+                elif failure is None:
+                    failure = answer
+                    self._server.stop()
+                    left -= _emptied(waiting)
         finally:
             self._server.stop()
-            pool.shutdown(cancel_futures=True)
+            _emptied(waiting)
+        if failure is not None:
+            raise failure
 
     def way(self, kind: str) -> str:
         """How its answers are had."""
@@ -230,12 +257,29 @@ def _read_address(text: str) -> tuple[str, bool]:
             "and put a key into $PLURALLLM_MODEL_KEY"
         )
     if not good or parts.query:
-        raise UserError(f"--model {text!r} is no address of an API: give one as http://host:8000/v1")
+        raise UserError(
+            f"--model {text!r} is no address of an API: give one as http://host:8000/v1"
+        )
     base = text.rstrip("/")
     for ending, completions in (("/chat/completions", False), ("/completions", True)):
         if base.endswith(ending):
             return base.removesuffix(ending), completions
     return base, False
+
+
+def _next(waiting: "SimpleQueue[int]") -> int | None:
+    try:
+        return waiting.get_nowait()
+    except Empty:
+        return None
+
+
+def _emptied(waiting: "SimpleQueue[int]") -> int:
+    """Take all out of a queue; returns how many there were."""
+    count = 0
+    while _next(waiting) is not None:
+        count += 1
+    return count
 
 
 def _is_object(value: object) -> bool:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pluralllm_app.core.json_text import parse_json
 from pluralllm_app.core.locks import held
@@ -23,7 +23,7 @@ FORMAT = {"format": "pluralllm answers of language models", "version": 1}
 class KeptAnswers:
     """The file, open for this process alone."""
 
-    def __init__(self, path: Path, stream: BinaryIO, lines: dict[str, object]) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, lines: dict[str, Any]) -> None:
         """Use `open_answers` instead."""
         self.path = path
         self._stream = stream
@@ -35,14 +35,13 @@ class KeptAnswers:
         Raises:
             UserError: it is damaged.
         """
-        line = self._lines.get(key)
-        if line is None:
+        if key not in self._lines:
             return None
         try:
-            named, total = line  # type: ignore[misc]
+            named, total = self._lines[key]
             return Answer.checked(named, total, options)
         except (TypeError, ValueError) as error:
-            raise self._damaged(str(error)) from error
+            raise damaged(self.path, str(error)) from error
 
     def add(self, key: str, answer: Answer) -> None:
         """Keep an answer."""
@@ -50,9 +49,6 @@ class KeptAnswers:
         self._lines[key] = value
         self._stream.write(json.dumps({key: value}).encode() + b"\n")
         self._stream.flush()
-
-    def _damaged(self, why: str) -> UserError:
-        return damaged(self.path, why)
 
 
 def key_of(identity: str, kind: str, prompt: Prompt) -> str:
@@ -63,7 +59,7 @@ def key_of(identity: str, kind: str, prompt: Prompt) -> str:
 
 def damaged(path: Path, why: str) -> UserError:
     """What to say of a file that cannot be read."""
-    return UserError(f"{path} is damaged ({why}): remove it, or give another --answers")
+    return UserError(f"{path} is damaged ({why}): remove it, or give another --cache")
 
 
 @contextmanager
@@ -78,7 +74,7 @@ def open_answers(path: Path) -> Iterator[KeptAnswers]:
     path = path.expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        busy = f"another command is using {path}: wait for it, or give another --answers"
+        busy = f"another command is using {path}: wait for it, or give another --cache"
         lock = held(path.with_name(f".{path.name}.lock"), busy)
     except OSError as error:
         raise _unusable(path, error) from error
@@ -92,10 +88,10 @@ def open_answers(path: Path) -> Iterator[KeptAnswers]:
 
 
 def _unusable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {path} ({error.strerror}): give another --answers")
+    return UserError(f"cannot write {path} ({error.strerror}): give another --cache")
 
 
-def _read(path: Path, stream: BinaryIO) -> dict[str, object]:
+def _read(path: Path, stream: BinaryIO) -> dict[str, Any]:
     stream.seek(0)
     content = stream.read()
     whole = content.rfind(b"\n") + 1
@@ -114,7 +110,7 @@ def _read(path: Path, stream: BinaryIO) -> dict[str, object]:
     return {key: value for line in found[1:] for key, value in line.items()}
 
 
-def _objects(path: Path, lines: Sequence[bytes]) -> list[dict[str, object]]:
+def _objects(path: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(lines, 1):
         try:

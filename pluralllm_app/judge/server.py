@@ -4,8 +4,10 @@ import email.utils
 import json
 import math
 import os
+import ssl
 import threading
 import time
+from functools import cache
 from textwrap import shorten
 from typing import Any
 
@@ -54,7 +56,9 @@ class Server:
         self._stopped = threading.Event()
         try:
             self._client = httpx.Client(
-                headers=headers, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+                headers=headers,
+                timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                verify=_trusted(),
             )
         except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise UserError(
@@ -63,7 +67,7 @@ class Server:
             ) from error
 
     def stop(self) -> None:
-        """End what waits for another try."""
+        """End what waits for another try: what is under way is tried once."""
         self._stopped.set()
 
     def get(self, address: str) -> dict[str, Any]:
@@ -169,6 +173,12 @@ class Server:
             f"{address} does not answer{way} ({what}): see that the server runs and that the "
             "address is right, then repeat the command"
         )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted; they take a second to read."""
+    return httpx.create_ssl_context()
 
 
 def _asked_pause(headers: httpx.Headers, usual: float) -> float:

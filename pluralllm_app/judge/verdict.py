@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.segments import Ints
 from pluralllm_app.errors import UserError
 from pluralllm_app.judge.answers import Distributions
 from pluralllm_app.judge.plan import Plan
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.scoring.evaluation import score_shares
-from pluralllm_app.scoring.metrics import GroupScores, coefficient_of_variation, fairness_index
+from pluralllm_app.scoring.metrics import GroupScores, fairness_index
 
 MOST_UNANSWERED = 0.1  # of a group's questions
 
@@ -50,18 +50,13 @@ class Verdict:
     methods: Sequence[Method]
     scores: Mapping[str, Mapping[str, Score]]  # by group, by the method's name
     asked: Mapping[str, int]  # by group: questions that were asked
-    notes: Sequence[str]
 
     def summary(self, method: str) -> Summary:
         """One method over all groups."""
         by_group = {group: own[method].alignment for group, own in self.scores.items()}
         values = list(by_group.values())
         worst = min(by_group, key=lambda group: (by_group[group], group))
-        cov = coefficient_of_variation(values)
-        assert fairness_index(values) == 1 / (1 + cov**2)
-        return Summary(
-            float(np.mean(values)), by_group[worst], worst, fairness_index(values)
-        )
+        return Summary(float(np.mean(values)), by_group[worst], worst, fairness_index(values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +68,7 @@ class Contender:
     by_group: Mapping[str, Distributions] | None = None
 
 
-def judge(plan: Plan, contenders: Sequence[Contender], notes: Sequence[str]) -> Verdict:
+def judge(plan: Plan, contenders: Sequence[Contender]) -> Verdict:
     """Score everybody on the same questions: those to which every contender has an answer.
 
     Raises:
@@ -93,7 +88,7 @@ def judge(plan: Plan, contenders: Sequence[Contender], notes: Sequence[str]) -> 
             each.method.name: _score(_scored(plan, group, kept, each)) for each in contenders
         }
     asked = {group: len(plan.asked(group)) for group in plan.groups}
-    return Verdict([each.method for each in contenders], scores, asked, list(notes))
+    return Verdict([each.method for each in contenders], scores, asked)
 
 
 def unanswered(verdict: Verdict) -> list[str]:
@@ -106,17 +101,17 @@ def unanswered(verdict: Verdict) -> list[str]:
     return found
 
 
-def _answered(plan: Plan, group: str, contenders: Sequence[Contender]) -> Doubles:
+def _answered(plan: Plan, group: str, contenders: Sequence[Contender]) -> Ints:
     """[n] positions of the group's questions to which every model has an answer."""
     answers, (_, target) = plan.groups[group], plan.draws[group]
     known = [each.by_group[group].shares for each in contenders if each.by_group is not None]
     indices = answers.questions[target].tolist()
     kept = [place for place, index in enumerate(indices) if all(index in own for own in known)]
-    found: Doubles = target[kept]
+    found: Ints = target[kept]
     return found
 
 
-def _scored(plan: Plan, group: str, kept: Doubles, contender: Contender) -> GroupScores:
+def _scored(plan: Plan, group: str, kept: Ints, contender: Contender) -> GroupScores:
     answers = plan.groups[group]
     context, _ = plan.draws[group]
     if contender.by_group is not None:
