@@ -27,7 +27,8 @@ def save_causal_model(
     fast.chat_template = template
     fast.save_pretrained(path)
     settings = getattr(transformers, f"{kind}Config")(**{**SMALL, **config})
-    model = getattr(transformers, f"{kind}ForCausalLM")(settings)
+    head = "ForCausalLM" if kind == "Llama" else "LMHeadModel"
+    model = getattr(transformers, kind + head)(settings)
     with torch.no_grad():  # random weights of the usual size prefer nothing
         for weights in model.parameters():
             weights.mul_(5)
