@@ -158,6 +158,9 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     from pluralllm_app.records.console import progress_bars
 
     console = Terminal(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     with progress_bars(console) as progress:
         bar = progress.add_task("asking the model", total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)

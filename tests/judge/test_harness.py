@@ -1,9 +1,6 @@
 """Tasks of lm-evaluation-harness, run by it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,6 @@ from pluralllm_app.judge.verdict import Verdict
 from pluralllm_app.scoring.metrics import alignment
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.causal_models import TEMPLATE, save_causal_model
-from tests.support.waiting import PATIENCE
 
 TASK, PERSONA = "pluralllm_changes", "pluralllm_changes_persona"
 
@@ -99,26 +95,31 @@ def verdict_of(path: str, setting: Setting, cache: Path) -> Verdict:
 @pytest.mark.slow
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
 def test_the_harness_gives_the_numbers_of_judge(
-    survey: PreparedSurvey, tmp_path: Path, cache: Path, template: str | None
+    survey: PreparedSurvey,
+    tmp_path: Path,
+    cache: Path,
+    template: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install '.[dev]'")
+    lm_eval = pytest.importorskip(
+        "lm_eval", reason="lm-eval is not installed: pip install '.[dev]'"
+    )
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     setting = prepare_setting(survey, [], None, most=6, seed=0)
     model = save_causal_model(tmp_path / "model", template)
     write_tasks(setting.plan, tmp_path / "tasks")
-    command = [
-        *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
-        *("--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"),
-        *("--include_path", str(tmp_path / "tasks"), "--tasks", f"{TASK},{PERSONA}"),
-        *("--output_path", str(tmp_path / "results.json"), "--batch_size", "8"),
-        *(["--apply_chat_template"] if template else []),
-    ]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    [file] = tmp_path.glob("results*.json")
-    results = json.loads(file.read_text())["results"]
+    results = lm_eval.simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={model},dtype=float32",
+        device="cpu",
+        batch_size=8,
+        tasks=[TASK, PERSONA],
+        # Its own tasks are thousands of files to read.
+        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
+        apply_chat_template=template is not None,
+    )["results"]
     verdict = verdict_of(model, setting, cache)
     for task, method in ((TASK, "model"), (PERSONA, "model-as-group")):
         summary = verdict.summary(method)

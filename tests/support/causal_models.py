@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.support.tiny_models import TINY
 
-WORDS = ["[UNK]", *ascii_uppercase, "Question", "Answer", "Yes", "No", *".:?<>"]
+WORDS = ["[UNK]", "[END]", *ascii_uppercase, "Question", "Answer", "Yes", "No", *".:?<>"]
 SMALL: dict[str, Any] = TINY | {"vocab_size": len(WORDS), "max_position_embeddings": 512}
 TEMPLATE = "< {{ messages[0]['content'] }} >"
 
@@ -23,7 +23,9 @@ def save_causal_model(
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="[END]"
+    )
     fast.chat_template = template
     fast.save_pretrained(path)
     settings = getattr(transformers, f"{kind}Config")(**{**SMALL, **config})
