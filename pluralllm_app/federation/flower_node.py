@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralllm_app.core.code import code_hash
+from pluralllm_app.errors import REFUSED
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_commands import HOME
-from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
+from pluralllm_app.federation.flower_compat import (
+    LOGGER,
+    error_code,
+    error_reason,
+    log_errors_plainly,
+)
 from pluralllm_app.federation.own_code import PYPROJECT, refusal
 
 if TYPE_CHECKING:
@@ -261,7 +267,9 @@ class _Answers:
         from flwr.common.constant import ErrorCode
 
         metadata = answer.metadata
-        refused = answer.has_error() and answer.error.code == ErrorCode.INVALID_FAB
+        refused = answer.has_error() and (
+            answer.error.code == ErrorCode.INVALID_FAB or error_reason(answer).startswith(REFUSED)
+        )
         number = metadata.group_id
         self._audit.write(
             Answered(

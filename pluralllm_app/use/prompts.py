@@ -67,6 +67,11 @@ def read_prompt(prompt: str) -> Question | None:
     return Question(block["text"], [option for _, _, option in options])
 
 
+def spoken(completion: str) -> str:
+    """What a completion says after its thoughts, if it tells any (`<think> ... </think>`)."""
+    return completion.rpartition(_THOUGHT)[2]
+
+
 def chosen(completion: str, question: Question) -> int | None:
     """The place of the option that a completion names; None unless it names exactly one."""
     named = named_options(completion, question)
@@ -82,7 +87,7 @@ def named_options(completion: str, question: Question) -> list[int]:
     stands before the end of a thought (`</think>`) is not looked at, and of an answer with more
     than `MOST_CHARACTERS` nothing is.
     """
-    answer = completion.rpartition(_THOUGHT)[2]
+    answer = spoken(completion)
     if len(answer) > MOST_CHARACTERS or "<think>" in answer:
         return []
     known = _Forms.of(question)
