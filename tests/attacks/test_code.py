@@ -9,7 +9,7 @@ import pytest
 
 from pluralllm_app.core.code import installed_hash
 from pluralllm_app.engines.app_files import own_files
-from pluralllm_app.federation.flower_node import OwnApp
+from pluralllm_app.federation.flower_apps import OwnApp
 from pluralllm_app.settings import Scalar
 from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
