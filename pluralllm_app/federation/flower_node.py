@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_apps import OwnApp
 from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
+from pluralllm_app.federation.flower_executor import fork_apps
+from pluralllm_app.federation.flower_pauses import look_sooner
 from pluralllm_app.federation.own_code import refusal
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def run_supernode(enter: Enter, own_files: OwnFiles, audit: AuditLog) -> None:
     _run_own_code(own_files, log)
     _note_answers(log)
     own.install_alone()
+    fork_apps()
+    look_sooner()
     log_errors_plainly()
     flower_supernode()
 
