@@ -30,19 +30,13 @@ def deployment(
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("restart") / "there"
     with Deployment(path, tiny_survey, TRAIN) as deployment:
-        deployment.start_superlink()
-        deployment.register()
-        for group in TRAIN:
-            deployment.start_node(group)
-        deployment.wait_online(3)
+        deployment.start_all()
         yield deployment
 
 
 def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> None:
-    out = deployment.dir / "server" / "runs" / "restarted"
-    overrides = " ".join(f"{key}={value}" for key, value in CONFIG.items())
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-    process = deployment.start("restarted", submit)
+    out = deployment.run_dir("restarted")
+    process = deployment.deploy_run("restarted", CONFIG)
     rounds = out / "rounds.jsonl"
 
     def recorded() -> int:

@@ -1,10 +1,7 @@
 """A federation of real processes on loopback: SuperLink, SuperNodes and submitted runs.
 
     with Deployment(tmp_path / "there", survey, ["Alder", "Birch"]) as deployment:
-        deployment.start_superlink()
-        deployment.register()
-        nodes = [deployment.start_node(group) for group in deployment.groups]
-        deployment.wait_online(2)
+        nodes = deployment.start_all()
         run = deployment.submit({"rounds": 2, "out": str(tmp_path / "run")})
         run.wait()
 
@@ -128,6 +125,24 @@ class Deployment:
         with connect(self.dir) as control:
             for slug in self.slugs.values():
                 control.register(slug)
+
+    def start_all(self) -> list[Process]:
+        """Start the SuperLink and all nodes, and wait until they are online; returns the nodes."""
+        self.start_superlink()
+        self.register()
+        nodes = [self.start_node(group) for group in self.groups]
+        self.wait_online(len(nodes))
+        return nodes
+
+    def run_dir(self, name: str) -> Path:
+        """The directory of a run that `deploy_run` submits."""
+        return self.dir / "server" / "runs" / name
+
+    def deploy_run(self, name: str, settings: Mapping[str, Scalar]) -> Process:
+        """Submit a run by `pluralllm deploy run`, which ends with it."""
+        overrides = " ".join(f"{key}={value}" for key, value in settings.items())
+        out = ["--out", self.run_dir(name), "-c", overrides]
+        return self.start(name, ["pluralllm", "deploy", "run", self.dir, *out])
 
     def start_node(self, group: str) -> Process:
         """Start a group's SuperNode, without waiting for it."""
