@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
+from unittest.mock import patch
+from uuid import UUID, uuid4
 
 import psutil
 import tomli_w
@@ -141,8 +143,9 @@ class Deployment:
     def deploy_run(self, name: str, settings: Mapping[str, Scalar]) -> Process:
         """Submit a run by `pluralllm deploy run`, which ends with it."""
         overrides = " ".join(f"{key}={value}" for key, value in settings.items())
-        out = ["--out", self.run_dir(name), "-c", overrides]
-        return self.start(name, ["pluralllm", "deploy", "run", self.dir, *out])
+        out = self.run_dir(name)
+        submit = ("pluralllm", "deploy", "run", self.dir, "--out", out, "-c", overrides)
+        return self.start(name, submit)
 
     def start_node(self, group: str) -> Process:
         """Start a group's SuperNode, without waiting for it."""
@@ -219,14 +222,22 @@ class Deployment:
         """What a process printed: superlink, the slug of a group, or the name of a run."""
         return (self.logs / f"{name}.log").read_text("utf-8", "replace")
 
-    def weights_without(self, settings: Mapping[str, Scalar], out: Path) -> bytes:
-        """The weights that a run on the same sites gives in this process, without Flower."""
+    def weights_without(
+        self, settings: Mapping[str, Scalar], out: Path, experiment: str | None = None
+    ) -> bytes:
+        """The weights that a run on the same sites gives in this process, without Flower.
+
+        Args:
+            experiment: its name, which keys the draws of groups that keep something.
+        """
         config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
         grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
         for context, group in zip(grid.contexts.values(), self.groups, strict=True):
             node = self.node_dir(group)
             context.node_config = {"site": str(node / "site"), "node": str(node)}
-        run_federation(grid, Settings.from_config(config), config)
+        named = UUID(experiment) if experiment else uuid4()
+        with patch("pluralllm_app.federation.rounds.uuid4", lambda: named):
+            run_federation(grid, Settings.from_config(config), config)
         return model_weights(out)
 
     def processes(self, group: str | None = None) -> list[psutil.Process]:
