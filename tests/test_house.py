@@ -16,7 +16,7 @@ PACKAGE = "pluralllm_app"
 ROOMS = (
     ("errors", "core"),
     ("settings", "settings_files"),
-    ("survey", "preferences"),
+    ("survey", "preferences", "secure_sum"),
     ("predictors",),
     ("scoring",),
     ("learning",),
@@ -26,6 +26,7 @@ ROOMS = (
     ("engines",),
     ("experiments",),
     ("use",),
+    ("rewards",),
     ("serve",),
     ("report", "deploy"),
     ("cli",),
@@ -93,6 +94,15 @@ def test_the_domain_knows_no_flower() -> None:
     domain = [module for module in MODULES if room(module) in DOMAIN]
     known = {(module, name) for module in domain for name in named(FILES[module])}
     assert {pair for pair in known if pair[1].split(".")[0] in ("flwr", "ray")} == set()
+
+
+def test_secure_sums_know_no_flower_but_its_secret_sharing() -> None:
+    own = [module for module in MODULES if room(module) == "secure_sum"]
+    known = {(module, name) for module in own for name in named(FILES[module]) if "flwr" in name}
+    assert {module for module, _ in known} == {f"{PACKAGE}.secure_sum.shares"}
+    assert {name.rpartition(".")[0] for _, name in known} == {
+        "flwr.common.secure_aggregation.crypto.shamir"
+    }
 
 
 def test_files_are_small() -> None:

@@ -29,7 +29,8 @@ def join_command(
     """
     from pluralllm_app.deploy.invitation import REQUEST, certificate_fingerprint, read_invitation
     from pluralllm_app.deploy.joining import join
-    from pluralllm_app.deploy.keys import fingerprint
+    from pluralllm_app.federation.policy import POLICY
+    from pluralllm_app.federation.registration import fingerprint
 
     given = read_invitation(invitation)
     node = join(given, site, out)
@@ -42,6 +43,7 @@ def join_command(
         f"""
 Next:
   to the server             {node.path / REQUEST}
+  what it lets runs ask     {node.path / POLICY}
   say to its operator       the fingerprint of this node's key, over another channel
   start the node            {shlex.quote(f"{node.path}/start.sh")}"""
     )
@@ -70,14 +72,14 @@ def admit_command(
 
       pluralllm deploy admit trial trial/nodes/north/request.json
     """
-    from pluralllm_app.deploy import keys
     from pluralllm_app.deploy.groups import admit_group, read_groups
     from pluralllm_app.deploy.invitation import read_request
     from pluralllm_app.errors import UserError
+    from pluralllm_app.federation.registration import fingerprint as fingerprint_of
 
     read_groups(directory)  # a mistyped directory is told first
     asked = read_request(request)
-    has = keys.fingerprint(asked.key.encode())
+    has = fingerprint_of(asked.key.encode())
     if fingerprint not in (None, has):
         raise UserError(
             f"the key in {request} has the fingerprint {has}: it is not the key whose fingerprint "

@@ -1,7 +1,5 @@
 """The keys of a deployment: a certificate authority, the server's certificate, node keys."""
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,13 +13,13 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pluralllm_app.core.private_files import check_private
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.registration import public_text
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825  # the longest that TLS clients of some systems accept
@@ -150,14 +148,7 @@ def make_node_key(comment: str) -> NodeKey:
 
 def public_line(key: ec.EllipticCurvePublicKey, comment: str) -> bytes:
     """A public key as a file holds it."""
-    text = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return text + b" " + comment.encode() + b"\n"
-
-
-def fingerprint(public: bytes) -> str:
-    """The fingerprint of a public key file, as `ssh-keygen -l` prints it."""
-    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+    return f"{public_text(key)} {comment}\n".encode()
 
 
 def _builder(key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:

@@ -30,7 +30,8 @@ class Answered:
     bytes_out: int  # of what the answer holds
     seconds: float  # from the message to its answer
     outcome: Literal["answered", "failed", "refused"]
-    """refused: the run is of other code. failed: by an error, which the server is told."""
+    """refused: the run is of other code, or the node's owner does not let it. failed: by an error,
+    which the server is told."""
 
 
 class AuditLog:

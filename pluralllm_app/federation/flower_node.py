@@ -12,9 +12,15 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from pluralllm_app.errors import REFUSED
 from pluralllm_app.federation.audit_log import Answered, AuditLog
 from pluralllm_app.federation.flower_apps import OwnApp
-from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
+from pluralllm_app.federation.flower_compat import (
+    LOGGER,
+    error_code,
+    error_reason,
+    log_errors_plainly,
+)
 from pluralllm_app.federation.flower_executor import fork_apps
 from pluralllm_app.federation.flower_pauses import look_sooner
 from pluralllm_app.federation.own_code import refusal
@@ -227,7 +233,9 @@ class _Answers:
         from flwr.common.constant import ErrorCode
 
         metadata = answer.metadata
-        refused = answer.has_error() and answer.error.code == ErrorCode.INVALID_FAB
+        refused = answer.has_error() and (
+            answer.error.code == ErrorCode.INVALID_FAB or error_reason(answer).startswith(REFUSED)
+        )
         number = metadata.group_id
         self._audit.write(
             Answered(

@@ -27,6 +27,7 @@ class LostNodes:
         grid: of the nodes.
         federation: settings of the run.
         nodes: the id of each group's node.
+        quorum: fewer groups than these end a round.
         record: says for whom the run waits.
         progress: called with a line for the log.
     """
@@ -36,12 +37,13 @@ class LostNodes:
         grid: Grid,
         federation: FederationSettings,
         nodes: Mapping[str, int],
+        quorum: int,
         record: RunRecord,
         progress: Callable[[str], None],
     ) -> None:
         self._grid = grid
         self._seconds = federation.grace_period
-        self._quorum = federation.min_train_groups
+        self._quorum = quorum
         self._nodes = nodes
         self._record = record
         self._progress = progress

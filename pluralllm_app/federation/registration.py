@@ -4,6 +4,8 @@ A node proves its key with every request, and the SuperLink ties the key to the 
 server's files tie the key to a group and its role: what a node says of itself changes neither.
 """
 
+import base64
+import hashlib
 import os
 import re
 import shlex
@@ -103,6 +105,19 @@ def parse_public_key(content: bytes, what: str) -> "EllipticCurvePublicKey":
     return key
 
 
+def public_text(key: "EllipticCurvePublicKey") -> str:
+    """A public key as OpenSSH writes it, without a comment."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def fingerprint(public: bytes) -> str:
+    """The fingerprint of a public key file, as `ssh-keygen -l` prints it."""
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
 def check_roles(members: Mapping[str, Member], deployment: Path) -> None:
     """Raise UserError where the role of a group is not registered."""
     missing = [member.name for member in members.values() if member.role is None]
@@ -135,7 +150,7 @@ class Registered:
     """
 
     def __init__(self, members: Mapping[bytes, Member], progress: Callable[[str], None]) -> None:
-        self._members = members
+        self.members = members
         self._progress = progress
         self._of: dict[int, Member] = {}  # by the id of the node
         self.refused: dict[str, str] = {}  # why, by the name of the group
@@ -147,7 +162,7 @@ class Registered:
         found = {
             node: member
             for node, key in node_keys(grid).items()
-            if (member := self._members.get(key))
+            if (member := self.members.get(key))
         }
         self._of |= found
         return sorted(node for node, member in found.items() if member.name not in self.refused)
@@ -180,7 +195,7 @@ class Registered:
 
     def check_enough(self, needed: int) -> None:
         """Raise FederationError, naming the refused, where so many nodes can no longer be there."""
-        if self.refused and len(self._members) - len(self.refused) < needed:
+        if self.refused and len(self.members) - len(self.refused) < needed:
             raise FederationError(f"{self.told()} ({needed} nodes are needed)")
 
     def told(self) -> str:

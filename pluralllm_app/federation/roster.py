@@ -14,6 +14,7 @@ from pluralllm_app.federation.bounds import check
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import NodeDescription, installed
+from pluralllm_app.federation.peers import introduction
 from pluralllm_app.federation.registration import WHOSE, Registered
 from pluralllm_app.scoring.evaluation import check_size
 from pluralllm_app.settings import Settings
@@ -150,7 +151,8 @@ class _Asked:
 
         Those that are lost before they answer are left out.
         """
-        messages = [Message(RecordDict(), node_id, MessageType.QUERY) for node_id in node_ids]
+        content = introduction(self._registered.members) if self._registered else RecordDict()
+        messages = [Message(content, node_id, MessageType.QUERY) for node_id in node_ids]
         refused = False
         for node_id, reply in exchange(self._grid, messages, self._federation.round_timeout):
             if reply in (NOT_CONNECTED, WENT_AWAY):

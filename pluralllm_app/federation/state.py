@@ -29,6 +29,8 @@ class RunState:
     """What will be recorded of the round; its evaluation comes with the next round's replies."""
     counted: dict[str, int] = field(default_factory=dict)
     """The last round of each group whose contribution counted."""
+    sums: int = 0
+    """The last number that a secure sum may have had: each is used once."""
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
@@ -39,6 +41,7 @@ class RunState:
             "round": self.round,
             "entry": to_plain(self.entry),
             "counted": self.counted,
+            "sums": self.sums,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return save(contiguous, metadata={"run": json.dumps(rest)})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pluralllm_app.core.segments import segment_starts
+from pluralllm_app.core.segments import Halves, segment_starts
 from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.survey.shared import Questionnaire
@@ -94,6 +94,14 @@ class Survey:
                 + told(self.questions[known[0]])
             )
         return -1, replace(wish, id=None)
+
+    def embedded(self, questions: Sequence[Question]) -> list[Halves]:
+        """A vector for each option of each question, by the survey's embedder: [options, dim].
+
+        Raises:
+            PredictorError: the embedder cannot be had.
+        """
+        return self._texts.questions(questions)
 
     def rows(self, places: Sequence[int], questions: Sequence[Question]) -> QuestionSet:
         """The questions as predictors see them; the rows of new ones follow those of the survey.

@@ -11,6 +11,7 @@ import pytest
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.groups import read_groups
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.registration import fingerprint
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.control_api import GROUPS, SuperLink, deploy
 from tests.support.deployment import deployed
@@ -141,10 +142,10 @@ def test_a_group_gets_a_new_key(superlink: SuperLink, path: Path) -> None:
     )
     assert joined.exit_code == 0, joined.output
     public = (path / "again/node.key.pub").read_bytes()
-    assert keys.fingerprint(public) in joined.output
+    assert fingerprint(public) in joined.output
     admitted = deploy("admit", path, path / "again/request.json")
     assert admitted.output == (
-        f"Alder: admitted, trains, key {keys.fingerprint(public)}\nAlder: registered as node 4\n"
+        f"Alder: admitted, trains, key {fingerprint(public)}\nAlder: registered as node 4\n"
     )
     assert "Alder: is registered already, as node 4\n" in deploy("register", path).output
     superlink.infos[3].status = "unregistered"

@@ -26,8 +26,9 @@ from pluralllm_app.deploy.invitation import (
     read_request,
 )
 from pluralllm_app.deploy.joining import Node, join
-from pluralllm_app.deploy.keys import fingerprint, public_line
+from pluralllm_app.deploy.keys import public_line
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.registration import fingerprint
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import Site, write_site
 from tests.conftest import make_survey

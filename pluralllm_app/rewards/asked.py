@@ -1,0 +1,99 @@
+"""Which question each prompt asks, and what a group is predicted to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pluralllm_app.core.segments import Doubles
+from pluralllm_app.errors import AnswersError
+from pluralllm_app.rewards.rollouts import Rollout
+from pluralllm_app.use.group import Group
+from pluralllm_app.use.prompts import read_prompt
+from pluralllm_app.use.questions import Question, named, told, words
+
+KEPT = 20_000  # questions whose predictions are kept
+Key = tuple[str | None, str | None, tuple[str, ...], Question | None]
+read_once = lru_cache(maxsize=4096)(read_prompt)  # a prompt comes with each of its completions
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question as a prompt asks it, and what a group is predicted to answer."""
+
+    question: Question  # its options are in the prompt's order, which their letters follow
+    shares: Doubles  # [options] in this order, summing to 1
+
+
+class Predictions:
+    """What one group is predicted to answer to questions of prompts, each predicted once."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._known: dict[Key, Asked] = {}
+
+    def of(self, rows: Sequence[Rollout]) -> list[Asked | None]:
+        """The question of each completion; None where its columns name none.
+
+        Raises:
+            AnswersError: a question is not known and has no options, the prompt asks another one
+                than its columns say, or nothing says what it asks.
+            PredictorError: a new question cannot be embedded here, or this kind predicts none.
+        """
+        keys = [self._key(row) for row in rows]
+        if len(self._known) > KEPT:
+            self._known.clear()
+        places = {
+            key: row.place
+            for key, row in zip(keys, rows, strict=True)
+            if key is not None and key not in self._known
+        }
+        if places:
+            self._predict(places)
+        return [None if key is None else self._known[key] for key in keys]
+
+    @staticmethod
+    def _key(row: Rollout) -> Key | None:
+        block = read_once(row.prompt)
+        if not row.named:
+            if block is None:
+                raise AnswersError(
+                    f"the prompt of {row.place} asks no question that can be read: give the "
+                    "columns question_id, or question and options, or make prompts by "
+                    "`pluralllm_app.rewards.rendered`"
+                )
+            return None, None, (), block
+        if row.question_id is None and row.question is None:
+            return None
+        return row.question_id, row.question, row.options, block
+
+    def _predict(self, places: dict[Key, str]) -> None:
+        asked = {key: self._find(key, place) for key, place in places.items()}
+        answers = self._group.predict([found for _, found in asked.values()])
+        for (key, (question, _)), answer in zip(asked.items(), answers, strict=True):
+            known = answer.question
+            by_option = [answer.shares[str(known.option(option))] for option in question.options]
+            self._known[key] = Asked(question, np.array(by_option))
+
+    def _find(self, key: Key, place: str) -> tuple[Question, Question]:
+        """The question as the prompt asks it, and as the survey has it or as a new one."""
+        id_, text, options, block = key
+        if id_ is None and text is None:
+            assert block is not None
+            wish = block
+        else:
+            wish = Question(text or id_ or "", options or (block.options if block else ()), id_)
+        found = self._group.survey.find(wish, [])[1]
+        if block is not None and words(block.text) != words(found.text):
+            raise AnswersError(
+                f"the prompt of {place} asks {named(block)}, and its columns name {named(found)}: "
+                "correct one of them"
+            )
+        order = wish.options or found.options
+        if sorted(map(str, map(found.option, order))) != sorted(found.options):
+            raise AnswersError(
+                f"{place}: {named(found)} has the options {told(found)}, and the prompt has "
+                f"{told(wish)}: give all of them"
+            )
+        return Question(found.text, order, found.id), found

@@ -1,0 +1,29 @@
+"""How many completions had a reward, and why the others had none."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+SCORED = "scored"
+NONE = "name no option"
+SEVERAL = "name several options"
+LONG = "are too long to be an answer"
+UNASKED = "are of prompts without a question"
+
+
+class Counts(Counter[str]):
+    """Completions by what became of them: `SCORED`, or the reason why they have no reward."""
+
+    @property
+    def unscored(self) -> int:
+        return self.total() - self[SCORED]
+
+    def add(self, reasons: Iterable[str]) -> "Counts":
+        """Count further completions, and return the counts of these alone."""
+        new = Counts(reasons)
+        self.update(new)
+        return new
+
+    def __str__(self) -> str:
+        reasons = [f"{self[why]:,} {why}" for why in (NONE, SEVERAL, LONG, UNASKED) if self[why]]
+        text = f"{self.total():,} completions, {self[SCORED]:,} scored"
+        return text + (f"; without a reward: {', '.join(reasons)}" if reasons else "")

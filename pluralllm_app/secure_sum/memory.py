@@ -1,0 +1,104 @@
+"""What a group keeps of its secrets between messages, in a file that its owner alone can read.
+
+A file is written before the reply to a message leaves, so that a group that is killed and started
+again does nothing twice. Secrets of a sum are gone once it is opened, or once a later one is
+masked.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.errors import FederationError
+from pluralllm_app.secure_sum.messages import (
+    Advertisement,
+    Invitation,
+    Name,
+    Names,
+    Number,
+    Seed,
+    Shares,
+    read,
+    write,
+)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """A group's own secrets of a sum."""
+
+    mask: Seed  # its mask key follows from it
+    seed: Seed  # b, its self mask follows from it
+    own: Shares | None = None  # the shares that it deals itself
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A sum whose vector a group has sent."""
+
+    number: Number
+    round: int
+    seed: Seed  # b of this group
+    held: dict[Name, Shares]  # of all groups, by name
+    agreed: Names | None = None  # the survivors that this group has signed
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a group knows of a setup."""
+
+    invitation: Invitation
+    own: Advertisement
+    encryption: bytes  # the private key c^SK
+    secrets: dict[Number, Secrets]  # of the sums that are not used up
+    roll: tuple[Advertisement, ...] = ()  # of all groups, once shares are dealt
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All that a group keeps of a run's sums."""
+
+    last: int = 0  # no sum up to this number will be set up or masked any more
+    setup: Setup | None = None
+    masked: Masked | None = None
+    opened: dict[int, Names] = field(default_factory=dict)
+    """The survivors with whom a sum of a round was opened; of the last such round alone."""
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """Where a group keeps its memory of one run."""
+
+    path: Path
+
+    def read(self) -> Memory:
+        """What is kept; nothing, at first.
+
+        Raises:
+            FederationError: it is damaged.
+        """
+        if not self.path.exists():
+            return Memory()
+        try:
+            return read(Memory, self.path.read_bytes())
+        except (OSError, msgspec.MsgspecError) as error:
+            raise FederationError(
+                f"this node cannot read {self.path.name}, its secrets of the run's sums, in "
+                f"{self.path.parent.name}: give it back the file it had, or start a new run"
+            ) from error
+
+    def write(self, memory: Memory) -> None:
+        """Keep something else.
+
+        Raises:
+            FederationError: it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(self.path, write(memory), secret=True)
+        except OSError as error:
+            raise FederationError(
+                f"this node cannot keep its secrets of the run's sums: {error.strerror}"
+            ) from error
