@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -36,6 +37,7 @@ from pluralllm_app.secure_sum.messages import (
 from pluralllm_app.secure_sum.signing import Identity
 from pluralllm_app.settings import Settings
 
+Survivors = TypeVar("Survivors", AgreeRequest, OpenRequest)
 SECURE_SUM = "secure-sum"  # record of a message
 EXPERIMENT, STEP, CONTENT = "experiment", "step", "content"
 ADVERTISE, DEAL, AGREE, OPEN, MASK = "advertise", "deal", "agree", "open", "mask"
@@ -126,12 +128,17 @@ class SecureGroup:
         steps: dict[str, Callable[[], object]] = {
             ADVERTISE: lambda: self._advertise(read(Invitation, self.content), weight, policy),
             DEAL: lambda: half.deal(read(Roll, self.content)),
-            AGREE: lambda: half.agree(read(AgreeRequest, self.content)),
-            OPEN: lambda: half.open(read(OpenRequest, self.content)),
+            AGREE: lambda: half.agree(self._of_enough(AgreeRequest, policy)),
+            OPEN: lambda: half.open(self._of_enough(OpenRequest, policy)),
         }
         if self.step not in steps:
             raise ValueError(f"a secure sum has no step {self.step!r}")
         return steps[self.step]()
+
+    def _of_enough(self, kind: type[Survivors], policy: Policy) -> Survivors:
+        request = read(kind, self.content)
+        policy.check_cohort(len(request.survivors))
+        return request
 
     def masked(
         self, form: Form, sent: Arrays, contribution: Contribution, request: Request

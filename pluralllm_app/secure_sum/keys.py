@@ -63,6 +63,9 @@ def pair_mask(
 ) -> Words:
     """The mask PRG(s_uv) that two groups share in a sum.
 
+    Their names are part of it: a group that advertises another's key as its own would else make a
+    third one put the same mask on twice, with opposite signs.
+
     Args:
         private: mask key of one of them.
         other: public mask key of the other.
@@ -76,6 +79,15 @@ def pair_mask(
     both = sorted(zip(names, (public_bytes(private), other), strict=True))
     secret = private.exchange(X25519PublicKey.from_public_bytes(other))
     return keystream(derived(secret, "pair mask", context, *both), length)
+
+
+def gives_a_secret(public: bytes) -> bool:
+    """Whether a public key is one with which two parties come to a secret."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:  # a point of low order
+        return False
+    return True
 
 
 def keystream(key: bytes, length: int) -> Words:

@@ -39,14 +39,15 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     config = CONFIG | {
+        "rounds": 1,  # every message starts a process, which takes seconds
         "predictor": "factors",
         "questionnaire": str(federation.dir / "server" / "questionnaire"),
     }
     federation.submit(config | {"out": str(run.path)}, "factors").wait(PATIENCE)
     run.check(federation.log("factors"))
     sums = [entry["train"]["secure_sum"] for entry in run.rounds[1:]]
-    assert [each["groups"] for each in sums] == [4, 4]
-    assert [each["exchanges"] for each in sums] == [1, 1]  # keys were made for counts before
+    assert [each["groups"] for each in sums] == [4]
+    assert [each["exchanges"] for each in sums] == [1]  # keys were made for counts before
     assert set(trusted_peers(federation.node_dir("Alder"))) == {*GROUPS}
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "same")
 

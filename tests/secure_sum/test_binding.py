@@ -81,18 +81,6 @@ def test_signatures_of_survivors_fit_no_other_setup_of_the_same_sums(cohort: Coh
     assert not {*old.values()} & {*new.values()}
 
 
-def test_copied_mask_keys_are_refused(cohort: Cohort) -> None:
-    """Else "b" would add and subtract the same mask, for "a" and for "c", which is in league."""
-    invitation = cohort.invitation()
-    roll = cohort.advertise(invitation)
-    of = {each.group: each for each in roll.advertisements}
-    stolen = replace(of["c"], masks=of["a"].masks)
-    signature = cohort.identities["c"].sign(*stolen.signed(invitation.context))
-    of["c"] = replace(stolen, signature=signature)
-    with pytest.raises(RefusedSumError, match="two keys of this setup are the same"):
-        cohort.half("b").deal(Roll(tuple(of.values())))
-
-
 def test_a_key_gives_each_pair_of_groups_its_own_mask() -> None:
     one, other = (keys.mask_key(bytes([seed] * 31), b"", 1, "x") for seed in (1, 2))
     public = keys.public_bytes(other)

@@ -145,6 +145,8 @@ def test_a_group_advertises_its_own_keys(cohort: Cohort) -> None:
     odd: list[tuple[Advertisement, str, str]] = [
         (own, "b", "keys of another group"),
         (replace(own, masks=own.masks[:1]), "a", "for another number of sums"),
+        (replace(own, masks=(bytes(32), own.masks[1])), "a", "a key that gives no secret"),
+        (replace(own, encryption=bytes(32)), "a", "a key that gives no secret"),
         (replace(own, weight=4), "a", "has not signed"),
         (replace(own, identity=b"no key"), "a", "has not signed"),
         (replace(own, signature=b""), "a", "has not signed"),

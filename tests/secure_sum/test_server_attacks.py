@@ -178,6 +178,19 @@ def test_a_server_cannot_swap_keys(cohort: Cohort) -> None:
             cohort.half("a").deal(swapped)
 
 
+def test_a_group_in_league_cannot_pass_anothers_keys_off_as_its_own(cohort: Cohort) -> None:
+    """Of "a", between "b" and "c" with one key, the masks would cancel, and leave it bare."""
+    invitation = cohort.invitation()
+    roll = cohort.advertise(invitation)
+    for copied in ("masks", "encryption"):
+        theirs = getattr(roll.advertisements[1], copied)
+        odd = replace(roll.advertisements[2], **{copied: theirs})
+        odd = replace(odd, signature=cohort.identities["c"].sign(*odd.signed(invitation.context)))
+        swapped = Roll((*roll.advertisements[:2], odd, *roll.advertisements[3:]))
+        with pytest.raises(RefusedSumError, match="a group has advertised a key of another"):
+            cohort.half("a").deal(swapped)
+
+
 def test_a_group_sees_its_own_keys_or_deals_nothing(cohort: Cohort) -> None:
     roll = cohort.advertise(cohort.invitation())
     odd = replace(roll.advertisements[0], weight=7)
