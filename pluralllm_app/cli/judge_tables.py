@@ -12,9 +12,10 @@ from rich.table import Table
 from pluralllm_app.core.terminal import Terminal, data_output
 from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.plan import LETTERS
-from pluralllm_app.judge.run import FEW_NAMED, Judged
+from pluralllm_app.judge.run import Judged
 from pluralllm_app.records.groups_table import print_whole_words
 
+FEW_NAMED = 0.5  # of a model's answers; with fewer, what is scored is a part of what it says
 COLUMNS = ("score", "group", "method", "value", "standard_error", "questions")
 
 
@@ -135,6 +136,11 @@ def _notes(judged: Judged, setting: Setting) -> Iterator[str]:
             )
         else:
             yield f"{each.method.title}: {each.named:.1%} of its answers name an option."
+        if each.silent:
+            yield (
+                f"{each.method.title}: {each.silent:.1%} of the letters are not among the tokens "
+                "that the server lists, and count as 0."
+            )
         if not math.isnan(each.moved):
             yield (
                 f"{each.method.title}: one order of options gives answers that are "
