@@ -132,7 +132,7 @@ def _notes(judged: Judged, setting: Setting) -> Iterator[str]:
             yield (
                 f"WARNING, {each.method.title}: only {each.named:.1%} of its answers name an "
                 "option. What is scored is that part alone, and not what the model says most of "
-                "the time: try --samples 10, or the API of a chat model."
+                "the time: take a chat model, or for one behind an API --samples 10."
             )
         else:
             yield f"{each.method.title}: {each.named:.1%} of its answers name an option."
