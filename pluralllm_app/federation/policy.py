@@ -35,7 +35,7 @@ class Rules:
     """The rules of a policy that are single numbers or words."""
 
     draws: Literal["secret", "run-seed"] = "secret"
-    secure_sum: Literal["none", "factors", "all"] = "none"
+    secure_sum: Literal["none", "factors", "all"] = "factors"
     single_scores: Literal["leave", "stay"] = "leave"
     least_local_steps: Count = 1
     least_tasks_per_step: Count = 1
@@ -87,7 +87,7 @@ class Policy(Rules):
         learned = f"predictor = {federation.predictor}, prior = {federation.prior}"
         if learner not in self.learners:
             self._refuse("learners", f"the run has {learned}, which is {learner}", "choose another")
-        privacy = privacy_of(settings)
+        privacy = federation.privacy
         demanded = self.secure_sum == "all" or (self.secure_sum == "factors" and learner != "gpo")
         if demanded and privacy != "secure-sum":
             self._refuse(
@@ -174,11 +174,6 @@ class Policy(Rules):
     def _refuse(self, key: str, why: str, remedy: str) -> NoReturn:
         has = json.dumps(self.of_key(key))
         raise RefusedError(f"its {POLICY} has {key} = {has}, and {why}: {remedy}")
-
-
-def privacy_of(settings: Settings) -> str:
-    """What hides a group's contribution from the server in a run: none or secure-sum."""
-    return getattr(settings.federation, "privacy", "none")
 
 
 _DEFAULTS: dict[str, Any] = {

@@ -68,7 +68,8 @@ def deployment(
     path = tmp_path_factory.mktemp("deployment") / "there"
     with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
         for group in GROUPS:  # with the run's draws, so that a simulation has them as well
-            (deployment.node_dir(group) / POLICY).write_text('draws = "run-seed"\n')
+            policy = 'draws = "run-seed"\nsecure-sum = "none"\n'
+            (deployment.node_dir(group) / POLICY).write_text(policy)
         deployment.start_superlink()
         yield deployment
     assert deployment.processes() == []

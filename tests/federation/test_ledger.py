@@ -64,8 +64,9 @@ def test_a_refused_message_is_not_counted(
     (tmp_path / POLICY).write_text('learners = ["factors"]\nsingle-scores = "stay"')
     with pytest.raises(RefusedError):
         asked(tmp_path, make_settings())
+    secure = make_settings({"predictor": "factors", "privacy": "secure-sum"})
     with pytest.raises(RefusedError, match='single-scores = "stay"'):
-        admit(tmp_path, make_settings({"predictor": "factors"}), 7, scores=True)
+        admit(tmp_path, secure, 7, scores=True)
     assert not (tmp_path / LEDGER).exists()
 
 

@@ -135,7 +135,8 @@ def test_a_run_is_the_same_on_the_same_nodes_and_on_no_others(
 def test_the_policy_bounds_what_a_run_asks(make_settings: Callable[..., Settings]) -> None:
     policy = Policy(least_local_steps=2, least_tasks_per_step=3)
     policy.check(make_settings({"local-steps": 2, "tasks-per-step": 3}))
-    policy.check(make_settings({"local-steps": 1, "predictor": "factors"}))
+    secure: Config = {"predictor": "factors", "privacy": "secure-sum"}
+    policy.check(make_settings({"local-steps": 1, **secure}))
     for asked in ({"local-steps": 1, "tasks-per-step": 3}, {"tasks-per-step": 2}):
         with pytest.raises(FederationError) as refused:
             policy.check(make_settings(asked))

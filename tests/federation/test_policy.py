@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flwr.app import RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.core.atomic import write_atomically
@@ -23,7 +24,16 @@ from pluralllm_app.federation.registration import (
     public_text,
 )
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.federation.secure_group import (
+    ADVERTISE,
+    AGREE,
+    OPEN,
+    SECURE_SUM,
+    SecureGroup,
+    pack,
+)
 from pluralllm_app.records.reader import read_rounds, read_run
+from pluralllm_app.secure_sum.messages import AgreeRequest, Invitation, OpenRequest
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
@@ -44,8 +54,8 @@ ROLES = {"Alder": "train", "Birch": "train", "Cedar": "train"}
         (Policy(learners=("gpo",)), {"prior": "factors"}, "prior = factors, which is refined"),
         (Policy(learners=("factors", "refined")), {}, 'learners = ["factors", "refined"]'),
         (Policy(secure_sum="all"), {}, "privacy = none, with which the server sees what"),
-        (Policy(secure_sum="factors"), {"predictor": "factors"}, "run with privacy = secure-sum"),
-        (Policy(secure_sum="factors"), {"prior": "factors"}, 'has secure-sum = "factors", and'),
+        (Policy(), {"predictor": "factors"}, "run with privacy = secure-sum"),
+        (Policy(), {"prior": "factors"}, 'has secure-sum = "factors", and'),
         (Policy(least_train_groups=4), {"min-train-groups": 3}, "min-train-groups = 4 or more"),
         (Policy(most_rounds=3), {"rounds": 4}, "rounds = 3 or fewer"),
     ],
@@ -62,9 +72,11 @@ def test_a_run_that_asks_for_more_is_refused(
 @pytest.mark.parametrize(
     ("policy", "asked"),
     [
-        (Policy(), {"predictor": "factors"}),
-        (Policy(learners=("refined",)), {"prior": "factors"}),
-        (Policy(secure_sum="factors"), {"predictor": "gpo"}),
+        (Policy(), {"predictor": "factors", "privacy": "secure-sum"}),
+        (Policy(secure_sum="none"), {"predictor": "factors"}),
+        (Policy(secure_sum="all"), {"privacy": "secure-sum"}),
+        (Policy(learners=("refined",), secure_sum="none"), {"prior": "factors"}),
+        (Policy(), {"predictor": "gpo"}),
         (Policy(least_train_groups=3), {"min-train-groups": 3}),
         (Policy(most_rounds=3), {"rounds": 3}),
     ],
@@ -82,7 +94,7 @@ def test_a_sum_over_too_few_groups_is_refused() -> None:
 
 
 def test_what_is_risky_is_said() -> None:
-    assert Policy(secure_sum="factors").cautions() == []
+    assert Policy().cautions() == []
     assert Policy(secure_sum="none", learners=("gpo",)).cautions() == []
     [plain] = Policy(secure_sum="none").cautions()
     assert "the server can compute every answer of this group" in plain
@@ -97,7 +109,12 @@ class Federation:
     """Nodes with keys, sites and policies of their own, and the keys that a server registers."""
 
     def __init__(self, survey: PreparedSurvey, path: Path, config: Config) -> None:
-        self.path, self.config = path, config | {"survey": "", "expected-nodes": 3}
+        self.path = path
+        self.config = config | {
+            "survey": "",
+            "questionnaire": str(survey.path),
+            "expected-nodes": 3,
+        }
         self.members: dict[bytes, Member] = {}
         for name, role in ROLES.items():
             node = self.node(name)
@@ -157,6 +174,40 @@ def refused(run: Path) -> dict[str, str]:
 def trained(run: Path) -> list[set[str]]:
     """The groups that each round has learned from."""
     return [set(entry.train.groups) for entry in read_rounds(run, complete=True) if entry.train]
+
+
+def test_factors_are_learned_by_secure_sums_unless_their_owners_say_otherwise(
+    federation: Federation,
+) -> None:
+    """With the nodes' own keys, which each has heard of when the run began."""
+    plain = {"predictor": "factors", "train_groups_per_round": 0, "min_train_groups": 3}
+    with pytest.raises(FederationError, match='has secure-sum = "factors", and the run has pred'):
+        federation.run("plain", **plain)
+    assert set(refused(federation.path / "plain")) == {*ROLES}
+    secure = federation.run("secure", privacy="secure-sum", **plain)
+    assert trained(secure) == [{*ROLES}] * 2
+    for name in ROLES:
+        federation.allow('secure-sum = "none"', name)
+    assert trained(federation.run("allowed", **plain)) == [{*ROLES}] * 2
+
+
+@pytest.mark.parametrize(
+    ("step", "content"),
+    [
+        (ADVERTISE, Invitation("0" * 32, 1, 1, 3, ("Alder", "Birch", "Cedar"))),
+        (AGREE, AgreeRequest(1, ("Alder", "Birch", "Cedar"))),
+        (OPEN, OpenRequest(1, ("Alder", "Birch", "Cedar"))),
+    ],
+)
+def test_no_sum_is_opened_over_fewer_groups_than_the_owner_lets(
+    tmp_path: Path, make_settings: Callable[..., Settings], step: str, content: object
+) -> None:
+    """Whatever the settings say, by which the run began."""
+    settings = make_settings({"privacy": "secure-sum", "train-groups-per-round": 0})
+    message = RecordDict({SECURE_SUM: pack("0" * 32, step, content)})
+    asked = SecureGroup.of(message, settings, "Alder", tmp_path, None)
+    with pytest.raises(RefusedError, match="least-train-groups = 4, and the sum is over 3 groups"):
+        asked.answer(5, Policy(least_train_groups=4))
 
 
 def test_every_node_hears_of_the_others(federation: Federation) -> None:
