@@ -1,7 +1,7 @@
 """A server in league with groups, which asks the others for whatever it likes, in any order.
 
 To unmask one of the others it needs both the seed b of its self mask and its mask key. It must not
-get both, whatever it does; and where it has one of them of everybody, and so can open a sum, the sum
+get both, whatever it does; and where it has one of them of everybody, and so can open a sum, that
 is over enough groups.
 """
 
