@@ -142,8 +142,13 @@ def _judge(model: "Model", setting: "Setting", persona: str, cache: Path, format
     from pluralllm_app.judge.run import judge_model
     from pluralllm_app.judge.verdict import unanswered
 
-    with open_answers(cache) as kept, _progress() as watch:
-        found: Judged = judge_model(model, setting, persona, kept, watch)
+    with open_answers(cache) as kept:
+        try:
+            with _progress() as watch:
+                found: Judged = judge_model(model, setting, persona, kept, watch)
+        except KeyboardInterrupt:
+            _tell("Stopped. To go on, repeat the command.")
+            raise
     print_verdict(found, setting, format_)
     if few := unanswered(found.verdict):
         raise UserError(

@@ -12,9 +12,10 @@ from rich.table import Table
 from pluralllm_app.core.terminal import Terminal, data_output
 from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.plan import LETTERS
-from pluralllm_app.judge.run import FEW_NAMED, Judged
+from pluralllm_app.judge.run import Judged
 from pluralllm_app.records.groups_table import print_whole_words
 
+FEW_NAMED = 0.5  # of a model's answers; with fewer, what is scored is a part of what it says
 COLUMNS = ("score", "group", "method", "value", "standard_error", "questions")
 
 
@@ -131,10 +132,15 @@ def _notes(judged: Judged, setting: Setting) -> Iterator[str]:
             yield (
                 f"WARNING, {each.method.title}: only {each.named:.1%} of its answers name an "
                 "option. What is scored is that part alone, and not what the model says most of "
-                "the time: try --samples 10, or the API of a chat model."
+                "the time: take a chat model, or for one behind an API --samples 10."
             )
         else:
             yield f"{each.method.title}: {each.named:.1%} of its answers name an option."
+        if each.silent:
+            yield (
+                f"{each.method.title}: {each.silent:.1%} of the letters are not among the tokens "
+                "that the server lists, and count as 0."
+            )
         if not math.isnan(each.moved):
             yield (
                 f"{each.method.title}: one order of options gives answers that are "

@@ -24,7 +24,7 @@ class Answered:
 
     run: str  # the SuperLink's number of the run; more digits than numbers in JSON can have
     code: str  # hash of the code of the node
-    message: str  # query, train or evaluate
+    message: str  # query, train or evaluate; query.secure_sum and the like for secure sums
     round: int | None  # as the server names it; None: it names none
     bytes_in: int  # of what the message holds and, with the first of a run, of the server's bundle
     bytes_out: int  # of what the answer holds

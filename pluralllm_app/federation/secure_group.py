@@ -1,6 +1,5 @@
 """A node's part in secure sums: what it is asked, and where its secrets lie."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,8 @@ Survivors = TypeVar("Survivors", AgreeRequest, OpenRequest)
 SECURE_SUM = "secure-sum"  # record of a message
 EXPERIMENT, STEP, CONTENT = "experiment", "step", "content"
 ADVERTISE, DEAL, AGREE, OPEN, MASK = "advertise", "deal", "agree", "open", "mask"
-_DIRECTORY = "secure-sums"
+_DIRECTORY, _SUMS = "secure-sums", "sums"
+_IDLE_SECONDS = 24 * 3600.0  # after which a run that goes on makes new keys anyway
 
 
 def pack(experiment: str, step: str, content: object) -> ConfigRecord:
@@ -109,7 +109,7 @@ class SecureGroup:
         if len(experiment) != 32 or not set(experiment) <= set("0123456789abcdef"):
             raise ValueError("the message of a secure sum names no experiment")
         place = memory / _DIRECTORY / experiment
-        half = GroupHalf(_identity(group, place, node), MemoryFile(place / "sums"))
+        half = GroupHalf(_identity(group, place, node), MemoryFile(place / _SUMS))
         return cls(half, settings, step, message)
 
     def answer(self, weight: int, policy: Policy) -> object:
@@ -169,8 +169,8 @@ class SecureGroup:
         if invitation.experiment != place.name:
             raise ValueError("the invitation is of another run")
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for other in set(place.parent.iterdir()) - {place}:  # of runs that are over
-            shutil.rmtree(other, ignore_errors=True)
+        for other in place.parent.iterdir():  # of runs that have ended, as no server says
+            MemoryFile(other / _SUMS).forget_after(_IDLE_SECONDS)
         uniform = self.settings.federation.weighting == "uniform"
         return self.half.advertise(invitation, 1 if uniform else weight)
 

@@ -53,6 +53,7 @@ from pluralllm_app.secure_sum.server import (
 from pluralllm_app.settings import Settings
 
 MOST_AT_ONCE = 16  # sums of a setup
+WITHOUT_ONE = 4  # of a setup in which a group was lost: it is back in the next one
 QUERY, COUNTS = "query.secure_sum", "query.secure_counts"
 
 Content = TypeVar("Content")
@@ -276,6 +277,7 @@ class SecureSums:
                 cohort = tuple(dealt)
             else:
                 cohort = tuple(advertised)
+            count = min(count, WITHOUT_ONE)
         self._ready, self._numbers = ReadySums(invitation, roll, dealt), list(invitation.numbers)
 
     def _check_advertisement(self, invitation: Invitation, name: str, found: Advertisement) -> None:

@@ -12,7 +12,7 @@ from pluralllm_app.core.segments import Doubles
 from pluralllm_app.judge.plan import Place, Prompt
 
 LETTERS_KIND = "log-probabilities"
-SHOWN = 1e-6  # rounding of a sum of probabilities
+ROUNDING = 1e-6  # of a sum of probabilities
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Answer:
             raise ValueError(f"{len(numbers)} numbers for {options} options")
         if not all(map(math.isfinite, [*numbers, total])) or min(numbers) < 0 or total <= 0:
             raise ValueError(f"{[*numbers, total]} are no probabilities")
-        if sum(numbers) > total * (1 + SHOWN):
+        if sum(numbers) > total * (1 + ROUNDING):
             raise ValueError(f"the probabilities of options sum to {sum(numbers):.4g}")
         return cls(tuple(numbers), float(total))
 
@@ -79,6 +79,7 @@ class Distributions:
     shares: Mapping[int, Doubles]  # by question, in the survey's order; only where it names some
     named: float  # part of its answers that name an option, mean over all prompts
     moved: float  # mean JS distance of the answer to one order from that to all orders
+    silent: float  # part of the letters with nothing at all, mean over all prompts
 
 
 def distributions(answers: Mapping[Place, Answer]) -> dict[str | None, Distributions]:
@@ -97,7 +98,9 @@ def distributions(answers: Mapping[Place, Answer]) -> dict[str | None, Distribut
 def _together(questions: Mapping[int, Sequence[tuple[int, Answer]]]) -> Distributions:
     shares: dict[int, Doubles] = {}
     moved: list[float] = []
-    named = [sum(a.named) / a.total for turns in questions.values() for _, a in turns]
+    each = [answer for turns in questions.values() for _, answer in turns]
+    named = [sum(answer.named) / answer.total for answer in each]
+    silent = [answer.named.count(0) / len(answer.named) for answer in each]
     for index, turns in questions.items():
         if any(sum(answer.named) <= 0 for _, answer in turns):
             continue
@@ -109,5 +112,8 @@ def _together(questions: Mapping[int, Sequence[tuple[int, Answer]]]) -> Distribu
         moved.append(float(distance.mean()))
         shares[index] = mean
     return Distributions(
-        shares, float(np.mean(named)), float(np.mean(moved)) if moved else math.nan
+        shares,
+        named=float(np.mean(named)),
+        moved=float(np.mean(moved)) if moved else math.nan,
+        silent=float(np.mean(silent)),
     )

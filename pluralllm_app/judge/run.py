@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pluralllm_app.judge.answers import Model, distributions
+from pluralllm_app.judge.answers import LETTERS_KIND, Model, distributions
 from pluralllm_app.judge.asking import ask
 from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.kept import KeptAnswers
 from pluralllm_app.judge.verdict import Contender, Method, Verdict, judge
 
 ITSELF, AS_GROUP = Method("model", "model"), Method("model-as-group", "model as group")
-FEW_NAMED = 0.5  # of a model's answers; with fewer, what is scored is a part of what it says
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Asked:
     method: Method
     named: float  # see `Distributions`
     moved: float
+    silent: float | None  # see `Distributions`; None where answers are sampled
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,15 @@ def judge_model(
         if own:
             contenders.append(Contender(method, by_group=own))
             different = list({id(each): each for each in own.values()}.values())
-            named, moved = [d.named for d in different], [d.moved for d in different]
-            asked.append(Asked(method, _mean(named), _mean(moved)))
+            listed = kind == LETTERS_KIND
+            asked.append(
+                Asked(
+                    method,
+                    named=_mean([each.named for each in different]),
+                    moved=_mean([each.moved for each in different]),
+                    silent=_mean([each.silent for each in different]) if listed else None,
+                )
+            )
     verdict = judge(plan, [*contenders, *setting.beside])
     return Judged(model.name, verdict, model.way(kind), asked)
 

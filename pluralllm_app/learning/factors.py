@@ -140,7 +140,9 @@ class FactorsLearner:
         return known.select(np.flatnonzero(enough))
 
     def count_forms(self, sent: Arrays) -> Mapping[str, ArrayForm]:
-        """Of each row, how many groups may train on it."""
+        """Of each row, how many groups may train on it, unless it is known."""
+        if CONTRIBUTORS in sent:
+            return {}
         shape = (len(sent["mean"]),)
         return {CONTRIBUTORS: ArrayForm(np.dtype(np.float64), shape, 0, 1)}
 

@@ -1,8 +1,9 @@
 """What a group checks before it answers a server, which may say anything."""
 
 from pluralllm_app.errors import RefusedError
+from pluralllm_app.secure_sum.keys import gives_a_secret
 from pluralllm_app.secure_sum.memory import Masked, Memory, Setup
-from pluralllm_app.secure_sum.messages import Invitation, OpenRequest, Roll
+from pluralllm_app.secure_sum.messages import Advertisement, Invitation, OpenRequest, Roll
 from pluralllm_app.secure_sum.signing import Identity, has_signed
 
 
@@ -52,8 +53,24 @@ def check_roll(roll: Roll, setup: Setup, identity: Identity) -> None:
                 f"{each.group!r} has not signed these keys for this run, these groups, sums and "
                 "threshold"
             )
-        if not len(each.masks) == len(each.commitments) == invitation.count:
-            raise RefusedSumError(f"{each.group!r} has keys for another number of sums")
+        try:
+            check_keys(each, invitation)
+        except ValueError as error:
+            raise RefusedSumError(
+                f"of {each.group!r} the server shows what is odd: {error}"
+            ) from error
+    public = [key for each in everyone for key in (each.encryption, *each.masks)]
+    if len(set(public)) < len(public):
+        raise RefusedSumError("a group has advertised a key of another, or one twice")
+
+
+def check_keys(advertisement: Advertisement, invitation: Invitation) -> None:
+    """Raise ValueError, saying what is wrong, unless the keys are usable, and for all sums."""
+    masks, commitments = advertisement.masks, advertisement.commitments
+    if not len(masks) == len(commitments) == invitation.count:
+        raise ValueError("it advertises keys for another number of sums")
+    if not all(map(gives_a_secret, (advertisement.encryption, *masks))):
+        raise ValueError("it advertises a key that gives no secret")
 
 
 def check_survivors(

@@ -87,12 +87,12 @@ class Layout:
         parts = [np.ones(1, np.int64)]
         for name, field in self.fields.items():
             numbers = np.asarray(arrays[name], np.float64).reshape(-1)
-            largest = float(np.abs(numbers).max(initial=0.0))
-            if not largest <= field.bound:  # not: a number may be none
+            # Not how large it is: that goes to the server.
+            if not (np.abs(numbers) <= field.bound).all():
                 raise FederationError(
-                    f"this group's {name} has a number of size {largest:g}, and its secure sum "
-                    f"has room for {field.bound:g}: nothing was sent. Numbers of this size come "
-                    "of a run that diverges, so lower its learning rates"
+                    f"this group's {name} has a number above {field.bound:g}, for which its secure "
+                    "sum has no room: nothing was sent. Numbers of this size come of a run that "
+                    "diverges, so lower its learning rates"
                 )
             parts.append(np.rint(np.ldexp(numbers, field.bits)).astype(np.int64))
         return np.concatenate(parts).view(np.uint64)

@@ -310,10 +310,8 @@ class GroupHalf:
         for other in setup.roll:
             if other.group == self.group:
                 continue
-            try:
-                shared = keys.pair_mask(private, other.masks[at], context, number, length)
-            except ValueError:
-                raise RefusedSumError(f"the mask key of {other.group!r} is none") from None
+            names = (self.group, other.group)
+            shared = keys.pair_mask(private, other.masks[at], context, number, names, length)
             if self.group < other.group:
                 np.add(mask, shared, out=mask)
             else:

@@ -46,15 +46,24 @@ def self_mask(seed: bytes, context: bytes, number: int, group: str, length: int)
 
 
 def pair_mask(
-    private: X25519PrivateKey, other: bytes, context: bytes, number: int, length: int
+    private: X25519PrivateKey,
+    other: bytes,
+    context: bytes,
+    number: int,
+    groups: tuple[str, str],
+    length: int,
 ) -> Words:
     """The mask PRG(s_uv) that two groups share in a sum.
+
+    Their names are part of it: a group that advertises another's key as its own would else make a
+    third one put the same mask on twice, with opposite signs.
 
     Args:
         private: mask key of one of them.
         other: public mask key of the other.
         context: of the setup.
         number: of the sum.
+        groups: their names, in any order.
         length: of the vectors.
 
     Raises:
@@ -62,7 +71,17 @@ def pair_mask(
     """
     both = sorted([public_bytes(private), other])
     secret = private.exchange(X25519PublicKey.from_public_bytes(other))
-    return keystream(derived(secret, "pair mask", context, number, *both), length)
+    names = sorted(groups)
+    return keystream(derived(secret, "pair mask", context, number, names, both), length)
+
+
+def gives_a_secret(public: bytes) -> bool:
+    """Whether a public key is one with which two parties come to a secret."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:  # a point of low order
+        return False
+    return True
 
 
 def keystream(key: bytes, length: int) -> Words:

@@ -5,6 +5,7 @@ again does nothing twice. Secrets of a sum are gone once it is opened, or once a
 masked.
 """
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +89,12 @@ class MemoryFile:
                 f"this node cannot read {self.path.name}, its secrets of the run's sums, in "
                 f"{self.path.parent.name}: give it back the file it had, or start a new run"
             ) from error
+
+    def forget_after(self, seconds: float) -> None:
+        """Forget secrets that have not been used for so long; what was done with them is kept."""
+        if self.path.exists() and self.path.stat().st_mtime < time.time() - seconds:
+            memory = self.read()
+            self.write(Memory(last=memory.last, opened=memory.opened))
 
     def write(self, memory: Memory) -> None:
         """Keep something else.

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.secure_sum import keys
+from pluralllm_app.secure_sum.checks import check_keys
 from pluralllm_app.secure_sum.fixed_point import Words
 from pluralllm_app.secure_sum.messages import (
     Advertisement,
@@ -32,9 +33,7 @@ def check_advertisement(advertisement: Advertisement, group: str, invitation: In
     """Raise ValueError, saying what is wrong, unless it is a group's answer to an invitation."""
     if advertisement.group != group:
         raise ValueError("it advertises keys of another group")
-    masks, commitments = advertisement.masks, advertisement.commitments
-    if not len(masks) == len(commitments) == invitation.count:
-        raise ValueError("it advertises keys for another number of sums")
+    check_keys(advertisement, invitation)
     content = advertisement.signed(invitation.context)
     if not has_signed(advertisement.identity, advertisement.signature, *content):
         raise ValueError("it has not signed its keys")
@@ -178,7 +177,8 @@ class ServerSum:
         for name in sorted({*self.invitation.cohort} - {*self.survivors}):
             private = self._mask_key(name, openings)
             for other in self.survivors:
-                shared = keys.pair_mask(private, self._masks[other], context, number, length)
+                names, public = (name, other), self._masks[other]
+                shared = keys.pair_mask(private, public, context, number, names, length)
                 # `other` has added it where it comes before `name`, and subtracted it else.
                 unmask = np.subtract if other < name else np.add
                 unmask(total, shared, out=total)

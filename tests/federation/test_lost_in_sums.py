@@ -10,6 +10,7 @@ from flwr.app import Message
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation import secure_server
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.secure_group import SECURE_SUM
 from pluralllm_app.settings import Settings
@@ -76,10 +77,13 @@ def run_failing(config: Config, reply: Callable[..., Any]) -> tuple[LocalGrid, l
     return grid, lines
 
 
-def test_a_group_lost_while_keys_are_made_is_left_out_of_the_setup(of_five: Config) -> None:
+def test_a_group_lost_while_keys_are_made_is_back_in_the_next_setup(
+    of_five: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secure_server, "WITHOUT_ONE", 1)
     grid, _ = run_failing(of_five, failing("advertise", 1))
     _, rounds = read(of_five)
-    assert [entry["train"]["secure_sum"]["groups"] for entry in rounds[1:]] == [4, 4]
+    assert [entry["train"]["secure_sum"]["groups"] for entry in rounds[1:]] == [4, 5]
     assert steps(grid)[:13] == ["advertise"] * 5 + ["advertise"] * 4 + ["deal"] * 4
     assert {failure["group"] for failure in rounds[1]["failures"]} == {"Birch"}
 

@@ -227,7 +227,7 @@ def test_a_number_too_large_is_refused_by_its_group_and_named(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpo, "LARGEST_STEP", 1e-12)
-    with pytest.raises(FederationError, match=r"Alder: this group's weights has a number of size"):
+    with pytest.raises(FederationError, match=r"Alder: this group's weights has a number above"):
         run(config | SECURE)
 
 

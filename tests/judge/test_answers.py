@@ -26,6 +26,7 @@ def test_orders_are_turned_back_and_averaged() -> None:
     assert found.shares[index].tolist() == pytest.approx([5 / 9, 1 / 9, 1 / 3])
     assert found.named == pytest.approx((0.75 + 0.5 + 1) / 3)
     assert 0 < found.moved < math.sqrt(math.log(2))
+    assert found.silent == pytest.approx((1 + 2 + 2) / 9)
 
 
 def test_what_a_letter_has_whatever_stands_there_is_the_same_for_all() -> None:

@@ -13,8 +13,8 @@ from pluralllm_app.errors import UserError
 from pluralllm_app.judge import server
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.causal_models import save_causal_model
-from tests.support.model_server import Reply, Request, model_server, sampling, well_behaved
-from tests.support.used import NEW
+from tests.support.model_server import Reply, Request, model_server, well_behaved
+from tests.support.used import NEW, YES_NO
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,8 @@ def test_csv_and_json_say_the_same(survey: PreparedSurvey) -> None:
         assert by_score["worst", method["worst_group"]] == method["worst"]
         assert by_score["fi", ""] == method["fi"]
     assert found["survey"]["metric"] == "jensen-shannon"
-    assert found["asked"]["model"] == {"named": pytest.approx(0.9), "moved": pytest.approx(0)}
+    asked_of = {"named": pytest.approx(0.9), "moved": pytest.approx(0, abs=1e-6)}
+    assert found["asked"]["model"] == asked_of
     assert "Without a predictor: give --predictor RUN" in notes
 
 
@@ -110,12 +111,19 @@ def test_a_model_that_does_not_choose_fails_after_its_table(survey: PreparedSurv
         done = CliRunner().invoke(app, [*arguments, *wish])
     assert done.exit_code == 1
     assert "named no option in its answers to all 12 questions" in str(done.exception)
-    shy = ["Yes"] * 40 + [None] * 20  # of six questions with two options, two get no answer
-    with model_server(sampling(shy, several=False)) as running:
-        wish = ["--model", f"{running.address}#small", "--samples", "1"]
-        done = CliRunner().invoke(app, [*arguments, *wish])
+
+    def shy(request: Request) -> Reply:
+        if any(question.text in request.prompt for question in YES_NO[:2]):
+            listed = [{"token": "Well", "logprob": -0.1}]
+            return Reply({"choices": [{"logprobs": {"content": [{"top_logprobs": listed}]}}]})
+        return well_behaved(request)
+
+    with model_server(shy) as running:
+        done = CliRunner().invoke(app, [*arguments, "--model", f"{running.address}#small"])
     assert done.exit_code == 1
-    assert "named no option" in str(done.exception)
+    assert "North │        10 │" in done.stdout
+    assert "North: for 2 of 12 questions the model named no option" in done.stdout
+    assert "too many questions of North (2 of 12), South (2 of 12)" in str(done.exception)
 
 
 def test_little_of_what_it_says_is_an_option(survey: PreparedSurvey) -> None:
@@ -125,7 +133,19 @@ def test_little_of_what_it_says_is_an_option(survey: PreparedSurvey) -> None:
 
     with model_server(wordy) as running:
         out, _ = call("--survey", survey.path, "--model", f"{running.address}#small")
-    assert "WARNING, model: only 4.8% of its answers name an option" in " ".join(out.split())
+    assert "WARNING, model: only 4.8% of its answers name an option" in out
+    assert "not among the tokens" not in out
+
+
+def test_letters_that_are_not_listed_are_counted(survey: PreparedSurvey) -> None:
+    def brief(request: Request) -> Reply:
+        listed = [{"token": "A", "logprob": -0.1}]
+        return Reply({"choices": [{"logprobs": {"content": [{"top_logprobs": listed}]}}]})
+
+    with model_server(brief) as running:
+        out, _ = call("--survey", survey.path, "--model", f"{running.address}#small")
+    # A half of the letters of 12 prompts, and two thirds of those of 18.
+    assert "model: 60.0% of the letters are not among the tokens that the server lists" in out
 
 
 def test_a_key_is_nowhere(survey: PreparedSurvey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What a model is asked."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,5 +95,11 @@ def test_a_predictor_of_the_groups_is_refused(
         assert sorted([*context, *target]) == list(range(12))
     with pytest.raises(UserError, match="was trained on Group 1, so that its score"):
         prepare_setting(survey, ["Group 1"], trained, 100, 0)
+    copy = tmp_path / "copy"
+    shutil.copytree(trained / "best", copy)
+    training = json.loads((copy / "training.json").read_text())
+    (copy / "training.json").write_text(json.dumps(training | {"context": 12}))
+    with pytest.raises(SurveyError, match=r"'North' has answered 12 question.* is given 12: leave"):
+        prepare_setting(survey, [], copy, 100, 0)
     with pytest.raises(UserError, match="another survey"):
         prepare_setting(odd_survey(tmp_path / "odd"), ["B"], trained, 100, 0)

@@ -23,7 +23,7 @@ def believing(trait: float, names: tuple[str, ...] = NEW, without: int = 0) -> C
         for index, question in enumerate(QUESTIONS)
         if index >= without
     }
-    return Contender(MODEL, by_group=dict.fromkeys(names, Distributions(shares, 1.0, 0.0)))
+    return Contender(MODEL, by_group=dict.fromkeys(names, Distributions(shares, 1.0, 0.0, 0.0)))
 
 
 def distance(one: float, other: float) -> float:

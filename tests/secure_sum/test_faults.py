@@ -1,5 +1,6 @@
 """Groups that are killed, late, or send something odd; and memories that are damaged."""
 
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.secure_sum import keys
 from pluralllm_app.secure_sum.checks import RefusedSumError
-from pluralllm_app.secure_sum.memory import MemoryFile
+from pluralllm_app.secure_sum.memory import Memory, MemoryFile
 from pluralllm_app.secure_sum.messages import (
     Advertisement,
     Agreement,
@@ -50,7 +51,7 @@ def test_a_late_vector_stays_masked(cohort: Cohort) -> None:
     unmasked = arrived["c"].copy()
     for each in ready.roll.advertisements:
         if each.group != "c":
-            shared = keys.pair_mask(private, each.masks[0], context, 1, LENGTH)
+            shared = keys.pair_mask(private, each.masks[0], context, 1, ("c", each.group), LENGTH)
             unmasked += -shared if each.group > "c" else shared
     left = unmasked - vectors["c"]
     seed = cohort.files["c"].read().masked
@@ -89,6 +90,19 @@ def test_secrets_are_gone_when_they_are_used_up(cohort: Cohort) -> None:
         for secret in (each.mask, each.seed, each.own.mask, each.own.seed, each.own.piece):
             assert secret not in content
     assert first.encryption not in content
+
+
+def test_secrets_that_were_not_used_for_long_are_forgotten(cohort: Cohort) -> None:
+    """The run has ended, or its server died: what was done is kept, and so not done again."""
+    ready, vectors = cohort.ready(count=3), cohort.vectors()
+    cohort.sum(ready, 1, vectors)
+    cohort.mask(ready, 2, vectors)
+    file = cohort.files["a"]
+    file.forget_after(3600)
+    assert file.read().masked is not None
+    os.utime(file.path, (0, 0))
+    file.forget_after(3600)
+    assert file.read() == Memory(last=3, opened={1: tuple("abcde")})
 
 
 def test_nobody_else_can_read_the_secrets(cohort: Cohort) -> None:
@@ -131,6 +145,8 @@ def test_a_group_advertises_its_own_keys(cohort: Cohort) -> None:
     odd: list[tuple[Advertisement, str, str]] = [
         (own, "b", "keys of another group"),
         (replace(own, masks=own.masks[:1]), "a", "for another number of sums"),
+        (replace(own, masks=(bytes(32), own.masks[1])), "a", "a key that gives no secret"),
+        (replace(own, encryption=bytes(32)), "a", "a key that gives no secret"),
         (replace(own, weight=4), "a", "has not signed"),
         (replace(own, identity=b"no key"), "a", "has not signed"),
         (replace(own, signature=b""), "a", "has not signed"),

@@ -47,7 +47,7 @@ def test_the_order_of_groups_changes_no_bit() -> None:
 @pytest.mark.parametrize("number", [1.5, -1.5, np.nan, np.inf, -np.inf])
 def test_a_number_without_room_is_refused_by_name(number: float) -> None:
     layout = Layout.of({"gram": (2,)}, {"gram": 1.0}, groups=3)
-    with pytest.raises(FederationError, match="this group's gram has a number of size"):
+    with pytest.raises(FederationError, match="this group's gram has a number above 1,"):
         layout.encode({"gram": np.array([0.0, number])})
 
 

@@ -80,7 +80,9 @@ def test_what_all_but_two_know_leaves_the_two_uniform(tmp_path: Path) -> None:
             vector = vector - keys.self_mask(secrets[name].seed, context, number, name, LENGTH)
             for other in league:  # each comes before those of the rest, who subtracted the mask
                 private = keys.mask_key(secrets[other].mask, context, number, other)
-                vector = vector + keys.pair_mask(private, public[name][at], context, number, LENGTH)
+                vector = vector + keys.pair_mask(
+                    private, public[name][at], context, number, (other, name), LENGTH
+                )
             left[name].append(vector)
             total += vector
         assert (total == vectors["d"] + vectors["e"]).all()

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from pluralllm_app.secure_sum import keys
 from pluralllm_app.secure_sum.checks import RefusedSumError
 from pluralllm_app.secure_sum.messages import (
     AgreeRequest,
@@ -176,6 +178,26 @@ def test_a_server_cannot_swap_keys(cohort: Cohort) -> None:
         swapped = Roll((roll.advertisements[0], odd, *roll.advertisements[2:]))
         with pytest.raises(RefusedSumError, match=error):
             cohort.half("a").deal(swapped)
+
+
+def test_a_group_in_league_cannot_pass_anothers_keys_off_as_its_own(cohort: Cohort) -> None:
+    """Of "a", between "b" and "c" with one key, the masks would cancel, and leave it bare."""
+    invitation = cohort.invitation()
+    roll = cohort.advertise(invitation)
+    for copied in ("masks", "encryption"):
+        theirs = getattr(roll.advertisements[1], copied)
+        odd = replace(roll.advertisements[2], **{copied: theirs})
+        odd = replace(odd, signature=cohort.identities["c"].sign(*odd.signed(invitation.context)))
+        swapped = Roll((*roll.advertisements[:2], odd, *roll.advertisements[3:]))
+        with pytest.raises(RefusedSumError, match="a group has advertised a key of another"):
+            cohort.half("a").deal(swapped)
+    # And were it not refused, the masks would differ.
+    private = X25519PrivateKey.generate()
+    public = keys.public_bytes(X25519PrivateKey.generate())
+    masks = [
+        keys.pair_mask(private, public, b"", 1, names, 4) for names in (("a", "b"), ("a", "c"))
+    ]
+    assert (masks[0] != masks[1]).all()
 
 
 def test_a_group_sees_its_own_keys_or_deals_nothing(cohort: Cohort) -> None:
