@@ -28,6 +28,10 @@ for survivors without u which t groups have signed, of which at least t - n_c ar
   there are not enough honest groups for both. So no group gives u's b, or a share of it, for signed
   survivors either.
 
+So of each honest group the server gets b, or the mask key, or neither, and the latter of all that
+are not among the one set of survivors that was signed: it opens the sum of these, or of the whole.
+`tests/secure_sum/test_adversary.py` lets a server in league with groups try.
+
 *Each survivor gives its own b, once it has seen t signatures of the survivors*, which spares the
 server most of the work of putting shares together. By the second argument above it may. It gives
 no b of its own where it is told that nobody was lost: nothing has been signed then, and a server
