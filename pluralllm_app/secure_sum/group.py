@@ -1,7 +1,7 @@
 """A group's half of secure sums.
 
-It follows figure 4 of Bonawitz et al. 2017 (arXiv 1611.04482), with signatures; rounds and sets
-have its names in the docstrings below. What differs, and why it may:
+It follows figure 4 of Bonawitz et al., CCS 2017 (IACR ePrint 2017/281), with its signatures; rounds
+and sets have its names in the docstrings below. What differs, and why it may:
 
 *U1 = U2 = the cohort.* A setup in which a group is lost is begun anew without it. So everybody
 knows the cohort before anything is masked, and each signature of survivors holds it.
