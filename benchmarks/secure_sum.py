@@ -29,6 +29,7 @@ from pluralllm_app.secure_sum.messages import (
     AgreeRequest,
     Dealt,
     Invitation,
+    Meaning,
     Opening,
     Roll,
     Shares,
@@ -109,9 +110,10 @@ def measure(place: Path, groups: int, vector: Words) -> Timed:
         "shares": 2 * len(write(dealt)) // SUMS,
     }
     for number in invitation.numbers:
-        whole = ServerSum(ready, number, len(vector))
+        meaning = Meaning(number, b"", alike=False)
+        whole = ServerSum(ready, number, meaning, len(vector))
         request = ready.request(number, me)
-        masked = timed.run("masks", lambda: halves[me].mask(request, number, vector))  # noqa: B023
+        masked = timed.run("masks", lambda: halves[me].mask(request, meaning, vector))  # noqa: B023
         whole.add(me, masked)
         left = names if number == 1 or groups == 3 else names[:-1]  # of 3, all open a sum
         for name in left[1:]:
@@ -143,7 +145,7 @@ def boxes_for(me: str, name: str, setup: Setup, invitation: Invitation, roll: Ro
     rows = []
     for number, secrets in setup.secrets.items():
         content = write(Shares(share(0, bytes(32)), share(0, bytes(32)), secrets.seed))
-        place = (invitation.context, number, name, me)
+        place = (roll.context(invitation), number, name, me)
         nothing = (b"",) * (len(roll.advertisements) - 1)
         rows.append((keys.seal(private, mine, content, *place), *nothing))
     return Dealt(tuple(rows))
@@ -165,7 +167,7 @@ def opened(
     if not whole.whole:
         asked = AgreeRequest(number, whole.survivors)
         agreements[me] = timed.run("agrees", lambda: half.agree(asked))
-        content = ("survivors", invitation.context, number, whole.survivors)
+        content = ("survivors", whole.context, whole.survivors)
         for name in others:
             agreements[name] = Agreement(identities[name].sign(*content))
     request = whole.open_request(agreements)
@@ -208,7 +210,7 @@ def pieces_of(me: str, setups: dict[str, Setup], ready: ReadySums, number: int) 
         if name == me:
             continue
         private = X25519PrivateKey.from_private_bytes(setups[name].encryption)
-        where = (ready.invitation.context, number, me, name)
+        where = (ready.roll.context(ready.invitation), number, me, name)
         content = keys.unseal(private, mine, ready.dealt[me].boxes[at][place], *where)
         found[name] = read(Shares, content).piece
     return found

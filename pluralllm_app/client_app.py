@@ -21,6 +21,7 @@ from pluralllm_app.errors import FederationError, RefusedError, SettingsError, U
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.ledger import admit
+from pluralllm_app.federation.meaning import counts_request
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -271,7 +272,7 @@ def train(message: Message, context: Context) -> Message:
     if received.settings.federation.privacy != "none":
         form = hooks.sent_form(received.learner.form(sent))
         asked = _secure_group(message, received.settings, place)
-        contribution = asked.masked(form, sent, contribution, request.round)
+        contribution = asked.masked(form, sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
 
@@ -299,7 +300,8 @@ def secure_counts(message: Message, context: Context) -> Message:
         admit(place.node, received.settings, context.run_id)
     counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
     asked = _secure_group(message, received.settings, place)
-    masked = asked.masked(Form(received.learner.count_forms(sent), {}), sent, counts, 0)
+    form = Form(received.learner.count_forms(sent), {})
+    masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))
     return Message(RecordDict({ARRAYS: arrays_to_record(masked.arrays)}), reply_to=message)
 
 

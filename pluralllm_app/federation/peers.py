@@ -151,12 +151,16 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
     shown = {name: fingerprint(key.encode()) for name, key in said.items()}
     policy = Policy.read(node)
     policy.check_peers({name: has for name, has in shown.items() if name != own})
+    key = public_text(signing_key(node).public_key())
+    if said.get(own, key) != key and key in said.values():
+        return []  # of another group, as which the server refuses this node by name
     with _changing(node) as peers:
-        before = peers.known | {own: public_text(signing_key(node).public_key())}
+        before = peers.known | {own: key}
         changed = {
             name: key
             for name, key in said.items()
-            if before.get(name, key) != key and policy.peers.get(name) != shown[name]
+            if before.get(name, key) != key
+            and (name == own or policy.peers.get(name) != shown[name])
         }
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}
@@ -166,8 +170,8 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         if len(known) > MOST_PEERS:
             raise RefusedError(f"the server has named more than {MOST_PEERS} groups by now")
         names: dict[str, str] = {}
-        for name, key in known.items():
-            if (other := names.setdefault(key, name)) != name:
+        for name, its_key in known.items():
+            if (other := names.setdefault(its_key, name)) != name:
                 raise RefusedError(f"the server's list gives {other!r} and {name!r} one key")
         offered = {name: key for name, key in peers.offered.items() if name not in said}
         Peers(known, offered).write(node)

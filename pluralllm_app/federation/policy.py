@@ -56,7 +56,7 @@ class Policy(Rules):
 
     @classmethod
     def read(cls, node: Path) -> "Policy":
-        """The policy in the directory of a node; one that is not there allows everything.
+        """The policy in the directory of a node; the defaults where it is not there.
 
         Raises:
             SettingsError: it is not TOML, has a key that is unknown, or a value that cannot be.

@@ -25,7 +25,7 @@ from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.federation.weight_cap import capped
-from pluralllm_app.learning.base import MEMORIES, Contribution, Contributions, State
+from pluralllm_app.learning.base import MEMORIES, Contribution, Contributions, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import ContextPredictor
@@ -221,10 +221,11 @@ class Rounds:
     def _begin_sum(self, heard: Heard) -> tuple[list[str], Exception | None]:
         """The groups of the next secure sum; none, and why there are none."""
         assert self._sums, "else nothing is summed securely"
-        sent = self.state.learner.sent
+        sent, number = self.state.learner.sent, self.state.round + 1
         form = hooks.sent_form(self.learner.form(sent))
+        request = Request(number, False, self.state.experiment, 0, self.learner.options())
         try:
-            return self._sums.begin(form, sent, self.state.round + 1, heard), None
+            return self._sums.begin(form, sent, request, heard), None
         except FederationError as error:
             return [], error
 

@@ -16,11 +16,12 @@ from flwr.app import ConfigRecord, RecordDict
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.meaning import meaning_of
 from pluralllm_app.federation.messages import record_of
 from pluralllm_app.federation.peers import signing_key, trusted_peers
 from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.summands import MASKED, Summands
-from pluralllm_app.learning.base import Contribution, Form
+from pluralllm_app.learning.base import Contribution, Form, Request
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.secure_sum.group import GroupHalf
 from pluralllm_app.secure_sum.memory import MemoryFile
@@ -140,7 +141,7 @@ class SecureGroup:
         return request
 
     def masked(
-        self, form: Form, sent: Arrays, contribution: Contribution, round_number: int
+        self, form: Form, sent: Arrays, contribution: Contribution, request: Request
     ) -> Contribution:
         """What the group sends of a contribution: a masked vector, and no metrics.
 
@@ -148,19 +149,20 @@ class SecureGroup:
             form: of the contribution.
             sent: what the group was sent.
             contribution: of the learner and the hooks.
-            round_number: whose sum it is.
+            request: what the group was asked.
 
         Raises:
             FederationError: a number is too large; or see `GroupHalf.mask`.
         """
         if self.step != MASK:
             raise ValueError(f"a train message has no step {self.step!r} of a secure sum")
-        request = read(MaskRequest, self.content)
-        weights = self.half.weights(request.number)
+        which = read(MaskRequest, self.content)
+        weights = self.half.weights(which.number)
         cap = self.settings.federation.weight_cap
         summands = Summands.of(form, weights, cap)
         vector = summands.vector(self.half.group, sent, contribution)
-        masked = self.half.mask(request, round_number, vector)
+        meaning = meaning_of(self.settings, request, sent, summands)
+        masked = self.half.mask(which, meaning, vector)
         return Contribution({MASKED: masked}, contribution.weight, {})
 
     def _advertise(self, invitation: Invitation, weight: int, policy: Policy) -> object:

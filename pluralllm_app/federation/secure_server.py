@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.heard import Heard, causes, read_reply
+from pluralllm_app.federation.meaning import counts_request, meaning_of
 from pluralllm_app.federation.messages import (
     ARRAYS,
     arrays_to_record,
@@ -31,7 +32,7 @@ from pluralllm_app.federation.secure_group import (
 )
 from pluralllm_app.federation.secure_settings import checked_threshold
 from pluralllm_app.federation.summands import MASKED, Summands, masked_form
-from pluralllm_app.learning.base import Contribution, Form, Learner, State
+from pluralllm_app.learning.base import Contribution, Form, Learner, Request, State
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.schema import Failure, SecureSum
 from pluralllm_app.secure_sum.messages import (
@@ -95,6 +96,7 @@ class SecureSums:
         progress: Callable[[str], None],
     ) -> None:
         self._grid = grid
+        self._settings = settings
         self._federation = settings.federation
         self._roster = roster
         self._experiment = experiment
@@ -107,13 +109,13 @@ class SecureSums:
         self._bytes, self._exchanges = 0, 0  # of setups, since the last sum
         self._sum: _Sum | None = None
 
-    def begin(self, form: Form, sent: Arrays, round_number: int, heard: Heard) -> list[str]:
+    def begin(self, form: Form, sent: Arrays, request: Request, heard: Heard) -> list[str]:
         """Take the next sum, after a setup where all are used up.
 
         Args:
             form: of contributions, before they are masked.
             sent: what groups are sent.
-            round_number: whose sum it is.
+            request: what all of them are asked.
             heard: is told of groups that are lost in a setup.
 
         Returns:
@@ -124,14 +126,15 @@ class SecureSums:
         """
         since = time.perf_counter()
         if not self._numbers:
-            left = self._federation.rounds - round_number + 1
-            self._set_up(min(left, MOST_AT_ONCE), round_number, heard)
+            left = self._federation.rounds - request.round + 1
+            self._set_up(min(left, MOST_AT_ONCE), request.round, heard)
         ready, number = self._ready, self._numbers.pop(0)
         assert ready, "made by the setup"
         weights = {each.group: float(each.weight) for each in ready.roll.advertisements}
         summands = Summands.of(form, weights, self._federation.weight_cap)
-        server = ServerSum(ready, number, summands.layout.length)
-        self._sum = _Sum(server, summands, sent, round_number, since, self._bytes, self._exchanges)
+        meaning = meaning_of(self._settings, request, sent, summands)
+        server = ServerSum(ready, number, meaning, summands.layout.length)
+        self._sum = _Sum(server, summands, sent, request.round, since, self._bytes, self._exchanges)
         self._bytes, self._exchanges = 0, 0
         return list(ready.invitation.cohort)
 
@@ -207,7 +210,7 @@ class SecureSums:
         if not form.arrays:
             return state
         heard = Heard(time.perf_counter())
-        cohort = self.begin(form, state.sent, 0, heard)
+        cohort = self.begin(form, state.sent, counts_request(self._experiment), heard)
         arrays = arrays_to_record(state.sent)
         messages = [
             Message(

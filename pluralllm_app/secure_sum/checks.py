@@ -86,11 +86,12 @@ def check_survivors(
         raise RefusedSumError(
             f"{len(survivors)} groups are left, fewer than the threshold of {invitation.threshold}"
         )
-    before = memory.opened.get(masked.round, survivors)
+    number = masked.meaning.round
+    before = memory.opened.get(number, survivors)
     if before != survivors:
         odd = ", ".join(map(repr, sorted({*before} ^ {*survivors})))
         raise RefusedSumError(
-            f"a sum of round {masked.round} was opened before, and with the difference ({odd}) "
+            f"a sum of round {number} was opened before, and with the difference ({odd}) "
             "it would tell of single groups"
         )
 
@@ -103,7 +104,7 @@ def check_agreements(request: OpenRequest, setup: Setup, masked: Masked) -> None
         raise RefusedSumError("a group that was lost has signed who is left")
     invitation = setup.invitation
     public = {each.group: each.identity for each in setup.roll}
-    content = ("survivors", invitation.context, request.number, request.survivors)
+    content = ("survivors", masked.context, request.survivors)
     for name, signature in request.agreements.items():
         if not has_signed(public[name], signature, *content):
             raise RefusedSumError(f"{name!r} has not signed who is said to be left")

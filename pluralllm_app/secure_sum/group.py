@@ -4,7 +4,11 @@ It follows figure 4 of Bonawitz et al. 2017 (arXiv 1611.04482), with signatures;
 have its names in the docstrings below. What differs, and why it may:
 
 *U1 = U2 = the cohort.* A setup in which a group is lost is begun anew without it. So everybody
-knows the cohort before anything is masked, and each signature holds it.
+knows the cohort before anything is masked, and each signature of survivors holds it.
+
+*Masks and signatures of survivors hold what is summed,* with all that the groups have signed of the
+setup, see `keys`. A signature fits no other setup of the same run, such as one after a memory was
+lost.
 
 *Keys are made for many sums at once, and each sum has its own.* What opens a sum, such as the mask
 key of a lost group, opens no other. A group masks no sum, and opens none, that it has masked or
@@ -23,6 +27,10 @@ for survivors without u which t groups have signed, of which at least t - n_c ar
 - Survivors with u need the signatures of t - n_c honest groups as well, and 2 (t - n_c) > n - n_c:
   there are not enough honest groups for both. So no group gives u's b, or a share of it, for signed
   survivors either.
+
+So of each honest group the server gets b, or the mask key, or neither, and the latter of all that
+are not among the one set of survivors that was signed: it opens the sum of these, or of the whole.
+`tests/secure_sum/test_adversary.py` lets a server in league with groups try.
 
 *Each survivor gives its own b, once it has seen t signatures of the survivors*, which spares the
 server most of the work of putting shares together. By the second argument above it may. It gives
@@ -61,6 +69,7 @@ from pluralllm_app.secure_sum.messages import (
     Dealt,
     Invitation,
     MaskRequest,
+    Meaning,
     Opening,
     OpenRequest,
     Roll,
@@ -142,7 +151,7 @@ class GroupHalf:
             if setup is None or setup.roll:
                 raise RefusedSumError("shares were dealt before, or there are none to deal")
             check_roll(roll, setup, self._identity)
-            everyone, context = roll.advertisements, setup.invitation.context
+            everyone, context = roll.advertisements, roll.context(setup.invitation)
             encryption = X25519PrivateKey.from_private_bytes(setup.encryption)
             secrets, boxes = {}, []
             for number, each in setup.secrets.items():
@@ -174,12 +183,12 @@ class GroupHalf:
         """
         return {each.group: each.weight for each in self._ready(self._file.read(), number).roll}
 
-    def mask(self, request: MaskRequest, round_number: int, vector: Words) -> Words:
+    def mask(self, request: MaskRequest, meaning: Meaning, vector: Words) -> Words:
         """Round 2, masked input collection: use a sum up.
 
         Args:
             request: which, and the others' shares of their secrets.
-            round_number: of the run, whose sum this is.
+            meaning: what the sum is of, as this group was told.
             vector: to add up.
 
         Returns:
@@ -192,21 +201,23 @@ class GroupHalf:
         with self._alone():
             memory = self._file.read()
             setup = self._ready(memory, request.number)
-            if memory.opened and round_number < max(memory.opened):
+            if memory.opened and meaning.round < max(memory.opened):
                 raise RefusedSumError(
-                    f"round {round_number} comes after round {max(memory.opened)}, whose sum was "
+                    f"round {meaning.round} comes after round {max(memory.opened)}, whose sum was "
                     "opened"
                 )
             own = setup.secrets[request.number]
             assert own.own is not None, "dealt with the roll"
             shares = {self.group: own.own, **self._unsealed(setup, request)}
-            masked = Masked(request.number, round_number, own.seed, shares)
+            length = len(vector)
+            context = keys.sum_context(setup.context, request.number, meaning.digest, length)
+            masked = Masked(request.number, meaning, context, own.seed, shares)
             left = {
                 number: each for number, each in setup.secrets.items() if number > request.number
             }
             setup_left = replace(setup, secrets=left)
             self._file.write(replace(memory, setup=setup_left, masked=masked))
-            return vector + self._mask(setup, own, request.number, len(vector))
+            return vector + self._mask(setup, own, masked, length)
 
     def agree(self, request: AgreeRequest) -> Agreement:
         """Round 3, consistency check: sign who is left, once in a sum.
@@ -226,9 +237,7 @@ class GroupHalf:
             if masked.agreed is not None:
                 raise RefusedSumError("it has signed who is left of this sum before")
             self._file.write(replace(memory, masked=replace(masked, agreed=survivors)))
-            context = setup.invitation.context
-            signature = self._identity.sign("survivors", context, request.number, survivors)
-            return Agreement(signature)
+            return Agreement(self._identity.sign("survivors", masked.context, survivors))
 
     def open(self, request: OpenRequest) -> Opening:
         """Round 4, unmasking: give what opens the sum of the survivors, once.
@@ -251,7 +260,7 @@ class GroupHalf:
                 Memory(
                     last=memory.last,
                     setup=setup if setup.secrets else None,
-                    opened={masked.round: survivors},
+                    opened={masked.meaning.round: survivors},
                 )
             )
             held = masked.held
@@ -291,27 +300,30 @@ class GroupHalf:
         for other, box in zip(setup.roll, request.boxes, strict=True):
             if other.group == self.group:
                 continue
-            where = (setup.invitation.context, request.number, other.group, self.group)
+            where = (setup.context, request.number, other.group, self.group)
             try:
                 shares = read(Shares, keys.unseal(encryption, other.encryption, box, *where))
             except (ValueError, InvalidTag):
-                raise RefusedSumError(f"the shares of {other.group!r} do not decrypt") from None
+                raise RefusedSumError(
+                    f"the shares of {other.group!r} do not decrypt: they were changed, or the two "
+                    "were shown other keys or weights"
+                ) from None
             if not (is_share(shares.mask, place) and is_share(shares.seed, place)):
                 raise RefusedSumError(f"the shares of {other.group!r} are for another group")
             found[other.group] = shares
         return found
 
-    def _mask(self, setup: Setup, own: Secrets, number: int, length: int) -> Words:
+    def _mask(self, setup: Setup, own: Secrets, masked: Masked, length: int) -> Words:
         """All masks that this group puts on a vector."""
-        context = setup.invitation.context
-        private = keys.mask_key(own.mask, context, number, self.group)
-        mask = keys.self_mask(own.seed, context, number, self.group, length).copy()
-        at = number - setup.invitation.first
+        invitation, number, context = setup.invitation, masked.number, masked.context
+        private = keys.mask_key(own.mask, invitation.context, number, self.group)
+        mask = keys.self_mask(own.seed, context, self.group, length).copy()
+        at = number - invitation.first
         for other in setup.roll:
             if other.group == self.group:
                 continue
             names = (self.group, other.group)
-            shared = keys.pair_mask(private, other.masks[at], context, number, names, length)
+            shared = keys.pair_mask(private, other.masks[at], names, context, length)
             if self.group < other.group:
                 np.add(mask, shared, out=mask)
             else:

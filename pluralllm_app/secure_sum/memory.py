@@ -7,6 +7,7 @@ masked.
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,11 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.secure_sum.messages import (
     Advertisement,
     Invitation,
+    Meaning,
     Name,
     Names,
     Number,
+    Roll,
     Seed,
     Shares,
     read,
@@ -40,7 +43,8 @@ class Masked:
     """A sum whose vector a group has sent."""
 
     number: Number
-    round: int
+    meaning: Meaning
+    context: bytes  # see `keys.sum_context`
     seed: Seed  # b of this group
     held: dict[Name, Shares]  # of all groups, by name
     agreed: Names | None = None  # the survivors that this group has signed
@@ -55,6 +59,11 @@ class Setup:
     encryption: bytes  # the private key c^SK
     secrets: dict[Number, Secrets]  # of the sums that are not used up
     roll: tuple[Advertisement, ...] = ()  # of all groups, once shares are dealt
+
+    @cached_property
+    def context(self) -> bytes:
+        """See `Roll.context`."""
+        return Roll(self.roll).context(self.invitation)
 
 
 @dataclass(frozen=True)

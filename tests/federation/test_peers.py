@@ -126,8 +126,17 @@ def test_where_keys_are_pinned_the_pins_decide(node: Path, own: PublicKey) -> No
 
 
 def test_nobody_else_is_this_node(node: Path, own: PublicKey) -> None:
-    with pytest.raises(RefusedError, match=r"of this node's group is SHA256:.*, and it is SHA256:"):
-        meet(node, "North", said(North=key()))
+    other = key()
+    for pins in ("", f"peers = {{North = '{shown(other)}'}}"):
+        (node / POLICY).write_text(pins)
+        with pytest.raises(RefusedError, match=r"of this node's group is SHA256:.*, and it is"):
+            meet(node, "North", said(North=other))
+    assert trusted_peers(node) == {}
+
+
+def test_a_node_with_another_groups_key_leaves_it_to_the_server(node: Path, own: PublicKey) -> None:
+    """Which refuses it by name, and says what to change; the node learns nothing meanwhile."""
+    assert meet(node, "North", said(North=key(), East=own, West=key())) == []
     assert trusted_peers(node) == {}
 
 

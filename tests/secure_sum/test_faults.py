@@ -23,7 +23,7 @@ from pluralllm_app.secure_sum.messages import (
     write,
 )
 from pluralllm_app.secure_sum.server import ServerSum, check_advertisement, check_dealt
-from tests.support.secure_sums import LENGTH, Cohort, plain
+from tests.support.secure_sums import LENGTH, Cohort, meant, plain
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def cohort(tmp_path: Path) -> Cohort:
 def test_a_late_vector_stays_masked(cohort: Cohort) -> None:
     """With all that the server gets, it is not the late group's vector, nor a known mask off it."""
     ready, vectors = cohort.ready(), cohort.vectors()
-    whole = ServerSum(ready, 1, LENGTH)
+    whole = ServerSum(ready, 1, meant(1), LENGTH)
     arrived = {
-        name: cohort.half(name).mask(cohort.ask(ready, 1, name), 1, vectors[name])
+        name: cohort.half(name).mask(cohort.ask(ready, 1, name), meant(1), vectors[name])
         for name in cohort.names
     }
     for name in "abde":
@@ -46,26 +46,26 @@ def test_a_late_vector_stays_masked(cohort: Cohort) -> None:
     assert (total == plain(vectors, "c")).all()
     assert all("c" not in each.seeds for each in openings.values())
     # Even with c's mask key, which the server can put together now, b_c is left on its vector.
-    context = ready.invitation.context
     private = whole._mask_key("c", openings)
     unmasked = arrived["c"].copy()
     for each in ready.roll.advertisements:
         if each.group != "c":
-            shared = keys.pair_mask(private, each.masks[0], context, 1, ("c", each.group), LENGTH)
+            names = ("c", each.group)
+            shared = keys.pair_mask(private, each.masks[0], names, whole.context, LENGTH)
             unmasked += -shared if each.group > "c" else shared
     left = unmasked - vectors["c"]
     seed = cohort.files["c"].read().masked
     assert seed is not None
-    assert (left == keys.self_mask(seed.seed, context, 1, "c", LENGTH)).all()
+    assert (left == keys.self_mask(seed.seed, whole.context, "c", LENGTH)).all()
     assert (left != 0).all()
 
 
 def test_a_group_that_is_started_again_does_nothing_twice(cohort: Cohort) -> None:
     """It was killed after it had used a sum up, and before its reply left."""
     ready, vectors = cohort.ready(), cohort.vectors()
-    cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, vectors["a"])
+    cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), vectors["a"])
     with pytest.raises(RefusedSumError, match="used up"):
-        cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, vectors["a"])
+        cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), vectors["a"])
     assert (cohort.sum(ready, 2, vectors) == plain(vectors)).all()
 
 
@@ -122,14 +122,14 @@ def test_a_damaged_memory_is_told(cohort: Cohort) -> None:
 def test_two_messages_at_once_are_not_both_answered(cohort: Cohort) -> None:
     ready = cohort.ready()
     with cohort.half("a")._alone(), pytest.raises(UserError, match="answers another message"):
-        cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, cohort.vectors()["a"])
+        cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), cohort.vectors()["a"])
 
 
 # ---- What a group may send ----
 
 
 def test_a_vector_has_the_length_of_the_sum_and_comes_once(cohort: Cohort) -> None:
-    whole = ServerSum(cohort.ready(), 1, LENGTH)
+    whole = ServerSum(cohort.ready(), 1, meant(1), LENGTH)
     for odd in (np.zeros(4, np.uint64), np.zeros((1, 5), np.uint64), np.zeros(5)):
         with pytest.raises(ValueError, match="and not of 5 words"):
             whole.add("a", odd)
