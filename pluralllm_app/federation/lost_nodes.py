@@ -27,7 +27,6 @@ class LostNodes:
         grid: of the nodes.
         federation: settings of the run.
         nodes: the id of each group's node.
-        quorum: fewer groups than these end a round.
         record: says for whom the run waits.
         progress: called with a line for the log.
     """
@@ -37,27 +36,26 @@ class LostNodes:
         grid: Grid,
         federation: FederationSettings,
         nodes: Mapping[str, int],
-        quorum: int,
         record: RunRecord,
         progress: Callable[[str], None],
     ) -> None:
         self._grid = grid
         self._seconds = federation.grace_period
-        self._quorum = quorum
         self._nodes = nodes
         self._record = record
         self._progress = progress
         self._repeats = 0
 
-    def come_back(self, number: int, heard: Heard) -> bool:
+    def come_back(self, number: int, heard: Heard, quorum: int) -> bool:
         """Wait for nodes without which a round has no quorum; whether to repeat it with them.
 
         Args:
             number: of the round.
             heard: what its replies said.
+            quorum: fewer groups than these end it.
         """
         away = {failure.group for failure in heard.lost} & heard.away
-        needed = self._quorum - len(heard.trained)
+        needed = quorum - len(heard.trained)
         if not self._seconds or self._repeats == REPEATS or not 0 < needed <= len(away):
             return False
         self._repeats += 1

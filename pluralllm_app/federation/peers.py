@@ -2,10 +2,11 @@
 
     peers.json   beside the key of a node: {"known": {name: key}, "offered": {name: key}}
 
-With the message that begins a run, the server names all registered groups with the public keys of
-their nodes. A node takes its word for a name that it hears for the first time. From then on it
-takes no other key for that name until its operator says so: the key is noted as offered, and the
-run is refused. Who would rather not take that first word pins the fingerprints in policy.toml.
+With the message that begins a run, the server names all registered groups that may train, with the
+public keys of their nodes. A node takes its word for a name that it hears for the first time. From
+then on it takes no other key for that name until its operator says so: the key is noted as offered,
+and the run is refused. Who would rather not take that first word pins the fingerprints in
+policy.toml.
 """
 
 import json
@@ -98,14 +99,15 @@ def signing_key(node: Path) -> "EllipticCurvePrivateKey":
 
 
 def introduction(members: Mapping[bytes, Member]) -> "RecordDict":
-    """What a server tells every node: the keys of the registered groups' nodes.
+    """What a server tells every node: the keys of the nodes of registered groups that may train.
 
     Args:
         members: by the public keys of their nodes, as the SuperLink knows them.
     """
     from flwr.app import ConfigRecord, RecordDict
 
-    return RecordDict({_RECORD: ConfigRecord({own.name: key for key, own in members.items()})})
+    train = ((own.name, key) for key, own in members.items() if own.role != "evaluation")
+    return RecordDict({_RECORD: ConfigRecord(dict(train))})
 
 
 def introduced(content: "RecordDict") -> dict[str, str]:

@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import RefusedError, SettingsError
 from pluralllm_app.settings import (
     Count,
+    Range,
     Settings,
     check_choice,
     check_names,
@@ -40,6 +41,7 @@ class Rules:
     least_local_steps: Count = 1
     least_tasks_per_step: Count = 1
     least_train_groups: Count = 1
+    least_cohort_share: Annotated[float, Range(0, 1)] = 0.66
     most_rounds: Count = NO_LIMIT
     most_messages: Count = NO_LIMIT
     most_rounds_in_total: Count = NO_LIMIT
@@ -116,8 +118,19 @@ class Policy(Rules):
                 f"run with rounds = {self.most_rounds} or fewer",
             )
 
-    def check_cohort(self, train_groups: int) -> None:
-        """Raise RefusedError where a sum is over fewer groups than this node's owner lets it."""
+    def check_cohort(self, train_groups: int, known: int) -> None:
+        """Raise RefusedError where a sum is over fewer groups than this node's owner lets it.
+
+        Args:
+            train_groups: of the sum.
+            known: train groups whose keys the node knows, its own among them.
+        """
+        if train_groups < self.least_cohort_share * known:
+            self._refuse(
+                "least-cohort-share",
+                f"the sum is over {train_groups} of the {known} train groups that it knows",
+                "begin the run with more of them",
+            )
         if train_groups < self.least_train_groups:
             self._refuse(
                 "least-train-groups",

@@ -15,6 +15,7 @@ MEANINGS = {
     "least-local-steps": "of local-steps in a run",
     "least-tasks-per-step": "of tasks-per-step",
     "least-train-groups": "of min-train-groups in a run, and of groups in a secure sum",
+    "least-cohort-share": "of the train groups whose keys the node knows, in a secure sum",
     "most-rounds": "in a run; no limit where it is not set, as with those below",
     "most-messages": "in a run",
     "most-rounds-in-total": "over all runs, see ledger.json",

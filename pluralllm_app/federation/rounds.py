@@ -120,10 +120,7 @@ class Rounds:
         self._sums: SecureSums | None = None
         self._quorum = settings.federation.min_train_groups
         if settings.federation.privacy == SECURE_SUM:
-            experiment = self.state.experiment
-            self._sums = SecureSums(
-                grid, settings, self.roster, experiment, self._reserve, progress
-            )
+            self._sums = SecureSums(grid, settings, self.roster, self.state, self._save, progress)
             self._quorum = self._sums.needed
             record.update(secure_threshold=self._sums.threshold)
         self._expected = Expected(self.roster, settings, self._sums)
@@ -167,12 +164,6 @@ class Rounds:
     def _save(self) -> None:
         self.record.save_state(self.state.pack())
 
-    def _reserve(self, count: int) -> int:
-        """The first of so many numbers of secure sums that are used from now on."""
-        self.state.sums += count
-        self._save()
-        return self.state.sums - count + 1
-
     def _exchange(self, trained: list[str], scored: list[str]) -> None:
         """Score the current state on groups, record their round, and learn the next one.
 
@@ -181,12 +172,10 @@ class Rounds:
         """
         heard = Heard(time.perf_counter())
         federation, nodes = self.settings.federation, self.roster.nodes
-        lost_nodes = LostNodes(
-            self.grid, federation, nodes, self._quorum, self.record, self.progress
-        )
+        lost_nodes = LostNodes(self.grid, federation, nodes, self.record, self.progress)
         try:
             state, failure = self._tried(trained, scored, heard)
-            while trained and lost_nodes.come_back(self.state.round + 1, heard):
+            while trained and lost_nodes.come_back(self.state.round + 1, heard, self._fewest):
                 heard = Heard(heard.since)
                 state, failure = self._tried(trained, scored, heard)
             self._close_round(heard)
@@ -228,6 +217,11 @@ class Rounds:
             return self._sums.begin(form, sent, request, heard), None
         except FederationError as error:
             return [], error
+
+    @property
+    def _fewest(self) -> int:
+        """Fewer groups than these end a round."""
+        return self._sums.fewest if self._sums else self._quorum
 
     def _timed(self, seconds: float) -> RoundEntry:
         """The current round's entry, which took so many seconds more."""

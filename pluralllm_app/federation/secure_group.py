@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.serialization import (
 from flwr.app import ConfigRecord, RecordDict
 
 from pluralllm_app.core.atomic import write_atomically
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import FederationError, RefusedError
 from pluralllm_app.federation.meaning import meaning_of
 from pluralllm_app.federation.messages import record_of
 from pluralllm_app.federation.peers import signing_key, trusted_peers
 from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.summands import MASKED, Summands
 from pluralllm_app.learning.base import Contribution, Form, Request
+from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.secure_sum.group import GroupHalf
 from pluralllm_app.secure_sum.memory import MemoryFile
@@ -137,8 +138,11 @@ class SecureGroup:
 
     def _of_enough(self, kind: type[Survivors], policy: Policy) -> Survivors:
         request = read(kind, self.content)
-        policy.check_cohort(len(request.survivors))
+        self._check_enough(len(request.survivors), policy)
         return request
+
+    def _check_enough(self, groups: int, policy: Policy) -> None:
+        policy.check_cohort(groups, self.half.known or groups)
 
     def masked(
         self, form: Form, sent: Arrays, contribution: Contribution, request: Request
@@ -152,12 +156,15 @@ class SecureGroup:
             request: what the group was asked.
 
         Raises:
-            FederationError: a number is too large; or see `GroupHalf.mask`.
+            FederationError: a number is too large, or what was sent leaves no room.
+            RefusedError: the server counts more groups than there are; or see `GroupHalf.mask`.
         """
         if self.step != MASK:
             raise ValueError(f"a train message has no step {self.step!r} of a secure sum")
         which = read(MaskRequest, self.content)
         weights = self.half.weights(which.number)
+        if CONTRIBUTORS in sent and not (sent[CONTRIBUTORS] <= len(weights)).all():
+            raise RefusedError("the server counts more groups for a row than the sum is over")
         cap = self.settings.federation.weight_cap
         summands = Summands.of(form, weights, cap)
         vector = summands.vector(self.half.group, sent, contribution)
@@ -166,7 +173,7 @@ class SecureGroup:
         return Contribution({MASKED: masked}, contribution.weight, {})
 
     def _advertise(self, invitation: Invitation, weight: int, policy: Policy) -> object:
-        policy.check_cohort(len(invitation.cohort))
+        self._check_enough(len(invitation.cohort), policy)
         place = self.half.place
         if invitation.experiment != place.name:
             raise ValueError("the invitation is of another run")

@@ -30,7 +30,8 @@ from pluralllm_app.federation.secure_group import (
     SECURE_SUM,
     pack,
 )
-from pluralllm_app.federation.secure_settings import checked_threshold
+from pluralllm_app.federation.secure_settings import check_alike, checked_threshold
+from pluralllm_app.federation.state import RunState
 from pluralllm_app.federation.summands import MASKED, Summands, masked_form
 from pluralllm_app.learning.base import Contribution, Form, Learner, Request, State
 from pluralllm_app.predictors.base import Arrays
@@ -40,6 +41,7 @@ from pluralllm_app.secure_sum.messages import (
     Agreement,
     Dealt,
     Invitation,
+    Meaning,
     Opening,
     Roll,
     read,
@@ -67,7 +69,7 @@ class _Sum:
     server: ServerSum
     summands: Summands
     sent: Arrays
-    round: int
+    meaning: Meaning
     since: float
     bytes: int = 0
     exchanges: int = 0  # besides that of the vectors
@@ -80,9 +82,8 @@ class SecureSums:
         grid: of the nodes.
         settings: of the run.
         roster: its groups.
-        experiment: names the run.
-        reserve: gives the first of so many numbers of sums that were never used in the run, nor
-            will be where it is resumed.
+        state: of the run, in which it is kept what sums were used up.
+        save: keeps the state, for where the run is resumed.
         progress: called with a line for the log.
     """
 
@@ -91,16 +92,17 @@ class SecureSums:
         grid: Grid,
         settings: Settings,
         roster: Roster,
-        experiment: str,
-        reserve: Callable[[int], int],
+        state: RunState,
+        save: Callable[[], None],
         progress: Callable[[str], None],
     ) -> None:
         self._grid = grid
         self._settings = settings
         self._federation = settings.federation
         self._roster = roster
-        self._experiment = experiment
-        self._reserve = reserve
+        self._experiment = state.experiment
+        self._state = state
+        self._save = save
         self._progress = progress
         self.threshold = checked_threshold(settings, len(roster.of_role("train")))
         self.needed = max(self.threshold, settings.federation.min_train_groups)
@@ -127,14 +129,14 @@ class SecureSums:
         since = time.perf_counter()
         if not self._numbers:
             left = self._federation.rounds - request.round + 1
-            self._set_up(min(left, MOST_AT_ONCE), request.round, heard)
+            self._set_up(min(left, MOST_AT_ONCE), request.round, heard, alike=not form.weighs)
         ready, number = self._ready, self._numbers.pop(0)
         assert ready, "made by the setup"
         weights = {each.group: float(each.weight) for each in ready.roll.advertisements}
         summands = Summands.of(form, weights, self._federation.weight_cap)
         meaning = meaning_of(self._settings, request, sent, summands)
         server = ServerSum(ready, number, meaning, summands.layout.length)
-        self._sum = _Sum(server, summands, sent, request.round, since, self._bytes, self._exchanges)
+        self._sum = _Sum(server, summands, sent, meaning, since, self._bytes, self._exchanges)
         self._bytes, self._exchanges = 0, 0
         return list(ready.invitation.cohort)
 
@@ -142,6 +144,13 @@ class SecureSums:
     def _current(self) -> _Sum:
         assert self._sum, "a sum was begun"
         return self._sum
+
+    @property
+    def fewest(self) -> int:
+        """Without so many groups, the sum that was begun stays closed."""
+        if self._sum and self._sum.meaning.alike:
+            return max(self.needed, len(self._state.alike))
+        return self.needed
 
     @property
     def form(self) -> Form:
@@ -175,18 +184,23 @@ class SecureSums:
             raise FederationError(
                 f"{len(server.survivors)} groups are in a sum that needs {self.needed}"
             )
+        if current.meaning.alike:
+            check_alike(self._state.alike, server.survivors)
+            self._state.alike = list(server.survivors)
+            self._save()
+            self._numbers = self._numbers if server.whole else []
         agreements: Mapping[str, Agreement] = {}
         lost: list[Failure] = []
         if not server.whole:
             agreements = self._ask(
                 *(server.survivors, AGREE, server.agree_request(), Agreement),
-                *(server.check_agreement, current.round, lost, heard),
+                *(server.check_agreement, current.meaning.round, lost, heard),
             )
         asked = server.survivors if server.whole else tuple(agreements)
         try:
             openings = self._ask(
                 *(asked, OPEN, server.open_request(agreements), Opening),
-                *(server.check_opening, current.round, lost, heard),
+                *(server.check_opening, current.meaning.round, lost, heard),
             )
             total = server.total(openings)
         except FederationError as error:
@@ -252,16 +266,20 @@ class SecureSums:
             bits=current.summands.layout.bits,
         )
 
-    def _set_up(self, count: int, round_number: int, heard: Heard) -> None:
+    def _set_up(self, count: int, round_number: int, heard: Heard, alike: bool) -> None:
         """Make keys for so many sums; groups that are lost meanwhile have no part in them."""
-        cohort = tuple(self._roster.of_role("train"))
+        cohort = tuple((alike and self._state.alike) or self._roster.of_role("train"))
         while True:
+            if alike:
+                check_alike(self._state.alike, cohort)
             if len(cohort) < self.needed:
                 raise FederationError(
                     f"{len(cohort)} groups can take part in a secure sum that needs {self.needed}"
                     f": {causes(heard.lost)}"
                 )
-            first = self._reserve(count)
+            first = self._state.sums + 1
+            self._state.sums += count
+            self._save()
             invitation = Invitation(self._experiment, first, count, self.threshold, cohort)
             advertised = self._ask(
                 *(cohort, ADVERTISE, invitation, Advertisement),

@@ -1,5 +1,7 @@
 """Which runs can sum securely."""
 
+from collections.abc import Collection
+
 from pluralllm_app.errors import FederationError, SettingsError
 from pluralllm_app.learning.base import Strategy
 from pluralllm_app.secure_sum.messages import FEWEST_GROUPS, least_threshold
@@ -47,3 +49,19 @@ def checked_threshold(settings: Settings, groups: int) -> int:
             f"{least} to {groups}, or to 0 for {least}"
         )
     return asked or least
+
+
+def check_alike(before: Collection[str], now: Collection[str]) -> None:
+    """Raise FederationError where the next of a run's sums that are alike lacks a group.
+
+    Args:
+        before: groups of the sums so far, which the next one is over as well; none at first.
+        now: groups that are left for it.
+    """
+    if missing := sorted({*before} - {*now}):
+        raise FederationError(
+            f"{', '.join(missing)} cannot be missing: the sums of all rounds that learn factors "
+            "have to be over the same groups, since a difference would tell what these alone "
+            "contributed. Resume the run once they are back (with grace-period it waits for nodes "
+            "that went away), or begin another without them"
+        )

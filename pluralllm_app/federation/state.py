@@ -31,6 +31,8 @@ class RunState:
     """The last round of each group whose contribution counted."""
     sums: int = 0
     """The last number that a secure sum may have had: each is used once."""
+    alike: list[str] = field(default_factory=list)
+    """The groups of the run's secure sums that are alike; [] before the first of them."""
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
@@ -42,6 +44,7 @@ class RunState:
             "entry": to_plain(self.entry),
             "counted": self.counted,
             "sums": self.sums,
+            "alike": self.alike,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return save(contiguous, metadata={"run": json.dumps(rest)})

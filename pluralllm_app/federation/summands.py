@@ -43,6 +43,9 @@ class Summands:
             form: of a contribution, before it is masked.
             weights: of all groups of the cohort.
             cap: largest share of one.
+
+        Raises:
+            FederationError: what was sent leaves a sum too coarse to be used.
         """
         most = largest_weight(list(weights.values()), cap)
         capped = {name: min(weight, most) for name, weight in weights.items()}
@@ -53,7 +56,11 @@ class Summands:
         room = {name: factor * array.largest for name, array in form.arrays.items()}
         shapes |= {_METRIC + name: (1,) for name in form.metrics}
         room |= {_METRIC + name: LARGEST_METRIC for name in form.metrics}
-        return cls(Layout.of(shapes, room, len(weights)), form, capped)
+        try:
+            layout = Layout.of(shapes, room, len(weights))
+        except ValueError as error:
+            raise FederationError(f"what the server sent cannot be summed over: {error}") from error
+        return cls(layout, form, capped)
 
     def vector(self, group: str, sent: Arrays, contribution: Contribution) -> Words:
         """What a group adds.

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import ArrayForm
 from pluralllm_app.learning.self_check import judged_shapes
+from pluralllm_app.learning.sums import LEAST
 from pluralllm_app.predictors.factors.model import Factors
 from pluralllm_app.predictors.factors.packing import triangle
 
@@ -28,7 +30,15 @@ def array_forms(
         own: scale of what is the group's own.
         own_weights: how many weights describe it.
         dim: D, of the description's embedding.
+
+    Raises:
+        FederationError: the noise of the factors is less than any run gives.
     """
+    if not factors.variances.noise >= LEAST:  # not: it may be none
+        raise FederationError(
+            f"the factors that were sent have noise below {LEAST:g}, which no run gives: in a "
+            "secure sum the numbers of most groups would be rounded to 0"
+        )
     rows, width = factors.mean.shape
     upper, moment = triangle(width), LATENT**2
     weight = 1 / factors.variances.noise

@@ -86,6 +86,12 @@ def check_survivors(
         raise RefusedSumError(
             f"{len(survivors)} groups are left, fewer than the threshold of {invitation.threshold}"
         )
+    if masked.meaning.alike and memory.alike not in (None, survivors):
+        odd = ", ".join(map(repr, sorted({*memory.alike} ^ {*survivors})))
+        raise RefusedSumError(
+            "all sums of this run that are nearly the same are over the same groups, and the "
+            f"difference ({odd}) would be told"
+        )
     number = masked.meaning.round
     before = memory.opened.get(number, survivors)
     if before != survivors:

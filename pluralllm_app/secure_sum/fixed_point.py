@@ -22,6 +22,7 @@ Words = NDArray[np.uint64]
 Doubles = NDArray[np.float64]
 
 _MOST_BITS = 62  # of what the numbers of all groups add up to
+_FEWEST_BITS = 8  # after the point: with fewer, numbers of some groups would be rounded to 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Layout:
         """A layout of arrays by name, with bounds of one group's absolute values.
 
         Raises:
-            ValueError: a bound is not positive and finite.
+            ValueError: a bound is not positive and finite, or so large that the sum would be
+                coarse.
         """
         fields = {
             name: Field(shapes[name], bounds[name], _bits(bounds[name], groups))
@@ -122,4 +124,7 @@ def _bits(bound: float, groups: int) -> int:
     if not (0 < bound < math.inf):
         raise ValueError(f"{bound} bounds nothing")
     _, exponent = math.frexp(bound * groups)  # bound * groups < 2^exponent
-    return _MOST_BITS - exponent
+    bits = _MOST_BITS - exponent
+    if bits < _FEWEST_BITS:
+        raise ValueError(f"{bound:g} is too large a bound for a sum over {groups} groups")
+    return bits

@@ -1,7 +1,7 @@
 """A group's half of secure sums.
 
-It follows figure 4 of Bonawitz et al. 2017 (arXiv 1611.04482), with signatures; rounds and sets
-have its names in the docstrings below. What differs, and why it may:
+It follows figure 4 of Bonawitz et al., CCS 2017 (IACR ePrint 2017/281), with its signatures; rounds
+and sets have its names in the docstrings below. What differs, and why it may:
 
 *U1 = U2 = the cohort.* A setup in which a group is lost is begun anew without it. So everybody
 knows the cohort before anything is masked, and each signature of survivors holds it.
@@ -43,7 +43,6 @@ that tells it so, and the others that it was lost, would unmask it.
 other secret. So a wrong share, or a wrong secret, is found out instead of giving a wrong sum.
 """
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +50,6 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pluralllm_app.core.locks import held
 from pluralllm_app.secure_sum import keys
 from pluralllm_app.secure_sum.checks import (
     RefusedSumError,
@@ -99,6 +97,12 @@ class GroupHalf:
         return self._identity.group
 
     @property
+    def known(self) -> int | None:
+        """How many groups it knows the keys of, itself among them; None in a simulation."""
+        peers = self._identity.peers
+        return None if peers is None else len({*peers, self.group})
+
+    @property
     def place(self) -> Path:
         """The directory of its memory."""
         return self._file.path.parent
@@ -114,7 +118,7 @@ class GroupHalf:
             RefusedSumError: the invitation is none that a group can take, or of a number that was
                 set up before, or names a group whose key this one does not know.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             check_invitation(invitation, memory, self._identity)
             context, encryption = invitation.context, X25519PrivateKey.generate()
@@ -145,7 +149,7 @@ class GroupHalf:
             RefusedSumError: there is no setup, or it was dealt before; the roll is not of its
                 cohort, or an advertisement is not signed by the group it is of.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup = memory.setup
             if setup is None or setup.roll:
@@ -198,7 +202,7 @@ class GroupHalf:
             RefusedSumError: the sum was not set up, or is used up; the run was in a later round; a
                 share cannot be decrypted, or is none.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup = self._ready(memory, request.number)
             if memory.opened and meaning.round < max(memory.opened):
@@ -227,7 +231,7 @@ class GroupHalf:
                 opened it; it is not among the survivors, or these are too few, or not of the
                 cohort, or the cohort itself, or others than the same round was opened with.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup, masked = self._masked(memory, request.number)
             survivors = request.survivors
@@ -246,7 +250,7 @@ class GroupHalf:
             RefusedSumError: as in `agree`; or the survivors are not those that this group has
                 signed, or fewer than the threshold have signed them.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup, masked = self._masked(memory, request.number)
             survivors, cohort = request.survivors, setup.invitation.cohort
@@ -261,6 +265,7 @@ class GroupHalf:
                     last=memory.last,
                     setup=setup if setup.secrets else None,
                     opened={masked.meaning.round: survivors},
+                    alike=survivors if masked.meaning.alike else memory.alike,
                 )
             )
             held = masked.held
@@ -270,12 +275,6 @@ class GroupHalf:
                 seeds={name: held[name].seed for name in survivors},
                 pieces={name: held[name].piece for name in survivors} if whole else {},
             )
-
-    def _alone(self) -> AbstractContextManager[object]:
-        """Keep other processes of this node out: two messages at once could be answered twice."""
-        self._file.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = self._file.path.with_suffix(".lock")
-        return held(lock, "this node answers another message of a secure sum")
 
     def _ready(self, memory: Memory, number: int) -> Setup:
         """The setup of a sum that can be masked."""

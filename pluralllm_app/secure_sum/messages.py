@@ -68,7 +68,7 @@ class Invitation:
     """Of a setup: for which sums, and with whom. All groups must have been told the same."""
 
     experiment: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]  # names the run
-    first: Number  # of the sums; each number is used once in a run
+    first: Annotated[int, Meta(ge=1, lt=2**61)]  # of the sums; each is used once in a run
     count: Annotated[int, Meta(ge=1, le=MOST_SUMS)]
     threshold: Annotated[int, Meta(ge=1)]  # groups without whom a sum stays closed
     cohort: Names
@@ -142,7 +142,9 @@ class Meaning:
 
     round: int  # of the run
     digest: bytes  # of all that shapes the vectors: what was asked, sent, and set
-    alike: bool  # whether sums of other rounds are nearly the same, so that differences would tell
+    alike: bool
+    """Whether the run's other sums with this mark are nearly the same: a difference between two of
+    them, over different groups, would tell what those contributed in whom they differ."""
 
 
 @dataclass(frozen=True)

@@ -22,28 +22,55 @@ from tests.support.local_runs import Config, Finished, in_round, read, resumed, 
 from tests.support.secure_runs import SECURE, arrays, model
 
 
-@pytest.mark.parametrize("kind", [{}, {"predictor": "factors"}], ids=str)
+def silent(config: Config) -> None:
+    """A run in which a group does not answer in a round."""
+    hit = in_round(2, 1)
+    run(config, nodes=6, reply=lambda who, it: None if hit(who, it) else it)
+
+
 def test_a_run_goes_on_without_a_group_that_is_lost_in_a_round(
-    of_five: Config, tmp_path: Path, kind: Config
+    of_five: Config, tmp_path: Path
 ) -> None:
     """Its masks are taken off; the result is that of a run in which it is lost in the same way."""
-    secure = of_five | kind | {"rounds": 3}
-
-    def silent(config: Config) -> None:
-        hit = in_round(2, 1)
-        run(config, nodes=6, reply=lambda who, it: None if hit(who, it) else it)
-
+    secure = of_five | {"rounds": 3}
     silent(secure)
     _, rounds = read(secure)
     sums = [entry["train"]["secure_sum"] for entry in rounds[1:]]
     assert [each["groups"] for each in sums] == [5, 4, 5]
     assert [each["exchanges"] for each in sums][1:] == [2, 1]  # agreeing, and opening
     assert [failure["group"] for failure in rounds[2]["failures"]] == ["Birch"]
-    if not kind:
-        plain = secure | {"privacy": "none", "out": str(tmp_path / "plain")}
-        silent(plain)
-        for name, array in arrays(plain).items():
-            np.testing.assert_allclose(arrays(secure)[name], array, atol=1e-7, err_msg=name)
+    plain = secure | {"privacy": "none", "out": str(tmp_path / "plain")}
+    silent(plain)
+    for name, array in arrays(plain).items():
+        np.testing.assert_allclose(arrays(secure)[name], array, atol=1e-7, err_msg=name)
+
+
+def test_sums_of_factors_are_over_the_same_groups_in_all_rounds(
+    of_five: Config, five: PreparedSurvey, tmp_path: Path
+) -> None:
+    """Else what the lost group alone contributes would be told, but for the change of a round."""
+    factors = {"predictor": "factors", "rounds": 3}
+    with pytest.raises(FederationError, match="Birch cannot be missing"):
+        silent(of_five | factors)
+    again = resumed(of_five | factors)
+    run(again, nodes=6)
+    whole = tiny_config(five, tmp_path / "whole") | SECURE | factors
+    run(whole, nodes=6)
+    assert model(again) == model(whole)
+
+
+def test_a_group_lost_from_the_counts_has_no_part_in_sums_of_factors(of_five: Config) -> None:
+    """Not even where it is back before the first of them."""
+    lost = [True]
+
+    def reply(who: int, message: Message) -> Message | None:
+        counted = "query.secure_counts" in message.metadata.message_type
+        return None if who == 1 and counted and lost.pop() else message
+
+    run(of_five | {"predictor": "factors", "rounds": 2}, nodes=6, reply=reply)
+    _, rounds = read(of_five)
+    sums = [entry["train"]["secure_sum"] for entry in rounds[1:]]
+    assert [(each["groups"], each["cohort"]) for each in sums] == [(4, 4), (4, 4)]
 
 
 def steps(grid: LocalGrid) -> list[str]:
@@ -129,11 +156,12 @@ def test_a_sum_that_too_few_open_ends_the_run_and_it_can_go_on(of_five: Config) 
     assert record["status"] == "completed"
 
 
+@pytest.mark.parametrize("kind", [{"strategy": "fedavg"}, {"predictor": "factors"}], ids=str)
 def test_a_round_waits_for_a_node_without_whom_a_sum_stays_closed(
-    config: Config, finished: Finished
+    config: Config, finished: Finished, kind: Config
 ) -> None:
-    whole = finished({**SECURE, "strategy": "fedavg"})
-    config |= SECURE | {"grace-period": 60.0}
+    whole = finished({**SECURE, **kind})
+    config |= SECURE | kind | {"grace-period": 60.0}
     lines: list[str] = []
     grid = Leaving(config, in_round(2, 1), looks=3)
     run_federation(grid, Settings.from_config(config), config, lines.append)

@@ -42,8 +42,7 @@ class League:
 
     def __post_init__(self) -> None:
         ready = self.cohort.ready(count=1)
-        self.context = ready.invitation.context
-        self.cohort.mask(ready, 1, self.cohort.vectors())
+        self.context = self.cohort.mask(ready, 1, self.cohort.vectors()).context
         for name in self.members:
             for other in self.masked(name).held:
                 self.seed_shares.setdefault(other, set()).add(name)
@@ -74,7 +73,7 @@ class League:
     def open(self, name: str, survivors: Survivors) -> None:
         """Let one of the others open the sum of survivors, if it does, with all signatures."""
         agreements = dict(self.signatures.get(survivors, {}))
-        content = ("survivors", self.context, 1, survivors)
+        content = ("survivors", self.context, survivors)
         for member in set(self.members) & set(survivors):
             agreements[member] = self.cohort.identities[member].sign(*content)
         if survivors == self.cohort.names:

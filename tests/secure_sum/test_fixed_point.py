@@ -58,6 +58,13 @@ def test_a_total_of_another_number_of_groups_is_refused() -> None:
         layout.decode(total, 3)
 
 
+def test_a_sum_so_coarse_that_small_numbers_are_lost_is_refused() -> None:
+    """A server could choose a bound by which the numbers of all groups but one are rounded to 0."""
+    assert Layout.of({"a": (1,)}, {"a": 2.0**51}, groups=4).bits == {"a": 8}
+    with pytest.raises(ValueError, match=r"4\.5036e\+15 is too large a bound for a sum over 4"):
+        Layout.of({"a": (1,)}, {"a": 2.0**52}, groups=4)
+
+
 @pytest.mark.parametrize("bound", [0.0, -1.0, np.inf, np.nan])
 def test_a_bound_has_to_bound(bound: float) -> None:
     with pytest.raises(ValueError, match="bounds nothing"):

@@ -141,6 +141,19 @@ def test_a_round_that_was_opened_is_not_opened_without_one_of_them(cohort: Cohor
         cohort.half("b").agree(AgreeRequest(2, WITHOUT_A))
 
 
+def test_sums_that_are_alike_are_over_the_same_groups(cohort: Cohort) -> None:
+    """Of the next round too: the difference would be the vector of "a", or nearly so."""
+    ready, vectors = cohort.ready(count=3), cohort.vectors()
+    cohort.open(cohort.mask(ready, 1, vectors, of=meant(1, alike=True)), {})
+    cohort.mask(ready, 2, vectors, lost="a", of=meant(2, alike=True))
+    with pytest.raises(RefusedSumError, match=r"the difference \('a'\) would be told"):
+        cohort.half("b").agree(AgreeRequest(2, WITHOUT_A))
+    cohort.files["b"].forget_after(-1)  # which does not make it forget that
+    assert cohort.files["b"].read().alike == EIGHT
+    with pytest.raises(RefusedSumError, match="was set up before"):
+        cohort.half("b").advertise(cohort.invitation(3), 1)
+
+
 def test_a_round_that_was_opened_may_be_repeated_with_the_same_groups(cohort: Cohort) -> None:
     ready = cohort.ready()
     vectors = cohort.vectors()
