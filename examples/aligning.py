@@ -28,8 +28,9 @@ class Setting:
     true: Shares
 
     def reward(self, rule: str, form: Form) -> SeveralGroups:
-        """The reward of all groups. What cannot be read earns 0, and is counted."""
-        rewards = [GroupReward(group, form, unread=0.0) for group in self.groups]
+        """The reward of all groups. What cannot be read earns the least that there is."""
+        least = -1.0 if form == "match" else 0.0
+        rewards = [GroupReward(group, form, unread=least) for group in self.groups]
         return SeveralGroups(rewards, rule, name=rule)
 
 

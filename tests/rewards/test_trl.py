@@ -81,7 +81,7 @@ def test_conversations_and_questions_in_the_prompt(
     """Messages in place of texts, no columns, and a reward for what cannot be read."""
     policy, tokenizer = tiny_policy.make_policy(YES_NO, seed=0, steps=30)
     tokenizer.chat_template = CHAT
-    reward = GroupReward(north, "match", unread=0.0)
+    reward = GroupReward(north, "distribution", unread=0.0)
     rows = [{"prompt": [{"role": "user", "content": rendered(each)}]} for each in YES_NO]
     logged = train(policy, tokenizer, [reward], rows, tmp_path)
     assert reward.counts.total() == 32
