@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?")
     parser.add_argument("--policy", help="of the Hugging Face hub, or a directory")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--questions", type=int, default=6)
     options = parser.parse_args()
@@ -70,12 +70,12 @@ def align(
             args=GRPOConfig(
                 output_dir=out,
                 use_cpu=not torch.cuda.is_available(),
+                bf16=torch.cuda.is_available(),
                 seed=seed,
                 max_steps=options.steps,
                 learning_rate=options.learning_rate,
-                lr_scheduler_type="constant",
-                per_device_train_batch_size=16 * len(questions),
-                num_generations=16,
+                per_device_train_batch_size=32 * len(questions),
+                num_generations=32,
                 scale_rewards="none",
                 max_completion_length=1 if options.policy is None else 8,
                 logging_strategy="no",
