@@ -49,9 +49,10 @@ from tests.support.deployment import Deployment
 from tests.support.forwarder import Forwarder
 
 # What marks the command line of a kind of process, the first that fits.
+FORKED, FORKS = "ClientApp, for a message", "process that it is forked from"
 KINDS = {
     "flwr-serverapp": "ServerApp",
-    "flwr-clientapp": "ClientApp, for a message",
+    "multiprocessing.forkserver": FORKS,
     "pluralllm_app.deploy.superlink": "SuperLink",
     "pluralllm_app.deploy.supernode": "SuperNode",
 }
@@ -66,6 +67,15 @@ def stock_exchange(grid, messages, timeout):  # type: ignore[no-untyped-def]
     for message in messages:
         own = message.metadata
         yield own.dst_node_id, replies.get(own.message_id, f"no reply within {timeout:g} s")
+
+
+def kind_of(process: psutil.Process) -> str:
+    """What a process of the deployment is."""
+    command = process.cmdline()
+    line = " ".join(command)
+    kind = next((kind for mark, kind in KINDS.items() if mark in line), "others")
+    parent = process.parent()
+    return FORKED if parent and kind == FORKS and parent.cmdline() == command else kind
 
 
 @contextmanager
@@ -135,13 +145,12 @@ def follow(
         # bytes do not count.
         for process in deployment.processes() if lines < WARM_UP else []:
             with suppress(psutil.Error):
-                line = " ".join(process.cmdline())
-                kind = next((kind for mark, kind in KINDS.items() if mark in line), "others")
+                kind = kind_of(process)
                 peaks[kind] = max(peaks[kind], process.memory_full_info().uss)
-        time.sleep(0.5)
+        time.sleep(0.1)
     if len(read_rounds(run)) <= int(config["rounds"]):
         sys.exit(deployment.log(run.name))
-    if unseen := set(KINDS.values()) - set(peaks):
+    if unseen := {*KINDS.values(), FORKED} - set(peaks):
         sys.exit(f"no process was seen of {', '.join(sorted(unseen))}: mend KINDS")
     return passed, peaks
 

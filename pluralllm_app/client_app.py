@@ -17,29 +17,36 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from pluralllm_app.errors import FederationError, SettingsError, UserError
+from pluralllm_app.errors import FederationError, RefusedError, SettingsError, UserError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
+from pluralllm_app.federation.ledger import admit
+from pluralllm_app.federation.meaning import counts_request
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     Evaluation,
     NodeDescription,
     Update,
+    arrays_to_record,
     installed,
     record_of,
     record_to_arrays,
     record_to_request,
+    withheld_scores,
 )
-from pluralllm_app.federation.node_files import Policy, draws_of
+from pluralllm_app.federation.node_files import draws_of
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
-from pluralllm_app.learning.base import MEMORIES, Learner
+from pluralllm_app.federation.policy import Policy
+from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM, SecureGroup
+from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.secure_sum.messages import write
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -218,7 +225,7 @@ def describe(message: Message, context: Context) -> Message:
     device_of(context, settings)  # a device that is not there is told before training
     place = locate(context, settings)
     if place.node:
-        Policy.read(place.node).check(settings)
+        admit(place.node, settings, context.run_id)
         for line in meet(place.node, place.group.name, introduced(message.content)):
             LOGGER.info("%s", line)
     survey, group = place.survey, place.group
@@ -247,21 +254,68 @@ def train(message: Message, context: Context) -> Message:
     if message.metadata.group_id != str(request.round):  # which the node's audit log names
         raise FederationError("the train message names two rounds")
     place, sent = received.place, received.sent
+    if place.group.role != "train":
+        raise RefusedError("its site says that its group never trains")
+    withheld = False
     if place.node:
-        Policy.read(place.node).check(received.settings)
+        policy = admit(place.node, received.settings, context.run_id, rounds=1)
         own = draws_of(place.node, dict(_config(context)), sent, request)
         request = replace(request, draws=own)
-    content = received.score().to_content() if request.evaluate else RecordDict()
+        withheld = policy.single_scores == "stay"
+    content = RecordDict()
+    if request.evaluate:
+        content = withheld_scores() if withheld else received.score().to_content()
     start = time.perf_counter()
     contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
+    if received.settings.federation.privacy != "none":
+        form = hooks.sent_form(received.learner.form(sent))
+        asked = _secure_group(message, received.settings, place)
+        contribution = asked.masked(form, sent, contribution, request)
     content.update(Update(contribution, seconds).to_content())
     return Message(content, reply_to=message)
+
+
+@app.query("secure_sum")
+@without_content
+def secure_sum(message: Message, context: Context) -> Message:
+    """Take a step of the protocol of secure sums: keys, shares, or what opens a sum."""
+    settings = _settings(_config(context))
+    place = locate(context, settings)
+    policy = admit(place.node, settings, context.run_id) if place.node else Policy()
+    train = split_questions(place.preferences, place.group.role, settings.split).train
+    answer = _secure_group(message, settings, place).answer(len(train), policy)
+    content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
+    return Message(content, reply_to=message)
+
+
+@app.query("secure_counts")
+@without_content
+def secure_counts(message: Message, context: Context) -> Message:
+    """What is summed before the first round, masked."""
+    received = Received.read(message, context)
+    place, sent = received.place, received.sent
+    if place.node:
+        admit(place.node, received.settings, context.run_id)
+    counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
+    asked = _secure_group(message, received.settings, place)
+    form = Form(received.learner.count_forms(sent), {})
+    masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))
+    return Message(RecordDict({ARRAYS: arrays_to_record(masked.arrays)}), reply_to=message)
+
+
+def _secure_group(message: Message, settings: Settings, place: Place) -> SecureGroup:
+    if place.group.role != "train":
+        raise FederationError("this group never trains, and adds nothing to sums")
+    return SecureGroup.of(message.content, settings, place.group.name, place.memory, place.node)
 
 
 @app.evaluate()
 @without_content
 def evaluate(message: Message, context: Context) -> Message:
     """Score what was received on this group."""
-    return Message(Received.read(message, context).score().to_content(), reply_to=message)
+    received = Received.read(message, context)
+    if received.place.node:
+        admit(received.place.node, received.settings, context.run_id, scores=True)
+    return Message(received.score().to_content(), reply_to=message)

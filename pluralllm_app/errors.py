@@ -55,6 +55,22 @@ class FederationError(UserError):
     """The federation cannot start or go on: roster mismatch, lost quorum, diverged weights."""
 
 
+REFUSED = "refused by the node: "
+
+
+class RefusedError(FederationError):
+    """A node does not do what a server asks, as its owner wants it or since a key is odd.
+
+    Its text begins with REFUSED, by which the node's audit log tells it from other errors.
+
+    Args:
+        why: in words that may reach the server.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{REFUSED}{why}")
+
+
 class MissingPartError(UserError):
     """What is asked for needs an optional part of the installation, an extra of pyproject.toml.
 

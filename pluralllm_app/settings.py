@@ -43,6 +43,9 @@ ADDED_LATER: dict[str, Scalar] = {
     "prior": "none",
     "weight-cap": 1.0,
     "grace-period": 0.0,
+    "privacy": "none",
+    "secure-threshold": 0,
+    "min-contributors": 3,
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -148,6 +151,9 @@ class FederationSettings:
     strategy: str  # one of `federation.strategies.STRATEGIES`
     weighting: Literal["questions", "uniform"]
     weight_cap: Annotated[float, Range(math.nextafter(0, 1), 1)]
+    privacy: Literal["none", "secure-sum"]
+    secure_threshold: CountOrZero  # of secure sums; 0: two thirds of the groups
+    min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero

@@ -19,8 +19,9 @@ from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TINY, make_survey
+from tests.conftest import ROOT, TINY, make_survey
 from tests.support.benchmarks import benchmarks, run
 from tests.support.factors import first_predictor
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
@@ -286,3 +287,25 @@ def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
     results = run("leakage", tmp_path, monkeypatch, *options)
     assert results["error, draws known"] < results["error of a guess"]
     assert 0 <= results["share of the questions found that were used"] <= 1
+
+
+def test_secure_sums_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--groups", "3", "5", "--words", "100")
+    results = run("secure_sum", tmp_path, monkeypatch, *options)
+    assert results["5 groups: a group, vector, bytes a sum"] == 800
+    assert results["5 groups: the server opens all but one, s"] > 0
+    assert "3 groups: the server opens all but one, s" not in results  # it takes all three
+
+
+@pytest.mark.slow
+def test_scores_of_secure_runs_are_compared(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = ROOT / "pyproject.toml"
+    module = importlib.import_module("secure_scores")
+    monkeypatch.setattr(module, "read_defaults", lambda file: read_defaults(tiny) | TINY)
+    options = ("--survey", str(tiny_survey.path), "--rounds", "2")
+    results = run("secure_scores", tmp_path, monkeypatch, *options)
+    plain, secure = (results[f"gpo, {how}: alignment"] for how in ("in the clear", "secure"))
+    assert secure == pytest.approx(plain, abs=1e-5)
+    assert results["factors, secure, min-contributors 3: alignment"] > 0.5

@@ -26,7 +26,7 @@ ROOMS = (
     ("engines",),
     ("experiments",),
     ("use",),
-    ("rewards",),
+    ("rewards", "judge"),
     ("serve",),
     ("report", "deploy"),
     ("cli",),

@@ -93,6 +93,7 @@ def test_the_command_answers_without_any_optional_part() -> None:
         ("questionnaire data/demo --out out", "survey"),
         ("report runs/first", "report"),
         ("serve runs/first", "serve"),
+        ("judge --survey data/demo --export tasks", "judge"),
     ],
 )
 def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pluralllm_app.cli.deploy_joining import admit_command, join_command
+from pluralllm_app.cli.deploy_node import peers_command, policy_command
 from pluralllm_app.cli.deploy_texts import describe, say, slug_of, validity
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
@@ -74,6 +75,8 @@ def init_command(
 
 deploy_app.command("join")(join_command)
 deploy_app.command("admit")(admit_command)
+deploy_app.command("policy")(policy_command)
+deploy_app.command("peers")(peers_command)
 
 
 @deploy_app.command("register")

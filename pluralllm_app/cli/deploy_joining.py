@@ -29,6 +29,7 @@ def join_command(
     """
     from pluralllm_app.deploy.invitation import REQUEST, certificate_fingerprint, read_invitation
     from pluralllm_app.deploy.joining import join
+    from pluralllm_app.federation.policy import POLICY
     from pluralllm_app.federation.registration import fingerprint
 
     given = read_invitation(invitation)
@@ -42,6 +43,7 @@ def join_command(
         f"""
 Next:
   to the server             {node.path / REQUEST}
+  what it lets runs ask     {node.path / POLICY}
   say to its operator       the fingerprint of this node's key, over another channel
   start the node            {shlex.quote(f"{node.path}/start.sh")}"""
     )

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from pluralllm_app.cli import prepare, questionnaire, use
 from pluralllm_app.cli.deploy import deploy_app
+from pluralllm_app.cli.judge import judge_command
 from pluralllm_app.cli.options import ConfigOption, SettingOption, VersionOption, starting
 from pluralllm_app.cli.paths import path_fault
 from pluralllm_app.cli.serve import serve_command
@@ -39,6 +40,7 @@ app.command("predict")(use.predict_command)
 app.command("ask")(use.ask_command)
 app.command("card")(use.card_command)
 app.command("serve")(serve_command)
+app.command("judge")(judge_command)
 app.command("questionnaire", help=questionnaire.HELP, cls=FittingCommand)(
     questionnaire.questionnaire_command
 )

@@ -14,6 +14,7 @@ from pluralllm_app.cli.options import (
 )
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.survey.embedders.names import shown
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS
 from pluralllm_app.survey.microdata.profiles import PROFILES
@@ -95,7 +96,7 @@ def questionnaire_command(
     )
     console.print(
         f"{written.path}: {len(written.table)} questions of {written.name}, without answers; "
-        f"embedded by {written.embedder}, fingerprint {written.fingerprint[:12]}",
+        f"embedded by {shown(written.embedder)}, fingerprint {written.fingerprint[:12]}",
         markup=False,
         highlight=False,
         soft_wrap=True,

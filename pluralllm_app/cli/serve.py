@@ -13,6 +13,7 @@ from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.errors import UserError
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
+from pluralllm_app.survey.embedders.names import shown
 
 
 def serve_command(
@@ -72,7 +73,7 @@ def serve_command(
     if not predictor.texts.ready:
         say(
             "New questions and descriptions of groups are not taken: they need the survey's "
-            f"embedder ({predictor.about.embedder}), see --embedder."
+            f"embedder ({shown(predictor.about.embedder)}), see --embedder."
         )
     reach = "this machine alone reaches it" if address.loopback else "whoever reaches this machine"
     bearer = "with the token" if known_token else "without a token"

@@ -13,6 +13,7 @@ from rich.markup import escape
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.core.terminal import Terminal, data_output
+from pluralllm_app.survey.embedders.names import shown
 
 if TYPE_CHECKING:
     from pluralllm_app.use.group import Group
@@ -199,7 +200,7 @@ def _load(model: str, embedder: str | None, questionnaire: Path | None) -> "Pred
 
 def _group(predictor: "Predictor", answers: Path | None, description: str | None) -> "Group":
     if description is not None and not predictor.texts.ready:
-        _tell(f"Loading the embedder {predictor.about.embedder} ...")
+        _tell(f"Loading the embedder {shown(predictor.about.embedder)} ...")
     with _working("reading the answers"):
         return predictor.group(answers, description)
 

@@ -46,6 +46,15 @@ def sync(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
+def sync_directory(directory: Path) -> None:
+    """Wait until it is on disk which files a directory has."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 @contextmanager
 def whole_directory(path: Path, mode: int = 0o777) -> Iterator[Path]:
     """Yield a new directory beside `path`, which takes its place once the block has ended well.

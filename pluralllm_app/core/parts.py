@@ -26,6 +26,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "serve": ("starlette", "uvicorn"),
+    "judge": ("httpx", "pandas", "pyarrow", "charset_normalizer"),
     "rlhf": ("trl", "datasets", "torch", "transformers", "threadpoolctl"),
     "report": ("pandas", "pyarrow", "charset_normalizer", "altair", "vl_convert", "jinja2"),
 }

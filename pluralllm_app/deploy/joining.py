@@ -13,6 +13,8 @@ from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.deploy.layout import write_file, write_script
 from pluralllm_app.deploy.units import supernode_unit
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.policy import POLICY
+from pluralllm_app.federation.policy_text import template
 from pluralllm_app.survey.site import Site
 
 
@@ -30,6 +32,7 @@ def join(invitation: Invitation, site: Path, out: Path) -> Node:
         ca.crt node.key node.key.pub start.sh pluralllm-supernode.service
         site/           a copy of the group's site
         request.json    for the server
+        policy.toml     what the node lets a run ask of it, for its owner to fill in
 
     Args:
         invitation: of the server.
@@ -75,6 +78,7 @@ def join(invitation: Invitation, site: Path, out: Path) -> Node:
             unit = supernode_unit(out, slug)
             write_file(fresh / "pluralllm-supernode.service", unit.encode())
             write_file(fresh / REQUEST, write(request))
+            write_file(fresh / POLICY, template().encode())
             # What a node learned in runs before is in the site's memory/, and stays there.
             shutil.copytree(found.survey.path, fresh / "site", ignore=lambda *_: {"memory"})
             (fresh / "site").chmod(0o700)

@@ -25,6 +25,8 @@ from pluralllm_app.core.private_files import check_private_arguments
 from pluralllm_app.deploy.admission import Admission
 from pluralllm_app.deploy.connections import Connections
 from pluralllm_app.deploy.serving import serve
+from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.federation.flower_apps import OwnApp
 from pluralllm_app.federation.flower_compat import FLEET_PATH, piece_size, run_superlink
 from pluralllm_app.federation.registration import SERVER
 
@@ -59,6 +61,7 @@ def main() -> None:
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     _name_registration()
+    OwnApp.of(own_files()).install_alone()
     connections = Connections()
     admission = Middleware(Admission, connections=connections, largest=_largest_body())
     run_superlink([Middleware(LocalControl), admission], partial(serve, connections=connections))

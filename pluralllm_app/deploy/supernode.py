@@ -22,7 +22,8 @@ from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.audit_log import AUDIT_LOG, AuditLog
 from pluralllm_app.federation.flower_node import NotLetInError, run_supernode
-from pluralllm_app.federation.node_files import POLICY, prepare_node
+from pluralllm_app.federation.node_files import prepare_node
+from pluralllm_app.federation.policy import POLICY
 
 RETRY_SECONDS = 5.0
 _HOST = "127.0.0.1"
@@ -68,15 +69,15 @@ def directory_of(arguments: list[str]) -> Path:
 def with_node(arguments: list[str], node: Path) -> list[str]:
     """The arguments, whose node config also names the node's directory.
 
-    It gets a secret if it has none, and its policy is said where it has one.
+    It gets a secret if it has none, and what is risky in its policy is said.
 
     Raises:
         UserError: see `prepare_node`.
     """
     arguments = list(arguments)
     policy = prepare_node(node)
-    if (node / POLICY).exists():
-        print(f"{node / POLICY}: {policy}", flush=True)
+    for caution in policy.cautions():
+        print(f"{node / POLICY}: {caution}", flush=True)
     arguments[arguments.index("--node-config") + 1] += f" node={toml_text(str(node))}"
     return arguments
 

@@ -26,6 +26,7 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     import torch
 
     from pluralllm_app.federation.roster import check_groups
+    from pluralllm_app.federation.secure_settings import checked_threshold
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.records.trackers import check_tracking
     from pluralllm_app.survey.prepared import PreparedSurvey
@@ -44,6 +45,8 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
             words = " ".join(f"{key}={value}" for key, value in changes.items())
             raise TooSmallError(str(error), ["-c", words]) from error
         raise
+    if settings.federation.privacy == "secure-sum":
+        checked_threshold(settings, sum(role == "train" for _, role, *_ in groups))
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:

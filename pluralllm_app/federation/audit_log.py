@@ -24,13 +24,14 @@ class Answered:
 
     run: str  # the SuperLink's number of the run; more digits than numbers in JSON can have
     code: str  # hash of the code of the node
-    message: str  # query, train or evaluate
+    message: str  # query, train or evaluate; query.secure_sum and the like for secure sums
     round: int | None  # as the server names it; None: it names none
     bytes_in: int  # of what the message holds and, with the first of a run, of the server's bundle
     bytes_out: int  # of what the answer holds
     seconds: float  # from the message to its answer
     outcome: Literal["answered", "failed", "refused"]
-    """refused: the run is of other code. failed: by an error, which the server is told."""
+    """refused: the run is of other code, or the node's owner does not let it. failed: by an error,
+    which the server is told."""
 
 
 class AuditLog:

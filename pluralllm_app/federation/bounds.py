@@ -12,6 +12,7 @@ from pluralllm_app.survey.info import MOST_DIM
 NODE = "the node is refused, by name"
 RUN = "the run does not begin, and names the group"
 UPDATE = "the update is refused, and the failure recorded"
+SUM = "the group is not in the sum, and the failure recorded"
 SCORES = "the scores are refused, and the failure recorded"
 RECORDED = "the bound is recorded in its place"
 REQUEST = "the SuperLink answers 403"
@@ -60,6 +61,19 @@ BOUNDS = (
         "arrays: sums of factors",
         "such as the answers of one group can give",
         UPDATE,
+    ),
+    Bound(
+        "train",
+        "arrays: masked words",
+        "as many as the sum has, uint64; what they hide cannot be checked",
+        UPDATE,
+    ),
+    Bound("secure sum", "weight", "pool, as the query said; 1 with weighting = uniform", SUM),
+    Bound(
+        "secure sum",
+        "keys, shares, what opens it",
+        "of their lengths, for all of the cohort, signed by the group",
+        SUM,
     ),
     Bound(
         "train",

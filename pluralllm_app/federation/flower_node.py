@@ -5,22 +5,25 @@ SuperLink and run is compared with the node's own app, and replaced by it. A mes
 another app is answered by an error that says so.
 """
 
-import hashlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralllm_app.core.code import code_hash
+from pluralllm_app.errors import REFUSED
 from pluralllm_app.federation.audit_log import Answered, AuditLog
-from pluralllm_app.federation.flower_commands import HOME
-from pluralllm_app.federation.flower_compat import LOGGER, error_code, log_errors_plainly
-from pluralllm_app.federation.own_code import PYPROJECT, refusal
+from pluralllm_app.federation.flower_apps import OwnApp
+from pluralllm_app.federation.flower_compat import (
+    LOGGER,
+    error_code,
+    error_reason,
+    log_errors_plainly,
+)
+from pluralllm_app.federation.flower_executor import fork_apps
+from pluralllm_app.federation.flower_pauses import look_sooner
+from pluralllm_app.federation.own_code import refusal
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -53,12 +56,15 @@ def run_supernode(enter: Enter, own_files: OwnFiles, audit: AuditLog) -> None:
     """
     from flwr.supernode.cli import flower_supernode
 
-    print(f"This node runs its own code, {OwnApp.of(own_files()).hash}, and no other.", flush=True)
+    own = OwnApp.of(own_files())
+    print(f"This node runs its own code, {own.hash}, and no other.", flush=True)
     _enter_by(enter)
     log = _Answers(audit)
     _run_own_code(own_files, log)
     _note_answers(log)
-    _forget_apps()
+    own.install_alone()
+    fork_apps()
+    look_sooner()
     log_errors_plainly()
     flower_supernode()
 
@@ -103,40 +109,6 @@ def _enter_by(enter: Enter) -> None:
             return response
 
     fleet_http_connection.FleetHttpClient = Client  # type: ignore[attr-defined]
-
-
-def _forget_apps() -> None:
-    """Remove the copies that Flower runs apps from: of this app it makes a new one.
-
-    It takes a copy that is there for whole and unchanged, whatever put it there.
-    """
-    from flwr.common.constant import APP_DIR
-
-    if (home := os.environ.get(HOME)) and (copies := Path(home) / APP_DIR).exists():
-        shutil.rmtree(copies)
-
-
-@dataclass(frozen=True)
-class OwnApp:
-    """The node's own app, as a bundle of Flower."""
-
-    bundle: "Fab"
-    id: str
-    version: str
-    hash: str
-    """Of its code."""
-
-    @classmethod
-    def of(cls, files: Mapping[str, bytes]) -> "OwnApp":
-        """Bundle these files."""
-        from flwr.cli.build import build_fab_from_files
-        from flwr.common.config import get_fab_config, get_metadata_from_config
-        from flwr.supercore.fab import Fab
-
-        content, _ = build_fab_from_files(files)
-        code = {name: file for name, file in files.items() if name != PYPROJECT}
-        named = get_metadata_from_config(get_fab_config(content))
-        return cls(Fab(hashlib.sha256(content).hexdigest(), content, {}), *named, code_hash(code))
 
 
 def _run_own_code(own_files: OwnFiles, log: "_Answers") -> None:
@@ -261,7 +233,9 @@ class _Answers:
         from flwr.common.constant import ErrorCode
 
         metadata = answer.metadata
-        refused = answer.has_error() and answer.error.code == ErrorCode.INVALID_FAB
+        refused = answer.has_error() and (
+            answer.error.code == ErrorCode.INVALID_FAB or error_reason(answer).startswith(REFUSED)
+        )
         number = metadata.group_id
         self._audit.write(
             Answered(

@@ -1,9 +1,10 @@
 """What the replies of a round say, and what is wrong with those that are not good."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+import numpy as np
 from flwr.app import Message, RecordDict
 
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY
@@ -26,6 +27,7 @@ class Heard:
     training: float = 0.0  # seconds at the nodes
     away: set[str] = field(default_factory=set)  # groups whose nodes went away
     all_replies: bool = False  # whether the last one was looked at
+    means: Mapping[str, float] = field(default_factory=dict)  # metrics, where only sums are known
 
     def note(self, name: str, update: Update) -> None:
         self.training += update.seconds
@@ -44,6 +46,13 @@ class Heard:
         if node_was_lost(reply):
             self.away.add(name)
         return error_reason(reply) if reply.has_error() else reply
+
+    def loss(self) -> float | None:
+        """The mean loss of the groups that trained; None where they have none."""
+        if "loss" in self.means:
+            return self.means["loss"]
+        losses = [update["loss"] for update in self.trained.values() if "loss" in update]
+        return float(np.mean(losses)) if losses else None
 
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""

@@ -41,21 +41,21 @@ class LostNodes:
     ) -> None:
         self._grid = grid
         self._seconds = federation.grace_period
-        self._quorum = federation.min_train_groups
         self._nodes = nodes
         self._record = record
         self._progress = progress
         self._repeats = 0
 
-    def come_back(self, number: int, heard: Heard) -> bool:
+    def come_back(self, number: int, heard: Heard, quorum: int) -> bool:
         """Wait for nodes without which a round has no quorum; whether to repeat it with them.
 
         Args:
             number: of the round.
             heard: what its replies said.
+            quorum: fewer groups than these end it.
         """
         away = {failure.group for failure in heard.lost} & heard.away
-        needed = self._quorum - len(heard.trained)
+        needed = quorum - len(heard.trained)
         if not self._seconds or self._repeats == REPEATS or not 0 < needed <= len(away):
             return False
         self._repeats += 1

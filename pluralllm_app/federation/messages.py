@@ -198,6 +198,8 @@ class Evaluation(GroupEvaluation):
             questions: how many questions the group may be scored on.
             survey_questions: how many the survey has.
         """
+        if record_of(content, EVALUATION, ConfigRecord):
+            raise ValueError("the node's policy lets no scores of its group leave")
         metrics: Mapping[str, Any] = record_of(content, EVALUATION, MetricRecord)
         if {*metrics, LOSS, COVERAGE} != {LOSS, COVERAGE, SECONDS, SCORED, SCORES}:
             raise ValueError("it is not an evaluation")
@@ -230,6 +232,11 @@ class Evaluation(GroupEvaluation):
             raise ValueError(f"its {SECONDS} are negative")
         scores = scores.astype(np.float64)
         return cls(GroupScores(scored, scores), loss, coverage, seconds=seconds)
+
+
+def withheld_scores() -> RecordDict:
+    """What a node sends in place of an `Evaluation` that its policy keeps."""
+    return RecordDict({EVALUATION: ConfigRecord({"withheld": True})})
 
 
 def _finite(value: Any) -> float:

@@ -1,7 +1,9 @@
-"""What a node of a deployment has beside its key: the secret of its draws, and its owner's policy.
+"""What a node of a deployment has beside its key, and the secret of its draws in particular.
 
     draws.key     64 hexadecimal digits that no other machine knows, made at the first start
-    policy.toml   what the owner of the node lets a run ask of it; it need not be there
+    policy.toml   what the owner of the node lets a run ask of it, see `policy`
+    ledger.json   what was asked so far, see `ledger`
+    peers.json    the other groups' keys, see `peers`
 
 Whoever knows which questions a step of training used can compute the group's answers to them from
 an update, so no other machine may know the draws. They follow from the secret and from all that a
@@ -17,82 +19,32 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.core.private_files import check_private
-from pluralllm_app.errors import FederationError, SettingsError, UserError
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.ledger import Ledger
+from pluralllm_app.federation.peers import Peers
+from pluralllm_app.federation.policy import Policy
 from pluralllm_app.learning.base import Request
 from pluralllm_app.predictors.base import Arrays
-from pluralllm_app.settings import (
-    NO_RESULT,
-    Count,
-    Scalar,
-    Settings,
-    check_names,
-    read_section,
-    section_keys,
-)
-from pluralllm_app.settings_files import read_toml
+from pluralllm_app.settings import NO_RESULT, Scalar
 
-SECRET, POLICY = "draws.key", "policy.toml"
+SECRET = "draws.key"
 _BYTES = 32
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the owner of a node lets a run ask of it; no server can change it."""
-
-    draws: Literal["secret", "run-seed"] = "secret"
-    """run-seed: as in a simulation, for audits. The server then knows every draw."""
-    least_local_steps: Count = 1
-    least_tasks_per_step: Count = 1
-
-    @classmethod
-    def read(cls, node: Path) -> "Policy":
-        """The policy in the directory of a node.
-
-        Raises:
-            SettingsError: it is not TOML, has a key that is unknown, or a value that cannot be.
-        """
-        file, keys = node / POLICY, section_keys(cls)
-        if not file.exists():
-            return cls()
-        defaults = dict(zip(keys, asdict(cls()).values(), strict=True))
-        try:
-            given = read_toml(file)
-            check_names(defaults | given, keys)
-            return read_section(cls, defaults | given)
-        except SettingsError as error:
-            raise SettingsError(f"{POLICY}: {str(error).replace(str(file), 'it')}") from error
-
-    def check(self, settings: Settings) -> None:
-        """Raise FederationError where a run asks for less than this node's owner lets it."""
-        training = settings.training
-        if settings.federation.predictor != "gpo":
-            return  # it takes no steps
-        for key, asked, least in (
-            ("local-steps", training.local_steps, self.least_local_steps),
-            ("tasks-per-step", training.tasks_per_step, self.least_tasks_per_step),
-        ):
-            if asked < least:
-                raise FederationError(
-                    f"this node's {POLICY} has least-{key} = {least}, and the run has {key} = "
-                    f"{asked}, with which an update tells more of the answers: run with {key} = "
-                    f"{least} or more"
-                )
 
 
 def prepare_node(node: Path) -> Policy:
     """Check the files in the directory of a node, and make its secret if it has none.
 
     Raises:
-        UserError: the policy is not one, or the secret is damaged, or others may read it, or it
-            cannot be written.
+        UserError: one of them is damaged, or others may read the secret, or it cannot be written.
     """
     policy = Policy.read(node)
+    Ledger.read(node)
+    Peers.read(node)
     file = node / SECRET
     if file.exists():
         check_private(file)

@@ -2,10 +2,11 @@
 
     peers.json   beside the key of a node: {"known": {name: key}, "offered": {name: key}}
 
-With the message that begins a run, the server names all registered groups with the public keys of
-their nodes. A node takes its word for a name that it hears for the first time. From then on it
-takes no other key for that name until its operator says so: the key is noted as offered, and the
-node takes part in no run.
+With the message that begins a run, the server names all registered groups that may train, with the
+public keys of their nodes. A node takes its word for a name that it hears for the first time. From
+then on it takes no other key for that name until its operator says so: the key is noted as offered,
+and the run is refused. Who would rather not take that first word pins the fingerprints in
+policy.toml.
 """
 
 import json
@@ -20,9 +21,9 @@ from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.locks import held
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.private_files import check_private
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import RefusedError, UserError
 from pluralllm_app.federation.bounds import MOST_TEXT
-from pluralllm_app.federation.refusals import NodeRefusal
+from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.registration import (
     Member,
     fingerprint,
@@ -47,7 +48,9 @@ _WAIT_SECONDS = 10.0
 
 
 def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
-    """The groups whose keys a node trusts, its own among them once a server has named it.
+    """The other groups whose keys a node trusts; where policy.toml pins some, these alone.
+
+    Its own may be among them.
 
     Args:
         node: directory of the node.
@@ -56,11 +59,13 @@ def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
         Public keys (ECDSA, P-384) by the groups' names.
 
     Raises:
-        UserError: peers.json is damaged.
+        UserError: peers.json or policy.toml is damaged.
     """
-    known = Peers.read(node).known
+    known, pins = Peers.read(node).known, Policy.read(node).peers
     return {
-        name: parse_public_key(key.encode(), f"a key in {PEERS}") for name, key in known.items()
+        name: parse_public_key(key.encode(), f"a key in {PEERS}")
+        for name, key in known.items()
+        if not pins or pins.get(name) == fingerprint(key.encode())
     }
 
 
@@ -94,14 +99,15 @@ def signing_key(node: Path) -> "EllipticCurvePrivateKey":
 
 
 def introduction(members: Mapping[bytes, Member]) -> "RecordDict":
-    """What a server tells every node: the keys of the registered groups' nodes.
+    """What a server tells every node: the keys of the nodes of registered groups that may train.
 
     Args:
         members: by the public keys of their nodes, as the SuperLink knows them.
     """
     from flwr.app import ConfigRecord, RecordDict
 
-    return RecordDict({_RECORD: ConfigRecord({own.name: key for key, own in members.items()})})
+    train = ((own.name, key) for key, own in members.items() if own.role != "evaluation")
+    return RecordDict({_RECORD: ConfigRecord(dict(train))})
 
 
 def introduced(content: "RecordDict") -> dict[str, str]:
@@ -111,16 +117,16 @@ def introduced(content: "RecordDict") -> dict[str, str]:
         Public keys, as OpenSSH writes them, by the groups' names.
 
     Raises:
-        NodeRefusal: a name or a key is none.
+        RefusedError: a name or a key is none.
     """
     from flwr.app import ConfigRecord
 
     record = content.get(_RECORD, ConfigRecord())
     if not isinstance(record, ConfigRecord) or len(record) > MOST_PEERS:
-        raise NodeRefusal("the server's list of groups is none")
+        raise RefusedError("the server's list of groups is none")
     for name in record:
         if not name or len(name) > MOST_TEXT or name != clean_text(name) or hidden(name):
-            raise NodeRefusal(
+            raise RefusedError(
                 f"the server's list has a group {name[:MOST_TEXT]!r}, which is no name"
             )
     return {name: _public_text(name, key) for name, key in record.items()}
@@ -138,29 +144,42 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         A line for each group that the node did not know.
 
     Raises:
-        NodeRefusal: a key is not the one that the node knows for that name, or that of another.
+        RefusedError: a key is that of another name, or is neither the one that the node knows for
+            its name nor the one that policy.toml pins, or policy.toml pins some and not this one.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
     if not said:
         return []
+    shown = {name: fingerprint(key.encode()) for name, key in said.items()}
+    policy = Policy.read(node)
+    policy.check_peers({name: has for name, has in shown.items() if name != own})
+    key = public_text(signing_key(node).public_key())
+    if said.get(own, key) != key and key in said.values():
+        return []  # of another group, as which the server refuses this node by name
     with _changing(node) as peers:
-        before = peers.known | {own: public_text(signing_key(node).public_key())}
-        changed = {name: key for name, key in said.items() if before.get(name, key) != key}
+        before = peers.known | {own: key}
+        changed = {
+            name: key
+            for name, key in said.items()
+            if before.get(name, key) != key
+            and (name == own or policy.peers.get(name) != shown[name])
+        }
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}
             Peers(peers.known, peers.offered | offered).write(node)
-            raise NodeRefusal("; ".join(_odd(name, before, said, own) for name in changed))
+            raise RefusedError("; ".join(_odd(name, before, said, own) for name in changed))
         known = {**before, **said}
+        if len(known) > MOST_PEERS:
+            raise RefusedError(f"the server has named more than {MOST_PEERS} groups by now")
         names: dict[str, str] = {}
-        for name, key in known.items():
-            if (other := names.setdefault(key, name)) != name:
-                raise NodeRefusal(f"the server's list gives {other!r} and {name!r} one key")
+        for name, its_key in known.items():
+            if (other := names.setdefault(its_key, name)) != name:
+                raise RefusedError(f"the server's list gives {other!r} and {name!r} one key")
         offered = {name: key for name, key in peers.offered.items() if name not in said}
         Peers(known, offered).write(node)
     return [
-        f"group {name!r} is new to this node: the server says that its key is "
-        f"{fingerprint(key.encode())}"
-        for name, key in said.items()
+        f"group {name!r} is new to this node: the server says that its key is {shown[name]}"
+        for name in said
         if name not in before
     ]
 
@@ -252,7 +271,7 @@ def _public_text(name: str, key: object) -> str:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    refusal = NodeRefusal(f"what the server's list has for group {name!r} is no key of a node")
+    refusal = RefusedError(f"what the server's list has for group {name!r} is no key of a node")
     if not isinstance(key, bytes):
         raise refusal
     try:

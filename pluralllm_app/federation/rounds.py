@@ -8,29 +8,24 @@ from functools import partial
 from itertools import chain
 from uuid import uuid4
 
-import numpy as np
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import hooks
+from pluralllm_app.federation.asking import round_messages
 from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.federation.expected import Expected
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.lost_nodes import LostNodes
-from pluralllm_app.federation.messages import (
-    ARRAYS,
-    CONFIG,
-    Evaluation,
-    Update,
-    arrays_to_record,
-    request_to_record,
-)
 from pluralllm_app.federation.registration import Member, Registered
 from pluralllm_app.federation.roster import Roster, build_roster, check_number
+from pluralllm_app.federation.secure_group import SECURE_SUM
+from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
 from pluralllm_app.federation.weight_cap import capped
-from pluralllm_app.learning.base import MEMORIES, Contribution, Contributions, Form, Request, State
+from pluralllm_app.learning.base import MEMORIES, Contribution, Contributions, Request, State
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import ContextPredictor
@@ -87,7 +82,6 @@ class Rounds:
     ) -> None:
         self.grid = grid
         self.settings = settings
-        self._longest = settings.federation.round_timeout  # seconds that a reply can have taken
         self.record = record
         self.progress = progress
         strategy = make_strategy(settings)
@@ -123,6 +117,13 @@ class Rounds:
             record.describe(self.roster.survey, groups)
             self.state = RunState(uuid4().hex, self.learner.initial_state())
             self._save()
+        self._sums: SecureSums | None = None
+        self._quorum = settings.federation.min_train_groups
+        if settings.federation.privacy == SECURE_SUM:
+            self._sums = SecureSums(grid, settings, self.roster, self.state, self._save, progress)
+            self._quorum = self._sums.needed
+            record.update(secure_threshold=self._sums.threshold)
+        self._expected = Expected(self.roster, settings, self._sums)
 
     def _questions(self) -> QuestionSet:
         """All questions of the survey, for a learner that needs them."""
@@ -137,6 +138,9 @@ class Rounds:
         """Run all rounds; round 0 is the evaluation of the untrained predictor."""
         federation = self.settings.federation
         train_groups = self.roster.of_role("train")
+        if self._sums and self.state.round == 0:
+            self.state.learner = self._sums.counted(self.learner, self.state.learner)
+            self._save()
         while (number := self.state.round) < federation.rounds and not self._settled():
             trained = chosen_groups(train_groups, self.settings, number + 1)
             due = number % self.settings.evaluation.evaluate_every == 0
@@ -171,7 +175,7 @@ class Rounds:
         lost_nodes = LostNodes(self.grid, federation, nodes, self.record, self.progress)
         try:
             state, failure = self._tried(trained, scored, heard)
-            while trained and lost_nodes.come_back(self.state.round + 1, heard):
+            while trained and lost_nodes.come_back(self.state.round + 1, heard, self._fewest):
                 heard = Heard(heard.since)
                 state, failure = self._tried(trained, scored, heard)
             self._close_round(heard)
@@ -189,8 +193,12 @@ class Rounds:
         self, trained: list[str], scored: list[str], heard: Heard
     ) -> tuple[State | None, Exception | None]:
         """Send a round's messages and hear all replies; the next state, or why there is none."""
+        state, failure = None, None
+        if trained and self._sums:
+            trained, failure = self._begin_sum(heard)
         contributions = self._contributions(trained, scored, heard)
-        state, failure = self._combined(contributions, trained) if trained else (None, None)
+        if trained:
+            state, failure = self._combined(contributions, trained, heard)
         for _ in contributions:  # those that were not looked at are heard and checked too
             pass
         if not heard.all_replies:
@@ -199,21 +207,39 @@ class Rounds:
             self.progress(f"{missed.phase}: {missed.group} failed: {missed.reason}")
         return state, failure
 
+    def _begin_sum(self, heard: Heard) -> tuple[list[str], Exception | None]:
+        """The groups of the next secure sum; none, and why there are none."""
+        assert self._sums, "else nothing is summed securely"
+        sent, number = self.state.learner.sent, self.state.round + 1
+        form = hooks.sent_form(self.learner.form(sent))
+        request = Request(number, False, self.state.experiment, 0, self.learner.options())
+        try:
+            return self._sums.begin(form, sent, request, heard), None
+        except FederationError as error:
+            return [], error
+
+    @property
+    def _fewest(self) -> int:
+        """Fewer groups than these end a round."""
+        return self._sums.fewest if self._sums else self._quorum
+
     def _timed(self, seconds: float) -> RoundEntry:
         """The current round's entry, which took so many seconds more."""
         entry = self.state.entry
         return replace(entry, seconds=round(entry.seconds + seconds, 3))
 
     def _combined(
-        self, contributions: Iterator[Contribution], trained: list[str]
+        self, contributions: Iterator[Contribution], trained: list[str], heard: Heard
     ) -> tuple[State | None, Exception | None]:
         """The next state, or why there is none: the round before is recorded in any case."""
         number, before = self.state.round + 1, self.state.learner
         # Not the generator itself: whoever stops early could close it.
-        handed = chain(contributions)
+        handed: Iterator[Contribution] = chain(contributions)
         try:
+            if self._sums:
+                handed = self._sums.opened(handed, heard)
             opened: Contributions = hooks.at_server(before.sent, handed)
-            if self.learner.form(before.sent).weighs:
+            if self.learner.form(before.sent).weighs and not self._sums:  # where groups did
                 weights = [self._weight(name) for name in trained]
                 cap = self.settings.federation.weight_cap
                 opened = capped(opened, weights, cap, self._note_cap)
@@ -242,11 +268,15 @@ class Rounds:
         replies say goes to `heard`.
         """
         form = hooks.sent_form(self.learner.form(self.state.learner.sent))
-        update_of = partial(self._update, form)
+        update_of = partial(
+            self._expected.update, self._sums.form if self._sums and trained else form
+        )
         to_score, to_train = set(scored), set(trained)
         for name, reply in self._ask(trained, scored, heard):
             if name in to_score:
-                evaluation = read_reply("evaluate", name, reply, self._evaluation, heard.missed)
+                evaluation = read_reply(
+                    "evaluate", name, reply, self._expected.evaluation, heard.missed
+                )
                 if evaluation:
                     heard.evaluations[name] = evaluation
             if name in to_train:
@@ -260,30 +290,9 @@ class Rounds:
         self, trained: list[str], scored: list[str], heard: Heard
     ) -> Iterator[tuple[str, Message | str]]:
         """Send a message to each group; yield its reply, or why there is none, in that order."""
-        arrays = arrays_to_record(self.state.learner.sent)
-        messages = []
-        for name in trained:
-            request = Request(
-                round=self.state.round + 1,
-                evaluate=name in scored,
-                experiment=self.state.experiment,
-                counted=self.state.counted.get(name, 0),
-                options=self.learner.options(),
-            )
-            content = RecordDict({ARRAYS: arrays, CONFIG: request_to_record(request)})
-            node = self.roster.nodes[name]
-            messages.append(Message(content, node, MessageType.TRAIN, group_id=str(request.round)))
-        content = RecordDict({ARRAYS: arrays})
-        messages += [
-            Message(
-                content,
-                self.roster.nodes[name],
-                MessageType.EVALUATE,
-                group_id=str(self.state.round),
-            )
-            for name in scored
-            if name not in trained
-        ]
+        messages = round_messages(
+            self.roster, self.state, self.learner.options(), trained, scored, self._sums
+        )
         names = {node: name for name, node in self.roster.nodes.items()}
         for node, reply in exchange(self.grid, messages, self.settings.federation.round_timeout):
             yield names[node], heard.reply_of(names[node], reply)
@@ -308,10 +317,12 @@ class Rounds:
         self.record.recorded(entry, self._predictor)
 
     def _check_quorum(self, heard: Heard) -> None:
-        number, quorum = self.state.round + 1, self.settings.federation.min_train_groups
+        number, quorum = self.state.round + 1, self._quorum
         if len(heard.trained) < quorum:
+            threshold = quorum > self.settings.federation.min_train_groups
+            name = "the threshold of secure sums" if threshold else "min-train-groups"
             raise FederationError(
-                f"round {number}: good updates: {len(heard.trained)}, fewer than min-train-groups "
+                f"round {number}: good updates: {len(heard.trained)}, fewer than {name} "
                 f"= {quorum}: {causes(heard.lost)}"
             )
 
@@ -322,29 +333,12 @@ class Rounds:
         self.state.round += 1
         self.state.counted |= dict.fromkeys(heard.trained, self.state.round)
         seconds = round(time.perf_counter() - heard.since, 3)
-        losses = [update["loss"] for update in heard.trained.values() if "loss" in update]
         train = TrainEntry(
-            loss=float(np.mean(losses)) if losses else None,
+            loss=heard.loss(),
             steps=steps,
             tasks=tasks,
             groups=heard.trained,
             seconds=seconds,
+            secure_sum=self._sums.entry() if self._sums else None,
         )
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
-
-    def _update(self, form: Form, name: str, content: RecordDict) -> Update:
-        found = Update.from_content(content, form, self.roster.groups[name].pool)
-        return replace(found, seconds=min(found.seconds, self._longest))
-
-    def _evaluation(self, name: str, content: RecordDict) -> Evaluation:
-        total = self.roster.survey.survey_questions
-        found = Evaluation.from_content(content, self._scored(name), total)
-        return replace(found, seconds=min(found.seconds, self._longest))
-
-    def _scored(self, name: str) -> range:
-        """How many questions a group may be scored on; a train group: those not trained on."""
-        group = self.roster.groups[name]
-        if group.role == "train":
-            return range(group.questions - group.pool, group.questions - group.pool + 1)
-        context = self.settings.evaluation.evaluation_context
-        return range(group.questions - context, group.questions + 1)

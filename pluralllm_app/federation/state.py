@@ -29,6 +29,10 @@ class RunState:
     """What will be recorded of the round; its evaluation comes with the next round's replies."""
     counted: dict[str, int] = field(default_factory=dict)
     """The last round of each group whose contribution counted."""
+    sums: int = 0
+    """The last number that a secure sum may have had: each is used once."""
+    alike: list[str] = field(default_factory=list)
+    """The groups of the run's secure sums that are alike; [] before the first of them."""
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
@@ -39,6 +43,8 @@ class RunState:
             "round": self.round,
             "entry": to_plain(self.entry),
             "counted": self.counted,
+            "sums": self.sums,
+            "alike": self.alike,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return save(contiguous, metadata={"run": json.dumps(rest)})

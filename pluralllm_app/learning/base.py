@@ -65,6 +65,13 @@ class ArrayForm:
     shape: tuple[int, ...]
     least: float = -math.inf
     most: float = math.inf
+    room: float | None = None
+    """What absolute values a secure sum has room for; None: as `least` and `most` say."""
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute value for which a secure sum has room."""
+        return max(abs(self.least), abs(self.most)) if self.room is None else self.room
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Form:
     rule: Callable[[Arrays], None] | None = None
     """Raises ValueError unless the arrays, each of its form, also go together."""
     weighs: bool = False
-    """Whether a contribution counts for as much as its weight says."""
+    """Whether a contribution counts for as much as its weight says. Its arrays then are what became
+    of those that were sent, of the same names. At a group: unless the strategy does without."""
 
     def check(self, contribution: Contribution) -> None:
         """Raise ValueError, saying what is wrong, unless a contribution has this form."""
@@ -128,6 +136,15 @@ class Learner(Protocol):
 
     def initial_state(self) -> State:
         """The server's half: the state that the first round starts from."""
+
+    def count_forms(self, sent: Arrays) -> Mapping[str, ArrayForm]:
+        """What is summed before the first round, where sums are secure; {} if nothing is."""
+
+    def counts(self, sent: Arrays, preferences: PreferenceSet) -> Arrays:
+        """A group's half: its part of that."""
+
+    def counted(self, state: State, totals: Arrays) -> State:
+        """The server's half: the state that knows the sums of `counts` over groups."""
 
     def options(self) -> Mapping[str, float]:
         """The server's half: what goes to the groups as `Request.options`."""

@@ -16,9 +16,10 @@ from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State
-from pluralllm_app.learning.description_sums import PENALTIES, DescriptionSums, Regression
+from pluralllm_app.learning.description_sums import DescriptionSums, Regression
 from pluralllm_app.learning.node_memory import NodeMemory
-from pluralllm_app.learning.self_check import Others, SelfCheck
+from pluralllm_app.learning.self_check import JUDGED, Others, SelfCheck, judged_shapes
+from pluralllm_app.learning.sum_forms import array_forms
 from pluralllm_app.learning.sum_rules import check_sums
 from pluralllm_app.learning.sums import (
     FIRST,
@@ -32,10 +33,10 @@ from pluralllm_app.learning.sums import (
 )
 from pluralllm_app.learning.threads import limit_products
 from pluralllm_app.predictors.base import Arrays
-from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, Calibration
+from pluralllm_app.predictors.factors.calibration import Calibration
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.model import Answers, Factors, Latent
-from pluralllm_app.predictors.factors.packing import pack_factors, triangle, unpack_factors
+from pluralllm_app.predictors.factors.packing import pack_factors, unpack_factors
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor, option_rows
 from pluralllm_app.predictors.factors.text_kernel import OptionRows, TextKernel
 from pluralllm_app.preferences import PreferenceSet, QuestionSet, split_questions
@@ -45,7 +46,7 @@ MOST_FACTORS = 12
 LANDMARKS = 1000  # of the text kernel, for the prior of offsets and loadings
 OWN = 100  # of these, the first ones, for what is a group's own
 PATIENCE, SETTLED = 3, 5e-4  # a run ends once its score has changed by less in so many rounds
-JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
+CONTRIBUTORS = "contributors"  # [R] sent: how many groups have answered a row, as they say
 ALL_LEARN = "all-learn"  # whether all train groups learn in each round
 
 
@@ -101,43 +102,66 @@ class FactorsLearner:
         count = self._settings.federation.train_groups_per_round
         return count if count < self._groups else 0
 
-    @cached_property
-    def _arrays(self) -> Mapping[str, ArrayForm]:
-        """The sums, see `Sums` and `DescriptionSums`, and what groups say of themselves."""
-        rows, width, dim = len(self._text), self._width, self._text.dim
-        upper, described = triangle(width), triangle(1 + dim)
-        number = np.dtype(np.float64)
-        return {
-            "groups": ArrayForm(number, (1,), 1, 1),
-            "answered": ArrayForm(number, (rows,), 0, 1),
-            "cross": ArrayForm(number, (rows, width)),
-            "gram": ArrayForm(number, (rows, upper)),
-            "latent": ArrayForm(number, (upper,)),
-            "residual": ArrayForm(number, (3,), 0),
-            "own": ArrayForm(number, (2,), 0),
-            "described-inner": ArrayForm(number, (described,), -1, 1),
-            "described-cross": ArrayForm(number, (1 + dim, width)),
-            "described-second": ArrayForm(number, (upper,)),
-            "errors": ArrayForm(number, (len(CONTEXTS), BINS), 0, 1),
-            "score": ArrayForm(number, (2,), 0, 1),
-            "agreement": ArrayForm(number, (3, len(PENALTIES), width - 1)),
-            "described": ArrayForm(number, (1,), 0, 1),
-        }
-
     def form(self, sent: Arrays) -> Form:
         """Sums that one group's answers can give, by the factors that it was sent."""
         factors = unpack_factors(sent)
-        rule = partial(
-            check_sums, factors, factors.variances.own or FIRST, min(OWN, len(factors.weights))
-        )
-        return Form(self._arrays, {"loss": -np.inf, "js-divergence": 0.0}, rule)
+        own = factors.variances.own or FIRST
+        count = min(OWN, len(factors.weights))
+        rule = partial(check_sums, factors, own, count)
+        arrays = array_forms(factors, own, count, len(sent["described-cross"]) - 1)
+        return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0}, rule)
+
+    def known(self, sent: Arrays, preferences: PreferenceSet) -> PreferenceSet:
+        """What a group learns from: its answers to train questions.
+
+        Where sums are secure, only those to questions that enough groups have answered: of others,
+        the sum would be the answer of a group or two.
+
+        Raises:
+            FederationError: the server does not say how many have; or there is nothing left.
+        """
+        train = split_questions(preferences, "train", self._settings.split).train
+        known = preferences.select(train)
+        if self._settings.federation.privacy == "none":
+            return known
+        if CONTRIBUTORS not in sent:
+            raise FederationError(
+                "the server does not say how many groups have answered each row, without which "
+                "this group gives no sums"
+            )
+        least = self._settings.federation.min_contributors
+        enough = sent[CONTRIBUTORS][known.first_rows] >= least
+        if enough.sum() < 2:
+            raise FederationError(
+                f"of the questions that group {known.group!r} may train on, fewer than 2 were "
+                f"answered by min-contributors = {least} groups: run without it, or with a survey "
+                "whose groups answered the same questions"
+            )
+        return known.select(np.flatnonzero(enough))
+
+    def count_forms(self, sent: Arrays) -> Mapping[str, ArrayForm]:
+        """Of each row, how many groups may train on it, unless it is known."""
+        if CONTRIBUTORS in sent:
+            return {}
+        shape = (len(sent["mean"]),)
+        return {CONTRIBUTORS: ArrayForm(np.dtype(np.float64), shape, 0, 1)}
+
+    def counts(self, sent: Arrays, preferences: PreferenceSet) -> Arrays:
+        """Which rows a group may train on."""
+        train = split_questions(preferences, "train", self._settings.split).train
+        answered = np.zeros(len(sent["mean"]))
+        answered[preferences.select(train).rows] = 1.0
+        return {CONTRIBUTORS: answered}
+
+    def counted(self, state: State, totals: Arrays) -> State:
+        """The state with the number of groups that have answered each row."""
+        return State({**state.sent, CONTRIBUTORS: totals[CONTRIBUTORS]}, state.kept)
 
     def contribute(
         self, sent: Arrays, preferences: PreferenceSet, request: Request, memory: Path
     ) -> Contribution:
         """Infer the group's latent and its own deviations, and give its part of the sums."""
-        train = split_questions(preferences, "train", self._settings.split).train
-        known = preferences.select(train)
+        known = self.known(sent, preferences)
         factors = unpack_factors(sent)
         kernel = TextKernel(sent["landmarks"])
         text = self._text.select(known.questions)
@@ -162,7 +186,7 @@ class FactorsLearner:
                 **described.pack(),
                 **check.arrays(),
             },
-            weight=len(train),
+            weight=len(split_questions(preferences, "train", self._settings.split).train),
             metrics={"loss": check.loss, "js-divergence": check.divergence},
         )
 
@@ -197,7 +221,7 @@ class FactorsLearner:
         (rows, landmarks), width, dim = self._features.phi.shape, self._width, self._text.dim
         factors = first_factors(rows, width - 1, self._groups, landmarks, rng)
         regression = Regression.none(dim, width)
-        judged = {name: np.zeros(self._arrays[name].shape) for name in JUDGED}
+        judged = {name: np.zeros(shape) for name, shape in judged_shapes(width - 1).items()}
         return self._state(factors, regression, np.eye(width), judged, np.zeros(0))
 
     def _state(
@@ -257,6 +281,8 @@ class FactorsLearner:
         scores = np.append(state.kept["scores"], [score / groups] if groups else [])
         judged = {name: total[name] for name in JUDGED}
         found = self._state(factors, regression, change, judged, scores)
+        if CONTRIBUTORS in state.sent:
+            found = self.counted(found, state.sent)
         if not all(np.isfinite(array).all() for array in {**found.sent, **found.kept}.values()):
             raise FederationError(
                 f"round {round_number}: the sums that the groups sent give no finite factors"

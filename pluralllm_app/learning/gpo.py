@@ -39,6 +39,7 @@ One array instead of one per layer: each array costs a header to write and to pa
 """
 LOSS, JS_DIVERGENCE = "loss", "js-divergence"
 PROXIMAL_MU = "proximal-mu"  # of FedProx
+LARGEST_STEP = 2.0**6  # that a weight changes by in a round, in a secure sum
 
 
 class GPOLearner:
@@ -74,8 +75,8 @@ class GPOLearner:
     def form(self, sent: Arrays) -> Form:
         """One vector of weights, with the loss and the divergence of the last tasks."""
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
-        weights = ArrayForm(np.dtype(np.float32), (parameters,))
-        weighs = self._strategy is not None and self._strategy.weighs
+        weights = ArrayForm(np.dtype(np.float32), (parameters,), room=LARGEST_STEP)
+        weighs = self._strategy is None or self._strategy.weighs
         return Form({WEIGHTS: weights}, {LOSS: -math.inf, JS_DIVERGENCE: 0.0}, weighs=weighs)
 
     @property
@@ -133,6 +134,18 @@ class GPOLearner:
     def initial_state(self) -> State:
         """Untrained weights; they depend on the seed and the sizes alone."""
         return State({WEIGHTS: get_weights(self._untrained(self._dim_x, self._settings)).numpy()})
+
+    def count_forms(self, sent: Arrays) -> Mapping[str, ArrayForm]:
+        """Nothing."""
+        return {}
+
+    def counts(self, sent: Arrays, preferences: PreferenceSet) -> Arrays:
+        """Nothing."""
+        return {}
+
+    def counted(self, state: State, totals: Arrays) -> State:
+        """The same state."""
+        return state
 
     def options(self) -> Mapping[str, float]:
         """Those of the strategy."""

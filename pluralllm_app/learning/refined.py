@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pluralllm_app.learning.base import (
+    ArrayForm,
     Contribution,
     Contributions,
     Form,
@@ -40,7 +41,7 @@ from pluralllm_app.predictors.gpo.rows import on_device
 from pluralllm_app.predictors.refined.network import distances, neutral_network, refine
 from pluralllm_app.predictors.refined.predictor import RefinedPredictor
 from pluralllm_app.predictors.refined.rows import look_each
-from pluralllm_app.preferences import PreferenceSet, Task, split_questions
+from pluralllm_app.preferences import PreferenceSet, Task
 from pluralllm_app.settings import Settings
 
 FACTOR_ROUNDS = "factor-rounds"  # [1] how many rounds learned the factors; sent from then on
@@ -67,7 +68,6 @@ class RefinedLearner:
         device: str = "cpu",
     ) -> None:
         self._rounds = settings.federation.rounds
-        self._split = settings.split
         self._factors = factors
         untrained = partial(initial_model, make=neutral_network)
         self._steps = GPOLearner(settings, dim_x, strategy, device, untrained)
@@ -92,8 +92,7 @@ class RefinedLearner:
         factors = self._factors.predictor(learned)
         part = _last_part(request, done, memory) if request.options[ALL_LEARN] else None
         if part:
-            train = split_questions(preferences, "train", self._split).train
-            factors = _without(factors, preferences.select(train), part, learned)
+            factors = _without(factors, self._factors.known(learned, preferences), part, learned)
         return self._steps.train(
             sent,
             preferences,
@@ -106,6 +105,18 @@ class RefinedLearner:
     def initial_state(self) -> State:
         """That of the factors."""
         return self._factors.initial_state()
+
+    def count_forms(self, sent: Arrays) -> Mapping[str, ArrayForm]:
+        """That of the factors."""
+        return self._factors.count_forms(sent)
+
+    def counts(self, sent: Arrays, preferences: PreferenceSet) -> Arrays:
+        """Those of the factors."""
+        return self._factors.counts(sent, preferences)
+
+    def counted(self, state: State, totals: Arrays) -> State:
+        """That of the factors."""
+        return self._factors.counted(state, totals)
 
     def options(self) -> Mapping[str, float]:
         """Those of both."""

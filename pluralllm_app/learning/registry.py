@@ -60,7 +60,8 @@ def _refined(given: Given) -> Learner:
 
 _CLEAR = (
     "Note: with {} = factors each group sends its sums in the clear, and who reads them can work "
-    "out its answers. Use it where the server may know them, see docs/privacy.md."
+    "out its answers. Use it where the server may know them, or set privacy = 'secure-sum', see "
+    "docs/privacy.md."
 )
 LEARNERS = {
     "gpo": LearnerSpec(_gpo),
@@ -137,5 +138,7 @@ def needs_questions(config: Mapping[str, Scalar]) -> bool:
 
 def caution(settings: Settings) -> str:
     """What must be known before such a run; empty where nothing must."""
+    if settings.federation.privacy != "none":
+        return ""
     spec = _spec(settings.federation.predictor, settings.federation.prior)
     return spec.caution if spec else ""

@@ -12,7 +12,7 @@ import numpy as np
 
 from pluralllm_app.core.divergence import js_divergence
 from pluralllm_app.core.segments import Doubles, Floats
-from pluralllm_app.learning.description_sums import DescriptionSums, Regression
+from pluralllm_app.learning.description_sums import PENALTIES, DescriptionSums, Regression
 from pluralllm_app.learning.sums import Part
 from pluralllm_app.predictors.base import Prediction
 from pluralllm_app.predictors.factors.calibration import BINS, CONTEXTS, count_errors
@@ -21,8 +21,18 @@ from pluralllm_app.predictors.factors.posterior import given
 from pluralllm_app.predictors.factors.text_kernel import TextKernel
 from pluralllm_app.scoring.evaluation import negative_log_likelihood
 
+JUDGED = ("errors", "agreement", "described")  # what groups say that predict themselves
 TARGETS = 100  # questions that a group predicts of itself, at most
 USUAL = 20  # context questions, as predictors are scored
+
+
+def judged_shapes(factors: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of JUDGED, of `SelfCheck.arrays`, for K factors."""
+    return {
+        "errors": (len(CONTEXTS), BINS),
+        "agreement": (3, len(PENALTIES), factors),
+        "described": (1,),
+    }
 
 
 @dataclass(frozen=True, eq=False)

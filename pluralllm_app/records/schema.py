@@ -42,6 +42,21 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecureSum:
+    """How a round was summed securely."""
+
+    groups: int  # whose contributions are in the sum
+    cohort: int  # groups that could have been
+    threshold: int  # groups without whom it would have stayed closed
+    exchanges: int  # besides that of the contributions; those that made keys are in it
+    bytes: int  # of keys, shares and masked contributions, both ways
+    seconds: float  # from its first message to its last
+    bits: Mapping[str, int]
+    """By array: each group's numbers were rounded to multiples of 2^-bits. Arrays that are weighted
+    were multiplied by the group's weight before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainEntry:
     """The training of a round."""
 
@@ -50,6 +65,7 @@ class TrainEntry:
     tasks: int  # of all groups together
     groups: Mapping[str, GroupUpdate] = field(default_factory=dict, metadata=_OPTIONAL)
     seconds: float
+    secure_sum: SecureSum | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +146,8 @@ class RunInfo:
     refused: Mapping[str, str] = field(default_factory=dict, metadata=_OPTIONAL)
     """Why nodes could not take part, by the names of their groups."""
     waiting: Waiting | None = field(default=None, metadata=_OPTIONAL)
+    secure_threshold: int | None = field(default=None, metadata=_OPTIONAL)
+    """Of secure sums: how many groups it took to open one."""
 
 
 @dataclass(frozen=True, kw_only=True)

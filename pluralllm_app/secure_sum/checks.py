@@ -1,12 +1,13 @@
 """What a group checks before it answers a server, which may say anything."""
 
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import RefusedError
+from pluralllm_app.secure_sum.keys import gives_a_secret
 from pluralllm_app.secure_sum.memory import Masked, Memory, Setup
-from pluralllm_app.secure_sum.messages import Invitation, OpenRequest, Roll
+from pluralllm_app.secure_sum.messages import Advertisement, Invitation, OpenRequest, Roll
 from pluralllm_app.secure_sum.signing import Identity, has_signed
 
 
-class RefusedSumError(FederationError):
+class RefusedSumError(RefusedError):
     """A group does not do what a server asks of it, since it could give its contribution away.
 
     Args:
@@ -52,8 +53,24 @@ def check_roll(roll: Roll, setup: Setup, identity: Identity) -> None:
                 f"{each.group!r} has not signed these keys for this run, these groups, sums and "
                 "threshold"
             )
-        if not len(each.masks) == len(each.commitments) == invitation.count:
-            raise RefusedSumError(f"{each.group!r} has keys for another number of sums")
+        try:
+            check_keys(each, invitation)
+        except ValueError as error:
+            raise RefusedSumError(
+                f"of {each.group!r} the server shows what is odd: {error}"
+            ) from error
+    public = [key for each in everyone for key in (each.encryption, *each.masks)]
+    if len(set(public)) < len(public):
+        raise RefusedSumError("a group has advertised a key of another, or one twice")
+
+
+def check_keys(advertisement: Advertisement, invitation: Invitation) -> None:
+    """Raise ValueError, saying what is wrong, unless the keys are usable, and for all sums."""
+    masks, commitments = advertisement.masks, advertisement.commitments
+    if not len(masks) == len(commitments) == invitation.count:
+        raise ValueError("it advertises keys for another number of sums")
+    if not all(map(gives_a_secret, (advertisement.encryption, *masks))):
+        raise ValueError("it advertises a key that gives no secret")
 
 
 def check_survivors(
@@ -69,11 +86,18 @@ def check_survivors(
         raise RefusedSumError(
             f"{len(survivors)} groups are left, fewer than the threshold of {invitation.threshold}"
         )
-    before = memory.opened.get(masked.round, survivors)
+    if masked.meaning.alike and memory.alike not in (None, survivors):
+        odd = ", ".join(map(repr, sorted({*memory.alike} ^ {*survivors})))
+        raise RefusedSumError(
+            "all sums of this run that are nearly the same are over the same groups, and the "
+            f"difference ({odd}) would be told"
+        )
+    number = masked.meaning.round
+    before = memory.opened.get(number, survivors)
     if before != survivors:
         odd = ", ".join(map(repr, sorted({*before} ^ {*survivors})))
         raise RefusedSumError(
-            f"a sum of round {masked.round} was opened before, and with the difference ({odd}) "
+            f"a sum of round {number} was opened before, and with the difference ({odd}) "
             "it would tell of single groups"
         )
 
@@ -86,7 +110,7 @@ def check_agreements(request: OpenRequest, setup: Setup, masked: Masked) -> None
         raise RefusedSumError("a group that was lost has signed who is left")
     invitation = setup.invitation
     public = {each.group: each.identity for each in setup.roll}
-    content = ("survivors", invitation.context, request.number, request.survivors)
+    content = ("survivors", masked.context, request.survivors)
     for name, signature in request.agreements.items():
         if not has_signed(public[name], signature, *content):
             raise RefusedSumError(f"{name!r} has not signed who is said to be left")

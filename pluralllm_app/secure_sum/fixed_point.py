@@ -22,6 +22,7 @@ Words = NDArray[np.uint64]
 Doubles = NDArray[np.float64]
 
 _MOST_BITS = 62  # of what the numbers of all groups add up to
+_FEWEST_BITS = 8  # after the point: with fewer, numbers of some groups would be rounded to 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Layout:
         """A layout of arrays by name, with bounds of one group's absolute values.
 
         Raises:
-            ValueError: a bound is not positive and finite.
+            ValueError: a bound is not positive and finite, or so large that the sum would be
+                coarse.
         """
         fields = {
             name: Field(shapes[name], bounds[name], _bits(bounds[name], groups))
@@ -87,12 +89,12 @@ class Layout:
         parts = [np.ones(1, np.int64)]
         for name, field in self.fields.items():
             numbers = np.asarray(arrays[name], np.float64).reshape(-1)
-            largest = float(np.abs(numbers).max(initial=0.0))
-            if not largest <= field.bound:  # not: a number may be none
+            # Not how large it is: that goes to the server.
+            if not (np.abs(numbers) <= field.bound).all():
                 raise FederationError(
-                    f"this group's {name} has a number of size {largest:g}, and its secure sum "
-                    f"has room for {field.bound:g}: nothing was sent. Numbers of this size come "
-                    "of a run that diverges, so lower its learning rates"
+                    f"this group's {name} has a number above {field.bound:g}, for which its secure "
+                    "sum has no room: nothing was sent. Numbers of this size come of a run that "
+                    "diverges, so lower its learning rates"
                 )
             parts.append(np.rint(np.ldexp(numbers, field.bits)).astype(np.int64))
         return np.concatenate(parts).view(np.uint64)
@@ -122,4 +124,7 @@ def _bits(bound: float, groups: int) -> int:
     if not (0 < bound < math.inf):
         raise ValueError(f"{bound} bounds nothing")
     _, exponent = math.frexp(bound * groups)  # bound * groups < 2^exponent
-    return _MOST_BITS - exponent
+    bits = _MOST_BITS - exponent
+    if bits < _FEWEST_BITS:
+        raise ValueError(f"{bound:g} is too large a bound for a sum over {groups} groups")
+    return bits

@@ -1,10 +1,14 @@
 """A group's half of secure sums.
 
-It follows figure 4 of Bonawitz et al. 2017 (arXiv 1611.04482), with signatures; rounds and sets
-have its names in the docstrings below. What differs, and why it may:
+It follows figure 4 of Bonawitz et al., CCS 2017 (IACR ePrint 2017/281), with its signatures; rounds
+and sets have its names in the docstrings below. What differs, and why it may:
 
 *U1 = U2 = the cohort.* A setup in which a group is lost is begun anew without it. So everybody
-knows the cohort before anything is masked, and each signature holds it.
+knows the cohort before anything is masked, and each signature of survivors holds it.
+
+*Masks and signatures of survivors hold what is summed,* with all that the groups have signed of the
+setup, see `keys`. A signature fits no other setup of the same run, such as one after a memory was
+lost.
 
 *Keys are made for many sums at once, and each sum has its own.* What opens a sum, such as the mask
 key of a lost group, opens no other. A group masks no sum, and opens none, that it has masked or
@@ -24,6 +28,10 @@ for survivors without u which t groups have signed, of which at least t - n_c ar
   there are not enough honest groups for both. So no group gives u's b, or a share of it, for signed
   survivors either.
 
+So of each honest group the server gets b, or the mask key, or neither, and the latter of all that
+are not among the one set of survivors that was signed: it opens the sum of these, or of the whole.
+`tests/secure_sum/test_adversary.py` lets a server in league with groups try.
+
 *Each survivor gives its own b, once it has seen t signatures of the survivors*, which spares the
 server most of the work of putting shares together. By the second argument above it may. It gives
 no b of its own where it is told that nobody was lost: nothing has been signed then, and a server
@@ -35,14 +43,13 @@ that tells it so, and the others that it was lost, would unmask it.
 other secret. So a wrong share, or a wrong secret, is found out instead of giving a wrong sum.
 """
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pluralllm_app.core.locks import held
 from pluralllm_app.secure_sum import keys
 from pluralllm_app.secure_sum.checks import (
     RefusedSumError,
@@ -60,6 +67,7 @@ from pluralllm_app.secure_sum.messages import (
     Dealt,
     Invitation,
     MaskRequest,
+    Meaning,
     Opening,
     OpenRequest,
     Roll,
@@ -88,6 +96,17 @@ class GroupHalf:
         """Its name."""
         return self._identity.group
 
+    @property
+    def known(self) -> int | None:
+        """How many groups it knows the keys of, itself among them; None in a simulation."""
+        peers = self._identity.peers
+        return None if peers is None else len({*peers, self.group})
+
+    @property
+    def place(self) -> Path:
+        """The directory of its memory."""
+        return self._file.path.parent
+
     def advertise(self, invitation: Invitation, weight: int) -> Advertisement:
         """Round 0, advertise keys: make the keys and secrets of some sums.
 
@@ -99,7 +118,7 @@ class GroupHalf:
             RefusedSumError: the invitation is none that a group can take, or of a number that was
                 set up before, or names a group whose key this one does not know.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             check_invitation(invitation, memory, self._identity)
             context, encryption = invitation.context, X25519PrivateKey.generate()
@@ -130,13 +149,13 @@ class GroupHalf:
             RefusedSumError: there is no setup, or it was dealt before; the roll is not of its
                 cohort, or an advertisement is not signed by the group it is of.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup = memory.setup
             if setup is None or setup.roll:
                 raise RefusedSumError("shares were dealt before, or there are none to deal")
             check_roll(roll, setup, self._identity)
-            everyone, context = roll.advertisements, setup.invitation.context
+            everyone, context = roll.advertisements, roll.context(setup.invitation)
             encryption = X25519PrivateKey.from_private_bytes(setup.encryption)
             secrets, boxes = {}, []
             for number, each in setup.secrets.items():
@@ -168,12 +187,12 @@ class GroupHalf:
         """
         return {each.group: each.weight for each in self._ready(self._file.read(), number).roll}
 
-    def mask(self, request: MaskRequest, round_number: int, vector: Words) -> Words:
+    def mask(self, request: MaskRequest, meaning: Meaning, vector: Words) -> Words:
         """Round 2, masked input collection: use a sum up.
 
         Args:
             request: which, and the others' shares of their secrets.
-            round_number: of the run, whose sum this is.
+            meaning: what the sum is of, as this group was told.
             vector: to add up.
 
         Returns:
@@ -183,24 +202,26 @@ class GroupHalf:
             RefusedSumError: the sum was not set up, or is used up; the run was in a later round; a
                 share cannot be decrypted, or is none.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup = self._ready(memory, request.number)
-            if memory.opened and round_number < max(memory.opened):
+            if memory.opened and meaning.round < max(memory.opened):
                 raise RefusedSumError(
-                    f"round {round_number} comes after round {max(memory.opened)}, whose sum was "
+                    f"round {meaning.round} comes after round {max(memory.opened)}, whose sum was "
                     "opened"
                 )
             own = setup.secrets[request.number]
             assert own.own is not None, "dealt with the roll"
             shares = {self.group: own.own, **self._unsealed(setup, request)}
-            masked = Masked(request.number, round_number, own.seed, shares)
+            length = len(vector)
+            context = keys.sum_context(setup.context, request.number, meaning.digest, length)
+            masked = Masked(request.number, meaning, context, own.seed, shares)
             left = {
                 number: each for number, each in setup.secrets.items() if number > request.number
             }
             setup_left = replace(setup, secrets=left)
             self._file.write(replace(memory, setup=setup_left, masked=masked))
-            return vector + self._mask(setup, own, request.number, len(vector))
+            return vector + self._mask(setup, own, masked, length)
 
     def agree(self, request: AgreeRequest) -> Agreement:
         """Round 3, consistency check: sign who is left, once in a sum.
@@ -210,7 +231,7 @@ class GroupHalf:
                 opened it; it is not among the survivors, or these are too few, or not of the
                 cohort, or the cohort itself, or others than the same round was opened with.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup, masked = self._masked(memory, request.number)
             survivors = request.survivors
@@ -220,9 +241,7 @@ class GroupHalf:
             if masked.agreed is not None:
                 raise RefusedSumError("it has signed who is left of this sum before")
             self._file.write(replace(memory, masked=replace(masked, agreed=survivors)))
-            context = setup.invitation.context
-            signature = self._identity.sign("survivors", context, request.number, survivors)
-            return Agreement(signature)
+            return Agreement(self._identity.sign("survivors", masked.context, survivors))
 
     def open(self, request: OpenRequest) -> Opening:
         """Round 4, unmasking: give what opens the sum of the survivors, once.
@@ -231,7 +250,7 @@ class GroupHalf:
             RefusedSumError: as in `agree`; or the survivors are not those that this group has
                 signed, or fewer than the threshold have signed them.
         """
-        with self._alone():
+        with self._file.alone():
             memory = self._file.read()
             setup, masked = self._masked(memory, request.number)
             survivors, cohort = request.survivors, setup.invitation.cohort
@@ -245,7 +264,8 @@ class GroupHalf:
                 Memory(
                     last=memory.last,
                     setup=setup if setup.secrets else None,
-                    opened={masked.round: survivors},
+                    opened={masked.meaning.round: survivors},
+                    alike=survivors if masked.meaning.alike else memory.alike,
                 )
             )
             held = masked.held
@@ -255,12 +275,6 @@ class GroupHalf:
                 seeds={name: held[name].seed for name in survivors},
                 pieces={name: held[name].piece for name in survivors} if whole else {},
             )
-
-    def _alone(self) -> AbstractContextManager[object]:
-        """Keep other processes of this node out: two messages at once could be answered twice."""
-        self._file.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = self._file.path.with_suffix(".lock")
-        return held(lock, "this node answers another message of a secure sum")
 
     def _ready(self, memory: Memory, number: int) -> Setup:
         """The setup of a sum that can be masked."""
@@ -285,29 +299,30 @@ class GroupHalf:
         for other, box in zip(setup.roll, request.boxes, strict=True):
             if other.group == self.group:
                 continue
-            where = (setup.invitation.context, request.number, other.group, self.group)
+            where = (setup.context, request.number, other.group, self.group)
             try:
                 shares = read(Shares, keys.unseal(encryption, other.encryption, box, *where))
             except (ValueError, InvalidTag):
-                raise RefusedSumError(f"the shares of {other.group!r} do not decrypt") from None
+                raise RefusedSumError(
+                    f"the shares of {other.group!r} do not decrypt: they were changed, or the two "
+                    "were shown other keys or weights"
+                ) from None
             if not (is_share(shares.mask, place) and is_share(shares.seed, place)):
                 raise RefusedSumError(f"the shares of {other.group!r} are for another group")
             found[other.group] = shares
         return found
 
-    def _mask(self, setup: Setup, own: Secrets, number: int, length: int) -> Words:
+    def _mask(self, setup: Setup, own: Secrets, masked: Masked, length: int) -> Words:
         """All masks that this group puts on a vector."""
-        context = setup.invitation.context
-        private = keys.mask_key(own.mask, context, number, self.group)
-        mask = keys.self_mask(own.seed, context, number, self.group, length).copy()
-        at = number - setup.invitation.first
+        invitation, number, context = setup.invitation, masked.number, masked.context
+        private = keys.mask_key(own.mask, invitation.context, number, self.group)
+        mask = keys.self_mask(own.seed, context, self.group, length).copy()
+        at = number - invitation.first
         for other in setup.roll:
             if other.group == self.group:
                 continue
-            try:
-                shared = keys.pair_mask(private, other.masks[at], context, number, length)
-            except ValueError:
-                raise RefusedSumError(f"the mask key of {other.group!r} is none") from None
+            names = (self.group, other.group)
+            shared = keys.pair_mask(private, other.masks[at], names, context, length)
             if self.group < other.group:
                 np.add(mask, shared, out=mask)
             else:

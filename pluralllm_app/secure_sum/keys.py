@@ -1,9 +1,17 @@
 """Keys of a sum, and what is derived from them.
 
-Everything is HKDF of SHA-256 with an `info` that names the purpose, the setup, the sum and the
-groups, so that a key fits no other place. A context is what all groups of a setup agree on, as
-`Invitation.context` gives it.
+Everything is HKDF of SHA-256 with an `info` that names the purpose, the sum and the groups, so that
+a key fits no other place. There are three contexts, each a digest with the one before in it:
+
+- `Invitation.context`: which groups, sums and threshold. Keys are made for it.
+- `Roll.context`: also all keys and weights that the groups have signed. Shares are sealed for it.
+- `sum_context`: also which sum, and what it is of. Masks and signatures of survivors are for it.
+
+Groups that were told different things so have different masks, which do not cancel: the server
+learns nothing from the total. The attack is in Pasquini et al. 2022 (arXiv 2111.07380).
 """
+
+from hashlib import sha256
 
 import msgspec
 import numpy as np
@@ -40,29 +48,46 @@ def commitment(seed: bytes, context: bytes, number: int, group: str) -> bytes:
     return derived(seed, "commitment", context, number, group)
 
 
-def self_mask(seed: bytes, context: bytes, number: int, group: str, length: int) -> Words:
-    """The mask PRG(b) that a group alone puts on its vector."""
-    return keystream(derived(seed, "self mask", context, number, group), length)
+def sum_context(setup: bytes, number: int, meaning: bytes, length: int) -> bytes:
+    """A digest of a sum: its setup, its number, what it is of, and how many words it has."""
+    return sha256(packed("sum", setup, number, meaning, length)).digest()
+
+
+def self_mask(seed: bytes, context: bytes, group: str, length: int) -> Words:
+    """The mask PRG(b) that a group alone puts on its vector, in the sum of a context."""
+    return keystream(derived(seed, "self mask", context, group), length)
 
 
 def pair_mask(
-    private: X25519PrivateKey, other: bytes, context: bytes, number: int, length: int
+    private: X25519PrivateKey, other: bytes, names: tuple[str, str], context: bytes, length: int
 ) -> Words:
     """The mask PRG(s_uv) that two groups share in a sum.
+
+    Their names are part of it: a group that advertises another's key as its own would else make a
+    third one put the same mask on twice, with opposite signs.
 
     Args:
         private: mask key of one of them.
         other: public mask key of the other.
-        context: of the setup.
-        number: of the sum.
+        names: of both, in this order.
+        context: of the sum.
         length: of the vectors.
 
     Raises:
         ValueError: the public key gives no secret.
     """
-    both = sorted([public_bytes(private), other])
+    both = sorted(zip(names, (public_bytes(private), other), strict=True))
     secret = private.exchange(X25519PublicKey.from_public_bytes(other))
-    return keystream(derived(secret, "pair mask", context, number, *both), length)
+    return keystream(derived(secret, "pair mask", context, *both), length)
+
+
+def gives_a_secret(public: bytes) -> bool:
+    """Whether a public key is one with which two parties come to a secret."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:  # a point of low order
+        return False
+    return True
 
 
 def keystream(key: bytes, length: int) -> Words:

@@ -25,6 +25,7 @@ FEWEST_GROUPS = 3
 MOST_GROUPS = 10_000
 MOST_SUMS = 64  # of a setup
 MOST_NAME = 1000  # characters
+MOST_WEIGHT = 10**7  # the most questions of a survey: a larger one would round others' numbers to 0
 _MOST_KEY = 200  # bytes of an identity, or of a signature
 _MOST_SEALED = 200  # bytes of the shares that one group gets of another
 
@@ -67,7 +68,7 @@ class Invitation:
     """Of a setup: for which sums, and with whom. All groups must have been told the same."""
 
     experiment: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]  # names the run
-    first: Number  # of the sums; each number is used once in a run
+    first: Annotated[int, Meta(ge=1, lt=2**61)]  # of the sums; each is used once in a run
     count: Annotated[int, Meta(ge=1, le=MOST_SUMS)]
     threshold: Annotated[int, Meta(ge=1)]  # groups without whom a sum stays closed
     cohort: Names
@@ -93,7 +94,7 @@ class Invitation:
 
     @cached_property
     def context(self) -> bytes:
-        """A digest that all keys and signatures of the setup hold."""
+        """A digest that all keys of the setup, and their signatures, hold."""
         return sha256(packed("setup", *(getattr(self, name) for name in _FIELDS))).digest()
 
     @property
@@ -110,7 +111,8 @@ class Advertisement:
     """A group's public keys, of a setup."""
 
     group: Name
-    weight: Number  # what its vectors are multiplied by, before the cap on weights
+    weight: Annotated[int, Meta(ge=1, le=MOST_WEIGHT)]
+    """What its vectors are multiplied by, before the cap on weights."""
     identity: LongKey
     encryption: Key  # c^PK, of the channel to other groups
     masks: Annotated[tuple[Key, ...], Meta(max_length=MOST_SUMS)]  # s^PK of each sum
@@ -128,6 +130,21 @@ class Roll:
     """What all groups of a setup advertise, in the order of the cohort."""
 
     advertisements: Annotated[tuple[Advertisement, ...], Meta(max_length=MOST_GROUPS)]
+
+    def context(self, invitation: Invitation) -> bytes:
+        """A digest of the invitation and of all that the groups have signed, signatures as well."""
+        return sha256(packed("roll", invitation.context, write(self))).digest()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a sum is of, as each group and the server know it on their own."""
+
+    round: int  # of the run
+    digest: bytes  # of all that shapes the vectors: what was asked, sent, and set
+    alike: bool
+    """Whether the run's other sums with this mark are nearly the same: a difference between two of
+    them, over different groups, would tell what those contributed in whom they differ."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.secure_sum import keys
+from pluralllm_app.secure_sum.checks import check_keys
 from pluralllm_app.secure_sum.fixed_point import Words
 from pluralllm_app.secure_sum.messages import (
     Advertisement,
@@ -20,6 +21,7 @@ from pluralllm_app.secure_sum.messages import (
     Dealt,
     Invitation,
     MaskRequest,
+    Meaning,
     Opening,
     OpenRequest,
     Roll,
@@ -32,9 +34,7 @@ def check_advertisement(advertisement: Advertisement, group: str, invitation: In
     """Raise ValueError, saying what is wrong, unless it is a group's answer to an invitation."""
     if advertisement.group != group:
         raise ValueError("it advertises keys of another group")
-    masks, commitments = advertisement.masks, advertisement.commitments
-    if not len(masks) == len(commitments) == invitation.count:
-        raise ValueError("it advertises keys for another number of sums")
+    check_keys(advertisement, invitation)
     content = advertisement.signed(invitation.context)
     if not has_signed(advertisement.identity, advertisement.signature, *content):
         raise ValueError("it has not signed its keys")
@@ -72,12 +72,15 @@ class ServerSum:
     Args:
         ready: the setup of it.
         number: of the sum.
+        meaning: what it is of, as the groups are told.
         length: of the vectors.
     """
 
-    def __init__(self, ready: ReadySums, number: int, length: int) -> None:
+    def __init__(self, ready: ReadySums, number: int, meaning: Meaning, length: int) -> None:
         self.invitation = ready.invitation
         self.number = number
+        setup = ready.roll.context(ready.invitation)
+        self.context = keys.sum_context(setup, number, meaning.digest, length)
         self._total = np.zeros(length, np.uint64)
         self._survivors: list[str] = []
         at = number - ready.invitation.first
@@ -127,7 +130,7 @@ class ServerSum:
 
     def check_agreement(self, group: str, agreement: Agreement) -> None:
         """Raise ValueError unless a group has signed who is left."""
-        content = ("survivors", self.invitation.context, self.number, self.survivors)
+        content = ("survivors", self.context, self.survivors)
         if not has_signed(self._identities[group], agreement.signature, *content):
             raise ValueError("it has not signed who is left")
 
@@ -170,15 +173,16 @@ class ServerSum:
                 secret.
         """
         self.check_enough(len(openings), "too few groups have opened a sum")
-        context, number, length = self.invitation.context, self.number, len(self._total)
+        context, length = self.context, len(self._total)
         total = self._total.copy()
         for name in self.survivors:
             seed = self._seed(name, openings)
-            np.subtract(total, keys.self_mask(seed, context, number, name, length), out=total)
+            np.subtract(total, keys.self_mask(seed, context, name, length), out=total)
         for name in sorted({*self.invitation.cohort} - {*self.survivors}):
             private = self._mask_key(name, openings)
             for other in self.survivors:
-                shared = keys.pair_mask(private, self._masks[other], context, number, length)
+                names = (name, other)
+                shared = keys.pair_mask(private, self._masks[other], names, context, length)
                 # `other` has added it where it comes before `name`, and subtracted it else.
                 unmask = np.subtract if other < name else np.add
                 unmask(total, shared, out=total)

@@ -38,7 +38,7 @@ class SurveyInfo:
 
     name: str
     metric: str  # one of METRICS
-    embedder: str  # "hashing", or a transformers model by hub name or by the hash of its files
+    embedder: str  # see `embedders.names`
     template: str | None  # the prompt template of a transformers model
     dim: int  # of the embeddings
     source: str

@@ -11,6 +11,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Description
 from pluralllm_app.survey.descriptions import described, embed_descriptions
+from pluralllm_app.survey.embedders.names import is_same, place_of, shown
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, load_embedder
 from pluralllm_app.survey.fitting import fitted, own_answers
 from pluralllm_app.survey.microdata.content import Counted, count_people, needs_map
@@ -114,20 +115,20 @@ def _described(
     if not texts:
         return None
     wanted = questionnaire.embedder
-    if embedder is None and wanted.startswith(("sha256:", "a local")):
+    name = embedder or place_of(wanted)
+    if name is None:
         raise SurveyError(
-            f"the questionnaire was embedded by a local model ({wanted[:19]}...), which has to "
+            f"the questionnaire was embedded by a local model ({shown(wanted)}), which has to "
             "embed the group's description as well: pass --embedder with the directory of that "
             "model, or --descriptions none"
         )
-    name = embedder or wanted
     if name not in EMBEDDERS:
         console.print("Loading the embedder ...")
     loaded = load_embedder(name, questionnaire.template)
-    if loaded.name != wanted:
+    if not is_same(wanted, loaded.name):
         raise SurveyError(
-            f"--embedder {name} is {loaded.name}, but the questionnaire was embedded by {wanted}: "
-            "pass the same model, or --descriptions none"
+            f"the embedder {name} is {shown(loaded.name)}, but the questionnaire was embedded by "
+            f"{shown(wanted)}: pass the same model with --embedder, or --descriptions none"
         )
     ((_, description),) = embed_descriptions(loaded, name, texts).items()
     return description

@@ -13,6 +13,7 @@ from pluralllm_app.core.segments import Floats, Halves
 from pluralllm_app.errors import MissingPartError, PredictorError, SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.alike import alike_options
+from pluralllm_app.survey.embedders.names import is_same, place_of, shown
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.shared import About
 from pluralllm_app.use.questions import Question
@@ -112,16 +113,16 @@ class Texts:
 
     def _checked(self, what: str) -> "Embedder":
         about = self._about
-        place = self._name or about.embedder
+        place = self._name or place_of(about.embedder)
         still = "Questions of the survey need none, and can be predicted"
-        if self._name is None and (place.startswith("sha256:") or " " in place):
+        if place is None:
             raise PredictorError(
-                f"{what} needs the embedder of the survey, the model {place}: give the directory "
-                f"of its files with `--embedder`, in Python as `embedder=`. {still}"
+                f"{what} needs the embedder of the survey, {shown(about.embedder)}: give the "
+                f"directory of its files with `--embedder`, in Python as `embedder=`. {still}"
             )
         other = (
-            f"the questions of the survey were embedded by {about.embedder}: vectors of {place} do "
-            f"not compare. {still}"
+            f"the questions of the survey were embedded by {shown(about.embedder)}: vectors of "
+            f"{place} do not compare. {still}"
         )
         if place in EMBEDDERS and place != about.embedder:
             raise PredictorError(other)
@@ -134,8 +135,8 @@ class Texts:
             raise PredictorError(
                 f"{what} needs the embedder {place}, which cannot be had here: {error}. {still}"
             ) from error
-        if embedder.name != about.embedder:
-            raise PredictorError(f"{place} is {embedder.name}, and {other}")
+        if not is_same(about.embedder, embedder.name):
+            raise PredictorError(f"{place} is {shown(embedder.name)}, and {other}")
         return embedder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pluralllm_app.core.code import installed_hash
 from pluralllm_app.engines.app_files import own_files
-from pluralllm_app.federation.flower_node import OwnApp
+from pluralllm_app.federation.flower_apps import OwnApp
 from pluralllm_app.settings import Scalar
 from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
@@ -47,21 +47,14 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         assert SCRIPT in text
         hostile_one = Path(__file__).parents[1] / "support" / "hostile_superlink.py"
         script.write_text(text.replace(SCRIPT, f"python3 {hostile_one}"), "utf-8")
-        deployment.start_superlink()
-        deployment.register()
-        for group in GROUPS:
-            deployment.start_node(group)
-        deployment.wait_online(4)
+        deployment.start_all()
         yield deployment
 
 
 def run(deployment: Deployment, name: str, **settings: Scalar) -> int:
     """Submit a run to its end; returns the exit status."""
     changed = {key.replace("_", "-"): value for key, value in settings.items()}
-    overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | changed).items())
-    out = deployment.dir / "server" / "runs" / name
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-    return deployment.start(name, submit).wait(PATIENCE)
+    return deployment.deploy_run(name, CONFIG | changed).wait(PATIENCE)
 
 
 def edited(deployment: Deployment, name: str, file: str) -> Path:
@@ -87,7 +80,7 @@ def test_no_node_runs_what_a_hostile_server_sends(
             (evil / f"{place}.fab").write_bytes(attacks[kind][0])
         name = f"hostile-{number}"
         assert run(deployment, name, min_train_groups=1) == 1, deployment.log(name)
-        record = json.loads((deployment.dir / "server/runs" / name / "run.json").read_text())
+        record = json.loads((deployment.run_dir(name) / "run.json").read_text())
         assert record["status"] == "failed"
         told = list(record["refused"].values())
         assert len(told) == len(chosen), told
@@ -101,7 +94,7 @@ def test_no_node_runs_what_a_hostile_server_sends(
     assert not marker.exists()
     assert not list(deployment.dir.rglob("evil.py"))
     assert run(deployment, "true", min_train_groups=1) == 0, deployment.log("true")
-    record = json.loads((deployment.dir / "server/runs/true/run.json").read_text())
+    record = json.loads((deployment.run_dir("true") / "run.json").read_text())
     assert record["versions"]["code"] == installed_hash()
     assert "refused" not in record
     for group in GROUPS:
@@ -119,7 +112,7 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
 ) -> None:
     """As `flwr run` submits it: a checkout in which a file was edited."""
     checkout = edited(deployment, "edited", "client_app.py")
-    out = deployment.dir / "server" / "runs" / "edited"
+    out = deployment.run_dir("edited")
     settings = CONFIG | {"out": str(out), "expected-nodes": 4, "min-train-groups": 1}
     deployment.submit(settings, "edited", checkout).wait(PATIENCE)
     record = json.loads((out / "run.json").read_text())
@@ -144,7 +137,7 @@ def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment)
     wait_until(lambda: "SuperNode ID" in deployment.log("older"))
     deployment.wait_online(4)
     assert run(deployment, "skew", min_train_groups=1, expected_nodes=3) == 0
-    record = json.loads((deployment.dir / "server/runs/skew/run.json").read_text())
+    record = json.loads((deployment.run_dir("skew") / "run.json").read_text())
     assert list(record["refused"]) == ["Cedar"]
     why = record["refused"]["Cedar"]
     assert "pluralllm_app/scoring/metrics.py differs" in why

@@ -51,20 +51,13 @@ def deployment(
         mine, other = alder.read_bytes(), birch.read_bytes()
         alder.write_bytes(other)
         birch.write_bytes(mine)
-        deployment.start_superlink()
-        deployment.register()
-        for group in GROUPS:
-            deployment.start_node(group)
-        deployment.wait_online(4)
+        deployment.start_all()
         yield deployment
 
 
 def run(deployment: Deployment, name: str, settings: dict[str, Scalar]) -> int:
     """Submit a run to its end; returns the exit status."""
-    overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | settings).items())
-    out = deployment.dir / "server" / "runs" / name
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-    return deployment.start(name, submit).wait(PATIENCE)
+    return deployment.deploy_run(name, CONFIG | settings).wait(PATIENCE)
 
 
 def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment, row: Row) -> None:
@@ -84,7 +77,7 @@ def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment, row:
 
 def test_the_others_train_without_them(deployment: Deployment, row: Row) -> None:
     assert run(deployment, "without", {"min-train-groups": 1, "expected-nodes": 2}) == 0
-    record = json.loads((deployment.dir / "server/runs/without/run.json").read_text())
+    record = json.loads((deployment.run_dir("without") / "run.json").read_text())
     assert [entry["group"] for entry in record["roster"]] == ["Cedar", "Dogwood"]
     assert set(record["refused"]) == {"Alder", "Birch"}
     row(
@@ -140,13 +133,9 @@ def test_a_node_reaches_no_other_node(
 ) -> None:
     """Cedar's key pushes a train message to Dogwood while a run goes on."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    overrides = " ".join(
-        f"{key}={value}"
-        for key, value in (CONFIG | {"min-train-groups": 1, "expected-nodes": 2}).items()
-    )
-    out = deployment.dir / "server" / "runs" / "attacked"
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-    process = deployment.start("attacked", submit)
+    out = deployment.run_dir("attacked")
+    settings: dict[str, Scalar] = {"min-train-groups": 1, "expected-nodes": 2, "rounds": 8}
+    process = deployment.deploy_run("attacked", CONFIG | settings)
     wait_until(lambda: (out / "rounds.jsonl").exists() or process.poll() is not None)
     with connect(deployment.dir) as control:
         nodes = control.by_group(control.nodes_by_key())

@@ -76,10 +76,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("strangers") / "there"
     with Deployment(path, tiny_survey, TRAIN) as deployment:
-        deployment.start_superlink()
-        deployment.register()
-        nodes = [deployment.start_node(group) for group in TRAIN]
-        deployment.wait_online(3)
+        nodes = deployment.start_all()
         yield deployment
         assert all(node.poll() is None for node in nodes)
 
@@ -96,12 +93,10 @@ def peak_mib(process: Process) -> int:
 def test_a_run_completes_while(each: Try, deployment: Deployment, tmp_path: Path, row: Row) -> None:
     peak_mib(deployment.superlink)
     attack = Attack(deployment.port, each.connections, each.talk, tls=each.tls)
-    out = deployment.dir / "server" / "runs" / tmp_path.name
+    out = deployment.run_dir(tmp_path.name)
     with attack:
         wait_until(lambda: attack.begun >= each.connections)
-        overrides = " ".join(f"{key}={value}" for key, value in CONFIG.items())
-        submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-        status = deployment.start(tmp_path.name, submit).wait(PATIENCE)
+        status = deployment.deploy_run(tmp_path.name, CONFIG).wait(PATIENCE)
         if each.answer != "nothing":
             wait_until(lambda: sum(attack.answers.values()) >= each.connections)
     assert status == 0, deployment.log(tmp_path.name)

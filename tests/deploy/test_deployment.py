@@ -18,7 +18,7 @@ from pluralllm_app.deploy.creation import initialise
 from pluralllm_app.deploy.supernode import RETRY_SECONDS
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.audit_log import AUDIT_LOG
-from pluralllm_app.federation.node_files import POLICY
+from pluralllm_app.federation.policy import POLICY
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, make_survey
@@ -68,7 +68,8 @@ def deployment(
     path = tmp_path_factory.mktemp("deployment") / "there"
     with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
         for group in GROUPS:  # with the run's draws, so that a simulation has them as well
-            (deployment.node_dir(group) / POLICY).write_text('draws = "run-seed"\n')
+            policy = 'draws = "run-seed"\nsecure-sum = "none"\n'
+            (deployment.node_dir(group) / POLICY).write_text(policy)
         deployment.start_superlink()
         yield deployment
     assert deployment.processes() == []
@@ -205,6 +206,12 @@ def test_from_keys_to_a_finished_run(
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "completed"
     assert [entry["group"] for entry in record["roster"]] == sorted(GROUPS)
+
+    for group in GROUPS:  # every node knows the keys of all
+        known = command("peers", deployment.node_dir(group)).output
+        assert sorted(known.split("\n")) == sorted(
+            command("peers", deployment.dir).output.split("\n")
+        )
 
     status = command("status", deployment.dir)
     assert status.exit_code == 0, status.output

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pluralllm_app.federation.state import RunState
+from pluralllm_app.records.writer import STATE
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TINY, TRAIN
@@ -228,7 +230,8 @@ def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, 
     assert status == 0, federation.log(f"{name}-last")
     run.check(federation.log(f"{name}-last"))
     assert run.lost() == 0
-    assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole")
+    own = RunState.load(run.path / STATE).experiment
+    assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole", own)
     for number in killed:
         seconds = run.ended(number) - killed[number]
         outcome = "resumed, same weights"

@@ -18,8 +18,9 @@ from pluralllm_app.federation import registration
 
 
 @pytest.fixture
-def _superlink(monkeypatch: pytest.MonkeyPatch) -> None:
+def _superlink(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Flower's command, which here does nothing, and which ours changes."""
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setattr(import_module("flwr.superlink.cli.flower_superlink"), "uvicorn", None)
     monkeypatch.setattr(extensions, "get_middleware", tuple)
     monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)

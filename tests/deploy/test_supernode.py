@@ -13,7 +13,8 @@ from pluralllm_app.deploy.supernode import directory_of, enter_patiently, with_n
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.flower_node import NotLetInError
-from pluralllm_app.federation.node_files import POLICY, SECRET
+from pluralllm_app.federation.node_files import SECRET
+from pluralllm_app.federation.policy import POLICY
 
 
 @pytest.fixture
@@ -171,6 +172,25 @@ def test_a_secret_that_is_none_keeps_the_node_from_starting(
         ("[draws]\nsecret = 1", "does not exist"),
         ("[other]\nsecret = 1", "unknown setting 'other'"),
         ("draws = secret", "is not valid TOML"),
+        ("learner = ['gpo']", "did you mean 'learners'"),
+        ("learners = []", "must be a list"),
+        ("learners = 'gpo'", "must be a list"),
+        ("learners = ['GPO']", "learners = 'GPO' does not exist: did you mean 'gpo'"),
+        ("learners = [['gpo']]", "does not exist"),
+        ("secure-sum = true", "secure-sum = True does not exist: "),
+        ("secure-sum = 'factor'", "did you mean 'factors'"),
+        ("single-scores = false", "single-scores = False does not exist"),
+        ("least-train-groups = 0", "least-train-groups = 0 must be at least 1"),
+        ("most-rounds = 0", "most-rounds = 0 must be at least 1"),
+        ("most-messages = 1.0", "most-messages = 1.0 must be a whole number"),
+        ("most-rounds-in-total = -1", "must be at least 1"),
+        ("most-messages-in-total = 9223372036854775808", "at most 9.22337e+18"),
+        ("most-round = 3", "did you mean 'most-rounds'"),
+        ("peers = 'SHA256:'", "peers = 'SHA256:' must be a table"),
+        ("peers.North = 'SHA256:short'", "peers: North = 'SHA256:short' must be SHA256: and 43"),
+        ("[peers]\nNorth = 1", "peers: North = 1 must be SHA256:"),
+        ("peers.' North' = ''", "peers has ' North', which is no name"),
+        ("[peer]\nNorth = ''", "did you mean 'peers'"),
     ],
 )
 def test_a_mistyped_policy_keeps_the_node_from_starting(

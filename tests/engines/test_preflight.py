@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.engines.preflight import fitting_settings, preflight
-from pluralllm_app.errors import UserError
-from pluralllm_app.settings import Settings
+from pluralllm_app.errors import FederationError, UserError
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import parse_overrides, read_defaults
 from tests.conftest import ROOT, make_survey
 
@@ -80,3 +80,12 @@ def test_prepare_says_the_whole_command_that_works(
     done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.output
     assert (out / "survey.json").exists()
+
+
+def test_a_run_that_cannot_sum_securely_is_refused_before_it_starts(
+    config: dict[str, Scalar],
+) -> None:
+    secure = config | {"privacy": "secure-sum"}
+    preflight(Settings.from_config(secure))
+    with pytest.raises(FederationError, match="Set train-groups-per-round = 0"):
+        preflight(Settings.from_config(secure | {"train-groups-per-round": 2}))

@@ -54,10 +54,15 @@ def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("privacy", ["none", "secure-sum"])
 def test_a_network_on_top_of_factors_has_the_same_bits_in_ray(
-    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+    tiny_survey: PreparedSurvey,
+    config: dict[str, Scalar],
+    tmp_path: Path,
+    simulations: Path,
+    privacy: str,
 ) -> None:
-    both = {"prior": "factors", "rounds": 4, "client-optimizer-state": "keep"}
+    both = {"prior": "factors", "rounds": 4, "client-optimizer-state": "keep", "privacy": privacy}
     local, out = config | both | {"out": str(tmp_path / "local")}, tmp_path / "ray"
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
     result = pluralllm(
@@ -65,7 +70,8 @@ def test_a_network_on_top_of_factors_has_the_same_bits_in_ray(
         *("--actors", 2, "--out", out),
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "each group sends its sums in the clear" in " ".join(result.stdout.split())
+    clear = "each group sends its sums in the clear" in " ".join(result.stdout.split())
+    assert clear == (privacy == "none")
     assert weights(out) == weights(tmp_path / "local")
     assert left_behind(simulations) == []
 

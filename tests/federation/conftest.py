@@ -1,14 +1,16 @@
 """Federations in this process: their nodes are there at once, and several tests look at one run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from pluralllm_app.federation import roster
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import tiny_config
+from tests.conftest import make_survey, tiny_config
 from tests.support.local_runs import Config, Finished, run
+from tests.support.secure_runs import FIVE, SECURE
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +35,15 @@ def finished(tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFacto
         return made[key]
 
     return finish
+
+
+@pytest.fixture(scope="session")
+def five(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    """A survey of five train groups, so that secure sums do without one."""
+    path = tmp_path_factory.mktemp("five") / "survey"
+    return make_survey(path, train=FIVE, evaluation=("Dogwood",))
+
+
+@pytest.fixture
+def of_five(five: PreparedSurvey, tmp_path: Path) -> Config:
+    return tiny_config(five, tmp_path / "run") | SECURE

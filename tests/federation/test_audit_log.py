@@ -12,10 +12,11 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supernode import start_client_internal as loop
 
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import FederationError, RefusedError, UserError
 from pluralllm_app.federation import flower_node
 from pluralllm_app.federation.audit_log import Answered, AuditLog
-from pluralllm_app.federation.flower_compat import identify_process
+from pluralllm_app.federation.flower_compat import exception_reply, identify_process
+from pluralllm_app.secure_sum.checks import RefusedSumError
 
 ENTRY = Answered(
     run="18446744073709551615",
@@ -167,6 +168,20 @@ def test_errors_are_noted_without_their_text(
         node.push(Message(Error(code, "a question's text"), reply_to=asked))
     assert [(line["outcome"], line["round"]) for line in lines(file)] == [(outcome, None)] * 4
     assert "text" not in file.read_text()
+
+
+def test_what_its_owner_does_not_let_is_noted_as_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(file, monkeypatch)
+    errors = (
+        RefusedError("its policy.toml has most-rounds = 2"),
+        RefusedSumError("it has opened this sum before"),
+        FederationError("refused"),
+    )
+    for error in errors:
+        node.push(exception_reply(error, node.asked("train", "3")))
+    assert [line["outcome"] for line in lines(file)] == ["refused", "refused", "failed"]
 
 
 def test_no_answer_leaves_that_is_not_noted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

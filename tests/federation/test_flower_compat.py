@@ -1,7 +1,7 @@
 """The contract with Flower: each test names one thing that this app relies on.
 
 Where one fails after a new release of Flower, mend `federation/flower_compat.py`,
-`flower_commands.py` or `flower_node.py`, and nothing else.
+or another `flower_*.py` beside it, and nothing else.
 """
 
 import inspect

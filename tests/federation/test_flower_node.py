@@ -1,10 +1,14 @@
 """The contract with Flower's SuperNode; see `test_flower_compat`.
 
-Where a test fails after a new release of Flower, mend `federation/flower_node.py`.
+Where a test fails after a new release of Flower, mend `federation/flower_node.py` or the module
+beside it that the test names.
 """
 
 import dataclasses
 import inspect
+import re
+import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +24,7 @@ from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
 )
 from flwr.supercore import run
+from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supernode import fleet_http_connection
@@ -27,7 +32,7 @@ from flwr.supernode import start_client_internal as loop
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from pluralllm_app.engines.app_files import own_files
-from pluralllm_app.federation import flower_node
+from pluralllm_app.federation import flower_executor, flower_node, flower_pauses
 from pluralllm_app.federation.audit_log import AuditLog
 from pluralllm_app.federation.flower_node import NotLetInError
 
@@ -80,7 +85,9 @@ def test_flowers_supernode_asks_by_a_client_of_ours(
     monkeypatch.setattr(FleetHttpClient, "DeactivateNode", deactivate)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", supernode)
     monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
+    for name in ("_push_messages", "subprocess", "time"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     flower_node.run_supernode(enter, own_files, AuditLog(tmp_path / "audit.jsonl"))
     assert left == [3]
 
@@ -100,6 +107,58 @@ def test_flowers_loop_takes_a_message_as_we_replace_it() -> None:
     assert {"fab_id", "fab_version", "fab_hash", "primary_task_type"} <= {
         each.name for each in dataclasses.fields(run.Run)
     }
+
+
+def test_flowers_loop_starts_and_waits_by_what_we_replace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = source("flwr.supernode.start_client_internal")
+    assert re.findall(r"subprocess\.(?!$)\w+", text) == ["subprocess.Popen"]
+    assert f'command = ["{flower_executor.PROGRAM}"]' in text
+    assert re.findall(r"\btime\.\w+\(.*", text) == [
+        "time.sleep(3)",
+        "time.sleep(0.5)",
+        "time.sleep(0.5)",
+    ]
+    text = source("flwr.supercore.superexec.executor.subprocess_executor")
+    assert set(re.findall(r"subprocess\.\w+", text)) == {"subprocess.Popen", "subprocess.DEVNULL"}
+    assert TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP] == "flwr-clientapp"
+    assert "SubprocessExecutor()" in source("flwr.supercore.superexec.executor.factory")
+
+    for name in ("_push_messages", "subprocess", "time"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(loop, "_push_messages", lambda **arguments: None)
+    flower_pauses.look_sooner()
+    loop.time.sleep(3)
+    loop._push_messages()
+    loop.time.sleep(3)
+    assert slept == [3, 0.5]
+
+    started: list[list[str]] = []
+    monkeypatch.setattr("subprocess.Popen", started.append)
+    flower_executor.fork_apps()
+    loop.subprocess.Popen([flower_executor.PROGRAM, "--parent-pid", "7"])
+    [command] = started
+    assert command == [sys.executable, "-c", flower_executor.RUN, "--parent-pid", "7"]
+    with pytest.raises(ValueError, match="Flower starts other, not flower-superexec"):
+        loop.subprocess.Popen(["other"])
+
+
+def test_a_node_looks_soon_after_an_answer_and_less_often_later() -> None:
+    now = 100.0
+    pauses = flower_pauses.Pauses(lambda: now)
+    assert pauses.instead_of(3) == 3
+    pauses.answered()
+    waited = []
+    for _ in range(14):
+        waited.append(pauses.instead_of(3))
+        now += waited[-1]
+    assert waited == sorted(waited)
+    assert waited[:4] == [0.5] * 4
+    assert waited[-1] == 3
+    assert pauses.instead_of(0.5) == 0.05
 
 
 def test_a_node_installs_no_dependencies_of_an_app() -> None:
@@ -136,7 +195,9 @@ def caught_client(monkeypatch: pytest.MonkeyPatch, audit: Path) -> FleetHttpClie
     monkeypatch.setattr(fleet_http_connection, "FleetHttpClient", FleetHttpClient)
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
     monkeypatch.setattr(loop, "_pull_and_store_message", loop._pull_and_store_message)
-    monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
+    for name in ("_push_messages", "subprocess", "time"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))
+    monkeypatch.setenv("FLWR_HOME", str(audit.parent))
     flower_node.run_supernode(lambda ask, leave: ask(), own_files, AuditLog(audit))
     client = fleet_http_connection.FleetHttpClient
     return client.__new__(client)

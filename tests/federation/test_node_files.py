@@ -11,7 +11,8 @@ import pytest
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation.messages import Evaluation
-from pluralllm_app.federation.node_files import POLICY, SECRET, Policy, draws_of, prepare_node
+from pluralllm_app.federation.node_files import SECRET, draws_of, prepare_node
+from pluralllm_app.federation.policy import POLICY, Policy
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning.base import Request
 from pluralllm_app.settings import Scalar, Settings
@@ -134,7 +135,8 @@ def test_a_run_is_the_same_on_the_same_nodes_and_on_no_others(
 def test_the_policy_bounds_what_a_run_asks(make_settings: Callable[..., Settings]) -> None:
     policy = Policy(least_local_steps=2, least_tasks_per_step=3)
     policy.check(make_settings({"local-steps": 2, "tasks-per-step": 3}))
-    policy.check(make_settings({"local-steps": 1, "predictor": "factors"}))
+    secure: Config = {"predictor": "factors", "privacy": "secure-sum"}
+    policy.check(make_settings({"local-steps": 1, **secure}))
     for asked in ({"local-steps": 1, "tasks-per-step": 3}, {"tasks-per-step": 2}):
         with pytest.raises(FederationError) as refused:
             policy.check(make_settings(asked))
@@ -159,7 +161,7 @@ def test_a_node_refuses_before_it_computes(
         return score(received)
 
     monkeypatch.setattr(client_app.Received, "score", noted)
-    with pytest.raises(FederationError, match=r"cannot take part: this node's policy\.toml has"):
+    with pytest.raises(FederationError, match=r"cannot take part: refused by the node: its"):
         run_at_nodes(config, tiny_survey, tmp_path / "nodes", "refused")
     check, asked = Policy.check, []
 
@@ -169,7 +171,7 @@ def test_a_node_refuses_before_it_computes(
             check(policy, settings)
 
     monkeypatch.setattr(Policy, "check", lenient_once)
-    with pytest.raises(FederationError, match="Alder: this node's policy"):
+    with pytest.raises(FederationError, match="Alder: refused by the node: its policy"):
         run_at_nodes(config | {"min-train-groups": 3}, tiny_survey, tmp_path / "nodes", "trained")
     assert "Birch" in scored
     assert "Alder" not in scored

@@ -19,8 +19,8 @@ from pluralllm_app.core.code import code_hash, installed_hash
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation import flower_node
 from pluralllm_app.federation.audit_log import AuditLog
+from pluralllm_app.federation.flower_apps import OwnApp
 from pluralllm_app.federation.flower_compat import error_reason, identify_process
-from pluralllm_app.federation.flower_node import OwnApp
 from pluralllm_app.federation.own_code import differences, refusal
 from tests.support.bundles import PYPROJECT, changed, hostile, members
 
@@ -189,13 +189,20 @@ def test_code_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "the node cannot read its own code" in error_reason(node.inserted[0])
 
 
-def test_copies_that_an_earlier_version_ran_are_removed(
+def test_the_one_copy_that_apps_run_from_is_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = tmp_path / "apps" / "pluralllm.pluralllm-app.0.2.0.12345678" / "evil.py"
-    copy.parent.mkdir(parents=True)
-    copy.touch()
+    apps, name = tmp_path / "apps", OWN.id.replace("/", ".")
+    earlier = apps / f"{name}.0.2.0.12345678" / "evil.py"
+    another = apps / "else.app.1.0.0.12345678" / "app.py"
+    for file in (earlier, another):
+        file.parent.mkdir(parents=True)
+        file.touch()
     monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    flower_node._forget_apps()
-    assert list(tmp_path.iterdir()) == []
-    flower_node._forget_apps()
+    for _ in range(2):
+        OWN.install_alone()
+        [own] = set(apps.iterdir()) - {another.parent}
+        assert own.name == f"{name}.{OWN.version}.{OWN.bundle.hash_str[:8]}"
+        files = {file.relative_to(own).as_posix() for file in own.rglob("*") if file.is_file()}
+        assert files == set(own_files())
+        (own / "pluralllm_app" / "evil.py").touch()

@@ -1,5 +1,6 @@
 """Whose keys a node knows, and that no server changes them unseen."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from pluralllm_app.deploy.keys import make_node_key
-from pluralllm_app.errors import UserError
+from pluralllm_app.errors import RefusedError, UserError
+from pluralllm_app.federation import peers
 from pluralllm_app.federation.flower_compat import key_bytes
 from pluralllm_app.federation.peers import (
     KEY,
@@ -21,7 +23,7 @@ from pluralllm_app.federation.peers import (
     signing_key,
     trusted_peers,
 )
-from pluralllm_app.federation.refusals import NodeRefusal
+from pluralllm_app.federation.policy import POLICY
 from pluralllm_app.federation.registration import (
     Member,
     fingerprint,
@@ -84,7 +86,7 @@ def test_a_swapped_key_is_refused_until_the_operator_takes_it(node: Path, own: P
     east, new, stranger = key(), key(), key()
     meet(node, "North", said(North=own, East=east))
     for _ in range(2):  # however often it is tried
-        with pytest.raises(NodeRefusal) as refused:
+        with pytest.raises(RefusedError) as refused:
             meet(node, "North", said(North=own, East=new, Stranger=stranger))
         told = str(refused.value)
         assert told.startswith("refused by the node: the server says that the key of group 'East'")
@@ -95,31 +97,65 @@ def test_a_swapped_key_is_refused_until_the_operator_takes_it(node: Path, own: P
     assert accept(node, shown(new)) == "East"
     assert trusted_peers(node)["East"] == new
     assert meet(node, "North", said(North=own, East=new)) == []
-    with pytest.raises(NodeRefusal):  # the list of before, sent again
+    with pytest.raises(RefusedError):  # the list of before, sent again
         meet(node, "North", said(North=own, East=east))
 
 
 def test_a_key_that_is_offered_no_longer_cannot_be_taken(node: Path, own: PublicKey) -> None:
     east, new = key(), key()
     meet(node, "North", said(East=east))
-    with pytest.raises(NodeRefusal):
+    with pytest.raises(RefusedError):
         meet(node, "North", said(East=new))
     meet(node, "North", said(East=east))
     with pytest.raises(UserError, match="none is waiting"):
         accept(node, shown(new))
 
 
-def test_nobody_else_is_this_node(node: Path, own: PublicKey) -> None:
-    with pytest.raises(NodeRefusal, match=r"of this node's group is SHA256:.*, and it is SHA256:"):
-        meet(node, "North", said(North=key()))
+def test_where_keys_are_pinned_the_pins_decide(node: Path, own: PublicKey) -> None:
+    """A key that the operator pins needs no further consent; what is not pinned is not trusted."""
+    east, new, west = key(), key(), key()
+    meet(node, "North", said(North=own, East=east, West=west))
+    (node / POLICY).write_text(f"peers = {{East = '{shown(new)}'}}")
     assert trusted_peers(node) == {}
+    with pytest.raises(RefusedError, match=f"pins {re.escape(shown(new))} for group 'East'"):
+        meet(node, "North", said(North=own, East=east))
+    meet(node, "North", said(North=own, East=new))
+    assert trusted_peers(node) == {"East": new}
+    with pytest.raises(RefusedError, match="pins no key for group 'West'"):
+        meet(node, "North", said(North=own, East=new, West=west))
+
+
+def test_nobody_else_is_this_node(node: Path, own: PublicKey) -> None:
+    other = key()
+    for pins in ("", f"peers = {{North = '{shown(other)}'}}"):
+        (node / POLICY).write_text(pins)
+        with pytest.raises(RefusedError, match=r"of this node's group is SHA256:.*, and it is"):
+            meet(node, "North", said(North=other))
+    assert trusted_peers(node) == {}
+
+
+def test_a_node_with_another_groups_key_leaves_it_to_the_server(node: Path, own: PublicKey) -> None:
+    """Which refuses it by name, and says what to change; the node learns nothing meanwhile."""
+    assert meet(node, "North", said(North=key(), East=own, West=key())) == []
+    assert trusted_peers(node) == {}
+
+
+def test_a_server_that_names_ever_more_groups_is_stopped(
+    node: Path, own: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "MOST_PEERS", 3)
+    meet(node, "North", said(East=key(), West=key()))
+    with pytest.raises(RefusedError, match="has named more than 3 groups by now"):
+        meet(node, "North", said(South=key()))
+    with pytest.raises(RefusedError, match="list of groups is none"):
+        said(A=key(), B=key(), C=key(), D=key())
 
 
 def test_two_groups_have_two_keys(node: Path, own: PublicKey) -> None:
     east = public_text(key())
-    with pytest.raises(NodeRefusal, match="gives 'East' and 'West' one key"):
+    with pytest.raises(RefusedError, match="gives 'East' and 'West' one key"):
         meet(node, "North", {"East": east, "West": east})
-    with pytest.raises(NodeRefusal, match="gives 'North' and 'West' one key"):
+    with pytest.raises(RefusedError, match="gives 'North' and 'West' one key"):
         meet(node, "North", {"West": public_text(own)})
     assert trusted_peers(node) == {}
 
@@ -146,12 +182,12 @@ def other_kind(make: Callable[[], PublicKey]) -> bytes:
     ],
 )
 def test_a_list_that_is_none_is_refused(name: str, content: bytes, message: str) -> None:
-    with pytest.raises(NodeRefusal, match=message):
+    with pytest.raises(RefusedError, match=message):
         introduced(RecordDict({"peers": ConfigRecord({name: content})}))
 
 
 def test_a_list_of_another_kind_is_refused() -> None:
-    with pytest.raises(NodeRefusal, match="list of groups is none"):
+    with pytest.raises(RefusedError, match="list of groups is none"):
         introduced(RecordDict({"peers": ArrayRecord()}))
 
 

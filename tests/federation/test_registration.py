@@ -13,7 +13,7 @@ from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.federation import registration
 from pluralllm_app.federation.registration import Member, registered_members
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.records.reader import read_run
+from pluralllm_app.records.reader import read_rounds, read_run
 from pluralllm_app.settings import Scalar, Settings
 from tests.deploy.conftest import path as made  # noqa: F401
 from tests.support.local_grid import LocalGrid
@@ -93,6 +93,23 @@ def test_a_false_claimant_is_refused_by_name(
     assert set(refused(config)) == names
     for name in names:
         assert f"the node of group {name!r} says that it" in str(error.value)
+
+
+def test_a_group_whose_site_says_that_it_never_trains_does_not(config: Config) -> None:
+    """Whatever the server thinks of it."""
+    name = "Élan 中/.."
+    members = {key: Member(own.name, "train") for key, own in MEMBERS.items() if own.name == name}
+    grid = Deployed(config, saying({4: {"role": "train"}}))
+    settings = Settings.from_config(config)
+    run_federation(grid, settings, config, members={**MEMBERS, **members})
+    failures = [
+        each
+        for entry in read_rounds(Path(str(config["out"])), complete=True)
+        for each in entry.failures
+        if each.phase == "train"
+    ]
+    assert {each.group for each in failures} == {name}
+    assert failures[0].reason.startswith("refused by the node: its site says that its group never")
 
 
 def test_the_others_go_on_where_that_is_enough(config: Config) -> None:

@@ -1,5 +1,6 @@
 """Groups that are killed, late, or send something odd; and memories that are damaged."""
 
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 
 from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.secure_sum import keys
+from pluralllm_app.secure_sum import memory as memories
 from pluralllm_app.secure_sum.checks import RefusedSumError
-from pluralllm_app.secure_sum.memory import MemoryFile
+from pluralllm_app.secure_sum.memory import Memory, MemoryFile
 from pluralllm_app.secure_sum.messages import (
     Advertisement,
     Agreement,
@@ -22,7 +24,7 @@ from pluralllm_app.secure_sum.messages import (
     write,
 )
 from pluralllm_app.secure_sum.server import ServerSum, check_advertisement, check_dealt
-from tests.support.secure_sums import LENGTH, Cohort, plain
+from tests.support.secure_sums import LENGTH, Cohort, meant, plain
 
 
 @pytest.fixture
@@ -33,9 +35,9 @@ def cohort(tmp_path: Path) -> Cohort:
 def test_a_late_vector_stays_masked(cohort: Cohort) -> None:
     """With all that the server gets, it is not the late group's vector, nor a known mask off it."""
     ready, vectors = cohort.ready(), cohort.vectors()
-    whole = ServerSum(ready, 1, LENGTH)
+    whole = ServerSum(ready, 1, meant(1), LENGTH)
     arrived = {
-        name: cohort.half(name).mask(cohort.ask(ready, 1, name), 1, vectors[name])
+        name: cohort.half(name).mask(cohort.ask(ready, 1, name), meant(1), vectors[name])
         for name in cohort.names
     }
     for name in "abde":
@@ -45,26 +47,26 @@ def test_a_late_vector_stays_masked(cohort: Cohort) -> None:
     assert (total == plain(vectors, "c")).all()
     assert all("c" not in each.seeds for each in openings.values())
     # Even with c's mask key, which the server can put together now, b_c is left on its vector.
-    context = ready.invitation.context
     private = whole._mask_key("c", openings)
     unmasked = arrived["c"].copy()
     for each in ready.roll.advertisements:
         if each.group != "c":
-            shared = keys.pair_mask(private, each.masks[0], context, 1, LENGTH)
+            names = ("c", each.group)
+            shared = keys.pair_mask(private, each.masks[0], names, whole.context, LENGTH)
             unmasked += -shared if each.group > "c" else shared
     left = unmasked - vectors["c"]
     seed = cohort.files["c"].read().masked
     assert seed is not None
-    assert (left == keys.self_mask(seed.seed, context, 1, "c", LENGTH)).all()
+    assert (left == keys.self_mask(seed.seed, whole.context, "c", LENGTH)).all()
     assert (left != 0).all()
 
 
 def test_a_group_that_is_started_again_does_nothing_twice(cohort: Cohort) -> None:
     """It was killed after it had used a sum up, and before its reply left."""
     ready, vectors = cohort.ready(), cohort.vectors()
-    cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, vectors["a"])
+    cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), vectors["a"])
     with pytest.raises(RefusedSumError, match="used up"):
-        cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, vectors["a"])
+        cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), vectors["a"])
     assert (cohort.sum(ready, 2, vectors) == plain(vectors)).all()
 
 
@@ -91,6 +93,19 @@ def test_secrets_are_gone_when_they_are_used_up(cohort: Cohort) -> None:
     assert first.encryption not in content
 
 
+def test_secrets_that_were_not_used_for_long_are_forgotten(cohort: Cohort) -> None:
+    """The run has ended, or its server died: what was done is kept, and so not done again."""
+    ready, vectors = cohort.ready(count=3), cohort.vectors()
+    cohort.sum(ready, 1, vectors)
+    cohort.mask(ready, 2, vectors)
+    file = cohort.files["a"]
+    file.forget_after(3600)
+    assert file.read().masked is not None
+    os.utime(file.path, (0, 0))
+    file.forget_after(3600)
+    assert file.read() == Memory(last=3, opened={1: tuple("abcde")})
+
+
 def test_nobody_else_can_read_the_secrets(cohort: Cohort) -> None:
     cohort.ready()
     file = cohort.files["a"].path
@@ -101,21 +116,26 @@ def test_nobody_else_can_read_the_secrets(cohort: Cohort) -> None:
 def test_a_damaged_memory_is_told(cohort: Cohort) -> None:
     cohort.ready()
     cohort.files["a"].path.write_bytes(b"\x93 no memory")
-    with pytest.raises(FederationError, match="cannot read sums, its secrets"):
+    with pytest.raises(FederationError, match=r"cannot read sums, its secrets.*An older copy"):
         cohort.half("a").weights(1)
 
 
-def test_two_messages_at_once_are_not_both_answered(cohort: Cohort) -> None:
-    ready = cohort.ready()
-    with cohort.half("a")._alone(), pytest.raises(UserError, match="answers another message"):
-        cohort.half("a").mask(cohort.ask(ready, 1, "a"), 1, cohort.vectors()["a"])
+def test_two_messages_at_once_are_not_both_answered(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor two of different runs, one of which could make the other's memory forget."""
+    monkeypatch.setattr(memories, "_WAIT_SECONDS", 0.0)
+    ready, file = cohort.ready(), cohort.files["a"]
+    other = MemoryFile(file.path.parent.parent / "another run" / "sums")
+    with other.alone(), pytest.raises(UserError, match="answers another message"):
+        cohort.half("a").mask(cohort.ask(ready, 1, "a"), meant(1), cohort.vectors()["a"])
 
 
 # ---- What a group may send ----
 
 
 def test_a_vector_has_the_length_of_the_sum_and_comes_once(cohort: Cohort) -> None:
-    whole = ServerSum(cohort.ready(), 1, LENGTH)
+    whole = ServerSum(cohort.ready(), 1, meant(1), LENGTH)
     for odd in (np.zeros(4, np.uint64), np.zeros((1, 5), np.uint64), np.zeros(5)):
         with pytest.raises(ValueError, match="and not of 5 words"):
             whole.add("a", odd)
@@ -131,6 +151,8 @@ def test_a_group_advertises_its_own_keys(cohort: Cohort) -> None:
     odd: list[tuple[Advertisement, str, str]] = [
         (own, "b", "keys of another group"),
         (replace(own, masks=own.masks[:1]), "a", "for another number of sums"),
+        (replace(own, masks=(bytes(32), own.masks[1])), "a", "a key that gives no secret"),
+        (replace(own, encryption=bytes(32)), "a", "a key that gives no secret"),
         (replace(own, weight=4), "a", "has not signed"),
         (replace(own, identity=b"no key"), "a", "has not signed"),
         (replace(own, signature=b""), "a", "has not signed"),

@@ -47,7 +47,7 @@ def test_the_order_of_groups_changes_no_bit() -> None:
 @pytest.mark.parametrize("number", [1.5, -1.5, np.nan, np.inf, -np.inf])
 def test_a_number_without_room_is_refused_by_name(number: float) -> None:
     layout = Layout.of({"gram": (2,)}, {"gram": 1.0}, groups=3)
-    with pytest.raises(FederationError, match="this group's gram has a number of size"):
+    with pytest.raises(FederationError, match="this group's gram has a number above 1,"):
         layout.encode({"gram": np.array([0.0, number])})
 
 
@@ -56,6 +56,13 @@ def test_a_total_of_another_number_of_groups_is_refused() -> None:
     total = layout.encode({"a": np.zeros(1)}) + layout.encode({"a": np.zeros(1)})
     with pytest.raises(FederationError, match="do not cancel"):
         layout.decode(total, 3)
+
+
+def test_a_sum_so_coarse_that_small_numbers_are_lost_is_refused() -> None:
+    """A server could choose a bound by which the numbers of all groups but one are rounded to 0."""
+    assert Layout.of({"a": (1,)}, {"a": 2.0**51}, groups=4).bits == {"a": 8}
+    with pytest.raises(ValueError, match=r"4\.5036e\+15 is too large a bound for a sum over 4"):
+        Layout.of({"a": (1,)}, {"a": 2.0**52}, groups=4)
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, np.inf, np.nan])

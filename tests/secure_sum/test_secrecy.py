@@ -11,7 +11,7 @@ import numpy as np
 from pluralllm_app.secure_sum import keys
 from pluralllm_app.secure_sum.fixed_point import Layout, Words
 from pluralllm_app.secure_sum.memory import Secrets
-from tests.support.secure_sums import Cohort
+from tests.support.secure_sums import Cohort, meant
 
 MOST = 414.6  # chi-square with 255 degrees of freedom, exceeded with probability 1e-9
 RUNS, LENGTH = 6, 4000
@@ -45,7 +45,7 @@ def test_masked_vectors_are_uniform_though_contributions_are_not(tmp_path: Path)
     for number in ready.invitation.numbers:
         for name in cohort.names:
             request = cohort.ask(ready, number, name)
-            sent[name].append(cohort.half(name).mask(request, number, vectors[name]))
+            sent[name].append(cohort.half(name).mask(request, meant(number), vectors[name]))
     for name in cohort.names:
         assert max(chi_square(np.concatenate(sent[name]))) < MOST
         for first, second in zip(sent[name], sent[name][1:], strict=False):
@@ -62,11 +62,12 @@ def test_what_all_but_two_know_leaves_the_two_uniform(tmp_path: Path) -> None:
     assert (league, rest) == (("a", "b", "c"), ("d", "e"))
     vectors = contributions(cohort)
     ready = cohort.ready(count=RUNS)
-    context = ready.invitation.context
+    setup_context = ready.roll.context(ready.invitation)
     left: dict[str, list[Words]] = {name: [] for name in rest}
     public = {each.group: each.masks for each in ready.roll.advertisements}
     for number in ready.invitation.numbers:
         at = number - 1
+        context = keys.sum_context(setup_context, number, meant(number).digest, LENGTH)
         secrets: dict[str, Secrets] = {}
         for name in cohort.names:
             setup = cohort.files[name].read().setup
@@ -75,12 +76,14 @@ def test_what_all_but_two_know_leaves_the_two_uniform(tmp_path: Path) -> None:
         total = np.zeros(LENGTH, np.uint64)
         for name in rest:
             request = cohort.ask(ready, number, name)
-            vector = cohort.half(name).mask(request, number, vectors[name])
+            vector = cohort.half(name).mask(request, meant(number), vectors[name])
             # b of all survivors is known once a sum is open; so are masks shared with the league.
-            vector = vector - keys.self_mask(secrets[name].seed, context, number, name, LENGTH)
+            vector = vector - keys.self_mask(secrets[name].seed, context, name, LENGTH)
             for other in league:  # each comes before those of the rest, who subtracted the mask
-                private = keys.mask_key(secrets[other].mask, context, number, other)
-                vector = vector + keys.pair_mask(private, public[name][at], context, number, LENGTH)
+                seed, invited = secrets[other].mask, ready.invitation.context
+                private = keys.mask_key(seed, invited, number, other)
+                names = (other, name)
+                vector += keys.pair_mask(private, public[name][at], names, context, LENGTH)
             left[name].append(vector)
             total += vector
         assert (total == vectors["d"] + vectors["e"]).all()

@@ -14,7 +14,7 @@ from pluralllm_app.secure_sum.messages import (
 )
 from pluralllm_app.secure_sum.server import ReadySums, ServerSum
 from pluralllm_app.secure_sum.signing import Identity
-from tests.support.secure_sums import Cohort, plain
+from tests.support.secure_sums import Cohort, meant, plain
 
 EIGHT = tuple("abcdefgh")
 WITHOUT_A = EIGHT[1:]
@@ -125,10 +125,10 @@ def test_survivors_are_of_the_cohort_and_enough(cohort: Cohort) -> None:
 def test_a_sum_is_masked_once_and_not_after_a_later_one(cohort: Cohort) -> None:
     ready = cohort.ready(count=3)
     vector = cohort.vectors()["a"]
-    cohort.half("a").mask(cohort.ask(ready, 2, "a"), 1, vector)
+    cohort.half("a").mask(cohort.ask(ready, 2, "a"), meant(1), vector)
     for number in (1, 2):
         with pytest.raises(RefusedSumError, match=f"sum {number} was not set up, or it is used up"):
-            cohort.half("a").mask(cohort.ask(ready, number, "a"), 1, vector)
+            cohort.half("a").mask(cohort.ask(ready, number, "a"), meant(1), vector)
 
 
 def test_a_round_that_was_opened_is_not_opened_without_one_of_them(cohort: Cohort) -> None:
@@ -136,16 +136,29 @@ def test_a_round_that_was_opened_is_not_opened_without_one_of_them(cohort: Cohor
     ready = cohort.ready()
     vectors = cohort.vectors()
     cohort.sum(ready, 1, vectors)
-    cohort.mask(ready, 2, vectors, lost="a", round_number=1)
+    cohort.mask(ready, 2, vectors, lost="a", of=meant(1))
     with pytest.raises(RefusedSumError, match=r"with the difference \('a'\)"):
         cohort.half("b").agree(AgreeRequest(2, WITHOUT_A))
+
+
+def test_sums_that_are_alike_are_over_the_same_groups(cohort: Cohort) -> None:
+    """Of the next round too: the difference would be the vector of "a", or nearly so."""
+    ready, vectors = cohort.ready(count=3), cohort.vectors()
+    cohort.open(cohort.mask(ready, 1, vectors, of=meant(1, alike=True)), {})
+    cohort.mask(ready, 2, vectors, lost="a", of=meant(2, alike=True))
+    with pytest.raises(RefusedSumError, match=r"the difference \('a'\) would be told"):
+        cohort.half("b").agree(AgreeRequest(2, WITHOUT_A))
+    cohort.files["b"].forget_after(-1)  # which does not make it forget that
+    assert cohort.files["b"].read().alike == EIGHT
+    with pytest.raises(RefusedSumError, match="was set up before"):
+        cohort.half("b").advertise(cohort.invitation(3), 1)
 
 
 def test_a_round_that_was_opened_may_be_repeated_with_the_same_groups(cohort: Cohort) -> None:
     ready = cohort.ready()
     vectors = cohort.vectors()
     for number in (1, 2):
-        whole = cohort.mask(ready, number, vectors, round_number=1)
+        whole = cohort.mask(ready, number, vectors, of=meant(1))
         assert (whole.total(cohort.open(whole, {})) == plain(vectors)).all()
 
 
@@ -153,7 +166,7 @@ def test_an_earlier_round_does_not_come_back(cohort: Cohort) -> None:
     ready = cohort.ready()
     cohort.sum(ready, 1, cohort.vectors())
     with pytest.raises(RefusedSumError, match="round 0 comes after round 1"):
-        cohort.half("a").mask(cohort.ask(ready, 2, "a"), 0, cohort.vectors()["a"])
+        cohort.half("a").mask(cohort.ask(ready, 2, "a"), meant(0), cohort.vectors()["a"])
 
 
 # ---- Setups ----
@@ -175,6 +188,19 @@ def test_a_server_cannot_swap_keys(cohort: Cohort) -> None:
     ):
         swapped = Roll((roll.advertisements[0], odd, *roll.advertisements[2:]))
         with pytest.raises(RefusedSumError, match=error):
+            cohort.half("a").deal(swapped)
+
+
+def test_a_group_in_league_cannot_pass_anothers_keys_off_as_its_own(cohort: Cohort) -> None:
+    """Of "a", between "b" and "c" with one key, the masks would cancel, and leave it bare."""
+    invitation = cohort.invitation()
+    roll = cohort.advertise(invitation)
+    for copied in ("masks", "encryption"):
+        theirs = getattr(roll.advertisements[1], copied)
+        odd = replace(roll.advertisements[2], **{copied: theirs})
+        odd = replace(odd, signature=cohort.identities["c"].sign(*odd.signed(invitation.context)))
+        swapped = Roll((*roll.advertisements[:2], odd, *roll.advertisements[3:]))
+        with pytest.raises(RefusedSumError, match="a group has advertised a key of another"):
             cohort.half("a").deal(swapped)
 
 
@@ -255,9 +281,9 @@ def test_shares_are_for_one_place(cohort: Cohort) -> None:
     ):
         request = replace(ready.request(1, "a"), boxes=boxes)
         with pytest.raises(RefusedSumError, match="the shares of 'b' do not decrypt"):
-            cohort.half("a").mask(request, 1, vector)
+            cohort.half("a").mask(request, meant(1), vector)
     with pytest.raises(RefusedSumError, match="of another number of groups"):
-        cohort.half("a").mask(replace(ready.request(1, "a"), boxes=own[:-1]), 1, vector)
+        cohort.half("a").mask(replace(ready.request(1, "a"), boxes=own[:-1]), meant(1), vector)
 
 
 def test_with_the_least_threshold_no_group_is_opened_in_two_ways() -> None:

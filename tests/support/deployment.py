@@ -1,10 +1,7 @@
 """A federation of real processes on loopback: SuperLink, SuperNodes and submitted runs.
 
     with Deployment(tmp_path / "there", survey, ["Alder", "Birch"]) as deployment:
-        deployment.start_superlink()
-        deployment.register()
-        nodes = [deployment.start_node(group) for group in deployment.groups]
-        deployment.wait_online(2)
+        nodes = deployment.start_all()
         run = deployment.submit({"rounds": 2, "out": str(tmp_path / "run")})
         run.wait()
 
@@ -22,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
+from unittest.mock import patch
+from uuid import UUID, uuid4
 
 import psutil
 import tomli_w
@@ -129,6 +128,25 @@ class Deployment:
             for slug in self.slugs.values():
                 control.register(slug)
 
+    def start_all(self) -> list[Process]:
+        """Start the SuperLink and all nodes, and wait until they are online; returns the nodes."""
+        self.start_superlink()
+        self.register()
+        nodes = [self.start_node(group) for group in self.groups]
+        self.wait_online(len(nodes))
+        return nodes
+
+    def run_dir(self, name: str) -> Path:
+        """The directory of a run that `deploy_run` submits."""
+        return self.dir / "server" / "runs" / name
+
+    def deploy_run(self, name: str, settings: Mapping[str, Scalar]) -> Process:
+        """Submit a run by `pluralllm deploy run`, which ends with it."""
+        overrides = " ".join(f"{key}={value}" for key, value in settings.items())
+        out = self.run_dir(name)
+        submit = ("pluralllm", "deploy", "run", self.dir, "--out", out, "-c", overrides)
+        return self.start(name, submit)
+
     def start_node(self, group: str) -> Process:
         """Start a group's SuperNode, without waiting for it."""
         return self.start(self.slugs[group], [self.node_dir(group) / "start.sh"])
@@ -204,14 +222,22 @@ class Deployment:
         """What a process printed: superlink, the slug of a group, or the name of a run."""
         return (self.logs / f"{name}.log").read_text("utf-8", "replace")
 
-    def weights_without(self, settings: Mapping[str, Scalar], out: Path) -> bytes:
-        """The weights that a run on the same sites gives in this process, without Flower."""
+    def weights_without(
+        self, settings: Mapping[str, Scalar], out: Path, experiment: str | None = None
+    ) -> bytes:
+        """The weights that a run on the same sites gives in this process, without Flower.
+
+        Args:
+            experiment: its name, which keys the draws of groups that keep something.
+        """
         config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
         grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
         for context, group in zip(grid.contexts.values(), self.groups, strict=True):
             node = self.node_dir(group)
             context.node_config = {"site": str(node / "site"), "node": str(node)}
-        run_federation(grid, Settings.from_config(config), config)
+        named = UUID(experiment) if experiment else uuid4()
+        with patch("pluralllm_app.federation.rounds.uuid4", lambda: named):
+            run_federation(grid, Settings.from_config(config), config)
         return model_weights(out)
 
     def processes(self, group: str | None = None) -> list[psutil.Process]:

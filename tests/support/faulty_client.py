@@ -34,6 +34,8 @@ from pluralllm_app.settings import Settings
 app = ClientApp()
 app.query()(client_app.describe)
 app.evaluate()(client_app.evaluate)
+app.query("secure_sum")(client_app.secure_sum)
+app.query("secure_counts")(client_app.secure_counts)
 
 
 @app.train()

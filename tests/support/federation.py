@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ WAITS = "does not let this node in"
 class Federation(Deployment):
     """A deployment of the train groups whose nodes can misbehave, and whose disk can be full."""
 
-    def __init__(self, path: Path, survey: PreparedSurvey) -> None:
-        super().__init__(path, survey, TRAIN)
+    def __init__(self, path: Path, survey: PreparedSurvey, groups: Sequence[str] = TRAIN) -> None:
+        super().__init__(path, survey, groups)
         shutil.copy(faulty_client.__file__, self.path / "app" / "pluralllm_app")
         project = self.path / "app" / "pyproject.toml"
         text = project.read_text("utf-8")

@@ -16,6 +16,7 @@ from pluralllm_app.secure_sum.messages import (
     Dealt,
     Invitation,
     MaskRequest,
+    Meaning,
     Opening,
     OpenRequest,
     Roll,
@@ -55,7 +56,7 @@ class Cohort:
             keys = {each.group: each.key.public_key() for each in identities}
             identities = [Identity(each.group, each.key, keys) for each in identities]
         self.identities = {each.group: each for each in identities}
-        self.files = {name: MemoryFile(place / name / "sums") for name in self.names}
+        self.files = {name: MemoryFile(place / name / RUN / "sums") for name in self.names}
         self.received: list[bytes] = []  # by the server
 
     def half(self, name: str) -> GroupHalf:
@@ -105,13 +106,14 @@ class Cohort:
         number: int,
         vectors: Mapping[str, Words],
         lost: Collection[str] = (),
-        round_number: int | None = None,
+        of: Meaning | None = None,
     ) -> ServerSum:
         """The exchange of masked vectors, in which groups are lost, on the way or before."""
-        whole = ServerSum(ready, number, len(next(iter(vectors.values()))))
+        meaning = of or meant(number)
+        whole = ServerSum(ready, number, meaning, len(next(iter(vectors.values()))))
         for name in self.names:
             request = self.ask(ready, number, name)
-            masked = self.half(name).mask(request, round_number or number, vectors[name])
+            masked = self.half(name).mask(request, meaning, vectors[name])
             self.received.append(masked.tobytes())
             if name not in lost:
                 whole.add(name, masked)
@@ -164,6 +166,11 @@ class Cohort:
         return {
             name: rng.integers(0, 2**64, length, np.uint64, endpoint=False) for name in self.names
         }
+
+
+def meant(number: int, digest: bytes = b"", alike: bool = False) -> Meaning:
+    """What the sum of a round is of."""
+    return Meaning(number, digest, alike)
 
 
 def plain(vectors: Mapping[str, Words], lost: Collection[str] = ()) -> Words:

@@ -14,6 +14,7 @@ import transformers
 from rich.console import Console
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.embedders.names import is_same, place_of, shown
 from pluralllm_app.survey.embedders.registry import load_embedder
 from pluralllm_app.survey.prepare import prepare
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -93,10 +94,11 @@ def test_the_name_changes_with_every_file_that_vectors_depend_on(model, what):
     assert load_embedder(str(model)).name != name
 
 
-def test_a_model_of_the_hub_keeps_its_name(hub, model, tmp_path):
+def test_a_model_of_the_hub_has_its_name_and_its_content(hub, model, tmp_path):
     survey = prepared(HUB_NAME, tmp_path / "survey")
-    assert survey.embedder == HUB_NAME
     local = prepared(str(model), tmp_path / "local")
+    assert survey.embedder == f"{HUB_NAME} {local.embedder}"
+    assert is_same(survey.embedder, local.embedder)
     np.testing.assert_array_equal(survey.embeddings, local.embeddings)
 
 
@@ -156,3 +158,32 @@ def test_a_survey_that_names_a_path_opens_and_does_not_pass_it_on(model, tmp_pat
         write_site(opened, "North", tmp_path / "site").survey,
     ):
         assert path not in (copy.path / "survey.json").read_text()
+
+
+HERE, OTHER = "sha256:" + 64 * "0", "sha256:" + 64 * "1"
+
+
+@pytest.mark.parametrize(
+    ("stated", "found", "same"),
+    [
+        ("hashing", "hashing", True),
+        ("hashing", HERE, False),
+        (HERE, HERE, True),
+        (HERE, OTHER, False),
+        (HERE, f"org/model {HERE}", True),
+        (f"org/model {HERE}", f"org/model {OTHER}", False),  # it was changed on the hub
+        (f"org/model {HERE}", f"org/copy {HERE}", True),
+        ("org/model", f"org/model {HERE}", True),
+        ("org/model", f"org/other {HERE}", False),
+        ("a local model", HERE, False),
+    ],
+)
+def test_embedders_are_compared_by_what_is_known(stated, found, same):
+    assert is_same(stated, found) is is_same(found, stated) is same
+
+
+def test_a_name_says_where_the_model_can_be_had():
+    names = ("hashing", "org/model", f"org/model {HERE}", HERE, "a local model")
+    assert [place_of(name) for name in names] == ["hashing", "org/model", "org/model", None, None]
+    assert shown(f"org/model {HERE}") == "org/model sha256:000000000000"
+    assert [shown(name) for name in ("hashing", "org/model")] == ["hashing", "org/model"]

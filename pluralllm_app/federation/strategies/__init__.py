@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, get_type_hints
 
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.federation.secure_settings import check_strategy
 from pluralllm_app.federation.strategies.averages import (
     FedAdagrad,
     FedAdam,
@@ -84,7 +85,8 @@ def make_strategy(settings: Settings) -> Strategy:
 
     Raises:
         SettingsError: an unknown learner or strategy, an option out of range, a quorum below the
-            fewest updates the strategy needs, or a weighting that it does not use.
+            fewest updates the strategy needs, a weighting that it does not use, or secure sums
+            where it looks at single updates.
     """
     check_learner(settings)
     name = settings.federation.strategy
@@ -109,4 +111,5 @@ def make_strategy(settings: Settings) -> Strategy:
             f"weighting = 'uniform' changes nothing of strategy = {name!r}, which uses no weights: "
             "leave it out"
         )
+    check_strategy(settings, strategy)
     return strategy

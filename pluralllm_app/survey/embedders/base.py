@@ -15,7 +15,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What survey.json calls it: the same on every machine, and so never a path."""
+        """What survey.json calls it, see `names`: the same on every machine, and never a path."""
 
     @property
     def template(self) -> str | None:

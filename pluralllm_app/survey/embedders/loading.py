@@ -22,6 +22,7 @@ from pluralllm_app.survey.embedders.setting_types import TOKENIZER, typed_settin
 
 CODE_FILES = ("config.json", "tokenizer_config.json")
 MOST_UNMADE = 0.05  # of the tokens of several characters: some vocabularies have special ones
+_OUTPUTS = {"last_hidden_state": "hidden state", "logits": "prediction"}
 _NUMBER = re.compile(r"\d+")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _PROBE = "a \u00e9 \u6f22 \U0001f980"  # letters, a character and a picture
@@ -85,16 +86,26 @@ def load_tokenizer(files: ModelFiles, directory: str) -> Any:
     return tokenizer
 
 
-def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
+def load_model(
+    files: ModelFiles, directory: str, device: torch.device, output: str = "last_hidden_state"
+) -> Any:
     """Return the model in `directory` on `device`: in bfloat16 on a GPU, else in float32.
+
+    Args:
+        files: of the model.
+        directory: within them.
+        device: where it is to run.
+        output: what it is to make of a text: hidden states, or with "logits" what comes next.
 
     Raises:
         SurveyError: transformers cannot load it, weights are missing or of another model, or it
-            does not turn a text into hidden states by itself.
+            does not make this of a text by itself.
     """
+    causal = output == "logits"
+    kind = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
     with _quiet():
         try:
-            model, report = transformers.AutoModel.from_pretrained(
+            model, report = kind.from_pretrained(
                 files.root / directory,
                 dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
                 use_safetensors=True,
@@ -118,7 +129,7 @@ def load_model(files: ModelFiles, directory: str, device: torch.device) -> Any:
     model = model.eval().to(device)
     if device.type == "cpu":
         use_numpy(model)
-    _try(files, model)
+    _try(files, model, output)
     return model
 
 
@@ -186,19 +197,20 @@ def _check_report(files: ModelFiles, model: Any, report: dict[str, Any]) -> None
 
 
 @torch.inference_mode()
-def _try(files: ModelFiles, model: Any) -> None:
+def _try(files: ModelFiles, model: Any, output: str) -> None:
     """Run one token through the model."""
+    what = _OUTPUTS[output]
     try:
         ids = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-        states = model(input_ids=ids, attention_mask=ids + 1).last_hidden_state
+        states = getattr(model(input_ids=ids, attention_mask=ids + 1), output)
         good = states.shape[:2] == (1, 1)
     except Exception as error:
         raise files.fault(
-            f"{type(model).__name__} does not turn a text alone into hidden states "
+            f"{type(model).__name__} does not turn a text alone into {what}s "
             f"({first_line(error)}): choose another model"
         ) from error
     if not good:
-        raise files.fault(f"{type(model).__name__} gives no hidden state for each token")
+        raise files.fault(f"{type(model).__name__} gives no {what} for each token")
 
 
 @contextmanager

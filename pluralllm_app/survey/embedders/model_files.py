@@ -23,10 +23,14 @@ from pluralllm_app.survey.hub import reason
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.vocab", "tekken.json")
 # Of a repository on the hub: no pickles, and neither the copies for other programs.
-WANTED = ["*.json", "*.txt", "*.model", "*.vocab", "model*.safetensors", "*_*/model.safetensors"]
+WANTED = [
+    *("*.json", "*.txt", "*.jinja", "*.model", "*.vocab"),
+    *("model*.safetensors", "*_*/model.safetensors"),
+]
 COMPLETE = ".gitattributes"  # of every repository: where it is missing, a copy is a part
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 AGAIN = "download the model again"
+_OTHERS = {"embedder": "hashing, "}  # what may be named in place of a model, by role
 _SCALES = ("_scale", "_scale_inv", ".scale", ".SCB")  # of weights in fewer bits
 
 
@@ -34,12 +38,13 @@ _SCALES = ("_scale", "_scale_inv", ".scale", ".SCB")  # of weights in fewer bits
 class ModelFiles:
     """A directory in the layout of transformers or of sentence-transformers."""
 
-    name: str  # what the user named as --embedder
+    name: str  # what the user named
     root: Path
     local: bool  # whether the user named a directory
+    role: str = "embedder"  # what it is for, for messages, and the option that names it
 
     @classmethod
-    def find(cls, name: str) -> "ModelFiles":
+    def find(cls, name: str, role: str = "embedder") -> "ModelFiles":
         """Return the directory called `name`, or that of the model's copy from the hub.
 
         Raises:
@@ -47,10 +52,10 @@ class ModelFiles:
         """
         path = Path(name).expanduser()
         if path.is_dir():
-            return cls(name, path, local=True)
+            return cls(name, path, True, role)
         if name.startswith((os.sep, ".", "~")):
-            raise SurveyError(f"embedder {name!r} is not a directory: check --embedder")
-        return cls(name, _from_hub(name), local=False)
+            raise SurveyError(f"{role} {name!r} is not a directory: check --{role}")
+        return cls(name, _from_hub(name, role), False, role)
 
     def json(self, path: str) -> Any:
         """Return the content of the JSON file at `path`, or None if there is none.
@@ -147,8 +152,8 @@ class ModelFiles:
         return f"sha256:{digest.hexdigest()}"
 
     def fault(self, what: str) -> SurveyError:
-        """Return an error that says what is wrong with this embedder."""
-        return SurveyError(f"embedder {self.name!r}: {what}")
+        """Return an error that says what is wrong with this model."""
+        return SurveyError(f"{self.role} {self.name!r}: {what}")
 
     def _weight_map(self, index: str) -> dict[str, Any]:
         found = self.settings(index).get("weight_map")
@@ -201,7 +206,7 @@ class ModelFiles:
             raise self.fault(f"{path} is a web page that was saved in place of the file: {AGAIN}")
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, role: str) -> Path:
     """Return the directory of a whole copy of the model, downloaded if necessary."""
     try:
         # One question first: the downloader asks again and again, with pages of messages.
@@ -211,12 +216,12 @@ def _from_hub(name: str) -> Path:
         copy = _copy(name)
         if copy is None:
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({reason(error)}): pass "
-                "hashing, the name of a model on the hub, or the path of a local one"
+                f"the hub does not give {role} {name!r} ({reason(error)}): pass "
+                f"{_OTHERS.get(role, '')}the name of a model on the hub, or the path of a local one"
             ) from error
         if not (copy / COMPLETE).exists():
             raise SurveyError(
-                f"the hub does not give embedder {name!r} ({reason(error)}), and the copy in "
+                f"the hub does not give {role} {name!r} ({reason(error)}), and the copy in "
                 f"{copy} is not whole: run `hf download {name}` with a network first"
             ) from error
         return copy

@@ -27,6 +27,7 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.loading import check_config, load_model, load_tokenizer
 from pluralllm_app.survey.embedders.model_files import ModelFiles
+from pluralllm_app.survey.embedders.names import full_name
 from pluralllm_app.survey.embedders.pooling import Head, pool
 from pluralllm_app.survey.embedders.prefix_tree import (
     Beginning,
@@ -100,11 +101,11 @@ class TransformerEmbedder:
 
     @property
     def name(self) -> str:
-        """The model's name on the hub, or the hash of its files, and never a path."""
-        return self._hash if self._files.local else self._files.name
+        """The model's name on the hub, if it is from there, and the hash of its files."""
+        return full_name(None if self._files.local else self._files.name, self._digest_of_files)
 
     @cached_property
-    def _hash(self) -> str:
+    def _digest_of_files(self) -> str:
         return self._files.digest(self._read)
 
     def embed(self, questions: Questions, console: Console, unfinished: Path) -> Halves:
@@ -319,7 +320,7 @@ class TransformerEmbedder:
     def _digest(self, common: Sequence[int], trees: Sequence[PrefixTree]) -> str:
         """Return a hash of everything that determines the rows and their order on one machine."""
         description = [
-            self._hash,
+            self._digest_of_files,
             [torch.__version__, transformers.__version__, self._devices[0].type, BATCH_TOKENS],
             [common, [(tree.tokens, tree.paths) for tree in trees]],
         ]

@@ -1,6 +1,7 @@
-"""A train node that is killed and started again, where the run needs all of them."""
+"""A train node that is killed and started again, or whose code lies, on real processes."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -28,21 +29,15 @@ CONFIG: dict[str, Scalar] = TINY | {
 def deployment(
     tiny_survey: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    path = tmp_path_factory.mktemp("restart") / "there"
+    path = tmp_path_factory.mktemp("train-nodes") / "there"
     with Deployment(path, tiny_survey, TRAIN) as deployment:
-        deployment.start_superlink()
-        deployment.register()
-        for group in TRAIN:
-            deployment.start_node(group)
-        deployment.wait_online(3)
+        deployment.start_all()
         yield deployment
 
 
 def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> None:
-    out = deployment.dir / "server" / "runs" / "restarted"
-    overrides = " ".join(f"{key}={value}" for key, value in CONFIG.items())
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", out, "-c", overrides]
-    process = deployment.start("restarted", submit)
+    out = deployment.run_dir("restarted")
+    process = deployment.deploy_run("restarted", CONFIG)
     rounds = out / "rounds.jsonl"
 
     def recorded() -> int:
@@ -68,4 +63,41 @@ def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> 
         before="the run ended: good updates: 2, fewer than min-train-groups = 3",
         after=f"waited for, the round repeated, the weights those of an undisturbed run, bit for "
         f"bit; completed {seconds:.0f} s after the kill",
+    )
+
+
+LIES = {
+    "own_code.py": ("    if not found:\n        return None\n", "    return None\n"),
+    "messages.py": (
+        "return RecordDict({DESCRIPTION: ConfigRecord(asdict(self))})",
+        "return RecordDict({DESCRIPTION: ConfigRecord(asdict(self) "
+        '| {"questions": 2**50, "pool": 2**50})})',
+    ),
+}
+"""What an attacker changes in the app of its own node, by file of the room `federation`."""
+
+
+def test_a_node_that_claims_most_of_the_weight(deployment: Deployment, row: Row) -> None:
+    liar = deployment.path / "liar"
+    shutil.copytree(deployment.path / "app", liar)
+    for name, (true, lie) in LIES.items():
+        file = liar / "pluralllm_app" / "federation" / name
+        text = file.read_text("utf-8")
+        assert text.count(true) == 1
+        file.write_text(text.replace(true, lie), "utf-8")
+    deployment.end_node("Birch")
+    script = deployment.node_dir("Birch") / "start.sh"
+    deployment.start("liar", [script], {"PYTHONPATH": str(liar)})
+    wait_until(lambda: "SuperNode ID" in deployment.log("liar"))
+    deployment.wait_online(3)
+    settings: dict[str, Scalar] = {"rounds": 1, "min-train-groups": 2, "expected-nodes": 2}
+    process = deployment.deploy_run("weight", CONFIG | settings)
+    assert process.wait(PATIENCE) == 0, deployment.log("weight")
+    record = json.loads((deployment.run_dir("weight") / "run.json").read_text())
+    assert list(record["refused"]) == ["Birch"]
+    assert f"claims {2**50} questions" in record["refused"]["Birch"]
+    row(
+        "a node claims 2^50 train questions",
+        before="owned the model, the others' weights were 5e-13",
+        after="refused by name, the run completes with the others",
     )

@@ -1,0 +1,216 @@
+"""What the owner of a node lets a run ask of it: policy.toml, beside the key of the node.
+
+No server can change it. It is read for every message, and checked before anything is computed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from pluralllm_app.core.hidden_text import hidden
+from pluralllm_app.core.names import clean_text
+from pluralllm_app.errors import RefusedError, SettingsError
+from pluralllm_app.settings import (
+    Count,
+    Range,
+    Settings,
+    check_choice,
+    check_names,
+    read_section,
+    section_keys,
+)
+from pluralllm_app.settings_files import read_toml
+
+POLICY = "policy.toml"
+NO_LIMIT = 2**63 - 1
+LEARNERS = ("gpo", "factors", "refined")
+"""What a run may learn; refined is gpo with prior = factors."""
+_FINGERPRINT = re.compile("SHA256:[A-Za-z0-9+/]{43}")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a policy that are single numbers or words."""
+
+    draws: Literal["secret", "run-seed"] = "secret"
+    secure_sum: Literal["none", "factors", "all"] = "factors"
+    single_scores: Literal["leave", "stay"] = "leave"
+    least_local_steps: Count = 1
+    least_tasks_per_step: Count = 1
+    least_train_groups: Count = 1
+    least_cohort_share: Annotated[float, Range(0, 1)] = 0.66
+    most_rounds: Count = NO_LIMIT
+    most_messages: Count = NO_LIMIT
+    most_rounds_in_total: Count = NO_LIMIT
+    most_messages_in_total: Count = NO_LIMIT
+
+
+@dataclass(frozen=True)
+class Policy(Rules):
+    """What the owner of a node lets a run ask of it."""
+
+    learners: tuple[str, ...] = LEARNERS
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of keys by the groups' names; empty: the server's word is taken."""
+
+    @classmethod
+    def read(cls, node: Path) -> "Policy":
+        """The policy in the directory of a node; the defaults where it is not there.
+
+        Raises:
+            SettingsError: it is not TOML, has a key that is unknown, or a value that cannot be.
+        """
+        file = node / POLICY
+        if not file.exists():
+            return cls()
+        try:
+            return cls._of(read_toml(file))
+        except SettingsError as error:
+            raise SettingsError(f"{POLICY}: {str(error).replace(str(file), 'it')}") from error
+
+    @classmethod
+    def _of(cls, given: dict[str, Any]) -> "Policy":
+        check_names(_DEFAULTS | given, [*_DEFAULTS])
+        found = _DEFAULTS | given
+        rules = read_section(Rules, {key: found[key] for key in section_keys(Rules)})
+        return cls(
+            **asdict(rules),
+            learners=_checked_learners(found["learners"]),
+            peers=_checked_peers(found["peers"]),
+        )
+
+    def check(self, settings: Settings) -> None:
+        """Raise RefusedError where a run asks for what this node's owner does not let it."""
+        federation, training = settings.federation, settings.training
+        learner = "refined" if federation.prior == "factors" else federation.predictor
+        learned = f"predictor = {federation.predictor}, prior = {federation.prior}"
+        if learner not in self.learners:
+            self._refuse("learners", f"the run has {learned}, which is {learner}", "choose another")
+        privacy = federation.privacy
+        demanded = self.secure_sum == "all" or (self.secure_sum == "factors" and learner != "gpo")
+        if demanded and privacy != "secure-sum":
+            self._refuse(
+                "secure-sum",
+                f"the run has {learned}, privacy = {privacy}, with which the server sees what this "
+                "group alone contributes",
+                "run with privacy = secure-sum",
+            )
+        least = {"least-train-groups": ("min-train-groups", federation.min_train_groups)}
+        if learner != "factors":  # which takes no steps
+            least |= {
+                "least-local-steps": ("local-steps", training.local_steps),
+                "least-tasks-per-step": ("tasks-per-step", training.tasks_per_step),
+            }
+        for key, (setting, asked) in least.items():
+            if asked < (low := self.of_key(key)):
+                self._refuse(
+                    key,
+                    f"the run has {setting} = {asked}, with which more of the answers can be told",
+                    f"run with {setting} = {low} or more",
+                )
+        if federation.rounds > self.most_rounds:
+            self._refuse(
+                "most-rounds",
+                f"the run has rounds = {federation.rounds}",
+                f"run with rounds = {self.most_rounds} or fewer",
+            )
+
+    def check_cohort(self, train_groups: int, known: int) -> None:
+        """Raise RefusedError where a sum is over fewer groups than this node's owner lets it.
+
+        Args:
+            train_groups: of the sum.
+            known: train groups whose keys the node knows, its own among them.
+        """
+        if train_groups < self.least_cohort_share * known:
+            self._refuse(
+                "least-cohort-share",
+                f"the sum is over {train_groups} of the {known} train groups that it knows",
+                "begin the run with more of them",
+            )
+        if train_groups < self.least_train_groups:
+            self._refuse(
+                "least-train-groups",
+                f"the sum is over {train_groups} groups",
+                "begin the run with more",
+            )
+
+    def check_scores(self) -> None:
+        """Raise RefusedError where the scores of this group alone may not leave."""
+        if self.single_scores == "stay":
+            self._refuse("single-scores", "the server asks for them", "it goes on without them")
+
+    def check_spent(self, spent: Mapping[str, int]) -> None:
+        """Raise RefusedError where a message would exceed a limit.
+
+        Args:
+            spent: what it makes of the counts, by the keys of their limits.
+        """
+        for key, count in spent.items():
+            if count > self.of_key(key):
+                self._refuse(key, f"this would be number {count}", "ask its owner for more")
+
+    def check_peers(self, said: Mapping[str, str]) -> None:
+        """Raise RefusedError where a group is not pinned, or has another key, while some are.
+
+        Args:
+            said: fingerprints by the groups' names.
+        """
+        for name, fingerprint in said.items():
+            if self.peers and self.peers.get(name) != fingerprint:
+                raise RefusedError(
+                    f"its {POLICY} pins {self.peers.get(name, 'no key')} for group {name!r}, and "
+                    f"the server says {fingerprint}"
+                )
+
+    def cautions(self) -> list[str]:
+        """What the owner of a node must know who has such a policy."""
+        said = []
+        if self.draws == "run-seed":
+            said.append(
+                'draws = "run-seed": the server knows which questions each step of training uses'
+            )
+        if self.secure_sum == "none" and {"factors", "refined"} & {*self.learners}:
+            said.append(
+                'secure-sum = "none": in runs that learn factors in the clear, the server can '
+                "compute every answer of this group"
+            )
+        return said
+
+    def of_key(self, key: str) -> Any:
+        """The value of a rule, by its key in the file."""
+        return getattr(self, key.replace("-", "_"))
+
+    def _refuse(self, key: str, why: str, remedy: str) -> NoReturn:
+        has = json.dumps(self.of_key(key))
+        raise RefusedError(f"its {POLICY} has {key} = {has}, and {why}: {remedy}")
+
+
+_DEFAULTS: dict[str, Any] = {
+    key: getattr(Policy(), key.replace("-", "_")) for key in section_keys(Policy)
+}
+
+
+def _checked_learners(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not given:
+        raise SettingsError(f'learners = {given!r} must be a list, such as ["gpo"]')
+    for name in given:
+        check_choice("learners", name, LEARNERS)
+    return tuple(given)
+
+
+def _checked_peers(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise SettingsError(f'peers = {given!r} must be a table, such as {{North = "SHA256:..."}}')
+    for name, fingerprint in given.items():
+        if not name or name != clean_text(name) or hidden(name):
+            raise SettingsError(f"peers has {name!r}, which is no name of a group")
+        if not (isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)):
+            raise SettingsError(
+                f"peers: {name} = {fingerprint!r} must be SHA256: and 43 more characters, as "
+                "`pluralllm deploy peers` shows it"
+            )
+    return given

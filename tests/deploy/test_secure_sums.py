@@ -1,0 +1,69 @@
+"""Secure sums between real nodes, which know each other by the keys of their nodes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pluralllm_app.federation.peers import trusted_peers
+from pluralllm_app.settings import Scalar
+from tests.conftest import TINY, make_survey
+from tests.support.deployment import model_weights
+from tests.support.federation import Federation, Run
+from tests.support.waiting import PATIENCE
+
+GROUPS = ("Alder", "Birch", "Cedar", "Fir")  # of whom 3 open a sum
+CONFIG: dict[str, Scalar] = TINY | {
+    "privacy": "secure-sum",
+    "train-groups-per-round": 0,
+    "evaluate-every": 100,
+    "expected-nodes": 4,
+    "start-timeout": PATIENCE,
+    "round-timeout": PATIENCE,
+}
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    survey = make_survey(tmp_path_factory.mktemp("survey") / "tiny", train=GROUPS, evaluation=())
+    with Federation(tmp_path_factory.mktemp("deployment") / "there", survey, GROUPS) as there:
+        there.start_server()
+        there.register()
+        for group in GROUPS:
+            there.start_node(group)
+        there.wait_online(len(GROUPS))
+        yield there
+
+
+@pytest.mark.engine
+def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    config = CONFIG | {
+        "rounds": 1,  # every message starts a process, which takes seconds
+        "predictor": "factors",
+        "questionnaire": str(federation.dir / "server" / "questionnaire"),
+    }
+    federation.submit(config | {"out": str(run.path)}, "factors").wait(PATIENCE)
+    run.check(federation.log("factors"))
+    sums = [entry["train"]["secure_sum"] for entry in run.rounds[1:]]
+    assert [each["groups"] for each in sums] == [4]
+    assert [each["exchanges"] for each in sums] == [1]  # keys were made for counts before
+    assert set(trusted_peers(federation.node_dir("Alder"))) == {*GROUPS}
+    assert model_weights(run.path) == federation.weights_without(config, tmp_path / "same")
+
+
+@pytest.mark.fault
+def test_a_node_that_is_killed_in_mid_round(federation: Federation, tmp_path: Path) -> None:
+    """The run goes on without it: the others agree that it was lost, and take its masks off."""
+    run = Run(tmp_path / "run")
+    federation.plan("Birch", {2: "wait"})
+    config = CONFIG | {"rounds": 3, "out": str(run.path)}
+    submitted = federation.submit(config, "killed")
+    federation.wait_begun("Birch", 2, submitted)
+    federation.end_node("Birch")
+    submitted.wait(PATIENCE)
+    run.check(federation.log("killed"))
+    sums = [entry["train"]["secure_sum"] for entry in run.rounds[1:]]
+    assert [each["groups"] for each in sums] == [4, 3, 3]
+    assert [each["exchanges"] for each in sums] == [3, 2, 2]
+    assert run.missed("Birch") == [2, 3]

@@ -1,0 +1,34 @@
+"""A survey with questions that letters cannot ask."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pluralllm_app.survey.content import Answers, Questions
+from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
+
+
+def odd_survey(path: Path) -> PreparedSurvey:
+    """Questions of 27 and of 26 options, and one whose options differ by capitals.
+
+    A answers the first alone, B all of them.
+    """
+    options = [[f"o{n}" for n in range(27)], [f"o{n}" for n in range(26)], ["us", "US"]]
+    counts = [27, 27, 26, 2]
+    return write_survey(
+        path,
+        name="odd",
+        metric="jensen-shannon",
+        embedder="none",
+        source="made up",
+        licence="none",
+        questions=Questions(["27", "26", "us"], ["a?", "b?", "c?"], options, [None] * 3),
+        embeddings=np.eye(55, 8, dtype=np.float16),
+        answers=Answers(
+            groups=["A", "B"],
+            group=np.array([0, 1, 1, 1]),
+            question=np.array([0, 0, 1, 2]),
+            shares=np.concatenate([np.full(count, 1 / count) for count in counts]),
+        ),
+        roles={"A": "evaluation", "B": "train"},
+    )
