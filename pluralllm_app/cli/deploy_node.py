@@ -48,7 +48,9 @@ def peers_command(
         ),
     ] = None,
 ) -> None:
-    """Show the groups' keys: at a node those that it knows, on the server all that are admitted.
+    """Show the groups' keys: at a node those that it knows, on the server those it names.
+
+    These are the groups that may train.
 
     They are printed in the form that a node's policy.toml takes, to pin them. Compare them with
     what the groups' operators say, over another channel than the server.
@@ -87,12 +89,13 @@ def peers_command(
 
 
 def _registered(directory: Path) -> dict[str, str]:
-    from pluralllm_app.deploy.groups import read_groups
+    from pluralllm_app.federation.registration import read_members
 
-    place = directory / "server" / "nodes"
+    server = directory / "server"
     return {
-        name: (place / f"{slug}.pub").read_text("utf-8")
-        for slug, name in read_groups(directory).items()
+        member.name: (server / "nodes" / f"{slug}.pub").read_text("utf-8")
+        for slug, member in read_members(server / "groups.json").items()
+        if member.role != "evaluation"
     }
 
 

@@ -120,8 +120,8 @@ def _number(value: float) -> float | None:
 def _notes(judged: Judged, setting: Setting) -> Iterator[str]:
     verdict, plan = judged.verdict, setting.plan
     yield (
-        "FI: fairness index over the groups, 1 if all score the same. Every method is scored on "
-        "the same questions of a group."
+        "FI: fairness index over the groups, 1 if all score the same. All columns are of the same "
+        "questions of a group. as group: the model, told as whom to answer."
     )
     yield (
         f"Answers of the model: {judged.way}; each question in every cyclic order of its options, "

@@ -78,7 +78,7 @@ BOUNDS = (
     Bound(
         "train",
         "share of the mean",
-        "weight-cap of 3 or more updates",
+        "weight-cap of 3 or more updates; of masked ones, if their groups keep to it",
         "the weight is lowered, the others divide the rest in proportion; it is logged",
     ),
     Bound("evaluate", "number of scores", "as many as the group has to score", SCORES),

@@ -178,6 +178,10 @@ class Policy(Rules):
                 'secure-sum = "none": in runs that learn factors in the clear, the server can '
                 "compute every answer of this group"
             )
+        if not self.peers and self.secure_sum != "none":
+            said.append(
+                "no [peers]: a server can make up groups, and secure sums over these hide nothing"
+            )
         return said
 
     def of_key(self, key: str) -> Any:

@@ -2,8 +2,9 @@
 
 Where contributions are weighted, as trained weights are, a group sends its weight times what its
 arrays changed by, and the server divides by the weights of those that are left: all groups know
-these weights, since each has signed its own. Else it sends its arrays. The metrics are summed as
-well, so that no loss of a single group leaves it.
+these weights, since each has signed its own and shares are sealed for groups that were shown the
+same. Else it sends its arrays. The metrics are summed as well, so that no loss of a single group
+leaves it.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,9 @@
 
 The one place where shares are bounded: between the updates that arrive and the strategy. The group
 whose share would be above `weight-cap` gets the cap, and the others divide the rest in proportion
-to their weights. With fewer than 3 updates nothing is capped, and where the cap is below 1 / n of n
-updates, it is 1 / n: then all count alike.
+to their weights. With secure sums it bounds the weights that groups have signed; whether a masked
+vector keeps to them nobody sees. With fewer than 3 updates nothing is capped, and where the cap is
+below 1 / n of n updates, it is 1 / n: then all count alike.
 """
 
 from collections.abc import Callable, Sequence

@@ -61,8 +61,7 @@ def prepare_setting(
     beside, about = [], None
     if model is not None:
         about = f"{model.title} ({source}), given {context} answers of each group"
-        title = f"predictor, {context} answers"
-        beside.append(Contender(Method("predictor", title), predictor=model))
+        beside.append(Contender(Method("predictor", "predictor"), predictor=model))
     train = [survey.preferences(group.name) for group in survey.groups if group.role == "train"]
     # A group among them is left out where it is predicted.
     if any(own.group not in groups for own in train):

@@ -142,7 +142,8 @@ class Endpoint:
     def _works(self, prompt: Prompt) -> bool:
         """Whether the server gives what the form asks for."""
         if self._form.listed:
-            return self._choices(self._content(prompt, 1, 1))[0].get("logprobs") is not None
+            found = self._choices(self._content(prompt, 1, 1))[0].get("logprobs")
+            return isinstance(found, dict) and any(map(found.get, ("content", "top_logprobs")))
         try:
             self._choices(self._content(prompt, TOKENS, 2))
         except RefusedError:

@@ -11,7 +11,7 @@ from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.kept import KeptAnswers
 from pluralllm_app.judge.verdict import Contender, Method, Verdict, judge
 
-ITSELF, AS_GROUP = Method("model", "model"), Method("model-as-group", "model as group")
+ITSELF, AS_GROUP = Method("model", "model"), Method("model-as-group", "as group")
 
 
 @dataclass(frozen=True)

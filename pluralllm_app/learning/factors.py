@@ -114,8 +114,8 @@ class FactorsLearner:
     def known(self, sent: Arrays, preferences: PreferenceSet) -> PreferenceSet:
         """What a group learns from: its answers to train questions.
 
-        Where sums are secure, only those to questions that enough groups have answered: of others,
-        the sum would be the answer of a group or two.
+        Where sums are secure, only those to questions that enough groups have answered, as the
+        server says: of others, the sum would be the answer of a group or two.
 
         Raises:
             FederationError: the server does not say how many have; or there is nothing left.

@@ -12,7 +12,8 @@ lost.
 
 *Keys are made for many sums at once, and each sum has its own.* What opens a sum, such as the mask
 key of a lost group, opens no other. A group masks no sum, and opens none, that it has masked or
-opened before, nor one before that.
+opened before, nor one before that, as far as its memory says. Where that was lost, keys are fresh,
+and nothing that was signed before fits them.
 
 *Where nobody was lost, groups do not sign the survivors.* A group that is told that the survivors
 are the whole cohort gives shares of the seeds b alone, without asking for signatures. Let n groups

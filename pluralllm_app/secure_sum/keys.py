@@ -11,6 +11,7 @@ Groups that were told different things so have different masks, which do not can
 learns nothing from the total. The attack is in Pasquini et al. 2022 (arXiv 2111.07380).
 """
 
+import os
 from hashlib import sha256
 
 import msgspec
@@ -111,8 +112,8 @@ def seal(private: X25519PrivateKey, other: bytes, content: bytes, *place: object
     """
     secret = private.exchange(X25519PublicKey.from_public_bytes(other))
     key = derived(secret, "shares", *place, public_bytes(private), other)
-    # Each key seals one content: a group deals its shares once, see `group`.
-    return AESGCM(key).encrypt(bytes(_NONCE_BYTES), content, packed(*place))
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, content, packed(*place))
 
 
 def unseal(private: X25519PrivateKey, other: bytes, sealed: bytes, *place: object) -> bytes:
@@ -124,7 +125,8 @@ def unseal(private: X25519PrivateKey, other: bytes, sealed: bytes, *place: objec
     """
     secret = private.exchange(X25519PublicKey.from_public_bytes(other))
     key = derived(secret, "shares", *place, other, public_bytes(private))
-    return AESGCM(key).decrypt(bytes(_NONCE_BYTES), sealed, packed(*place))
+    nonce, content = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    return AESGCM(key).decrypt(nonce, content, packed(*place))
 
 
 def public_bytes(private: X25519PrivateKey) -> bytes:

@@ -55,10 +55,11 @@ def read(kind: type[Content], content: bytes) -> Content:
 
 
 def least_threshold(groups: int) -> int:
-    """The lowest threshold of so many groups, by which no server gets two openings of a sum.
+    """The lowest threshold of a cohort, by which no server gets two openings of a sum over it.
 
     With it 2 t > n + n_c for any n_c <= n / 3 of the groups that are in league with the server, as
-    section 6.2 of the paper has it for active servers.
+    section 6.2 of the paper has it for active servers. The server names the cohort: that it is most
+    of the groups that a node knows is for the node's policy to say.
     """
     return 2 * groups // 3 + 1
 

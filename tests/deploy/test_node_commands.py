@@ -96,7 +96,7 @@ def test_server_and_nodes_show_the_same_keys_in_a_form_to_pin(path: Path, node: 
     assert shown == command("peers", path).output
     assert tomllib.loads(shown)["peers"] == {
         name: fingerprint((path / "nodes" / slug / "node.key.pub").read_bytes())
-        for name, slug in zip(GROUPS, ("alder", "birch", "elan"), strict=True)
+        for name, slug in (("Alder", "alder"), ("Birch", "birch"))  # the third never trains
     }
     (node / POLICY).write_text(shown)
     hear(node, registered_members(path / "server"))

@@ -8,6 +8,7 @@ import pytest
 from pluralllm_app.federation.peers import trusted_peers
 from pluralllm_app.settings import Scalar
 from tests.conftest import TINY, make_survey
+from tests.deploy.conftest import Note
 from tests.support.deployment import model_weights
 from tests.support.federation import Federation, Run
 from tests.support.waiting import PATIENCE
@@ -53,7 +54,9 @@ def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_pa
 
 
 @pytest.mark.fault
-def test_a_node_that_is_killed_in_mid_round(federation: Federation, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_in_mid_round(
+    federation: Federation, tmp_path: Path, note: Note
+) -> None:
     """The run goes on without it: the others agree that it was lost, and take its masks off."""
     run = Run(tmp_path / "run")
     federation.plan("Birch", {2: "wait"})
@@ -67,3 +70,5 @@ def test_a_node_that_is_killed_in_mid_round(federation: Federation, tmp_path: Pa
     assert [each["groups"] for each in sums] == [4, 3, 3]
     assert [each["exchanges"] for each in sums] == [3, 2, 2]
     assert run.missed("Birch") == [2, 3]
+    title = "a node killed in a round with secure sums"
+    note(title, "the others open their sum", lost=run.lost(), missed=len(run.missed("Birch")))

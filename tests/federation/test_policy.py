@@ -102,11 +102,14 @@ def test_a_sum_over_a_part_of_the_groups_that_a_node_knows_is_refused() -> None:
 
 
 def test_what_is_risky_is_said() -> None:
-    assert Policy().cautions() == []
+    [made_up] = Policy().cautions()
+    assert "a server can make up groups" in made_up
+    pins = {"North": "SHA256:" + "x" * 43}
+    assert Policy(peers=pins).cautions() == []
     assert Policy(secure_sum="none", learners=("gpo",)).cautions() == []
     [plain] = Policy(secure_sum="none").cautions()
     assert "the server can compute every answer of this group" in plain
-    [seeded] = Policy(secure_sum="all", draws="run-seed").cautions()
+    [seeded] = Policy(secure_sum="all", draws="run-seed", peers=pins).cautions()
     assert "the server knows which questions" in seeded
 
 

@@ -1,4 +1,4 @@
-"""A survey with questions that letters cannot ask."""
+"""Surveys of few questions: some that letters cannot ask, one with ordinal values."""
 
 from pathlib import Path
 
@@ -6,6 +6,27 @@ import numpy as np
 
 from pluralllm_app.survey.content import Answers, Questions
 from pluralllm_app.survey.prepared import PreparedSurvey, write_survey
+
+
+def ordinal_survey(path: Path) -> PreparedSurvey:
+    """One question whose options are worth 1, 2 and 5, answered by A, with Wasserstein's metric."""
+    return write_survey(
+        path,
+        name="ordinal",
+        metric="wasserstein",
+        embedder="none",
+        source="made up",
+        licence="none",
+        questions=Questions(["1"], ["a?"], [["x", "y", "z"]], [[1, 2, 5]]),
+        embeddings=np.eye(3, 8, dtype=np.float16),
+        answers=Answers(
+            groups=["A"],
+            group=np.array([0]),
+            question=np.array([0]),
+            shares=np.array([1.0, 0.0, 0.0]),
+        ),
+        roles={"A": "evaluation"},
+    )
 
 
 def odd_survey(path: Path) -> PreparedSurvey:

@@ -116,6 +116,20 @@ def test_answers_are_sampled_where_there_are_no_log_probabilities(
     assert {answer.named[0] for answer in answers.values()} == {0.0}
 
 
+@pytest.mark.parametrize("nothing", [None, {}, {"content": None}, {"content": []}, "none"])
+def test_log_probabilities_that_are_left_out_in_silence_are_sampled(
+    asks: Callable[..., Any], nothing: Any
+) -> None:
+    def ignoring(request: Request) -> Reply:
+        choice = {"message": {"content": "A"}, "logprobs": nothing}
+        return Reply({"choices": [choice] * request.content.get("n", 1)})
+
+    with model_server(ignoring) as running:
+        answers, kind = asks(f"{running.address}#small")
+    assert kind == "10 samples"
+    assert answers[Place(0, None, 0)] == Answer((10.0, 0.0), 10.0)
+
+
 def test_as_many_samples_as_are_asked_for(asks: Callable[..., Any]) -> None:
     def generous(request: Request) -> Reply:
         return Reply({"choices": [{"message": {"content": "A"}}] * 5})

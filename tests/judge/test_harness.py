@@ -16,6 +16,7 @@ from pluralllm_app.judge.run import judge_model
 from pluralllm_app.judge.verdict import Verdict
 from pluralllm_app.scoring.metrics import alignment
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.judge.odd_surveys import ordinal_survey
 from tests.support.causal_models import TEMPLATE, save_causal_model
 
 TASK, PERSONA = "pluralllm_changes", "pluralllm_changes_persona"
@@ -77,6 +78,19 @@ def test_its_metric_is_the_surveys(metric: str) -> None:
             assert set(results) == {"alignment_a", "alignment", "worst", "fairness_index"}
             items.append(results["alignment_a"])
     assert harness_metric.alignment(items) == pytest.approx(float(expected.mean()), abs=1e-12)
+
+
+def test_ordinal_values_are_written(tmp_path: Path) -> None:
+    plan = prepare_setting(ordinal_survey(tmp_path / "survey"), [], None, most=9, seed=0).plan
+    write_tasks(plan, tmp_path / "tasks")
+    lines = (tmp_path / "tasks" / "pluralllm_ordinal.jsonl").read_text().splitlines()
+    items = [
+        harness_metric.process_results(json.loads(line), [(-3.0, False)] * 3)["alignment"]
+        for line in lines
+    ]
+    assert len(items) == 3
+    # A third moves by 1 and a third by 4, where all of it could move by 4.
+    assert harness_metric.alignment(items) == pytest.approx(1 - (1 / 3 + 4 / 3) / 4)
 
 
 def test_probabilities_that_are_none_are_refused() -> None:

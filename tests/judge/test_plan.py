@@ -88,7 +88,8 @@ def test_a_predictor_of_the_groups_is_refused(
     survey: PreparedSurvey, trained: Path, tmp_path: Path
 ) -> None:
     found = prepare_setting(survey, [], trained, 100, 0)
-    assert found.beside[0].method.title == "predictor, 3 answers"
+    assert found.predictor is not None
+    assert found.predictor.endswith("given 3 answers of each group")
     for name in NEW:
         context, target = found.plan.draws[name]
         assert len(context) == 3
