@@ -93,14 +93,6 @@ def test_a_sum_over_too_few_groups_is_refused() -> None:
         Policy(least_train_groups=8).check_cohort(7, 7)
 
 
-def test_a_sum_over_a_part_of_the_groups_that_a_node_knows_is_refused() -> None:
-    """A server could choose those that it is in league with, and take off what they know."""
-    Policy().check_cohort(2, 3)
-    with pytest.raises(RefusedError, match="the sum is over 3 of the 50 train groups that it know"):
-        Policy().check_cohort(3, 50)
-    Policy(least_cohort_share=0.0).check_cohort(3, 50)
-
-
 def test_what_is_risky_is_said() -> None:
     [made_up] = Policy().cautions()
     assert "a server can make up groups" in made_up

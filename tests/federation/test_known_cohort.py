@@ -1,0 +1,70 @@
+"""A server that sums over a few groups of its choice: those with which it is in league, and one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import RecordDict
+
+from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.deploy.keys import make_node_key
+from pluralllm_app.errors import RefusedError
+from pluralllm_app.federation.flower_compat import key_bytes
+from pluralllm_app.federation.peers import (
+    KEY,
+    introduced,
+    introduction,
+    meet,
+    signing_key,
+    trusted_peers,
+)
+from pluralllm_app.federation.policy import Policy
+from pluralllm_app.federation.registration import Member, parse_public_key
+from pluralllm_app.federation.secure_group import (
+    ADVERTISE,
+    OPEN,
+    SECURE_SUM,
+    SecureGroup,
+    pack,
+)
+from pluralllm_app.secure_sum.messages import Invitation, OpenRequest
+from pluralllm_app.settings import Settings
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """The directory of the node of group A, which knows the train groups A to F."""
+    write_atomically(tmp_path / KEY, make_node_key("a").private, secret=True)
+    said = {key_bytes(signing_key(tmp_path).public_key()): Member("A", "train")}
+    for name in "BCDEFGH":
+        key = key_bytes(parse_public_key(make_node_key("x").public, "a key"))
+        said[key] = Member(name, "evaluation" if name in "GH" else "train")
+    meet(tmp_path, "A", introduced(introduction(said)))
+    return tmp_path
+
+
+def test_a_sum_over_a_part_of_the_groups_that_a_node_knows_is_refused(
+    node: Path, make_settings: Callable[..., Settings]
+) -> None:
+    settings = make_settings({"privacy": "secure-sum", "train-groups-per-round": 0})
+    assert {*trusted_peers(node)} == {*"ABCDEF"}
+
+    def asked(step: str, content: object) -> SecureGroup:
+        message = RecordDict({SECURE_SUM: pack("0" * 32, step, content)})
+        return SecureGroup.of(message, settings, "A", node / "memory", node)
+
+    for step, content in (
+        (ADVERTISE, Invitation("0" * 32, 1, 1, 3, tuple("ABC"))),
+        (OPEN, OpenRequest(1, tuple("ABC"))),
+    ):
+        with pytest.raises(RefusedError, match="the sum is over 3 of the 6 train groups that it"):
+            asked(step, content).answer(5, Policy())
+    four = asked(ADVERTISE, Invitation("0" * 32, 1, 1, 3, tuple("ABCD")))
+    assert four.answer(5, Policy())
+
+
+def test_the_share_is_for_the_owner_of_a_node_to_say() -> None:
+    Policy().check_cohort(2, 3)
+    with pytest.raises(RefusedError, match=r"least-cohort-share = 0\.66, and the sum is over 3 of"):
+        Policy().check_cohort(3, 50)
+    Policy(least_cohort_share=0.0).check_cohort(3, 50)
