@@ -70,3 +70,12 @@ def test_predictions_are_timed(
     assert results["questions"] == 12
     assert results["options"] == 30
     assert all(value > 0 for key, value in results.items() if key.startswith("ms "))
+
+
+def test_completions_are_scored(
+    used: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = run("rewards", tmp_path, monkeypatch, str(used[1]), "--repeats", "1")
+    assert results["completions of a batch"] == 1024
+    assert results["completions a second, one group"] > 0
+    assert results["completions a second, ten groups"] > 0

@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from pluralllm_app.cli.use import EmbedderOption, ModelArgument, QuestionnaireOption
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.errors import UserError
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
 from pluralllm_app.survey.embedders.names import shown
 
@@ -29,6 +31,13 @@ def serve_command(
             help="Text that requests have to bear, or @FILE with it, which others cannot see.",
         ),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="A group that /reward may score by, and a table of its answers; may be repeated.",
+        ),
+    ] = None,
     embedder: EmbedderOption = None,
     questionnaire: QuestionnaireOption = None,
 ) -> None:
@@ -42,8 +51,11 @@ def serve_command(
       pluralllm serve runs/first
 
       pluralllm serve runs/first --host 0.0.0.0 --token @token.txt
+
+      pluralllm serve runs/first --group North=north.csv --group South=south.csv
     """
     need("serve", "`pluralllm serve`")
+    files = _groups(group or [])
     known_token = read_token(token)
     address = bind(host, port, known_token)
     console = Terminal()
@@ -57,7 +69,7 @@ def serve_command(
     from pluralllm_app.use.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, questionnaire=questionnaire, embedder=embedder)
-    service = prepare(predictor, embedder)
+    service = prepare(predictor, embedder, files)
     if not predictor.texts.ready:
         say(
             "New questions and descriptions of groups are not taken: they need the survey's "
@@ -84,3 +96,15 @@ def serve_command(
     except KeyboardInterrupt:
         say("Stopped.")
         raise typer.Exit(ended["status"]) from None
+
+
+def _groups(given: list[str]) -> dict[str, Path]:
+    """Files by the name of their group."""
+    files: dict[str, Path] = {}
+    for each in given:
+        name, sign, file = each.partition("=")
+        if not name or not file or name in files:
+            why = "names its group a second time" if sign and file and name else "is no NAME=FILE"
+            raise UserError(f"--group {each} {why}: give each group a name and a table")
+        files[name] = Path(file).expanduser()
+    return files

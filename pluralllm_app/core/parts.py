@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "mlflow": ("mlflow",),
     "serve": ("starlette", "uvicorn"),
     "judge": ("httpx", "pandas", "pyarrow", "charset_normalizer"),
+    "rlhf": ("trl", "datasets", "torch", "transformers", "threadpoolctl"),
     "report": ("pandas", "pyarrow", "charset_normalizer", "altair", "vl_convert", "jinja2"),
 }
 

@@ -79,21 +79,24 @@ class Predictions:
     def _find(self, key: Key, place: str) -> tuple[Question, Question]:
         """The question as the prompt asks it, and as the survey has it or as a new one."""
         id_, text, options, block = key
-        if id_ is None and text is None:
+        if text is not None:
+            wish = Question(text, options or (block.options if block else ()), id_)
+        elif id_ is not None:
+            wish = Question(id_, (), id_)  # an id alone makes no new question
+        else:
             assert block is not None
             wish = block
-        else:
-            wish = Question(text or id_ or "", options or (block.options if block else ()), id_)
         found = self._group.survey.find(wish, [])[1]
         if block is not None and words(block.text) != words(found.text):
             raise AnswersError(
                 f"the prompt of {place} asks {named(block)}, and its columns name {named(found)}: "
                 "correct one of them"
             )
-        order = wish.options or found.options
-        if sorted(map(str, map(found.option, order))) != sorted(found.options):
+        order = options or (block.options if block else found.options)
+        asked = Question(found.text, order, found.id)
+        if sorted(map(str, map(found.option, asked.options))) != sorted(found.options):
             raise AnswersError(
-                f"{place}: {named(found)} has the options {told(found)}, and the prompt has "
-                f"{told(wish)}: give all of them"
+                f"{place}: {named(found)} has the options {told(found)}, and its prompt has "
+                f"{told(asked)}: give these"
             )
-        return Question(found.text, order, found.id), found
+        return asked, found

@@ -1,4 +1,4 @@
-"""How many completions had a reward, and why the others had none."""
+"""How many completions were scored, and why the others were not."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ UNASKED = "are of prompts without a question"
 
 
 class Counts(Counter[str]):
-    """Completions by what became of them: `SCORED`, or the reason why they have no reward."""
+    """Completions by what became of them: `SCORED`, or the reason why they were not."""
 
     @property
     def unscored(self) -> int:
@@ -26,4 +26,4 @@ class Counts(Counter[str]):
     def __str__(self) -> str:
         reasons = [f"{self[why]:,} {why}" for why in (NONE, SEVERAL, LONG, UNASKED) if self[why]]
         text = f"{self.total():,} completions, {self[SCORED]:,} scored"
-        return text + (f"; without a reward: {', '.join(reasons)}" if reasons else "")
+        return text + (f"; not scored: {', '.join(reasons)}" if reasons else "")

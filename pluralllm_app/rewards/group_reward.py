@@ -17,7 +17,7 @@ from pluralllm_app.scoring.metrics import js_alignment
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.prompts import MOST_CHARACTERS, named_options
 
-Form = Literal["share", "distribution", "credit", "text"]
+Form = Literal["share", "distribution", "match", "text"]
 Rewards = list[float | None]
 SHORT = 200  # characters of a completion whose reading is kept, since many samples are alike
 
@@ -33,23 +33,29 @@ class GroupReward:
         distribution: 1 - the Jensen-Shannon distance between what all samples of a prompt answer
             and what the group is predicted to, 0.167 to 1. All samples of a prompt get the same
             reward, which trainers that compare them, as GRPO does, learn nothing from.
-        credit: the same, had this sample been drawn once more. Samples of answers that the policy
-            gives too rarely get more, so that it learns the group's distribution.
+        match: the predicted share of the option that the completion names, less the part of the
+            prompt's other samples that name it too, -1 to 1. It is above 0 for what the policy
+            answers too rarely, so that it learns the group's distribution: this is the gradient of
+            the squared distance between the two, however few the samples. A sample without others
+            earns its share.
         text: the predicted share of the option whose embedding is nearest to the completion's.
 
-    A completion that names no option or several has no reward, None, and is counted.
+    A completion that names no option or several has no reward, None, and is counted. Trainers that
+    take no None need `unread`, and so does a policy that is to learn to answer in form: what has no
+    reward is neither praised nor blamed.
 
     >>> reward = GroupReward(predictor.group(answers, name="North"))
     >>> reward([rendered(question)] * 3, ["A", "B. No", "Well ..."])
     [0.71, 0.29, None]
     """
 
-    def __init__(self, group: Group, form: Form = "share") -> None:
+    def __init__(self, group: Group, form: Form = "share", unread: float | None = None) -> None:
         """Make a reward.
 
         Args:
             group: of `Predictor.group`, with answers or a description.
             form: see above.
+            unread: the reward of a completion that names no option or several, as 0.0.
 
         Raises:
             AnswersError: nothing is known of the group.
@@ -65,6 +71,7 @@ class GroupReward:
             )
         self.group = group
         self.form: Form = form
+        self.unread = unread
         self.counts = Counts()
         self.__name__ = group.name
         self._predictions = Predictions(group)
@@ -99,7 +106,7 @@ class GroupReward:
             others: columns that play no part here.
 
         Returns:
-            A reward for each completion, None where it has none.
+            A reward for each completion; None where it has none, or its prompt asks nothing.
 
         Raises:
             AnswersError: numbers differ, or what a prompt asks is not known.
@@ -112,6 +119,9 @@ class GroupReward:
             rewards, reasons = self._by_text(self._free_text, rows, asked, log_metric, log_extra)
         else:
             rewards, reasons = self._by_option(rows, asked)
+        for row, reason in enumerate(reasons):
+            if reason not in (SCORED, UNASKED):
+                rewards[row] = self.unread
         new = self.counts.add(reasons)
         if log_metric is not None and rows:
             log_metric(f"rewards/{self.__name__}/unscored", new.unscored / len(rows))
@@ -142,8 +152,8 @@ class GroupReward:
                 what = asked[drawn[0][0]]
                 assert what is not None
                 chosen = np.array([option for _, option in drawn])
-                aligned = _aligned(chosen, what.shares, once_more=self.form == "credit")
-                for (row, _), reward in zip(drawn, aligned.tolist(), strict=True):
+                found = (_matched if self.form == "match" else _aligned)(chosen, what.shares)
+                for (row, _), reward in zip(drawn, found.tolist(), strict=True):
                     rewards[row] = reward
         return rewards, reasons
 
@@ -176,19 +186,19 @@ class GroupReward:
         return f"<reward {self.form!r} of {self.__name__!r}: {self.counts}>"
 
 
-def _aligned(chosen: Ints, shares: Doubles, once_more: bool) -> Doubles:
-    """1 - JS distance to `shares` of the answers drawn, for each of them.
+def _aligned(chosen: Ints, shares: Doubles) -> Doubles:
+    """1 - JS distance between the answers drawn and `shares`, for each of them.
 
     Args:
         chosen: [n] option of each sample of one prompt.
         shares: [options] predicted.
-        once_more: whether each sample counts twice in its own reward.
     """
-    options = len(shares)
-    drawn = np.bincount(chosen, minlength=options).astype(np.float64)
-    tried = drawn + np.eye(options) if once_more else np.tile(drawn, (options, 1))
-    answered = tried / tried.sum(axis=1, keepdims=True)
-    lengths = np.full(options, options)
-    by_option = js_alignment(answered.ravel(), np.tile(shares, options), lengths)
-    found: Doubles = by_option[chosen]
+    answered = np.bincount(chosen, minlength=len(shares)) / len(chosen)
+    return np.repeat(js_alignment(answered, shares, np.array([len(shares)])), len(chosen))
+
+
+def _matched(chosen: Ints, shares: Doubles) -> Doubles:
+    """Share of each answer, less the part of the other samples that give it; see `_aligned`."""
+    others = np.bincount(chosen, minlength=len(shares))[chosen] - 1
+    found: Doubles = shares[chosen] - others / max(len(chosen) - 1, 1)
     return found

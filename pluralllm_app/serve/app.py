@@ -24,6 +24,7 @@ from pluralllm_app.serve.messages import (
     Message,
     PredictRequest,
     Refused,
+    RewardRequest,
     decoded,
     encoded,
 )
@@ -54,6 +55,7 @@ def make_app(service: Service, token: str | None, hosts: Iterable[str] | None) -
         Route("/predict", _posted(PredictRequest, service.predict, quick), methods=["POST"]),
         Route("/ask", _posted(AskRequest, service.ask, slow), methods=["POST"]),
         Route("/compare", _posted(CompareRequest, service.compare, slow), methods=["POST"]),
+        Route("/reward", _rewarded(service, quick), methods=["POST"]),
     ]
 
     @asynccontextmanager
@@ -114,19 +116,34 @@ def _questions(service: Service, lane: Lane) -> Endpoint:
 def _posted(kind: type[Message], act: Callable[[Message], msgspec.Struct], lane: Lane) -> Endpoint:
     async def answer(request: Request) -> Response:
         body = await _body(request)
-
-        def work() -> bytes:
-            try:
-                response = encoded(act(decoded(body, kind)))
-            except UserError as error:
-                raise Refused(422, str(error)) from None
-            if len(response) > RESPONSE_BYTES:
-                raise Refused(422, "the response would be too large: ask for fewer questions")
-            return response
-
-        return Response(await lane.do(work), media_type=JSON)
+        return await _worked(lambda: act(decoded(body, kind)), lane)
 
     return answer
+
+
+def _rewarded(service: Service, lane: Lane) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        body, stated = await _body(request), request.query_params.multi_items()
+        return await _worked(
+            lambda: service.rewards.reward(decoded(body, RewardRequest), stated), lane
+        )
+
+    return answer
+
+
+async def _worked(act: Callable[[], msgspec.Struct], lane: Lane) -> Response:
+    """What some work gives, done in its turn."""
+
+    def work() -> bytes:
+        try:
+            response = encoded(act())
+        except UserError as error:
+            raise Refused(422, str(error)) from None
+        if len(response) > RESPONSE_BYTES:
+            raise Refused(422, "the response would be too large: ask for fewer questions")
+        return response
+
+    return Response(await lane.do(work), media_type=JSON)
 
 
 async def _body(request: Request) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,6 +11,7 @@ from pluralllm_app.serve.limits import (
     ANSWERS,
     ASKED,
     CHARACTERS,
+    COMPLETIONS,
     OPTIONS,
     QUESTIONS,
 )
@@ -83,6 +84,64 @@ class CompareRequest(Struct, forbid_unknown_fields=True):
     other: Known
     questions: Asked | None = None
     count: Annotated[int, Meta(ge=1, le=QUESTIONS)] = 10
+
+
+class RewardedGroup(Known, forbid_unknown_fields=True, kw_only=True):
+    """A group whose predicted answers are a reward; it needs answers or a description."""
+
+    name: Text = "the group"
+
+
+class RewardRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A language model's completions, and the groups that they are scored by.
+
+    OpenRLHF sends `query`, `prompts` and `labels` alone, and the rest stands in the address.
+    """
+
+    prompts: Annotated[list[str], Meta(max_length=COMPLETIONS)]
+    completions: Annotated[list[str], Meta(max_length=COMPLETIONS)] | None = None
+    query: (
+        Annotated[
+            list[str],
+            Meta(
+                max_length=COMPLETIONS, description="Prompts with their completions, as OpenRLHF."
+            ),
+        ]
+        | None
+    ) = None
+    labels: (
+        Annotated[
+            list[str | None],
+            Meta(max_length=COMPLETIONS, description="Ids of the questions, beside `query`."),
+        ]
+        | None
+    ) = None
+    question_ids: (
+        Annotated[
+            list[Text | None],
+            Meta(
+                max_length=COMPLETIONS,
+                description="Beside `completions`; without them, prompts have to hold their "
+                "question as pluralllm_app.rewards.rendered does. Null: this prompt asks none.",
+            ),
+        ]
+        | None
+    ) = None
+    groups: list[RewardedGroup] = []
+    rule: Literal["mean", "min", "max", "nash", "adaptive-alpha"] = "mean"
+    form: Literal["share", "distribution", "match", "text"] = "share"
+    unread: Annotated[
+        float | None,
+        Meta(description="What a completion earns that names no option or several."),
+    ] = None
+
+
+class RewardResponse(Struct):
+    """A reward for each completion, null where it has none; twice, as OpenRLHF expects it."""
+
+    rewards: list[float | None]
+    scores: list[float | None]
+    extra_logs: dict[str, float]
 
 
 class SurveyQuestion(Struct):
@@ -196,6 +255,15 @@ def decoded(body: bytes, kind: type[Message]) -> Message:
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise Refused(400, "the request is no valid JSON in UTF-8") from None
     return message
+
+
+def checked(message: Message) -> Message:
+    """A message that was put together here, as if it had been sent.
+
+    Raises:
+        Refused: 422 where a value is not as expected.
+    """
+    return decoded(msgspec.json.encode(message), type(message))
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

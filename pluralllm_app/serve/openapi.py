@@ -17,6 +17,8 @@ from pluralllm_app.serve.messages import (
     PredictRequest,
     PredictResponse,
     QuestionsResponse,
+    RewardRequest,
+    RewardResponse,
 )
 
 Json = dict[str, Any]
@@ -33,6 +35,7 @@ _POST: dict[str, tuple[str, Kind, Kind]] = {
     "/predict": ("Predict how a group answers questions.", PredictRequest, PredictResponse),
     "/ask": ("Choose the questions to put to a group next.", AskRequest, AskResponse),
     "/compare": ("Tell where two groups differ most.", CompareRequest, CompareResponse),
+    "/reward": ("Score a language model's completions.", RewardRequest, RewardResponse),
 }
 _REFUSALS = {
     "400": "The body is no JSON, or the Host header is another one.",
@@ -72,6 +75,13 @@ def document() -> Json:
                 "responses": _responses(given, path, post=True),
             }
         }
+        if path == "/reward":
+            several: Json = {"type": "array", "items": {"type": "string"}}
+            paths[path]["post"]["parameters"] = [
+                *(_parameter(name, several) for name in ("group", "description")),
+                *(_parameter(name, {"type": "string"}) for name in ("rule", "form")),
+                _parameter("unread", {"type": "number"}),
+            ]
     return {
         "openapi": "3.1.0",
         "info": {

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import uvicorn
 
@@ -18,21 +19,26 @@ _NO_EMBEDDER = (
 )
 
 
-def prepare(predictor: Predictor, embedder: str | None) -> Service:
+def prepare(
+    predictor: Predictor, embedder: str | None, files: Mapping[str, Path] | None = None
+) -> Service:
     """A service whose embedder is loaded, or is never looked for.
 
     Args:
         predictor: to serve.
         embedder: that the user gave; without it none is fetched because of a request.
+        files: tables of the answers of groups that `/reward` may be asked for, by their names.
 
     Raises:
+        AnswersError, SurveyError: a table cannot be read.
         PredictorError: the embedder that was given cannot be had, or is another one.
     """
     if embedder is not None:
         predictor.texts.description("People")
     elif not predictor.texts.ready:
         predictor.texts.close(_NO_EMBEDDER)
-    return Service(predictor)
+    named = [predictor.group(file, name=name) for name, file in (files or {}).items()]
+    return Service(predictor, named)
 
 
 def serve(

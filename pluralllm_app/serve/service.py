@@ -25,6 +25,7 @@ from pluralllm_app.serve.messages import (
     Refused,
     SurveyQuestion,
 )
+from pluralllm_app.serve.rewards import Rewards
 from pluralllm_app.use.asking import factors_of
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.predicted import PredictedAnswer
@@ -37,9 +38,16 @@ DIGITS = 6  # of shares: their own uncertainty is far larger
 class Service:
     """A predictor that answers requests; its threads may share it."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, named: Iterable[Group] = ()) -> None:
+        """Serve a predictor.
+
+        Args:
+            predictor: to serve.
+            named: groups that `/reward` may be asked for by name.
+        """
         self._predictor = predictor
         self.groups = Groups(predictor)
+        self.rewards = Rewards(self.groups, named)
         self._searched = [
             "\n".join((question.id or "", question.text, *question.options)).casefold()
             for question in predictor.questions

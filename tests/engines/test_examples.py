@@ -72,7 +72,36 @@ def test_the_notebook(checkout: Path, tmp_path: Path) -> None:
     assert "explained:" in python(checkout, script)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/use.md"])
+def rows_of(out: str) -> dict[str, list[list[float]]]:
+    """The rows of a table: by their names, pairs of a number before and one after."""
+    lines = [line.strip("| ").split(" | ") for line in out.splitlines() if " > " in line]
+    return {
+        name.strip(): [[float(part) for part in cell.split(" > ")] for cell in cells[:-1]]
+        for name, *cells in lines
+    }
+
+
+def test_the_best_of_several_answers(checkout: Path) -> None:
+    options = ["--n", "4", "--seeds", "1", "--questions", "10"]
+    rows = rows_of(python(checkout, EXAMPLES / "best_of_n.py", "runs/first", *options))
+    assert list(rows) == ["mean, share", "min, share", "adaptive-alpha, share"]
+    for reward, mean, worst, _ in rows.values():
+        assert reward[1] > reward[0]
+        assert worst[0] <= mean[0]
+        assert worst[1] <= mean[1]
+
+
+def test_aligning_a_policy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a form so small that nothing is learned."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # transformers warns of what TRL asks it for
+    options = ["--steps", "1", "--seeds", "1", "--questions", "3"]
+    rows = rows_of(python(checkout, EXAMPLES / "align_grpo.py", "runs/first", *options))
+    assert len(rows) == 4
+    assert len({cells[1][0] for cells in rows.values()}) == 1  # each begins with the same policy
+    assert len({cells[1][1] for cells in rows.values()}) > 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/use.md", "docs/alignment.md"])
 def test_examples_of_pages(checkout: Path, page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     assert blocks

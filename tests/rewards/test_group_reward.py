@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from itertools import product
 from math import log, sqrt
 from typing import Any
 
@@ -50,9 +51,20 @@ def test_what_names_no_option_or_several_has_no_reward_and_is_counted(north: Gro
     assert rewards[:5] == [None] * 5
     assert rewards[5] is not None
     assert str(reward.counts) == (
-        "6 completions, 1 scored; without a reward: 3 name no option, 1 name several options, "
+        "6 completions, 1 scored; not scored: 3 name no option, 1 name several options, "
         "1 are too long to be an answer"
     )
+
+
+@pytest.mark.parametrize("form", ["share", "distribution", "match", "text"])
+def test_what_cannot_be_read_earns_what_one_says(north: Group, form: Any) -> None:
+    """Also in forms that look at all samples; a prompt that asks nothing still has no reward."""
+    reward = GroupReward(north, form, unread=-0.5)
+    rewards = reward([PROMPT] * 3, ["", "Yes", "Yes"], question_id=["c0", "c0", None])
+    assert rewards[0] == -0.5
+    assert rewards[1] == GroupReward(north, form)([PROMPT], ["Yes"])[0]
+    assert rewards[2] is None
+    assert reward.counts[SCORED] == 1
 
 
 def test_questions_are_named_by_columns(north: Group) -> None:
@@ -115,12 +127,30 @@ def test_the_distribution_of_all_samples(north: Group) -> None:
     assert rewards[5] is None
 
 
-def test_credit_goes_to_answers_that_are_given_too_rarely(north: Group) -> None:
-    predicted = list(shares(north, HARBOUR).values())
-    rewards = GroupReward(north, "credit")([PROMPT] * 4, ["A", "A", "A", "B"])
-    often, rarely = alignment([4 / 5, 1 / 5], predicted), alignment([3 / 5, 2 / 5], predicted)
-    assert rewards == pytest.approx([often, often, often, rarely])
-    assert rarely > often  # North is predicted to answer B, which is No, mostly
+def test_a_match_is_better_for_answers_that_are_given_too_rarely(north: Group) -> None:
+    """Two of three others say A as well, and none of B's says B; one alone has no others."""
+    yes, no = shares(north, HARBOUR).values()
+    reward = GroupReward(north, "match")
+    expected = [yes - 2 / 3] * 3 + [no]
+    assert reward([PROMPT] * 4, ["A", "A", "A", "B"]) == pytest.approx(expected)
+    assert reward([PROMPT] * 2, ["A", "?"]) == [pytest.approx(yes), None]
+
+
+def test_a_match_is_the_gradient_of_the_squared_distance(north: Group) -> None:
+    """Over all draws of 3 samples: the sum over options of (q - p) times the change of log p."""
+    q = np.array(list(shares(north, HARBOUR).values()))
+    p = np.array([0.3, 0.7])
+    reward = GroupReward(north, "match")
+    score = {"A": 1 - p[0], "B": -p[0]}  # of the logit of A
+    gradient = 0.0
+    for draw in product("AB", repeat=3):
+        rewards = reward([PROMPT] * 3, list(draw))
+        chance = float(np.prod([p["AB".index(each)] for each in draw]))
+        gradient += chance * sum(
+            float(earned or 0) * score[each] for earned, each in zip(rewards, draw, strict=True)
+        )
+    change = p[0] * p[1]  # of p(A) with its logit
+    assert gradient == pytest.approx(3 * change * ((q[0] - p[0]) - (q[1] - p[1])))
 
 
 def test_free_texts(north: Group) -> None:
@@ -190,9 +220,10 @@ def test_a_reward_travels_to_other_processes(north: Group) -> None:
         (["Is it so?"], ["A"], {}, "completion 1 asks no question that can be read"),
         (["Is it so?"], ["A"], {"question": ["Is it so?"]}, "none of the survey's"),
         (["?"], ["A"], {"question_id": ["c0"], "options": ["Yes, No"]}, "give a list of texts"),
-        (["?"], ["A"], {"question_id": ["c0"], "options": [["Yes"]]}, "give all of them"),
-        (["?"], ["A"], {"question_id": ["c0"], "options": [["Yes", "No", "So"]]}, "no option 'So'"),
+        (["?"], ["A"], {"question_id": ["c0"], "options": [["Yes"]]}, "give these"),
+        (["?"], ["A"], {"question_id": ["c0"], "options": [["Yes", "No", "So"]]}, "give these"),
         ([PROMPT], ["A"], {"question_id": ["c1"]}, "its columns name"),
+        ([PROMPT], ["A"], {"question_id": ["c99"]}, "none of the survey's"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(

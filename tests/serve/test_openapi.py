@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from tests.serve.conftest import KNOWN, NEW
 
 OTHER = {"one": KNOWN, "other": {}}
+REWARD = {"prompts": ["Well?"], "completions": ["A"], "question_ids": ["c0"], "groups": [KNOWN]}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_the_document_is_sound(document: Any) -> None:
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     operations = [each for path in document["paths"].values() for each in path.values()]
-    assert len(operations) == 6
+    assert len(operations) == 7
     for operation in operations:
         assert operation["summary"]
         assert {"200", "429"} <= set(operation["responses"])
@@ -46,6 +47,7 @@ def test_the_document_is_sound(document: Any) -> None:
         ("/predict", KNOWN | {"questions": ["c0", NEW]}),
         ("/ask", KNOWN | {"count": 2}),
         ("/compare", OTHER),
+        ("/reward", REWARD),
     ],
 )
 def test_requests_and_responses_are_as_it_says(
