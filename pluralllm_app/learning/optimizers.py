@@ -1,8 +1,7 @@
 """Adam, AdamW and SGD on one vector of weights.
 
 torch.optim would do the same, but creating one of its optimisers imports torch's compiler. That
-would happen in every client process, and Flower usually starts a process for every message of a
-deployment.
+would happen in every client process, and a deployment has a process for every message.
 """
 
 from typing import Protocol
