@@ -5,6 +5,7 @@ Nodes are sent the true one where it is empty. It is `evil/`, beside that of the
 
 import sys
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from flwr.superlink.servicer.fleet import fleet_handlers
@@ -18,12 +19,14 @@ def main() -> None:
     evil = certificate.parents[1] / "evil"
     get_fab = fleet_handlers.get_fab
 
+    one_at_a_time = Lock()
+
     def send_next(request: Any, state: Any) -> Any:
         response = get_fab(request=request, state=state)
-        for file in sorted(evil.glob("*.fab")):
-            response.fab.content = file.read_bytes()
-            file.unlink()
-            break
+        with one_at_a_time:
+            for file in sorted(evil.glob("*.fab"))[:1]:
+                response.fab.content = file.read_bytes()
+                file.unlink()
         return response
 
     fleet_handlers.get_fab = send_next
