@@ -165,11 +165,18 @@ class _Asked:
                 self._refuse(node_id, str(error))
                 refused = True
                 continue
-            if self._registered and not self._registered.admit(node_id, said):
+            if self._registered and not self._admitted(node_id, said):
                 refused = True
             else:
                 self._known[node_id] = said
         return refused
+
+    def _admitted(self, node_id: int, said: NodeDescription) -> bool:
+        assert self._registered, "else nobody is refused"
+        if fault := _impossible(said):
+            self._registered.refuse(node_id, fault)
+            return False
+        return self._registered.admit(node_id, said)
 
     def _refuse(self, node_id: int, fault: str) -> None:
         if self._registered is None:
@@ -239,25 +246,32 @@ def _check_agreement(described: list[NodeDescription]) -> None:
                 refuse(item, field, f"the others {majority!r}", "give every node the same survey")
     here = installed()
     for item in described:
-        for field, value in (("survey_questions", item.survey_questions), ("dim", item.dim)):
-            try:
-                check("query", field, value)
-            except ValueError as error:
-                raise FederationError(f"group {item.group!r}: {error}") from error
+        if fault := _impossible(item):
+            raise FederationError(f"group {item.group!r} {fault}")
         if item.version != here:
             refuse(item, "version", f"the server {here!r}", "install the same on every machine")
-        if item.role not in ("train", "evaluation"):
-            raise FederationError(f"group {item.group!r} has unknown role {item.role!r}")
-        if not 0 <= item.pool <= item.questions <= item.survey_questions:
-            raise FederationError(
-                f"group {item.group!r} claims {item.questions} questions, {item.pool} of them to "
-                f"train on, of a survey of {item.survey_questions}"
-            )
     for group, count in Counter(item.group for item in described).items():
         if count > 1:
             raise FederationError(
                 f"{count} nodes hold group {group!r}: start one node for each group"
             )
+
+
+def _impossible(said: NodeDescription) -> str | None:
+    """What a node says of itself that cannot be, after its name in a sentence; None: nothing."""
+    for field, value in (("survey_questions", said.survey_questions), ("dim", said.dim)):
+        try:
+            check("query", field, value)
+        except ValueError as error:
+            return f"describes a survey that cannot be: {error}"
+    if said.role not in ("train", "evaluation"):
+        return f"has unknown role {said.role!r}"
+    if not 0 <= said.pool <= said.questions <= said.survey_questions:
+        return (
+            f"claims {said.questions} questions, {said.pool} of them to train on, of a survey of "
+            f"{said.survey_questions}"
+        )
+    return None
 
 
 def check_number(roster: Roster, questionnaire: Questionnaire) -> None:
