@@ -6,6 +6,7 @@ or is resumed, it goes through all repeats of that fault.
 
 import contextlib
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -224,13 +225,15 @@ def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, 
         # The ServerApp may outlive its SuperLink for some seconds.
         wait_until(run.is_free)
         lost[number] = number - run.last
+        own = RunState.load(run.path / STATE).experiment
         target = {"resume-from": str(run.path)}
     command = ["pluralllm", "deploy", "run", federation.dir, "--resume", run.path]
     status = federation.start(f"{name}-last", command).wait(PATIENCE)
     assert status == 0, federation.log(f"{name}-last")
     run.check(federation.log(f"{name}-last"))
     assert run.lost() == 0
-    own = RunState.load(run.path / STATE).experiment
+    for group in TRAIN:  # of one experiment a node keeps its last rounds, which are those to come
+        shutil.rmtree(federation.node_dir(group) / "site" / "memory")
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "whole", own)
     for number in killed:
         seconds = run.ended(number) - killed[number]
