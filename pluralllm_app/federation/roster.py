@@ -258,12 +258,12 @@ def _check_agreement(described: list[NodeDescription]) -> None:
 
 
 def _impossible(said: NodeDescription) -> str | None:
-    """What a node says of itself that cannot be, after its name in a sentence; None: nothing."""
+    """What is impossible about what a node says of itself, in words that follow its name."""
     for field, value in (("survey_questions", said.survey_questions), ("dim", said.dim)):
         try:
             check("query", field, value)
         except ValueError as error:
-            return f"describes a survey that cannot be: {error}"
+            return f"describes an impossible survey: {error}"
     if said.role not in ("train", "evaluation"):
         return f"has unknown role {said.role!r}"
     if not 0 <= said.pool <= said.questions <= said.survey_questions:

@@ -170,7 +170,7 @@ def learn_factors(
     write = ["pluralllm", "questionnaire", survey.path, "--out", questionnaire]
     assert deployment.start("questionnaire", write).wait(PATIENCE) == 0
     for setting in ("predictor", "prior"):  # of the latter's two rounds, one learns factors
-        run = deployment.dir / "server" / "runs" / setting
+        run = deployment.run_dir(setting)
         chosen = [*submit, f"{overrides} {setting}=factors", "--out", run]
         assert deployment.start(setting, chosen).wait(PATIENCE) == 0, deployment.log(setting)
         config = CONFIG | {setting: "factors", "questionnaire": str(questionnaire)}
@@ -198,10 +198,9 @@ def test_from_keys_to_a_finished_run(
         deployment.forward(group, wire.port)
     nodes = [deployment.start_node(group) for group in GROUPS]
     deployment.wait_online(3)
-    run = deployment.dir / "server" / "runs" / "first"
+    run = deployment.run_dir("run")
     overrides = " ".join(f"{key}={value}" for key, value in (CONFIG | PATIENT).items())
-    submit = ["pluralllm", "deploy", "run", deployment.dir, "--out", run, "-c", overrides]
-    assert deployment.start("run", submit).wait(PATIENCE) == 0, deployment.log("run")
+    assert deployment.deploy_run("run", CONFIG | PATIENT).wait(PATIENCE) == 0, deployment.log("run")
     assert "Groups never trained on: mean" in deployment.log("run")
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "completed"

@@ -42,7 +42,7 @@ def deployment(
 ) -> Iterator[Federation]:
     path = tmp_path_factory.mktemp("faults") / "there"
     with Federation(path, tiny_survey) as deployment:
-        deployment.start_server()
+        deployment.start_superlink()
         deployment.register()
         yield deployment
 
@@ -67,7 +67,7 @@ def test_runs_before_nodes(federation: Federation, tmp_path: Path, note: Note) -
     federation.kill(federation.superlink, signal.SIGTERM)
     federation.start_node(ALDER)
     time.sleep(5)
-    federation.start_server()
+    federation.start_superlink()
     federation.wait_online(1)
     config = CONFIG | {"rounds": 1}
     runs = {f"{tmp_path.name}-{name}": Run(tmp_path / name) for name in ("a", "b")}
@@ -220,7 +220,7 @@ def test_killed_superlink(federation: Federation, repeats: int, tmp_path: Path, 
         federation.kill(federation.superlink)
         federation.release(CEDAR, number, {})
         submitted.wait(PATIENCE)
-        federation.start_server()
+        federation.start_superlink()
         federation.wait_online(3)
         # The ServerApp may outlive its SuperLink for some seconds.
         wait_until(run.is_free)

@@ -28,11 +28,7 @@ CONFIG: dict[str, Scalar] = TINY | {
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     survey = make_survey(tmp_path_factory.mktemp("survey") / "tiny", train=GROUPS, evaluation=())
     with Federation(tmp_path_factory.mktemp("deployment") / "there", survey, GROUPS) as there:
-        there.start_server()
-        there.register()
-        for group in GROUPS:
-            there.start_node(group)
-        there.wait_online(len(GROUPS))
+        there.start_all()
         yield there
 
 
@@ -40,7 +36,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     config = CONFIG | {
-        "rounds": 1,  # every message starts a process, which takes seconds
+        "rounds": 1,
         "predictor": "factors",
         "questionnaire": str(federation.dir / "server" / "questionnaire"),
     }

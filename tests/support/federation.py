@@ -39,9 +39,9 @@ class Federation(Deployment):
         possible = shutil.which("unshare") and not subprocess.run([*alone, "true"]).returncode
         self.alone = alone if possible else []
 
-    def start_server(self) -> None:
+    def start_superlink(self, prefix: Sequence[str] = ()) -> None:
         """Start the SuperLink, with the small file system where one may be mounted."""
-        self.start_superlink(self.alone)
+        super().start_superlink([*self.alone, *prefix])
 
     def plan(self, group: str, faults: dict[int, str]) -> None:
         """Say which fault a group's node has in which round."""
