@@ -46,6 +46,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "privacy": "none",
     "secure-threshold": 0,
     "min-contributors": 3,
+    "scores": "per-group",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -154,6 +155,7 @@ class FederationSettings:
     privacy: Literal["none", "secure-sum"]
     secure_threshold: CountOrZero  # of secure sums; 0: two thirds of the groups
     min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
+    scores: Literal["per-group", "mean"]
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero
@@ -328,6 +330,12 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
+    if federation.scores == "mean" and federation.privacy != "secure-sum":
+        raise SettingsError(
+            "scores = 'mean' is for privacy = 'secure-sum', by which scores are summed: without it "
+            "the server sees each group's update, which tells more than its scores. Set privacy = "
+            "'secure-sum', or scores = 'per-group'"
+        )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:
         raise SettingsError(
