@@ -20,23 +20,23 @@ from tests.support.local_runs import Config, broken, cut_off, in_round, resumed,
 from tests.support.secure_runs import FIVE, SECURE, model
 
 MEAN: Config = SECURE | {"scores": "mean"}
-NEVER = ("Dogwood", "Elm", "Hazel", "Ivy")  # with the groups of FIVE: partitions 3, 4, 7, 8 of 10
+TRAIN, NEVER = FIVE[:4], ("Dogwood", "Elm", "Hazel")
 
 
 @pytest.fixture(scope="session")
-def nine(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
-    """A survey of five train groups and four that never train."""
-    path = tmp_path_factory.mktemp("nine") / "survey"
-    return make_survey(path, train=FIVE, evaluation=NEVER)
+def seven(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    """A survey of four train groups and three that never train."""
+    path = tmp_path_factory.mktemp("seven") / "survey"
+    return make_survey(path, train=TRAIN, evaluation=NEVER)
 
 
 @pytest.fixture
-def of_nine(nine: PreparedSurvey, tmp_path: Path) -> Config:
-    return tiny_config(nine, tmp_path / "run") | MEAN
+def of_seven(seven: PreparedSurvey, tmp_path: Path) -> Config:
+    return tiny_config(seven, tmp_path / "run") | MEAN
 
 
-def place(config: Config, nine: PreparedSurvey, name: str) -> int:
-    return [group.name for group in nine.groups].index(name)
+def place(config: Config, seven: PreparedSurvey, name: str) -> int:
+    return [group.name for group in seven.groups].index(name)
 
 
 # ---- The same numbers ----
@@ -48,12 +48,12 @@ def place(config: Config, nine: PreparedSurvey, name: str) -> int:
     ids=str,
 )
 def test_means_and_fairness_are_those_of_single_scores(
-    of_nine: Config, tmp_path: Path, changes: Config
+    of_seven: Config, tmp_path: Path, changes: Config
 ) -> None:
-    config = of_nine | changes
-    _, summed = run(config, nodes=9)
+    config = of_seven | changes
+    _, summed = run(config, nodes=7)
     single = config | {"scores": "per-group", "out": str(tmp_path / "single")}
-    _, known = run(single, nodes=9)
+    _, known = run(single, nodes=7)
     assert model(config) == model(single)
     for entry, other in zip(summed, known, strict=True):
         evaluation, roles = entry["evaluation"], other["evaluation"]["roles"]
@@ -85,8 +85,8 @@ def test_sums_of_three_scores_by_hand(make_settings: Callable[..., Settings]) ->
     assert (alike.cov, alike.fi) == (pytest.approx(0, abs=1e-7), pytest.approx(1))
 
 
-def test_the_best_predictor_is_kept_by_the_summed_mean(of_nine: Config) -> None:
-    record, rounds = run(of_nine | {"rounds": 3}, nodes=9)
+def test_the_best_predictor_is_kept_by_the_summed_mean(of_seven: Config) -> None:
+    record, rounds = run(of_seven | {"rounds": 3}, nodes=7)
     means = [entry["evaluation"]["roles"]["train"]["mean"] for entry in rounds]
     assert record["best_score"] == max(means)
     assert record["best_round"] == means.index(max(means))
@@ -94,21 +94,21 @@ def test_the_best_predictor_is_kept_by_the_summed_mean(of_nine: Config) -> None:
 
 @pytest.mark.parametrize("exchange", [1, 2])
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    of_nine: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: int
+    of_seven: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: int
 ) -> None:
-    whole = of_nine | {"out": str(tmp_path / "whole")}
-    _, wanted = run(whole, nodes=9)
+    whole = of_seven | {"out": str(tmp_path / "whole")}
+    _, wanted = run(whole, nodes=7)
     with monkeypatch.context() as patch:
-        patch.setattr("tests.support.local_runs.run", lambda it: run(it, nodes=9))
-        cut_off(of_nine, exchange, monkeypatch)
-    _, found = run(resumed(of_nine), nodes=9)
+        patch.setattr("tests.support.local_runs.run", lambda it: run(it, nodes=7))
+        cut_off(of_seven, exchange, monkeypatch)
+    _, found = run(resumed(of_seven), nodes=7)
     assert [each["evaluation"] for each in found] == [each["evaluation"] for each in wanted]
 
 
 # ---- What the server sees ----
 
 
-def test_no_score_and_no_scored_question_is_in_a_message(of_nine: Config) -> None:
+def test_no_score_and_no_scored_question_is_in_a_message(of_seven: Config) -> None:
     words: list[Any] = []
 
     def listen(partition: int, reply: Message) -> Message:
@@ -120,8 +120,8 @@ def test_no_score_and_no_scored_question_is_in_a_message(of_nine: Config) -> Non
             words.append(masked.arrays["masked"])
         return reply
 
-    run(of_nine, nodes=9, reply=listen)
-    assert len(words) == 9 * 3
+    run(of_seven, nodes=7, reply=listen)
+    assert len(words) == 7 * 3
     assert all(each.shape == (3,) and each.dtype == np.uint64 for each in words)
     assert len(np.unique(words)) == 3 * len(words)
 
@@ -135,39 +135,39 @@ def lost(group: int, number: int, phase: str) -> Callable[[int, Message], Messag
 
 
 def test_a_lost_group_ends_its_roles_mean_in_that_evaluation(
-    of_nine: Config, nine: PreparedSurvey
+    of_seven: Config, seven: PreparedSurvey
 ) -> None:
     """It is named; the run goes on, and later evaluations are over all groups again."""
-    group = place(of_nine, nine, "Elm")
-    _, rounds = run(of_nine | {"rounds": 3}, nodes=9, reply=lost(group, 2, "evaluate"))
+    group = place(of_seven, seven, "Elm")
+    _, rounds = run(of_seven | {"rounds": 3}, nodes=7, reply=lost(group, 2, "evaluate"))
     known = [entry["evaluation"]["roles"]["evaluation"] is not None for entry in rounds]
     assert known == [True, False, True, True]
-    assert all(entry["evaluation"]["roles"]["train"]["groups"] == 5 for entry in rounds)
+    assert all(entry["evaluation"]["roles"]["train"]["groups"] == 4 for entry in rounds)
     [failure] = rounds[1]["failures"]
     assert (failure["group"], failure["phase"]) == ("Elm", "evaluate")
     assert "so evaluation groups have no mean score" in failure["reason"]
 
 
 def test_a_train_group_lost_at_first_stays_out_of_the_means(
-    of_nine: Config, nine: PreparedSurvey
+    of_seven: Config, seven: PreparedSurvey
 ) -> None:
     """Else the next mean, less this one, would be its score."""
-    group = place(of_nine, nine, "Gum")
-    _, rounds = run(of_nine, nodes=9, reply=lost(group, 1, "train"))
-    assert [entry["evaluation"]["roles"]["train"]["groups"] for entry in rounds] == [4, 4, 4]
+    group = place(of_seven, seven, "Fir")
+    _, rounds = run(of_seven, nodes=7, reply=lost(group, 1, "train"))
+    assert [entry["evaluation"]["roles"]["train"]["groups"] for entry in rounds] == [3, 3, 3]
     sums = [entry["train"]["secure_sum"]["groups"] for entry in rounds[1:]]
-    assert sums == [4, 5]  # it trains again
+    assert sums == [3, 4]  # it trains again
 
 
-def test_masks_that_do_not_cancel_end_the_run(of_nine: Config, nine: PreparedSurvey) -> None:
+def test_masks_that_do_not_cancel_end_the_run(of_seven: Config, seven: PreparedSurvey) -> None:
     def change(content: Any) -> None:
         masked = MaskedScores.from_content(content)
         changed = {"masked": masked.arrays["masked"] + np.uint64(1)}
         content.update(MaskedScores(changed, masked.seconds).to_content())
 
-    hit = in_round(2, place(of_nine, nine, "Elm"), "evaluate")
+    hit = in_round(2, place(of_seven, seven, "Elm"), "evaluate")
     with pytest.raises(FederationError, match="do not cancel"):
-        run(of_nine, nodes=9, reply=broken(change, hit))
+        run(of_seven, nodes=7, reply=broken(change, hit))
 
 
 # ---- What is refused ----
