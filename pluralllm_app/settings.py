@@ -46,13 +46,10 @@ ADDED_LATER: dict[str, Scalar] = {
     "privacy": "none",
     "secure-threshold": 0,
     "min-contributors": 3,
-<<<<<<< HEAD
-    "scores": "per-group",
-=======
     "noise": "none",
     "epsilon": 0.0,
     "delta": 1e-6,
->>>>>>> main
+    "scores": "per-group",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -161,13 +158,10 @@ class FederationSettings:
     privacy: Literal["none", "secure-sum"]
     secure_threshold: CountOrZero  # of secure sums; 0: two thirds of the groups
     min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
-<<<<<<< HEAD
-    scores: Literal["per-group", "mean"]
-=======
     noise: Literal["none", "respondents", "groups"]
     epsilon: NonNegative  # of noise; 0 without it
     delta: PositiveFraction
->>>>>>> main
+    scores: Literal["per-group", "mean"]
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero

@@ -20,12 +20,8 @@ from pluralllm_app.federation.fitting import check_number, known_survey
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.lost_nodes import LostNodes
 from pluralllm_app.federation.registration import Member, Registered
-<<<<<<< HEAD
-from pluralllm_app.federation.roster import Roster, build_roster, check_number
-from pluralllm_app.federation.secure_counts import counted
-=======
 from pluralllm_app.federation.roster import build_roster
->>>>>>> main
+from pluralllm_app.federation.secure_counts import counted
 from pluralllm_app.federation.secure_group import SECURE_SUM
 from pluralllm_app.federation.secure_scores import ScoreSums
 from pluralllm_app.federation.secure_server import SecureSums
