@@ -24,6 +24,7 @@ from typing import (
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.settings_privacy import check_privacy
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -336,21 +337,9 @@ def _check_combinations(settings: Settings) -> None:
         )
     if training.schedule_steps and training.schedule == "constant":
         raise SettingsError("schedule-steps is for schedule = 'cosine'; set it to 0")
-    if federation.scores == "mean" and federation.privacy != "secure-sum":
-        raise SettingsError(
-            "scores = 'mean' is for privacy = 'secure-sum', by which scores are summed: without it "
-            "the server sees each group's update, which tells more than its scores. Set privacy = "
-            "'secure-sum', or scores = 'per-group'"
-        )
     per_round, quorum = federation.train_groups_per_round, federation.min_train_groups
     if per_round and per_round < quorum:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
         )
-    if federation.noise == "groups":
-        raise SettingsError("noise = 'groups' is not built yet: set noise = 'none'")
-    if (federation.noise == "none") == (federation.epsilon > 0):
-        raise SettingsError(
-            f"epsilon = {federation.epsilon:g} does not go with noise = {federation.noise!r}: set "
-            "noise = 'respondents' and epsilon above 0, or noise = 'none' and epsilon = 0"
-        )
+    check_privacy(settings)

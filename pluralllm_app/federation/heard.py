@@ -7,10 +7,12 @@ from typing import TypeVar
 import numpy as np
 from flwr.app import Message, RecordDict
 
+from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import Evaluation, MaskedScores, Update
 from pluralllm_app.records.schema import Failure, GroupUpdate, Phase
+from pluralllm_app.settings import Settings
 
 Content = TypeVar("Content")
 
@@ -60,6 +62,16 @@ class Heard:
             return self.means["loss"]
         losses = [update["loss"] for update in self.trained.values() if "loss" in update]
         return float(np.mean(losses)) if losses else None
+
+    def check_quorum(self, number: int, quorum: int, settings: Settings) -> None:
+        """Raise FederationError where fewer groups than a quorum have trained in a round."""
+        if len(self.trained) < quorum:
+            threshold = quorum > settings.federation.min_train_groups
+            name = "the threshold of secure sums" if threshold else "min-train-groups"
+            raise FederationError(
+                f"round {number}: good updates: {len(self.trained)}, fewer than {name} "
+                f"= {quorum}: {causes(self.lost)}"
+            )
 
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""

@@ -33,6 +33,10 @@ class Roster:
         """Group by node id."""
         return {node: name for name, node in self.nodes.items()}
 
+    def weight(self, name: str, settings: Settings) -> int:
+        """How much the update of a group counts, before it is capped."""
+        return 1 if settings.federation.weighting == "uniform" else self.groups[name].pool
+
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
         return [name for name, group in self.groups.items() if group.role == role]

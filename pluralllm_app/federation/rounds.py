@@ -188,7 +188,7 @@ class Rounds:
                 state, failure = self._tried(trained, scored, heard)
             self._close_round(heard, last=not trained)
             if trained:
-                self._check_quorum(heard)
+                heard.check_quorum(self.state.round + 1, self._quorum, self.settings)
                 if failure or state is None:
                     raise failure or AssertionError("nothing was combined")
                 self._begin_round(state, heard)
@@ -251,17 +251,12 @@ class Rounds:
                 handed = self._sums.opened(handed, heard)
             opened: Contributions = hooks.at_server(before.sent, handed)
             if self.learner.form(before.sent).weighs and not self._sums:  # where groups did
-                weights = [self._weight(name) for name in trained]
+                weights = [self.roster.weight(name, self.settings) for name in trained]
                 cap = self.settings.federation.weight_cap
                 opened = capped(opened, weights, cap, self._note_cap)
             return self.learner.combine(number, before, opened), None
         except Exception as error:
             return None, error
-
-    def _weight(self, name: str) -> float:
-        """How much the update of a group counts before it is capped."""
-        uniform = self.settings.federation.weighting == "uniform"
-        return 1.0 if uniform else self.roster.groups[name].pool
 
     def _note_cap(self, before: float, after: float) -> None:
         cap = self.settings.federation.weight_cap
@@ -294,7 +289,9 @@ class Rounds:
                 update = read_reply("train", name, reply, update_of, heard.lost)
                 if update:
                     heard.note(name, update)
-                    yield replace(update.contribution, weight=self._weight(name))
+                    yield replace(
+                        update.contribution, weight=self.roster.weight(name, self.settings)
+                    )
         heard.all_replies = True
 
     def _ask(
@@ -324,16 +321,6 @@ class Rounds:
         self.state.entry = RoundEntry(round=number + 1, failures=heard.lost)
         heard.since += seconds
         self.record.recorded(entry, self._predictor)
-
-    def _check_quorum(self, heard: Heard) -> None:
-        number, quorum = self.state.round + 1, self._quorum
-        if len(heard.trained) < quorum:
-            threshold = quorum > self.settings.federation.min_train_groups
-            name = "the threshold of secure sums" if threshold else "min-train-groups"
-            raise FederationError(
-                f"round {number}: good updates: {len(heard.trained)}, fewer than {name} "
-                f"= {quorum}: {causes(heard.lost)}"
-            )
 
     def _begin_round(self, state: State, heard: Heard) -> None:
         """Take the combined state as that of the next round."""

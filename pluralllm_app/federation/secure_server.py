@@ -292,7 +292,7 @@ class SecureSums:
 
     def _check_advertisement(self, invitation: Invitation, name: str, found: Advertisement) -> None:
         check_advertisement(found, name, invitation)
-        weight = 1 if self.federation.weighting == "uniform" else self.roster.groups[name].pool
+        weight = self.roster.weight(name, self._settings)
         if found.weight != weight:
             raise ValueError(f"it advertises the weight {found.weight}, and has {weight}")
 
