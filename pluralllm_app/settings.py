@@ -8,7 +8,7 @@ to `federation.strategies`.
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -342,4 +342,4 @@ def _check_combinations(settings: Settings) -> None:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
         )
-    check_privacy(settings)
+    check_privacy(asdict(federation))
