@@ -46,6 +46,9 @@ ADDED_LATER: dict[str, Scalar] = {
     "privacy": "none",
     "secure-threshold": 0,
     "min-contributors": 3,
+    "noise": "none",
+    "epsilon": 0.0,
+    "delta": 1e-6,
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -154,6 +157,9 @@ class FederationSettings:
     privacy: Literal["none", "secure-sum"]
     secure_threshold: CountOrZero  # of secure sums; 0: two thirds of the groups
     min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
+    noise: Literal["none", "respondents", "groups"]
+    epsilon: NonNegative  # of noise; 0 without it
+    delta: PositiveFraction
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero
@@ -332,4 +338,11 @@ def _check_combinations(settings: Settings) -> None:
     if per_round and per_round < quorum:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
+        )
+    if federation.noise == "groups":
+        raise SettingsError("noise = 'groups' is not built yet: set noise = 'none'")
+    if (federation.noise == "none") == (federation.epsilon > 0):
+        raise SettingsError(
+            f"epsilon = {federation.epsilon:g} does not go with noise = {federation.noise!r}: set "
+            "noise = 'respondents' and epsilon above 0, or noise = 'none' and epsilon = 0"
         )

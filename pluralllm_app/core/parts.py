@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
+    "privacy": ("opendp",),
     "serve": ("starlette", "uvicorn"),
     "judge": ("httpx", "pandas", "pyarrow", "charset_normalizer"),
     "rlhf": ("trl", "datasets", "torch", "transformers", "threadpoolctl"),

@@ -16,10 +16,11 @@ from pluralllm_app.federation import hooks
 from pluralllm_app.federation.asking import round_messages
 from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.expected import Expected
+from pluralllm_app.federation.fitting import check_number, known_survey
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.lost_nodes import LostNodes
 from pluralllm_app.federation.registration import Member, Registered
-from pluralllm_app.federation.roster import Roster, build_roster, check_number
+from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.federation.secure_group import SECURE_SUM
 from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState, rewind
@@ -88,16 +89,18 @@ class Rounds:
         expected = settings.federation.expected_nodes or len(record.roster)
         start = time.perf_counter()
         registered = None if members is None else Registered(members, progress)
+        place = settings.survey or settings.questionnaire
+        known = known_survey(place) if registered else None
         try:
-            self.roster: Roster = build_roster(grid, settings, expected, progress, registered)
+            self.roster = build_roster(grid, settings, expected, progress, registered, known)
         finally:
             if registered:
                 record.update(refused=registered.refused)
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
-        if place := settings.survey or settings.questionnaire:
+        if place:
             fingerprint = self.roster.survey.fingerprint
             record.questionnaire = read_questionnaire(place, fingerprint)
-            check_number(self.roster, record.questionnaire)
+            check_number(self.roster.survey.survey_questions, record.questionnaire)
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(
