@@ -26,29 +26,27 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.engine
-def test_ray_one_actor_two_actors_and_no_flower_give_the_same_bits(
+def test_ray_with_two_actors_and_no_flower_give_the_same_bits(
     tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
-    local = config | {"out": str(tmp_path / "local")}
+    local, out = config | {"out": str(tmp_path / "local")}, tmp_path / "ray"
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
-    for actors in (1, 2):
-        out = tmp_path / f"actors{actors}"
-        result = pluralllm(
-            *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN)),
-            *("--actors", actors, "--out", out),
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert weights(out) == weights(tmp_path / "local")
-        assert "Groups never trained on" in result.stdout
-        assert result.stdout.splitlines()[-3:] == [
-            f"Run directory: {out}",
-            f"See it in a browser: pluralllm report {out}",
-            f"Next, try another way: pluralllm run --survey {tiny_survey.path} -c "
-            "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
-            f"{tiny_survey.path}",
-        ]
-        assert json.loads((out / "run.json").read_text())["status"] == "completed"
-        assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
+    result = pluralllm(
+        *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN)),
+        *("--actors", 2, "--out", out),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights(out) == weights(tmp_path / "local")
+    assert "Groups never trained on" in result.stdout
+    assert result.stdout.splitlines()[-3:] == [
+        f"Run directory: {out}",
+        f"See it in a browser: pluralllm report {out}",
+        f"Next, try another way: pluralllm run --survey {tiny_survey.path} -c "
+        "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
+        f"{tiny_survey.path}",
+    ]
+    assert json.loads((out / "run.json").read_text())["status"] == "completed"
+    assert len((out / "rounds.jsonl").read_text().splitlines()) == 3
     assert left_behind(simulations) == []
     search_for_answers(tiny_survey, out, result.stdout + result.stderr)
 

@@ -42,6 +42,7 @@ def test_the_environment_changes_no_bit(
     out = tmp_path / "run"
     done = pluralllm(
         *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN), "--out", out),
+        *("--actors", 1),
         env=os.environ | ODD,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +58,7 @@ def start(tiny_survey: PreparedSurvey, tmp_path: Path) -> Iterator[Callable[[int
 
     def start(stdout: int) -> Popen:
         command = [BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out]
+        command += ["--actors", "1"]
         started.append(
             subprocess.Popen(
                 with_handler(signal.SIG_DFL, [*command, "-c", overrides(LONG)]),
