@@ -106,7 +106,7 @@ def admit(
     policy = Policy.read(node)
     policy.check(settings)
     if scores:
-        policy.check_scores()
+        policy.check_scores(settings)
     with _writing(node):
         before = Ledger.read(node)
         own, total = before.runs.get(str(run), Count()).plus(rounds), before.total.plus(rounds)

@@ -1,6 +1,9 @@
 """Damaged files are refused: nothing ends in a traceback, and no process outlives its patience."""
 
+import json
 import random
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +20,7 @@ from pluralllm_app.survey.microdata.draft import draft_map
 from pluralllm_app.survey.microdata.files import open_microdata
 from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.sources.stated import Stated
+from tests.conftest import ROOT
 from tests.support.benchmarks import benchmarks
 from tests.support.people import MAP, WRITERS, people
 
@@ -79,3 +83,12 @@ def test_a_process_that_says_nothing_is_ended(
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     with pytest.raises(SurveyError, match="it is damaged, and reading it failed"):
         count_people(folder / "good-people.sav", Stated(map=folder / "map.toml"))
+
+
+def test_a_limit_of_memory_that_the_machine_sets_is_kept(folder: Path) -> None:
+    """As where many share a machine; a good file is no damaged one there."""
+    wanted = {"file": str(folder / "good-people.sav"), "encoding": None, "codes": [], "numbers": []}
+    child = [sys.executable, "-m", "pluralllm_app.survey.microdata.child", json.dumps(wanted)]
+    limited = ["sh", "-c", 'ulimit -v 1000000 && exec "$@"', "sh", *child]
+    said = subprocess.run(limited, capture_output=True, check=True, cwd=ROOT).stdout
+    assert "variables" in json.loads(said)
