@@ -336,5 +336,6 @@ class Rounds:
             groups=heard.trained,
             seconds=seconds,
             secure_sum=self._sums.entry() if self._sums else None,
+            epsilon=noise.epsilon if (noise := self.record.info.noise) else None,
         )
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
