@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.current_sum import CurrentSum
 from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.meaning import counts_request, meaning_of
@@ -41,7 +41,6 @@ from pluralllm_app.secure_sum.messages import (
     Agreement,
     Dealt,
     Invitation,
-    Meaning,
     Opening,
     Roll,
     read,
@@ -60,19 +59,6 @@ WITHOUT_ONE = 4  # of a setup in which a group was lost: it is back in the next 
 QUERY, COUNTS = "query.secure_sum", "query.secure_counts"
 
 Content = TypeVar("Content")
-
-
-@dataclass
-class _Sum:
-    """The sum that is being made."""
-
-    server: ServerSum
-    summands: Summands
-    sent: Arrays
-    meaning: Meaning
-    since: float
-    bytes: int = 0
-    exchanges: int = 0  # besides that of the vectors
 
 
 class SecureSums:
@@ -109,7 +95,7 @@ class SecureSums:
         self._ready: ReadySums | None = None
         self._numbers: list[int] = []  # of the setup, that are not used up
         self._bytes, self._exchanges = 0, 0  # of setups, since the last sum
-        self._sum: _Sum | None = None
+        self._sum: CurrentSum | None = None
 
     def begin(self, form: Form, sent: Arrays, request: Request, heard: Heard) -> list[str]:
         """Take the next sum, after a setup where all are used up.
@@ -136,12 +122,12 @@ class SecureSums:
         summands = Summands.of(form, weights, self._federation.weight_cap)
         meaning = meaning_of(self._settings, request, sent, summands)
         server = ServerSum(ready, number, meaning, summands.layout.length)
-        self._sum = _Sum(server, summands, sent, meaning, since, self._bytes, self._exchanges)
+        self._sum = CurrentSum(server, summands, sent, meaning, since, self._bytes, self._exchanges)
         self._bytes, self._exchanges = 0, 0
         return list(ready.invitation.cohort)
 
     @property
-    def _current(self) -> _Sum:
+    def _current(self) -> CurrentSum:
         assert self._sum, "a sum was begun"
         return self._sum
 
@@ -223,14 +209,32 @@ class SecureSums:
         form = Form(learner.count_forms(state.sent), {})
         if not form.arrays:
             return state
+        try:
+            totals = self.total(COUNTS, form, state.sent, counts_request(self._experiment))
+        except FederationError as error:
+            raise FederationError(f"before round 1: {error}") from error
+        return learner.counted(state, totals)
+
+    def total(self, query: str, form: Form, sent: Arrays, request: Request) -> Arrays:
+        """A sum in an exchange of its own, without local steps.
+
+        Args:
+            query: kind of the messages.
+            form: of what groups answer, before it is masked.
+            sent: what they are sent.
+            request: what stands for a request.
+
+        Raises:
+            FederationError: see `begin` and `opened`.
+        """
         heard = Heard(time.perf_counter())
-        cohort = self.begin(form, state.sent, counts_request(self._experiment), heard)
-        arrays = arrays_to_record(state.sent)
+        cohort = self.begin(form, sent, request, heard)
+        arrays = arrays_to_record(sent)
         messages = [
             Message(
                 RecordDict({ARRAYS: arrays, SECURE_SUM: self.record(name)}),
-                *(self._roster.nodes[name], COUNTS),
-                group_id="0",
+                *(self._roster.nodes[name], query),
+                group_id=str(request.round),
             )
             for name in cohort
         ]
@@ -248,23 +252,14 @@ class SecureSums:
         try:
             (total,) = self.opened(iter(()), heard)
         except FederationError as error:
-            raise FederationError(f"before round 1: {error}: {causes(heard.lost)}") from error
+            raise FederationError(f"{error}: {causes(heard.lost)}") from error
         for failure in heard.lost:
-            self._progress(f"before round 1: {failure.group} failed: {failure.reason}")
-        return learner.counted(state, total.arrays)
+            self._progress(f"{query}: {failure.group} failed: {failure.reason}")
+        return total.arrays
 
     def entry(self) -> SecureSum:
         """What is recorded of the sum that was opened last."""
-        current = self._current
-        return SecureSum(
-            groups=len(current.server.survivors),
-            cohort=len(current.server.invitation.cohort),
-            threshold=self.threshold,
-            exchanges=current.exchanges,
-            bytes=current.bytes,
-            seconds=round(time.perf_counter() - current.since, 3),
-            bits=current.summands.layout.bits,
-        )
+        return self._current.entry(self.threshold)
 
     def _set_up(self, count: int, round_number: int, heard: Heard, alike: bool) -> None:
         """Make keys for so many sums; groups that are lost meanwhile have no part in them."""

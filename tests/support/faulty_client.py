@@ -28,6 +28,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     record_to_arrays,
 )
+from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
 
@@ -39,7 +40,7 @@ app.query("secure_counts")(client_app.secure_counts)
 
 
 @app.train()
-@client_app.without_content
+@without_content
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
     here = directory(context)
