@@ -15,8 +15,8 @@ def reward_command(
         Path,
         typer.Argument(
             metavar="ROLLOUTS.jsonl",
-            help='A line for each completion: {"prompt": "...", "completion": "..."}, and where the '
-            "prompt does not say it, question_id, or question and options.",
+            help='A line for each completion: {"prompt": "...", "completion": "..."}, and if the '
+            "prompt does not say them, question_id, or question and options.",
         ),
     ],
     rule: Annotated[
