@@ -37,6 +37,7 @@ app.query()(client_app.describe)
 app.evaluate()(client_app.evaluate)
 app.query("secure_sum")(client_app.secure_sum)
 app.query("secure_counts")(client_app.secure_counts)
+app.query("reward")(client_app.reward)
 
 
 @app.train()
