@@ -1,22 +1,28 @@
 """Damaged files are refused: nothing ends in a traceback, and no process outlives its patience."""
 
+import json
 import random
+import subprocess
+import sys
 import tempfile
+from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.microdata import files
+from pluralllm_app.survey.microdata import child, files
 from pluralllm_app.survey.microdata.content import count_people
 from pluralllm_app.survey.microdata.draft import draft_map
 from pluralllm_app.survey.microdata.files import open_microdata
 from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.sources.stated import Stated
+from tests.conftest import ROOT
 from tests.support.benchmarks import benchmarks
 from tests.support.people import MAP, WRITERS, people
 
@@ -63,6 +69,13 @@ def test_files_that_are_cut_off_are_refused(kind: str, folder: Path) -> None:
         count_people(file, Stated(map=folder / "map.toml"))
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    """As the reader of .sav gives names of bytes that are no text."""
+    for names in (["Q1", None], ["Q1", "Q1"]):
+        with pytest.raises(ValueError, match="two variables have one name, or one has none"):
+            child._dictionary(SimpleNamespace(column_names=names))
+
+
 def test_what_is_called_a_file_of_spss_and_is_none(folder: Path) -> None:
     file = folder / "mine.sav"
     file.write_text("question_id,question\n")
@@ -79,3 +92,21 @@ def test_a_process_that_says_nothing_is_ended(
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     with pytest.raises(SurveyError, match="it is damaged, and reading it failed"):
         count_people(folder / "good-people.sav", Stated(map=folder / "map.toml"))
+
+
+@pytest.mark.parametrize("kind", ["sav", "dta"])
+def test_a_limit_of_memory_that_the_command_was_given_is_kept(kind: str, folder: Path) -> None:
+    """As `ulimit -v` sets it: nobody but root may raise it again."""
+    file = folder / f"good-{WRITERS[kind][0]}"
+    said = json.dumps({"file": str(file), "encoding": None, "codes": ["Q1"], "numbers": []})
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32));"
+        "runpy.run_module('pluralllm_app.survey.microdata.child', run_name='__main__');"
+        "print(resource.getrlimit(resource.RLIMIT_AS), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, said], cwd=ROOT, capture_output=True, check=True
+    )
+    assert [own["name"] for own in json.loads(done.stdout.splitlines()[0])["variables"]]
+    most, hard = literal_eval(done.stderr.decode().splitlines()[-1])
+    assert most == hard <= 2**32
