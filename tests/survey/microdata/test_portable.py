@@ -91,5 +91,5 @@ chosen = [1]
 not-chosen = [2, 8, 9, "missing"]
 options = [{ variable = "VOTE", option = "A" }, { variable = "LAST", option = "B" }]
 """
-    with pytest.raises(SurveyError, match=r"media_1.* is of a set of variables, but a \.por"):
+    with pytest.raises(SurveyError, match=r"media:VOTE.* is of a set of variables, but a \.por"):
         count_people(portable(tmp_path), stated(tmp_path, chosen), "Us")
