@@ -92,6 +92,7 @@ BOUNDS = (
     Bound("evaluate", "number of scores", "as many as the group has to score", SCORES),
     Bound("evaluate", "questions", "ascending, 0 to survey_questions - 1", SCORES, 0),
     Bound("evaluate", "scores", "0 to 1", SCORES, 0, 1),
+    Bound("evaluate", "masked scores", "as many words as their sum has, uint64", SCORES),
     Bound("evaluate", "coverage", "0 to 1, one for each level", SCORES, 0, 1),
     Bound("evaluate", "loss", _LOSS, SCORES, -MOST_LOSS, MOST_LOSS),
     Bound("evaluate", "seconds", "0 to round-timeout", f"above: {RECORDED}; below: refused", 0),

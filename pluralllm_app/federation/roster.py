@@ -28,6 +28,15 @@ class Roster:
     groups: Mapping[str, NodeDescription]  # sorted by name
     nodes: Mapping[str, int]  # group -> node id
 
+    @property
+    def names(self) -> dict[int, str]:
+        """Group by node id."""
+        return {node: name for name, node in self.nodes.items()}
+
+    def weight(self, name: str, settings: Settings) -> int:
+        """How much the update of a group counts, before it is capped."""
+        return 1 if settings.federation.weighting == "uniform" else self.groups[name].pool
+
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
         return [name for name, group in self.groups.items() if group.role == role]
@@ -154,7 +163,9 @@ class _Asked:
 
         Those that are lost before they answer are left out.
         """
-        content = introduction(self._registered.members) if self._registered else RecordDict()
+        content = RecordDict()
+        if self._registered:
+            content = introduction(self._registered.members, self._federation.scores)
         messages = [Message(content, node_id, MessageType.QUERY) for node_id in node_ids]
         refused = False
         for node_id, reply in exchange(self._grid, messages, self._federation.round_timeout):

@@ -55,9 +55,9 @@ def _limit_memory() -> None:
         return
     pages = int(status.read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY
-    _, given = resource.getrlimit(resource.RLIMIT_AS)
-    if given != resource.RLIM_INFINITY:  # by who started the command: it cannot be raised
-        most = min(most, given)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:  # as on a machine that many share
+        most = min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 

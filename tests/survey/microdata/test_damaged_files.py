@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 import tempfile
-from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -94,19 +93,10 @@ def test_a_process_that_says_nothing_is_ended(
         count_people(folder / "good-people.sav", Stated(map=folder / "map.toml"))
 
 
-@pytest.mark.parametrize("kind", ["sav", "dta"])
-def test_a_limit_of_memory_that_the_command_was_given_is_kept(kind: str, folder: Path) -> None:
-    """As `ulimit -v` sets it: nobody but root may raise it again."""
-    file = folder / f"good-{WRITERS[kind][0]}"
-    said = json.dumps({"file": str(file), "encoding": None, "codes": ["Q1"], "numbers": []})
-    limited = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32));"
-        "runpy.run_module('pluralllm_app.survey.microdata.child', run_name='__main__');"
-        "print(resource.getrlimit(resource.RLIMIT_AS), file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", limited, said], cwd=ROOT, capture_output=True, check=True
-    )
-    assert [own["name"] for own in json.loads(done.stdout.splitlines()[0])["variables"]]
-    most, hard = literal_eval(done.stderr.decode().splitlines()[-1])
-    assert most == hard <= 2**32
+def test_a_limit_of_memory_that_the_machine_sets_is_kept(folder: Path) -> None:
+    """As where many share a machine; a good file is no damaged one there."""
+    wanted = {"file": str(folder / "good-people.sav"), "encoding": None, "codes": [], "numbers": []}
+    child = [sys.executable, "-m", "pluralllm_app.survey.microdata.child", json.dumps(wanted)]
+    limited = ["sh", "-c", 'ulimit -v 1000000 && exec "$@"', "sh", *child]
+    said = subprocess.run(limited, capture_output=True, check=True, cwd=ROOT).stdout
+    assert "variables" in json.loads(said)
