@@ -18,9 +18,9 @@ check: lint
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
 		-m "not engine and not fault and not attack and not slow"
 
-# Two at a time, since tests of engines wait most of the time; a file's tests share what they start.
+# Four at a time, since tests of engines wait most of the time; a file's tests share what they start.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # Every fault once; `make faults FAULTS="superlink or disk" FAULT_REPEATS=5` some of them, repeatedly.
 # FAULT_TABLE=faults.md also writes the table to that file.
@@ -32,10 +32,11 @@ faults: $(VENV)/dev
 		$(if $(FAULT_TABLE),--fault-table=$(FAULT_TABLE))
 
 # `make attacks ATTACKS=members` some of them, ATTACK_TABLE=attacks.md the table to that file as well.
+# Two files at a time, as in `make test`.
 ATTACKS :=
 ATTACK_TABLE :=
 attacks: $(VENV)/dev
-	$(BIN)/pytest tests/attacks -m attack -k "$(ATTACKS)" \
+	$(BIN)/pytest tests/attacks -m attack -k "$(ATTACKS)" -n 2 --dist loadfile \
 		$(if $(ATTACK_TABLE),--attack-table=$(ATTACK_TABLE))
 
 lint: $(VENV)/dev

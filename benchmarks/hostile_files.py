@@ -6,7 +6,8 @@ Each file is a good one of 400 people, of which bytes were changed, cut out, put
 draft of a map is made from it, and its people are counted by a good map, as `pluralllm
 questionnaire` and `site create` do. Each has to end in shares or in an error that a user can mend:
 not in a traceback, and neither after a minute nor beyond the limit of memory. Files are read in
-processes that are forked and not started anew, which would take most of the time.
+processes that are forked and not started anew, which would take most of the time. Good files are
+read first, in the same way: each has to end in shares.
 """
 
 import argparse
@@ -117,11 +118,14 @@ def work(first: int, last: int, seed: int, folder: Path, answer: int) -> None:
         kind = names[number % len(names)]
         good = folder / f"good-{WRITERS[kind][0]}"
         file = folder / f"bad-{WRITERS[kind][0]}"
-        file.write_bytes(mutated(good.read_bytes(), draw))
+        whole = number < len(names)
+        file.write_bytes(good.read_bytes() if whole else mutated(good.read_bytes(), draw))
         signal.alarm(PATIENCE)
         began = time.perf_counter()
         said = outcome(file, folder / "map.toml")
         signal.alarm(0)
+        if whole and said != "shares":
+            said = f"A GOOD FILE IS {said}"
         used = [resource.getrusage(who).ru_maxrss // 1024 for who in (0, resource.RUSAGE_CHILDREN)]
         seconds = time.perf_counter() - began
         line = f"{number}\t{kind}\t{seconds:.2f}\t{max(used)}\t{said}\n".replace("\r", " ")

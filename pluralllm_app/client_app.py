@@ -24,6 +24,7 @@ from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
     Evaluation,
+    MaskedScores,
     NodeDescription,
     Update,
     arrays_to_record,
@@ -43,13 +44,19 @@ from pluralllm_app.federation.reward_group import (
     reward_form,
     reward_request,
 )
-from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM, SecureGroup
+from pluralllm_app.federation.secure_group import (
+    CONTENT,
+    SECURE_SCORES,
+    SECURE_SUM,
+    SecureGroup,
+)
 from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
+from pluralllm_app.scoring.results import ROLES, Role
 from pluralllm_app.secure_sum.messages import write
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
@@ -185,6 +192,20 @@ class Received:
         sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
         return cls(settings, place, learner, sent)
 
+    def scored(self, message: Message, round_number: int) -> RecordDict:
+        """How what was sent does on the node's group, as what is said of it.
+
+        Args:
+            message: which asks for it.
+            round_number: of what was sent.
+        """
+        found = self.score()
+        if self.settings.federation.scores == "per-group":
+            return found.to_content()
+        asked = _secure_group(message, self.settings, self.place, SECURE_SCORES)
+        masked = asked.masked_scores(self.sent, found.scores, round_number)
+        return MaskedScores(masked, found.seconds).to_content()
+
     def score(self) -> Evaluation:
         """Score what was sent on the node's group."""
         start = time.perf_counter()
@@ -209,7 +230,8 @@ def describe(message: Message, context: Context) -> Message:
     place = locate(context, settings)
     if place.node:
         admit(place.node, settings, context.run_id)
-        for line in meet(place.node, place.group.name, introduced(message.content)):
+        said, others = (introduced(message.content, role) for role in ROLES)
+        for line in meet(place.node, place.group.name, said, others):
             LOGGER.info("%s", line)
     survey, group = place.survey, place.group
     description = NodeDescription(
@@ -244,10 +266,10 @@ def train(message: Message, context: Context) -> Message:
         policy = admit(place.node, received.settings, context.run_id, rounds=1)
         own = draws_of(place.node, dict(_config(context)), sent, request)
         request = replace(request, draws=own)
-        withheld = policy.single_scores == "stay"
+        withheld = policy.withholds(received.settings)
     content = RecordDict()
     if request.evaluate:
-        content = withheld_scores() if withheld else received.score().to_content()
+        content = withheld_scores() if withheld else received.scored(message, request.round - 1)
     start = time.perf_counter()
     contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
     seconds = time.perf_counter() - start
@@ -293,27 +315,26 @@ def secure_counts(message: Message, context: Context) -> Message:
 def reward(message: Message, context: Context) -> Message:
     """Say how many of this group's people pick some options, or add that to a secure sum."""
     settings = _settings(_config(context))
-    if settings.federation.purpose != "rewards":
-        raise RefusedError("the run is not for rewards, and the server asks for them")
     place = locate(context, settings)
-    if place.group.role != "train":
-        raise RefusedError("its site says that its group never trains, which rewards would be for")
     if place.node:
         admit(place.node, settings, context.run_id)
     sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
-    secure, fewest = settings.federation.privacy != "none", settings.federation.min_contributors
-    found = reward_contribution(sent, place.preferences, secure, fewest)
-    if secure:
+    found = reward_contribution(sent, place.preferences, place.group.role, settings.federation)
+    if settings.federation.privacy != "none":
         asked = _secure_group(message, settings, place)
         request = reward_request(sent, asked.half.place.name)
-        found = asked.masked(reward_form(sent, secure), sent, found, request)
+        found = asked.masked(reward_form(sent, secure=True), sent, found, request)
     return Message(RecordDict({ARRAYS: arrays_to_record(found.arrays)}), reply_to=message)
 
 
-def _secure_group(message: Message, settings: Settings, place: Place) -> SecureGroup:
-    if place.group.role != "train":
+def _secure_group(
+    message: Message, settings: Settings, place: Place, record_name: str = SECURE_SUM
+) -> SecureGroup:
+    role = cast(Role, place.group.role)
+    if role != "train" and settings.federation.scores != "mean":
         raise FederationError("this group never trains, and adds nothing to sums")
-    return SecureGroup.of(message.content, settings, place.group.name, place.memory, place.node)
+    group, memory = place.group.name, place.memory
+    return SecureGroup.of(message.content, settings, group, memory, place.node, role, record_name)
 
 
 @app.evaluate()
@@ -323,4 +344,5 @@ def evaluate(message: Message, context: Context) -> Message:
     received = Received.read(message, context)
     if received.place.node:
         admit(received.place.node, received.settings, context.run_id, scores=True)
-    return Message(received.score().to_content(), reply_to=message)
+    content = received.scored(message, int(message.metadata.group_id))
+    return Message(content, reply_to=message)

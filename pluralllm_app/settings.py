@@ -8,7 +8,7 @@ to `federation.strategies`.
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -24,6 +24,7 @@ from typing import (
 
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SettingsError
+from pluralllm_app.settings_privacy import check_privacy
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -49,6 +50,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "noise": "none",
     "epsilon": 0.0,
     "delta": 1e-6,
+    "scores": "per-group",
     "purpose": "train",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
@@ -162,6 +164,7 @@ class FederationSettings:
     noise: Literal["none", "respondents", "groups"]
     epsilon: NonNegative  # of noise; 0 without it
     delta: PositiveFraction
+    scores: Literal["per-group", "mean"]
     train_groups_per_round: CountOrZero
     min_train_groups: Count
     expected_nodes: CountOrZero
@@ -341,10 +344,4 @@ def _check_combinations(settings: Settings) -> None:
         raise SettingsError(
             f"train-groups-per-round = {per_round} can never reach min-train-groups = {quorum}"
         )
-    if federation.noise == "groups":
-        raise SettingsError("noise = 'groups' is not built yet: set noise = 'none'")
-    if (federation.noise == "none") == (federation.epsilon > 0):
-        raise SettingsError(
-            f"epsilon = {federation.epsilon:g} does not go with noise = {federation.noise!r}: set "
-            "noise = 'respondents' and epsilon above 0, or noise = 'none' and epsilon = 0"
-        )
+    check_privacy(asdict(federation))

@@ -28,6 +28,12 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that start engines first: they take longest, and workers should end together."""
+    engines = {item.path for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: item.path not in engines)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_old_garbage() -> None:
     """Spare garbage collection what is there by now: one of Flower's strategies collects often."""

@@ -15,7 +15,7 @@ PACKAGE = "pluralllm_app"
 # A module imports from its own line and the lines above, never from one below.
 ROOMS = (
     ("errors", "core"),
-    ("settings", "settings_files"),
+    ("settings", "settings_files", "settings_privacy"),
     ("survey", "preferences", "secure_sum"),
     ("predictors",),
     ("scoring",),

@@ -26,9 +26,10 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     import torch
 
     from pluralllm_app.federation.roster import check_groups
-    from pluralllm_app.federation.secure_settings import checked_threshold
+    from pluralllm_app.federation.secure_settings import checked_threshold, scores_threshold
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.records.trackers import check_tracking
+    from pluralllm_app.scoring.results import ROLES
     from pluralllm_app.survey.prepared import PreparedSurvey
 
     survey = PreparedSurvey.open(settings.path("survey"))
@@ -47,6 +48,10 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
         raise
     if settings.federation.privacy == "secure-sum":
         checked_threshold(settings, sum(role == "train" for _, role, *_ in groups))
+    if settings.federation.scores == "mean":
+        for role in ROLES:
+            if count := sum(of == role for _, of, *_ in groups):
+                scores_threshold(role, count)
     device = settings.training.device
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not gpus:

@@ -11,7 +11,8 @@ from pluralllm_app.federation.messages import (
     request_to_record,
 )
 from pluralllm_app.federation.roster import Roster
-from pluralllm_app.federation.secure_group import SECURE_SUM
+from pluralllm_app.federation.secure_group import SECURE_SCORES, SECURE_SUM
+from pluralllm_app.federation.secure_scores import ScoreSums
 from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState
 from pluralllm_app.learning.base import Request
@@ -24,6 +25,7 @@ def round_messages(
     trained: Sequence[str],
     scored: Sequence[str],
     sums: SecureSums | None,
+    scores: ScoreSums | None,
 ) -> list[Message]:
     """A message to each group that trains or is to score the state, in that order.
 
@@ -34,6 +36,7 @@ def round_messages(
         trained: groups that train; of these, those of `scored` score as well.
         scored: groups that score.
         sums: with a sum that was begun, where contributions are masked.
+        scores: with sums that were begun, where scores are masked.
     """
     arrays = arrays_to_record(state.learner.sent)
     messages = []
@@ -48,11 +51,16 @@ def round_messages(
         content = RecordDict({ARRAYS: arrays, CONFIG: request_to_record(request)})
         if sums:
             content[SECURE_SUM] = sums.record(name)
+        if scores and request.evaluate:
+            content[SECURE_SCORES] = scores.record(name)
         node = roster.nodes[name]
         messages.append(Message(content, node, MessageType.TRAIN, group_id=str(request.round)))
-    content = RecordDict({ARRAYS: arrays})
-    return messages + [
-        Message(content, roster.nodes[name], MessageType.EVALUATE, group_id=str(state.round))
-        for name in scored
-        if name not in trained
-    ]
+    for name in scored:
+        if name in trained:
+            continue
+        content = RecordDict({ARRAYS: arrays})
+        if scores:
+            content[SECURE_SCORES] = scores.record(name)
+        node = roster.nodes[name]
+        messages.append(Message(content, node, MessageType.EVALUATE, group_id=str(state.round)))
+    return messages

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pluralllm_app.survey.info import MOST_DIM
 
 NODE = "the node is refused, by name"
-RUN = "the run does not begin, and names the group"
 UPDATE = "the update is refused, and the failure recorded"
 SUM = "the group is not in the sum, and the failure recorded"
 SCORES = "the scores are refused, and the failure recorded"
@@ -45,14 +44,23 @@ BOUNDS = (
     Bound(
         "query",
         "survey_questions",
-        f"1 to {MOST_QUESTIONS}, the same for all groups, and that of the server's questionnaire",
-        RUN,
+        f"1 to {MOST_QUESTIONS}, and that of the server's questionnaire",
+        NODE,
         1,
         MOST_QUESTIONS,
     ),
-    Bound("query", "dim", f"1 to {MOST_DIM}, the same for all groups", RUN, 1, MOST_DIM),
-    Bound("query", "questions", "0 to survey_questions", RUN),
-    Bound("query", "pool", "0 to questions", RUN),
+    Bound(
+        "query",
+        "dim",
+        f"1 to {MOST_DIM}, and that of the server's questionnaire",
+        NODE,
+        1,
+        MOST_DIM,
+    ),
+    Bound("query", "fingerprint, metric", "those of the server's questionnaire", NODE),
+    Bound("query", "version", "that of the server's app and torch", NODE),
+    Bound("query", "questions", "0 to survey_questions, and enough for the settings", NODE),
+    Bound("query", "pool", "0 to questions", NODE),
     Bound("train", "num-examples", "pool, as the query said", UPDATE),
     Bound("train", "loss", _LOSS, UPDATE, -MOST_LOSS, MOST_LOSS),
     Bound("train", "js-divergence", f"0 to {MOST_DIVERGENCE:g}", UPDATE, 0, MOST_DIVERGENCE),
@@ -86,6 +94,7 @@ BOUNDS = (
     Bound("evaluate", "number of scores", "as many as the group has to score", SCORES),
     Bound("evaluate", "questions", "ascending, 0 to survey_questions - 1", SCORES, 0),
     Bound("evaluate", "scores", "0 to 1", SCORES, 0, 1),
+    Bound("evaluate", "masked scores", "as many words as their sum has, uint64", SCORES),
     Bound("evaluate", "coverage", "0 to 1, one for each level", SCORES, 0, 1),
     Bound("evaluate", "loss", _LOSS, SCORES, -MOST_LOSS, MOST_LOSS),
     Bound("evaluate", "seconds", "0 to round-timeout", f"above: {RECORDED}; below: refused", 0),

@@ -1,13 +1,16 @@
-"""What a group's replies may say, by what the roster knows of it."""
+"""What groups' replies may say, by what the roster knows of them, and what their scores say."""
 
 from dataclasses import replace
 
 from flwr.app import RecordDict
 
-from pluralllm_app.federation.messages import Evaluation, Update
+from pluralllm_app.federation.heard import Heard
+from pluralllm_app.federation.messages import Evaluation, MaskedScores, Update
 from pluralllm_app.federation.roster import Roster
+from pluralllm_app.federation.secure_scores import ScoreSums
 from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.learning.base import Form
+from pluralllm_app.scoring.results import EvaluationResult, summarise
 from pluralllm_app.settings import Settings
 
 
@@ -18,11 +21,16 @@ class Expected:
         roster: of the run.
         settings: of the run.
         sums: take masked contributions; None where contributions are not masked.
+        scores: take masked scores; None where scores are not masked.
     """
 
-    def __init__(self, roster: Roster, settings: Settings, sums: SecureSums | None) -> None:
+    def __init__(
+        self, roster: Roster, settings: Settings, sums: SecureSums | None, scores: ScoreSums | None
+    ) -> None:
         self._roster = roster
         self._sums = sums
+        self._scores = scores
+        self._split = settings.split
         self._context = settings.evaluation.evaluation_context
         self._longest = settings.federation.round_timeout  # seconds that a reply can have taken
 
@@ -33,11 +41,26 @@ class Expected:
             self._sums.add(name, found.contribution.arrays)
         return replace(found, seconds=min(found.seconds, self._longest))
 
-    def evaluation(self, name: str, content: RecordDict) -> Evaluation:
+    def evaluation(self, name: str, content: RecordDict) -> Evaluation | MaskedScores:
         """How a group scored what it was sent."""
+        if self._scores:
+            masked = MaskedScores.from_content(content)
+            self._scores.add(name, masked)
+            return replace(masked, seconds=min(masked.seconds, self._longest))
         total = self._roster.survey.survey_questions
         found = Evaluation.from_content(content, self._scored(name), total)
         return replace(found, seconds=min(found.seconds, self._longest))
+
+    def result(self, heard: Heard) -> EvaluationResult | None:
+        """How all groups scored it; None where none did, or none were asked.
+
+        Where scores are summed, the sums are opened, and groups that are lost are told to `heard`.
+        """
+        if self._scores:
+            return self._scores.result(heard)
+        known = heard.evaluations
+        roles = {name: group.role for name, group in self._roster.groups.items()}
+        return summarise(known, roles, self._split) if known else None
 
     def _scored(self, name: str) -> range:
         """How many questions a group may be scored on; a train group: those not trained on."""

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
 
+from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
-from pluralllm_app.federation.messages import Evaluation, Update
-from pluralllm_app.records.schema import Failure, GroupUpdate
+from pluralllm_app.federation.messages import Evaluation, MaskedScores, Update
+from pluralllm_app.records.schema import Failure, GroupUpdate, Phase
+from pluralllm_app.settings import Settings
 
 Content = TypeVar("Content")
 
@@ -25,9 +27,16 @@ class Heard:
     trained: dict[str, GroupUpdate] = field(default_factory=dict)
     lost: list[Failure] = field(default_factory=list)  # to train
     training: float = 0.0  # seconds at the nodes
+    scoring: float = 0.0  # likewise
     away: set[str] = field(default_factory=set)  # groups whose nodes went away
     all_replies: bool = False  # whether the last one was looked at
     means: Mapping[str, float] = field(default_factory=dict)  # metrics, where only sums are known
+
+    def scored(self, name: str, found: Evaluation | MaskedScores) -> None:
+        """Take note of a group's scores; those that are masked are in their sum."""
+        self.scoring += found.seconds
+        if isinstance(found, Evaluation):
+            self.evaluations[name] = found
 
     def note(self, name: str, update: Update) -> None:
         self.training += update.seconds
@@ -54,14 +63,23 @@ class Heard:
         losses = [update["loss"] for update in self.trained.values() if "loss" in update]
         return float(np.mean(losses)) if losses else None
 
+    def check_quorum(self, number: int, quorum: int, settings: Settings) -> None:
+        """Raise FederationError where fewer groups than a quorum have trained in a round."""
+        if len(self.trained) < quorum:
+            threshold = quorum > settings.federation.min_train_groups
+            name = "the threshold of secure sums" if threshold else "min-train-groups"
+            raise FederationError(
+                f"round {number}: good updates: {len(self.trained)}, fewer than {name} "
+                f"= {quorum}: {causes(self.lost)}"
+            )
+
     def scoring_share(self) -> float:
         """The part of the nodes' work that was scoring."""
-        scoring = sum(evaluation.seconds for evaluation in self.evaluations.values())
-        return scoring / (scoring + self.training) if scoring else 0.0
+        return self.scoring / (self.scoring + self.training) if self.scoring else 0.0
 
 
 def read_reply(
-    phase: Literal["train", "evaluate"],
+    phase: Phase,
     name: str,
     reply: Message | str,
     read: Callable[[str, RecordDict], Content],

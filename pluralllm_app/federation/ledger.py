@@ -87,7 +87,7 @@ def admit(
     policy = Policy.read(node)
     policy.check(settings)
     if scores:
-        policy.check_scores()
+        policy.check_scores(settings)
     try:
         with held(node / f".{LEDGER}.lock", f"another process writes {LEDGER}", _WAIT_SECONDS):
             before = Ledger.read(node)

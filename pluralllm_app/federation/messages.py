@@ -3,7 +3,8 @@
 query     ->  in a deployment all keys, see `peers`  <- `NodeDescription`
 train     ->  arrays, config (`Request`)         <- arrays, metrics (`Update`), where the request
                                                     asks for it also `Evaluation`
-evaluate  ->  arrays                             <- evaluation (`Evaluation`)
+evaluate  ->  arrays                             <- evaluation (`Evaluation`; `MaskedScores` where
+                                                    these are summed)
 
 The arrays are what the run's learner sends and contributes. No text is in a message, and of the GPO
 learner no share and no embedding either: only weights, counts, names and scores.
@@ -232,6 +233,28 @@ class Evaluation(GroupEvaluation):
             raise ValueError(f"its {SECONDS} are negative")
         scores = scores.astype(np.float64)
         return cls(GroupScores(scored, scores), loss, coverage, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class MaskedScores:
+    """A group's scores of what it was sent, masked for a secure sum."""
+
+    arrays: Arrays
+    seconds: float  # that scoring took at the node
+
+    def to_content(self) -> RecordDict:
+        """As a part of a message."""
+        seconds = {SECONDS: np.array([self.seconds])}
+        return RecordDict({EVALUATION: arrays_to_record({**self.arrays, **seconds})})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> "MaskedScores":
+        """Read masked scores; raises ValueError where there are none. The sum checks them."""
+        arrays = record_to_arrays(record_of(content, EVALUATION, ArrayRecord))
+        seconds = arrays.pop(SECONDS, np.array([]))
+        if seconds.shape != (1,) or not (np.isfinite(seconds[0]) and seconds[0] >= 0):
+            raise ValueError(f"its scores have no {SECONDS}, or negative ones")
+        return cls(arrays, float(seconds[0]))
 
 
 def withheld_scores() -> RecordDict:

@@ -1,6 +1,7 @@
 """The groups whose keys a node knows, so that no server can put itself between two of them.
 
-    peers.json   beside the key of a node: {"known": {name: key}, "offered": {name: key}}
+    peers.json   beside the key of a node: {"known": {name: key}, "offered": {name: key},
+                 "evaluation": [names]}
 
 With the message that begins a run, the server names all registered groups that may train, with the
 public keys of their nodes. A node takes its word for a name that it hears for the first time. From
@@ -12,7 +13,7 @@ policy.toml.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,20 +41,21 @@ if TYPE_CHECKING:
 
 PEERS, KEY = "peers.json", "node.key"
 MOST_PEERS = 10_000
-_RECORD = "peers"
+_RECORD, _EVALUATION = "peers", "evaluation-peers"  # records of a message
 _WAIT_SECONDS = 10.0
 
 
 # ---- What a node trusts, and what it signs with ----
 
 
-def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
+def trusted_peers(node: Path, role: str = "train") -> dict[str, "EllipticCurvePublicKey"]:
     """The other groups whose keys a node trusts; where policy.toml pins some, these alone.
 
     Its own may be among them.
 
     Args:
         node: directory of the node.
+        role: of the groups. One that was ever named as one that may train counts as such.
 
     Returns:
         Public keys (ECDSA, P-384) by the groups' names.
@@ -61,11 +63,12 @@ def trusted_peers(node: Path) -> dict[str, "EllipticCurvePublicKey"]:
     Raises:
         UserError: peers.json or policy.toml is damaged.
     """
-    known, pins = Peers.read(node).known, Policy.read(node).peers
+    peers, pins = Peers.read(node), Policy.read(node).peers
     return {
         name: parse_public_key(key.encode(), f"a key in {PEERS}")
-        for name, key in known.items()
-        if not pins or pins.get(name) == fingerprint(key.encode())
+        for name, key in peers.known.items()
+        if (name in peers.evaluation) == (role == "evaluation")
+        and (not pins or pins.get(name) == fingerprint(key.encode()))
     }
 
 
@@ -98,20 +101,35 @@ def signing_key(node: Path) -> "EllipticCurvePrivateKey":
 # ---- What a server says, and what a node makes of it ----
 
 
-def introduction(members: Mapping[bytes, Member]) -> "RecordDict":
+def introduction(members: Mapping[bytes, Member], scores: str = "per-group") -> "RecordDict":
     """What a server tells every node: the keys of the nodes of registered groups that may train.
+
+    Where scores are summed, it tells those of the others as well.
 
     Args:
         members: by the public keys of their nodes, as the SuperLink knows them.
+        scores: the setting.
     """
     from flwr.app import ConfigRecord, RecordDict
 
-    train = ((own.name, key) for key, own in members.items() if own.role != "evaluation")
-    return RecordDict({_RECORD: ConfigRecord(dict(train))})
+    train, others = (
+        ConfigRecord(
+            {own.name: key for key, own in members.items() if (own.role == "evaluation") == never}
+        )
+        for never in (False, True)
+    )
+    content = RecordDict({_RECORD: train})
+    if scores == "mean":
+        content[_EVALUATION] = others
+    return content
 
 
-def introduced(content: "RecordDict") -> dict[str, str]:
+def introduced(content: "RecordDict", role: str = "train") -> dict[str, str]:
     """The keys that a server names; {} where it names none.
+
+    Args:
+        content: of its message.
+        role: of the groups.
 
     Returns:
         Public keys, as OpenSSH writes them, by the groups' names.
@@ -121,7 +139,7 @@ def introduced(content: "RecordDict") -> dict[str, str]:
     """
     from flwr.app import ConfigRecord
 
-    record = content.get(_RECORD, ConfigRecord())
+    record = content.get(_EVALUATION if role == "evaluation" else _RECORD, ConfigRecord())
     if not isinstance(record, ConfigRecord) or len(record) > MOST_PEERS:
         raise RefusedError("the server's list of groups is none")
     for name in record:
@@ -132,13 +150,16 @@ def introduced(content: "RecordDict") -> dict[str, str]:
     return {name: _public_text(name, key) for name, key in record.items()}
 
 
-def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
+def meet(
+    node: Path, own: str, said: Mapping[str, str], evaluation: Mapping[str, str] | None = None
+) -> list[str]:
     """Take note of the keys that a server names.
 
     Args:
         node: directory of the node.
         own: name of its group.
-        said: see `introduced`.
+        said: of groups that may train, see `introduced`.
+        evaluation: of those that never do.
 
     Returns:
         A line for each group that the node did not know.
@@ -148,6 +169,7 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
             its name nor the one that policy.toml pins, or policy.toml pins some and not this one.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
+    train, said = said, {**(evaluation or {}), **said}
     if not said:
         return []
     shown = {name: fingerprint(key.encode()) for name, key in said.items()}
@@ -166,7 +188,7 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
         }
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}
-            Peers(peers.known, peers.offered | offered).write(node)
+            replace(peers, offered=peers.offered | offered).write(node)
             raise RefusedError("; ".join(_odd(name, before, said, own) for name in changed))
         known = {**before, **said}
         if len(known) > MOST_PEERS:
@@ -176,7 +198,8 @@ def meet(node: Path, own: str, said: Mapping[str, str]) -> list[str]:
             if (other := names.setdefault(its_key, name)) != name:
                 raise RefusedError(f"the server's list gives {other!r} and {name!r} one key")
         offered = {name: key for name, key in peers.offered.items() if name not in said}
-        Peers(known, offered).write(node)
+        never = {name for name in said if name not in train and name not in peers.known}
+        Peers(known, offered, sorted({*peers.evaluation, *never} - {*train})).write(node)
     return [
         f"group {name!r} is new to this node: the server says that its key is {shown[name]}"
         for name in said
@@ -198,7 +221,7 @@ def accept(node: Path, wanted: str) -> str:
         for name, key in peers.offered.items():
             if fingerprint(key.encode()) == wanted:
                 left = {other: text for other, text in peers.offered.items() if other != name}
-                Peers(peers.known | {name: key}, left).write(node)
+                replace(peers, known=peers.known | {name: key}, offered=left).write(node)
                 return name
     offered = [fingerprint(key.encode()) for key in peers.offered.values()]
     raise UserError(
@@ -214,6 +237,8 @@ class Peers:
     known: dict[str, str] = field(default_factory=dict)
     offered: dict[str, str] = field(default_factory=dict)
     """Other keys for known names, which the operator has not accepted."""
+    evaluation: list[str] = field(default_factory=list)
+    """Of the known, groups that never train, as far as the server has said."""
 
     @classmethod
     def read(cls, node: Path) -> "Peers":

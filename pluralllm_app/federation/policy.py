@@ -157,10 +157,18 @@ class Policy(Rules):
                 "begin the run with more",
             )
 
-    def check_scores(self) -> None:
-        """Raise RefusedError where the scores of this group alone may not leave."""
-        if self.single_scores == "stay":
-            self._refuse("single-scores", "the server asks for them", "it goes on without them")
+    def withholds(self, settings: Settings) -> bool:
+        """Whether a run asks for scores of this group alone, which may not leave."""
+        return self.single_scores == "stay" and settings.federation.scores == "per-group"
+
+    def check_scores(self, settings: Settings) -> None:
+        """Raise RefusedError where a run asks for scores of this group alone that may not leave."""
+        if self.withholds(settings):
+            self._refuse(
+                "single-scores",
+                "the server asks for them",
+                "it goes on without them, and with scores = mean it adds them to a secure sum",
+            )
 
     def check_spent(self, spent: Mapping[str, int]) -> None:
         """Raise RefusedError where a message would exceed a limit.

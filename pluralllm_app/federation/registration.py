@@ -167,25 +167,22 @@ class Registered:
         self._of |= found
         return sorted(node for node, member in found.items() if member.name not in self.refused)
 
-    def admit(self, node: int, said: "NodeDescription") -> bool:
-        """Whether a node says of itself what is registered; else it is refused."""
+    def fault(self, node: int, said: "NodeDescription") -> str | None:
+        """What a node says of itself that is not registered, in words that follow its name."""
         member = self._of[node]
         if said.group != member.name:
-            fault = (
+            return (
                 f"says that it is group {said.group!r}, and its key is registered for "
                 f"{member.name!r}: give it that group's site, or its own key"
             )
-        elif said.role != member.role:
-            fault = (
+        if said.role != member.role:
+            return (
                 f"says that its role is {said.role!r}, and {member.role!r} is registered: give "
                 "it another site, or change the role with `pluralllm deploy roles` on the server"
             )
-        elif said.nodes != 0:
-            fault = f"says that it is one of {said.nodes} nodes of a simulation"
-        else:
-            return True
-        self.refuse(node, fault)
-        return False
+        if said.nodes != 0:
+            return f"says that it is one of {said.nodes} nodes of a simulation"
+        return None
 
     def refuse(self, node: int, fault: str) -> None:
         """Keep a node out of the run, for a fault that follows its name in a sentence."""
@@ -212,3 +209,13 @@ def read_registration() -> dict[bytes, Member] | None:
     """
     server = os.environ.get(SERVER)
     return registered_members(Path(server)) if server else None
+
+
+def registered_questionnaire() -> Path | None:
+    """The questionnaire of the deployment whose SuperLink started this process, if it has one.
+
+    Deployments that an earlier version made have none.
+    """
+    server = os.environ.get(SERVER)
+    place = Path(server) / "questionnaire" if server else None
+    return place if place and place.is_dir() else None

@@ -11,11 +11,12 @@ its shares, from which it leaves out what too few groups have answered.
 import numpy as np
 
 from pluralllm_app.core.segments import Doubles, Ints
-from pluralllm_app.errors import FederationError
+from pluralllm_app.errors import FederationError, RefusedError
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.settings import FederationSettings
 
 ROWS, ANSWERED, SHARES = "rows", "answered", "shares"
 
@@ -39,26 +40,33 @@ def reward_request(sent: Arrays, experiment: str) -> Request:
 
 
 def reward_contribution(
-    sent: Arrays, preferences: PreferenceSet, secure: bool, fewest: int
+    sent: Arrays, preferences: PreferenceSet, role: str, settings: FederationSettings
 ) -> Contribution:
     """What a group answers, before it is masked.
 
     Args:
         sent: by the server, see `reward_form`.
         preferences: all answers of the group.
-        secure: whether a secure sum is made of the answers.
-        fewest: groups that must have answered an option for a secure sum of its shares.
+        role: of the group.
+        settings: of the run.
 
     Raises:
+        RefusedError: the run is not for rewards, or the group never trains.
         FederationError: what was sent is no question for options of this survey.
     """
+    if settings.purpose != "rewards":
+        raise RefusedError("the run is not for rewards, and the server asks for them")
+    if role != "train":
+        raise RefusedError("its site says that its group never trains, and so gives no rewards")
+    secure = settings.privacy != "none"
     rows = _checked_rows(sent, len(preferences.embeddings), secure)
     answered, shares = true_shares(rows, preferences)
     if not secure:
         return Contribution({ANSWERED: answered, SHARES: shares}, 1.0, {})
     if CONTRIBUTORS not in sent:
         return Contribution({ANSWERED: answered}, 1.0, {})
-    return Contribution({SHARES: np.where(sent[CONTRIBUTORS] >= fewest, shares, 0.0)}, 1.0, {})
+    enough = sent[CONTRIBUTORS] >= settings.min_contributors
+    return Contribution({SHARES: np.where(enough, shares, 0.0)}, 1.0, {})
 
 
 def true_shares(rows: Ints, preferences: PreferenceSet) -> tuple[Doubles, Doubles]:

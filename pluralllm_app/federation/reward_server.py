@@ -22,6 +22,7 @@ from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.bounds import check
 from pluralllm_app.federation.exchange import exchange
+from pluralllm_app.federation.fitting import check_number, known_survey
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.messages import (
     ARRAYS,
@@ -37,10 +38,10 @@ from pluralllm_app.federation.reward_group import (
     reward_form,
     reward_request,
 )
-from pluralllm_app.federation.roster import Roster, check_number, gathered
+from pluralllm_app.federation.roster import Roster, gathered
+from pluralllm_app.federation.secure_counts import summed
 from pluralllm_app.federation.secure_server import SecureSums
-from pluralllm_app.federation.state import RunState
-from pluralllm_app.learning.base import State
+from pluralllm_app.federation.state import UsedSums
 from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import QuestionSet
@@ -132,10 +133,12 @@ def asked_shares(
     if members is not None:
         train = {key: member for key, member in members.items() if member.role == "train"}
         registered = Registered(train, progress)
-    roster = gathered(grid, settings, settings.federation.expected_nodes, progress, registered)
     place = settings.questionnaire or settings.path("survey")
+    known = known_survey(place) if registered else None
+    expected = settings.federation.expected_nodes
+    roster = gathered(grid, settings, expected, progress, registered, known)
     questionnaire = read_questionnaire(place, roster.survey.fingerprint)
-    check_number(roster, questionnaire)
+    check_number(roster.survey.survey_questions, questionnaire)
     asked = _Asked(grid, settings, roster, progress)
     if settings.federation.privacy == "none":
         return asked.single(rows, questionnaire.question_set)
@@ -188,23 +191,25 @@ class _Asked:
 
     def summed(self, rows: Ints) -> Shares:
         """The sums of all groups' shares, 0 where fewer than min-contributors have answered."""
-        state = RunState(uuid4().hex, State({}))
+        experiment = uuid4().hex
         sums = SecureSums(
-            self._grid, self._settings, self._roster, state, lambda: None, self._progress
+            *(self._grid, self._settings, self._roster, experiment, UsedSums()),
+            *(lambda: None, self._progress),
         )
-        answered = self._total(sums, {ROWS: rows}, state.experiment)[ANSWERED]
+        answered = self._total(sums, {ROWS: rows}, experiment)[ANSWERED]
         contributors = np.rint(answered).astype(np.int64)
         fewest = self._settings.federation.min_contributors
         shares = np.zeros(len(rows))
         if (contributors >= fewest).any():
             sent = {ROWS: rows, CONTRIBUTORS: contributors}
-            shares = self._total(sums, sent, state.experiment)[SHARES]
+            shares = self._total(sums, sent, experiment)[SHARES]
         return Shares(self._groups, contributors.tolist(), shares.tolist(), None)
 
     def _total(self, sums: SecureSums, sent: Arrays, experiment: str) -> Mapping[str, Doubles]:
         request = reward_request(sent, experiment)
         try:
-            return sums.total(REWARD, reward_form(sent, secure=True), sent, request)
+            form = reward_form(sent, secure=True)
+            return summed(sums, REWARD, form, sent, request, left=2 - request.round)
         except FederationError as error:
             raise FederationError(
                 f"no sum of rewards: {error}. Ask again when the nodes of all groups are there"

@@ -1,24 +1,21 @@
 """Which node holds which group: built by a query round before anything is trained."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
-from pluralllm_app.federation.bounds import check
 from pluralllm_app.federation.exchange import NOT_CONNECTED, WENT_AWAY, exchange
+from pluralllm_app.federation.fitting import Known, check_agreement, fault_of, of_most
 from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
-from pluralllm_app.federation.messages import NodeDescription, installed
+from pluralllm_app.federation.messages import NodeDescription
 from pluralllm_app.federation.peers import introduction
 from pluralllm_app.federation.registration import WHOSE, Registered
-from pluralllm_app.scoring.evaluation import check_size
+from pluralllm_app.scoring.evaluation import check_size, size_fault
 from pluralllm_app.settings import Settings
-from pluralllm_app.survey.shared import Questionnaire
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.3  # without expected-nodes: how long no node must join or leave
@@ -30,6 +27,15 @@ class Roster:
 
     groups: Mapping[str, NodeDescription]  # sorted by name
     nodes: Mapping[str, int]  # group -> node id
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Group by node id."""
+        return {node: name for name, node in self.nodes.items()}
+
+    def weight(self, name: str, settings: Settings) -> int:
+        """How much the update of a group counts, before it is capped."""
+        return 1 if settings.federation.weighting == "uniform" else self.groups[name].pool
 
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
@@ -65,6 +71,7 @@ def build_roster(
     expected: int,
     progress: Callable[[str], None],
     registered: Registered | None = None,
+    known: Known | None = None,
 ) -> Roster:
     """Wait for the nodes, ask each for its group, and check that they fit together.
 
@@ -74,14 +81,15 @@ def build_roster(
     Args:
         expected: how many nodes to wait for; 0: the quorum.
         registered: the nodes that may take part; None: all of them may. One that fails to answer,
-            or says of itself what is not registered, is refused, and the run does without it
-            where as many as expected are left.
+            says of itself what is not registered, or has another survey or version, is refused,
+            and the run does without it where as many as expected are left.
+        known: the survey of the run, for nodes that are registered; None: that of most of them.
 
     Raises:
         FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
             not fit the others (named by group), or groups the settings cannot train or score.
     """
-    roster = gathered(grid, settings, expected, progress, registered)
+    roster = gathered(grid, settings, expected, progress, registered, known)
     check_groups(
         [
             (group.group, group.role, group.questions, group.pool)
@@ -98,10 +106,11 @@ def gathered(
     expected: int,
     progress: Callable[[str], None],
     registered: Registered | None = None,
+    known: Known | None = None,
 ) -> Roster:
     """The groups of the nodes, whatever can be done with them; see `build_roster`."""
-    described = _Asked(grid, settings, expected, progress, registered).described()
-    _check_agreement(list(described.values()))
+    described = _Asked(grid, settings, expected, progress, registered, known).described()
+    check_agreement(list(described.values()))
     by_name = sorted((item.group, node_id) for node_id, item in described.items())
     return Roster(
         groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
@@ -118,12 +127,15 @@ class _Asked:
         expected: int,
         progress: Callable[[str], None],
         registered: Registered | None,
+        known: Known | None,
     ) -> None:
         self._grid = grid
+        self._settings = settings
         self._federation = settings.federation
         self._expected = expected
         self._progress = progress
         self._registered = registered
+        self._survey = known
         self._known: dict[int, NodeDescription] = {}
 
     def described(self) -> dict[int, NodeDescription]:
@@ -132,16 +144,17 @@ class _Asked:
         while True:
             node_ids = self._wait(deadline)
             refused = self._ask([own for own in node_ids if own not in self._known])
-            if refused and self._registered:
-                needed = self._expected or self._federation.min_train_groups
-                self._registered.check_enough(needed)
+            if refused:
+                self._check_enough()
                 continue
             there = {own: self._known[own] for own in node_ids if own in self._known}
             said = {node.nodes for node in there.values()}
             if len(said) == 1:  # the nodes of a simulation agree; one among others isn't believed
                 self._expected = max(self._expected, *said)
             if len(there) == len(node_ids) >= self._expected:
-                return there
+                if not self._refuse_odd(there):
+                    return there
+                continue
             if len(there) < len(node_ids) and time.monotonic() > deadline:
                 lost = " and ".join(str(own) for own in node_ids if own not in there)
                 raise FederationError(
@@ -162,7 +175,9 @@ class _Asked:
 
         Those that are lost before they answer are left out.
         """
-        content = introduction(self._registered.members) if self._registered else RecordDict()
+        content = RecordDict()
+        if self._registered:
+            content = introduction(self._registered.members, self._federation.scores)
         messages = [Message(content, node_id, MessageType.QUERY) for node_id in node_ids]
         refused = False
         for node_id, reply in exchange(self._grid, messages, self._federation.round_timeout):
@@ -184,10 +199,30 @@ class _Asked:
 
     def _admitted(self, node_id: int, said: NodeDescription) -> bool:
         assert self._registered, "else nobody is refused"
-        if fault := _impossible(said):
+        training, evaluation = self._settings.training, self._settings.evaluation
+        fault = (
+            self._registered.fault(node_id, said)
+            or fault_of(said, self._survey)
+            or size_fault(said.role, said.questions, said.pool, training, evaluation)
+        )
+        if fault:
             self._registered.refuse(node_id, fault)
+        return not fault
+
+    def _refuse_odd(self, there: Mapping[int, NodeDescription]) -> bool:
+        """Refuse registered nodes whose survey is not that of most; whether there were some."""
+        if not self._registered or not (most := of_most(list(there.values()))):
             return False
-        return self._registered.admit(node_id, said)
+        odd = {own: fault for own, said in there.items() if (fault := fault_of(said, most))}
+        for own, fault in odd.items():
+            self._registered.refuse(own, fault)
+        if odd:
+            self._check_enough()
+        return bool(odd)
+
+    def _check_enough(self) -> None:
+        assert self._registered, "else nobody is refused"
+        self._registered.check_enough(self._expected or self._federation.min_train_groups)
 
     def _refuse(self, node_id: int, fault: str) -> None:
         if self._registered is None:
@@ -238,58 +273,3 @@ def _description(reply: Message | str) -> NodeDescription:
         return NodeDescription.from_content(reply.content)
     except ValueError as error:
         raise ValueError(f"cannot take part: {error}") from error
-
-
-def _check_agreement(described: list[NodeDescription]) -> None:
-    """Refuse nodes of differing version, survey, dimension or metric, and groups held twice."""
-
-    def refuse(odd: NodeDescription, field: str, others: str, remedy: str) -> NoReturn:
-        raise FederationError(
-            f"the node of group {odd.group!r} has {field} {getattr(odd, field)!r}, {others}: "
-            f"{remedy}"
-        )
-
-    for field in ("fingerprint", "survey_questions", "dim", "metric"):
-        counts = Counter(getattr(item, field) for item in described)
-        majority = counts.most_common(1)[0][0]
-        for item in described:
-            if getattr(item, field) != majority:
-                refuse(item, field, f"the others {majority!r}", "give every node the same survey")
-    here = installed()
-    for item in described:
-        if fault := _impossible(item):
-            raise FederationError(f"group {item.group!r} {fault}")
-        if item.version != here:
-            refuse(item, "version", f"the server {here!r}", "install the same on every machine")
-    for group, count in Counter(item.group for item in described).items():
-        if count > 1:
-            raise FederationError(
-                f"{count} nodes hold group {group!r}: start one node for each group"
-            )
-
-
-def _impossible(said: NodeDescription) -> str | None:
-    """What is impossible about what a node says of itself, in words that follow its name."""
-    for field, value in (("survey_questions", said.survey_questions), ("dim", said.dim)):
-        try:
-            check("query", field, value)
-        except ValueError as error:
-            return f"describes an impossible survey: {error}"
-    if said.role not in ("train", "evaluation"):
-        return f"has unknown role {said.role!r}"
-    if not 0 <= said.pool <= said.questions <= said.survey_questions:
-        return (
-            f"claims {said.questions} questions, {said.pool} of them to train on, of a survey of "
-            f"{said.survey_questions}"
-        )
-    return None
-
-
-def check_number(roster: Roster, questionnaire: Questionnaire) -> None:
-    """Raise FederationError where groups claim another number of questions than the server has."""
-    claimed, known = roster.survey.survey_questions, len(questionnaire.questions.ids)
-    if claimed != known:
-        raise FederationError(
-            f"the groups' nodes claim a survey of {claimed} questions, the server's has {known}: "
-            "give every node a site of that survey"
-        )

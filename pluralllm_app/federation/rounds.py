@@ -16,11 +16,14 @@ from pluralllm_app.federation import hooks
 from pluralllm_app.federation.asking import round_messages
 from pluralllm_app.federation.exchange import exchange
 from pluralllm_app.federation.expected import Expected
+from pluralllm_app.federation.fitting import check_number, known_survey
 from pluralllm_app.federation.heard import Heard, causes, read_reply
 from pluralllm_app.federation.lost_nodes import LostNodes
 from pluralllm_app.federation.registration import Member, Registered
-from pluralllm_app.federation.roster import Roster, build_roster, check_number
+from pluralllm_app.federation.roster import build_roster
+from pluralllm_app.federation.secure_counts import counted
 from pluralllm_app.federation.secure_group import SECURE_SUM
+from pluralllm_app.federation.secure_scores import ScoreSums
 from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState, rewind
 from pluralllm_app.federation.strategies import make_strategy
@@ -33,7 +36,6 @@ from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import RoundEntry, TrainEntry
-from pluralllm_app.scoring.results import summarise
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.questionnaire import read_questionnaire
 
@@ -88,16 +90,18 @@ class Rounds:
         expected = settings.federation.expected_nodes or len(record.roster)
         start = time.perf_counter()
         registered = None if members is None else Registered(members, progress)
+        place = settings.survey or settings.questionnaire
+        known = known_survey(place) if registered else None
         try:
-            self.roster: Roster = build_roster(grid, settings, expected, progress, registered)
+            self.roster = build_roster(grid, settings, expected, progress, registered, known)
         finally:
             if registered:
                 record.update(refused=registered.refused)
         record.update(roster_seconds=round(time.perf_counter() - start, 3))
-        if place := settings.survey or settings.questionnaire:
+        if place:
             fingerprint = self.roster.survey.fingerprint
             record.questionnaire = read_questionnaire(place, fingerprint)
-            check_number(self.roster, record.questionnaire)
+            check_number(self.roster.survey.survey_questions, record.questionnaire)
         described = self.roster.groups.values()
         groups = [(group.group, group.role, group.questions) for group in described]
         self.learner = make_learner(
@@ -118,12 +122,16 @@ class Rounds:
             self.state = RunState(uuid4().hex, self.learner.initial_state())
             self._save()
         self._sums: SecureSums | None = None
+        self._scores: ScoreSums | None = None
         self._quorum = settings.federation.min_train_groups
+        state, summing = self.state, (grid, settings, self.roster)
         if settings.federation.privacy == SECURE_SUM:
-            self._sums = SecureSums(grid, settings, self.roster, self.state, self._save, progress)
+            self._sums = SecureSums(*summing, state.experiment, state.sums, self._save, progress)
             self._quorum = self._sums.needed
             record.update(secure_threshold=self._sums.threshold)
-        self._expected = Expected(self.roster, settings, self._sums)
+        if settings.federation.scores == "mean":
+            self._scores = ScoreSums(*summing, state, self._save, progress)
+        self._expected = Expected(self.roster, settings, self._sums, self._scores)
 
     def _questions(self) -> QuestionSet:
         """All questions of the survey, for a learner that needs them."""
@@ -139,7 +147,7 @@ class Rounds:
         federation = self.settings.federation
         train_groups = self.roster.of_role("train")
         if self._sums and self.state.round == 0:
-            self.state.learner = self._sums.counted(self.learner, self.state.learner)
+            self.state.learner = counted(self._sums, self.learner, self.state)
             self._save()
         while (number := self.state.round) < federation.rounds and not self._settled():
             trained = chosen_groups(train_groups, self.settings, number + 1)
@@ -178,9 +186,9 @@ class Rounds:
             while trained and lost_nodes.come_back(self.state.round + 1, heard, self._fewest):
                 heard = Heard(heard.since)
                 state, failure = self._tried(trained, scored, heard)
-            self._close_round(heard)
+            self._close_round(heard, last=not trained)
             if trained:
-                self._check_quorum(heard)
+                heard.check_quorum(self.state.round + 1, self._quorum, self.settings)
                 if failure or state is None:
                     raise failure or AssertionError("nothing was combined")
                 self._begin_round(state, heard)
@@ -196,6 +204,8 @@ class Rounds:
         state, failure = None, None
         if trained and self._sums:
             trained, failure = self._begin_sum(heard)
+        if scored and self._scores:
+            scored = self._scores.begin(self.state.learner.sent, self.state.round, heard)
         contributions = self._contributions(trained, scored, heard)
         if trained:
             state, failure = self._combined(contributions, trained, heard)
@@ -214,7 +224,8 @@ class Rounds:
         form = hooks.sent_form(self.learner.form(sent))
         request = Request(number, False, self.state.experiment, 0, self.learner.options())
         try:
-            return self._sums.begin(form, sent, request, heard), None
+            left = self.settings.federation.rounds - self.state.round
+            return self._sums.begin(form, sent, request, left, heard), None
         except FederationError as error:
             return [], error
 
@@ -240,17 +251,12 @@ class Rounds:
                 handed = self._sums.opened(handed, heard)
             opened: Contributions = hooks.at_server(before.sent, handed)
             if self.learner.form(before.sent).weighs and not self._sums:  # where groups did
-                weights = [self._weight(name) for name in trained]
+                weights = [self.roster.weight(name, self.settings) for name in trained]
                 cap = self.settings.federation.weight_cap
                 opened = capped(opened, weights, cap, self._note_cap)
             return self.learner.combine(number, before, opened), None
         except Exception as error:
             return None, error
-
-    def _weight(self, name: str) -> float:
-        """How much the update of a group counts before it is capped."""
-        uniform = self.settings.federation.weighting == "uniform"
-        return 1.0 if uniform else self.roster.groups[name].pool
 
     def _note_cap(self, before: float, after: float) -> None:
         cap = self.settings.federation.weight_cap
@@ -278,12 +284,14 @@ class Rounds:
                     "evaluate", name, reply, self._expected.evaluation, heard.missed
                 )
                 if evaluation:
-                    heard.evaluations[name] = evaluation
+                    heard.scored(name, evaluation)
             if name in to_train:
                 update = read_reply("train", name, reply, update_of, heard.lost)
                 if update:
                     heard.note(name, update)
-                    yield replace(update.contribution, weight=self._weight(name))
+                    yield replace(
+                        update.contribution, weight=self.roster.weight(name, self.settings)
+                    )
         heard.all_replies = True
 
     def _ask(
@@ -291,40 +299,28 @@ class Rounds:
     ) -> Iterator[tuple[str, Message | str]]:
         """Send a message to each group; yield its reply, or why there is none, in that order."""
         messages = round_messages(
-            self.roster, self.state, self.learner.options(), trained, scored, self._sums
+            *(self.roster, self.state, self.learner.options(), trained, scored),
+            *(self._sums, self._scores),
         )
-        names = {node: name for name, node in self.roster.nodes.items()}
-        for node, reply in exchange(self.grid, messages, self.settings.federation.round_timeout):
+        names, timeout = self.roster.names, self.settings.federation.round_timeout
+        for node, reply in exchange(self.grid, messages, timeout):
             yield names[node], heard.reply_of(names[node], reply)
 
-    def _close_round(self, heard: Heard) -> None:
+    def _close_round(self, heard: Heard, last: bool) -> None:
         """Record the round of the current state; keep its predictor as `best` if it is."""
-        evaluations, number = heard.evaluations, self.state.round
+        number = self.state.round
+        result = self._expected.result(heard)
         seconds = heard.scoring_share() * (time.perf_counter() - heard.since)
-        entry = self._timed(seconds)
-        self.state.entry = entry = replace(entry, failures=[*entry.failures, *heard.missed])
-        if heard.missed and not evaluations:
-            raise FederationError(
-                f"round {number}: no group could be scored: {causes(heard.missed)}"
-            )
-        if evaluations:
-            roles = {name: group.role for name, group in self.roster.groups.items()}
-            summary = summarise(evaluations, roles, self.settings.split)
-            entry = replace(entry, evaluation=summary)
+        failures = [*self.state.entry.failures, *heard.missed]
+        self.state.entry = replace(self._timed(seconds), failures=failures, evaluation=result)
+        if heard.missed and not result and (last or number == 0 or not self._scores):
+            missed = causes(heard.missed)
+            raise FederationError(f"round {number}: no group could be scored: {missed}")
+        entry = self.state.entry
         self.record.append_round(entry)
         self.state.entry = RoundEntry(round=number + 1, failures=heard.lost)
         heard.since += seconds
         self.record.recorded(entry, self._predictor)
-
-    def _check_quorum(self, heard: Heard) -> None:
-        number, quorum = self.state.round + 1, self._quorum
-        if len(heard.trained) < quorum:
-            threshold = quorum > self.settings.federation.min_train_groups
-            name = "the threshold of secure sums" if threshold else "min-train-groups"
-            raise FederationError(
-                f"round {number}: good updates: {len(heard.trained)}, fewer than {name} "
-                f"= {quorum}: {causes(heard.lost)}"
-            )
 
     def _begin_round(self, state: State, heard: Heard) -> None:
         """Take the combined state as that of the next round."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -21,9 +22,12 @@ from pluralllm_app.federation.messages import record_of
 from pluralllm_app.federation.peers import signing_key, trusted_peers
 from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.summands import MASKED, Summands
-from pluralllm_app.learning.base import Contribution, Form, Request
+from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.scoring.metrics import GroupScores
+from pluralllm_app.scoring.results import Role
+from pluralllm_app.scoring.sums import summands, summed
 from pluralllm_app.secure_sum.group import GroupHalf
 from pluralllm_app.secure_sum.memory import MemoryFile
 from pluralllm_app.secure_sum.messages import (
@@ -39,7 +43,7 @@ from pluralllm_app.secure_sum.signing import Identity
 from pluralllm_app.settings import Settings
 
 Survivors = TypeVar("Survivors", AgreeRequest, OpenRequest)
-SECURE_SUM = "secure-sum"  # record of a message
+SECURE_SUM, SECURE_SCORES = "secure-sum", "secure-scores"  # records of a message
 EXPERIMENT, STEP, CONTENT = "experiment", "step", "content"
 ADVERTISE, DEAL, AGREE, OPEN, MASK = "advertise", "deal", "agree", "open", "mask"
 _DIRECTORY, _SUMS = "secure-sums", "sums"
@@ -81,6 +85,8 @@ class SecureGroup:
         group: str,
         memory: Path,
         node: Path | None,
+        role: Role = "train",
+        record_name: str = SECURE_SUM,
     ) -> "SecureGroup":
         """What a message asks of a group.
 
@@ -90,13 +96,15 @@ class SecureGroup:
             group: its name.
             memory: a directory of the group's own.
             node: directory of the node in a deployment; None in a simulation.
+            role: of the group, which sums with others of its role alone.
+            record_name: of the record that asks for it.
 
         Raises:
             FederationError: the run sums securely, and the message says nothing of it; or the other
                 way round.
             ValueError: it is no message of the protocol.
         """
-        record = record_of(content, SECURE_SUM, ConfigRecord)
+        record = record_of(content, record_name, ConfigRecord)
         if settings.federation.privacy != SECURE_SUM:
             raise FederationError("this run has privacy = 'none', and the server asks for a sum")
         if not record:
@@ -111,7 +119,7 @@ class SecureGroup:
         if len(experiment) != 32 or not set(experiment) <= set("0123456789abcdef"):
             raise ValueError("the message of a secure sum names no experiment")
         place = memory / _DIRECTORY / experiment
-        half = GroupHalf(_identity(group, place, node), MemoryFile(place / _SUMS))
+        half = GroupHalf(_identity(group, place, node, role), MemoryFile(place / _SUMS))
         return cls(half, settings, step, message)
 
     def answer(self, weight: int, policy: Policy) -> object:
@@ -159,12 +167,39 @@ class SecureGroup:
             FederationError: a number is too large, or what was sent leaves no room.
             RefusedError: the server counts more groups than there are; or see `GroupHalf.mask`.
         """
-        if self.step != MASK:
-            raise ValueError(f"a train message has no step {self.step!r} of a secure sum")
-        which = read(MaskRequest, self.content)
-        weights = self.half.weights(which.number)
-        if CONTRIBUTORS in sent and not (sent[CONTRIBUTORS] <= len(weights)).all():
+        groups = len(self.half.weights(self._which().number))
+        if CONTRIBUTORS in sent and not (sent[CONTRIBUTORS] <= groups).all():
             raise RefusedError("the server counts more groups for a row than the sum is over")
+        return self._masked(form, sent, contribution, request)
+
+    def masked_scores(self, sent: Arrays, scores: GroupScores, round_number: int) -> Arrays:
+        """The scores of the group, masked.
+
+        Args:
+            sent: what was scored.
+            scores: of it.
+            round_number: of it.
+
+        Raises:
+            FederationError: see `scoring.sums.summands`.
+            RefusedError: see `GroupHalf.mask`.
+        """
+        added = summands(scores, self.settings.split)
+        arrays = {name: np.array([value]) for name, value in added.items()}
+        request = scores_request(self.half.place.name, round_number)
+        form = scores_form(self.settings)
+        return self._masked(form, sent, Contribution(arrays, 1.0, {}), request).arrays
+
+    def _which(self) -> MaskRequest:
+        if self.step != MASK:
+            raise ValueError(f"the message has no step {self.step!r} of a secure sum")
+        return read(MaskRequest, self.content)
+
+    def _masked(
+        self, form: Form, sent: Arrays, contribution: Contribution, request: Request
+    ) -> Contribution:
+        which = self._which()
+        weights = self.half.weights(which.number)
         cap = self.settings.federation.weight_cap
         summands = Summands.of(form, weights, cap)
         vector = summands.vector(self.half.group, sent, contribution)
@@ -184,9 +219,25 @@ class SecureGroup:
         return self.half.advertise(invitation, 1 if uniform else weight)
 
 
-def _identity(group: str, place: Path, node: Path | None) -> Identity:
+def scores_form(settings: Settings) -> Form:
+    """What a group adds to a sum of scores, before it is masked."""
+    one = ArrayForm(np.dtype(np.float64), (1,), 0.0, 1.0)
+    return Form({name: one for name in summed(settings.split)}, {})
+
+
+def scores_request(experiment: str, round_number: int) -> Request:
+    """What stands for a request where scores are summed.
+
+    Args:
+        experiment: names the sums.
+        round_number: of what is scored.
+    """
+    return Request(round=round_number, evaluate=True, experiment=experiment, counted=0)
+
+
+def _identity(group: str, place: Path, node: Path | None, role: Role) -> Identity:
     if node:
-        return Identity(group, signing_key(node), trusted_peers(node))
+        return Identity(group, signing_key(node), trusted_peers(node, role))
     return Identity(group, _simulated_key(place))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from pluralllm_app.errors import FederationError, SettingsError
 from pluralllm_app.learning.base import Strategy
+from pluralllm_app.scoring.results import Role
 from pluralllm_app.secure_sum.messages import FEWEST_GROUPS, least_threshold
 from pluralllm_app.settings import Settings
 
@@ -51,6 +52,20 @@ def checked_threshold(settings: Settings, groups: int) -> int:
     return asked or least
 
 
+def scores_threshold(role: Role, groups: int) -> int:
+    """The threshold of the sums of the scores of so many groups of a role.
+
+    Raises:
+        FederationError: they are too few.
+    """
+    if groups < FEWEST_GROUPS:
+        raise FederationError(
+            f"scores = 'mean' with {groups} {role} groups: a sum over fewer than {FEWEST_GROUPS} "
+            f"hides no score. Add {role} groups, leave them out, or set scores = 'per-group'"
+        )
+    return least_threshold(groups)
+
+
 def check_alike(before: Collection[str], now: Collection[str]) -> None:
     """Raise FederationError where the next of a run's sums that are alike lacks a group.
 
@@ -60,8 +75,8 @@ def check_alike(before: Collection[str], now: Collection[str]) -> None:
     """
     if missing := sorted({*before} - {*now}):
         raise FederationError(
-            f"{', '.join(missing)} cannot be missing: the sums of all rounds that learn factors "
-            "have to be over the same groups, since a difference would tell what these alone "
-            "contributed. Resume the run once they are back (with grace-period it waits for nodes "
+            f"{', '.join(missing)} cannot be missing: sums of factors, and of scores, have to be "
+            "over the same groups in all rounds, since a difference would tell what these alone "
+            "added. Resume the run once they are back (with grace-period it waits for nodes "
             "that went away), or begin another without them"
         )

@@ -1,7 +1,7 @@
 """What a run needs to go on after a round as if it had never been cut off."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,16 @@ _SENT, _KEPT = "sent.", "kept."
 
 
 @dataclass
+class UsedSums:
+    """What a run keeps of its secure sums over the groups of a role."""
+
+    last: int = 0
+    """The last number that one may have had: each is used once."""
+    alike: list[str] = field(default_factory=list)
+    """The groups of the sums that are alike; [] before the first of them."""
+
+
+@dataclass
 class RunState:
     """The state of a run after round `round`, before the learner's state is evaluated."""
 
@@ -29,10 +39,8 @@ class RunState:
     """What will be recorded of the round; its evaluation comes with the next round's replies."""
     counted: dict[str, int] = field(default_factory=dict)
     """The last round of each group whose contribution counted."""
-    sums: int = 0
-    """The last number that a secure sum may have had: each is used once."""
-    alike: list[str] = field(default_factory=list)
-    """The groups of the run's secure sums that are alike; [] before the first of them."""
+    sums: UsedSums = field(default_factory=UsedSums)  # of contributions
+    scores: dict[str, UsedSums] = field(default_factory=dict)  # by role
 
     def pack(self) -> bytes:
         """As the content of a safetensors file."""
@@ -43,8 +51,8 @@ class RunState:
             "round": self.round,
             "entry": to_plain(self.entry),
             "counted": self.counted,
-            "sums": self.sums,
-            "alike": self.alike,
+            "sums": asdict(self.sums),
+            "scores": {role: asdict(used) for role, used in self.scores.items()},
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return save(contiguous, metadata={"run": json.dumps(rest)})
@@ -72,7 +80,9 @@ class RunState:
                 for prefix in (_SENT, _KEPT)
             )
             entry = from_plain(RoundEntry, rest.pop("entry"))
-            return cls(learner=State(sent, kept), entry=entry, **rest)
+            sums = UsedSums(**rest.pop("sums", {}))
+            scores = {role: UsedSums(**used) for role, used in rest.pop("scores", {}).items()}
+            return cls(learner=State(sent, kept), entry=entry, sums=sums, scores=scores, **rest)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{file} is damaged ({error}): the run cannot go on") from error
 

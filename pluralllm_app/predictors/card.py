@@ -20,8 +20,8 @@ class RoleScores:
 
     groups: int
     mean: float  # alignment, over groups
-    worst: float
-    worst_group: str
+    worst: float | None  # None: single groups' scores were not known, only sums of them
+    worst_group: str | None
     fairness_index: float
     coverage: Sequence[float] | None = None  # of intervals, for each of `base.LEVELS`
 
@@ -153,8 +153,8 @@ def _scores(training: Training, about: About | None) -> list[str]:
         if scores is None:
             continue
         line = (
-            f"{scores.groups} {what}: mean {scores.mean:.3f}, worst {scores.worst:.3f} "
-            f"({scores.worst_group}), fairness index {scores.fairness_index:.4f}"
+            f"{scores.groups} {what}: mean {scores.mean:.3f}, {worst_of(scores)}, fairness index "
+            f"{scores.fairness_index:.4f}"
         )
         if scores.coverage:
             covered = " and ".join(
@@ -164,6 +164,13 @@ def _scores(training: Training, about: About | None) -> list[str]:
             line += f"; {covered} of the true shares"
         lines.append(line)
     return lines
+
+
+def worst_of(scores: RoleScores) -> str:
+    """The worst group's score, in words; that it is not known where it is not."""
+    if scores.worst is None:
+        return "worst group unknown (scores were summed)"
+    return f"worst {scores.worst:.3f} ({scores.worst_group})"
 
 
 def _example(questionnaire: Questionnaire) -> str:

@@ -153,14 +153,17 @@ def print_results(out: Path, rounds: Sequence[RoundEntry], console: Console, hin
     assert first
     assert last
     say(f"Survey: {run.survey.name}")
-    print_groups(first.groups, last.groups, console)
+    if last.groups:
+        print_groups(first.groups, last.groups, console)
+    else:
+        say("Scores of single groups stayed with them: the server has sums over groups alone.")
     for role, title in ROLE_TITLES.items():
         if summary := last.roles[role]:
             say(
-                f"{title}: mean {summary.mean:.4f}, pooled {summary.pooled:.4f}, worst "
-                f"{summary.worst:.4f} ({summary.worst_group}), gap {summary.gap:.4f}, "
-                f"FI {summary.fi:.4f} over groups, {_number(summary.fi_per_question)} per "
-                "question" + _by_reservation(summary)
+                f"{title}: mean {summary.mean:.4f}, pooled {_number(summary.pooled)}, worst "
+                f"{_number(summary.worst)} ({summary.worst_group or 'unknown'}), gap "
+                f"{_number(summary.gap)}, FI {summary.fi:.4f} over groups, "
+                f"{_number(summary.fi_per_question)} per question" + _by_reservation(summary)
             )
     for line in (
         *tracker_lines(run),

@@ -23,6 +23,7 @@ from pluralllm_app.settings import ADDED_LATER, Scalar
 
 SCHEMA_VERSION = 1
 
+Phase = Literal["train", "evaluate"]
 Status = Literal["running", "completed", "failed", "stopped"]
 GroupUpdate = Mapping[str, int | float]
 """What a group said of its part in a round: `questions`, `seconds`, and the learner's metrics."""
@@ -37,7 +38,7 @@ class Failure:
     """A group that gave nothing usable in a round."""
 
     group: str
-    phase: Literal["train", "evaluate"]
+    phase: Phase
     reason: str
 
 

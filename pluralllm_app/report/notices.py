@@ -17,6 +17,13 @@ def notices(sources: Sources) -> list[str]:
     for run in sources.runs:
         if not run.evaluated:
             found.append(f"{run.path} has no evaluation: it has no scores here.")
+    if summed := [
+        run.path.name for run in sources.runs if run.info.settings.get("scores") == "mean"
+    ]:
+        found.append(
+            f"Scores of {', '.join(summed)} were summed securely: they have means and fairness "
+            "over groups, while the worst group and single groups' scores are not known."
+        )
     trained = [method for method in sources.methods if method.result.runs]
     if trained and all(len(method.result.runs) == 1 for method in trained):
         found.append("One seed: there are no intervals, and differences may be chance.")

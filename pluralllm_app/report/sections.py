@@ -161,7 +161,8 @@ def _groups(methods: Sequence[ReportMethod], style: Style) -> Section:
         title="Alignment of each group",
         caption=f"Groups in the order of {titles[0] if titles else 'the first method'}. "
         f"{_means(drawn, bars=True)}",
-        absent="No run has an evaluation yet.",
+        absent="No run has an evaluation yet, or the scores of single groups are not known, since "
+        "scores = mean sums them.",
         methods=titles,
         shown=shown,
         charts=_by_role(

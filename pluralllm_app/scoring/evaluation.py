@@ -36,36 +36,49 @@ def check_size(
     training: TrainingSettings,
     evaluation: EvaluationSettings,
 ) -> None:
-    """Refuse a group that has too few questions for the settings.
+    """Refuse a group that has too few questions for the settings; arguments as in `size_fault`.
+
+    Raises:
+        FederationError: naming the group, its count and the settings to lower.
+    """
+    if fault := size_fault(role, questions, pool, training, evaluation):
+        raise FederationError(f"group {group!r} {fault}")
+
+
+def size_fault(
+    role: str,
+    questions: int,
+    pool: int,
+    training: TrainingSettings,
+    evaluation: EvaluationSettings,
+) -> str | None:
+    """What a group has too few of for the settings, in words that follow its name.
 
     Args:
-        group: its name.
         role: train or evaluation.
         questions: how many it answers.
         pool: how many of these contexts can be taken from, and a train group can train on.
         training: says how many questions a task needs.
         evaluation: says how many questions a context needs.
-
-    Raises:
-        FederationError: naming the group, its count and the settings to lower.
     """
     context = evaluation.evaluation_context
     if role == "evaluation":
         if questions < context + 1 or pool < context:
-            raise FederationError(
-                f"group {group!r} has {questions} questions, {pool} of them not reserved; "
+            return (
+                f"has {questions} questions, {pool} of them not reserved; "
                 f"evaluation-context = {context} needs at least {context + 1}, {context} of them "
                 "not reserved: lower it or reserved-fraction, or leave the group out"
             )
-        return
+        return None
     needed = max(context, training.context_min + training.target_min)
     if pool < needed:
-        raise FederationError(
-            f"group {group!r} has {pool} train questions of {questions}; evaluation-context = "
+        return (
+            f"has {pool} train questions of {questions}; evaluation-context = "
             f"{context} and context-min + target-min = "
             f"{training.context_min + training.target_min} need at least {needed}: lower them "
             "or reserved-fraction, or leave the group out"
         )
+    return None
 
 
 def evaluation_draws(

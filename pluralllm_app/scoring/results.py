@@ -25,15 +25,16 @@ ROLES: tuple[Role, ...] = ("train", "evaluation")
 class RoleSummary:
     """Alignment and fairness over the groups of one role.
 
-    Both `mean_seen` and `mean_reserved` are None where no question is kept from training.
+    Both `mean_seen` and `mean_reserved` are None where no question is kept from training. Where
+    single groups' scores are not known (`scoring.sums`), what only they tell is None.
     """
 
     groups: int  # how many were scored
     mean: float  # over groups
-    pooled: float  # over pairs of group and question
-    worst: float
-    worst_group: str
-    gap: float  # best - worst
+    pooled: float | None  # over pairs of group and question
+    worst: float | None
+    worst_group: str | None
+    gap: float | None  # best - worst
     cov: float  # coefficient of variation of the groups' means
     fi: float  # fairness index of the groups' means
     fi_per_question: float | None  # see `fairness_per_question`

@@ -56,7 +56,7 @@ def addresses() -> list[str]:
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
-    """One of these groups alone, so that a simulation of it has them as well."""
+    """One of these groups alone, so that a run in one process has them as well."""
     path = tmp_path_factory.mktemp("survey") / "tiny"
     return make_survey(path, train=GROUPS[:2], evaluation=GROUPS[2:])
 
@@ -67,7 +67,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     path = tmp_path_factory.mktemp("deployment") / "there"
     with Deployment(path, survey, GROUPS, ["127.0.0.1", *addresses()]) as deployment:
-        for group in GROUPS:  # with the run's draws, so that a simulation has them as well
+        for group in GROUPS:  # with the run's draws, so that a run in one process has them as well
             policy = 'draws = "run-seed"\nsecure-sum = "none"\n'
             (deployment.node_dir(group) / POLICY).write_text(policy)
         deployment.start_superlink()
@@ -217,9 +217,6 @@ def test_from_keys_to_a_finished_run(
     assert status.output.count(record["survey"]["fingerprint"][:12]) == 3
 
     assert model_weights(run) == deployment.weights_without(CONFIG, tmp_path / "run")
-    simulated = ["pluralllm", "run", "--survey", survey.path, "--out", tmp_path / "simulated"]
-    assert deployment.start("simulation", [*simulated, "-c", overrides]).wait(PATIENCE) == 0
-    assert model_weights(run) == model_weights(tmp_path / "simulated")
 
     crossed = {group: b"\0".join(wire.streams) for group, wire in wires.items()}
     final = saved_vector(run / "model").numpy().tobytes()

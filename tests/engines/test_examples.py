@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pluralllm_app import client_app
+from pluralllm_app.engines.run_config import read_run_config
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.settings import Settings
 from pluralllm_app.survey.demo import write_demo
+from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT
-from tests.support.command import BIN
+from tests.support.local_grid import LocalGrid
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.engine
@@ -19,12 +24,14 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory as after README's command: a run on the demo survey in runs/first."""
+    """A directory as after README's command: a run on the demo survey in runs/first, but short."""
     place = tmp_path_factory.mktemp("examples")
     write_demo(place / "data" / "demo")
-    command = [BIN / "pluralllm", "run", "--survey", "data/demo", "--out", "runs/first"]
-    settings = ["--config", ROOT / "conf" / "factors.toml", "-c", "rounds=4"]
-    subprocess.run([*command, *settings], cwd=place, check=True, timeout=PATIENCE)
+    survey = PreparedSurvey.open(place / "data" / "demo")
+    config = read_run_config(survey.path, ROOT / "conf" / "factors.toml", ["rounds=4"], None)
+    config["out"] = str(place / "runs" / "first")
+    grid = LocalGrid(client_app.app, config, nodes=len(survey.groups))
+    run_federation(grid, Settings.from_config(config), config)
     return place
 
 

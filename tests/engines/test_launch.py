@@ -14,6 +14,31 @@ from tests.support.command import overrides
 from tests.support.runs import write_run
 
 
+class Interrupted:
+    """In place of a simulation: it is stopped before it has started."""
+
+    def __init__(self, app: Path, config: object, resources: object, log: Path) -> None: ...
+
+    def __enter__(self) -> None:
+        raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_it_says_what_the_server_can_read(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "Simulation", Interrupted)
+    for privacy in ("none", "secure-sum"):
+        console = Console(record=True, width=300)
+        chosen = {"predictor": "factors", "privacy": privacy, "train-groups-per-round": 0}
+        settings, out = [overrides(TINY | chosen)], tmp_path / privacy
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_survey.path, None, settings, out, None, None, console)
+        clear = "sums in the clear" in console.export_text()
+        assert clear == (privacy == "none")
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [
@@ -32,7 +57,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
     status: str | None,
     said: str,
 ) -> None:
-    class Interrupted:
+    class InRun(Interrupted):
         def __init__(self, app: Path, config: object, resources: object, log: Path) -> None:
             log.write_text("Flower starts")
             (log.parent / "tensorboard").mkdir()
@@ -41,12 +66,7 @@ def test_a_run_stopped_before_its_first_round_leaves_nothing(
             if status == "completed with its state":
                 (log.parent / STATE).touch()
 
-        def __enter__(self) -> None:
-            raise KeyboardInterrupt
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(simulation, "Simulation", Interrupted)
+    monkeypatch.setattr(simulation, "Simulation", InRun)
     with pytest.raises(KeyboardInterrupt):
         run(
             *(tiny_survey.path, None, [overrides(TINY)], tmp_path / "run", None, None),

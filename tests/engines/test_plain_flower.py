@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,17 +24,15 @@ from tests.support.local_grid import LocalGrid
 from tests.support.simulations import weights
 from tests.support.waiting import PATIENCE, wait_until
 
-Start = Callable[..., dict[str, str]]
 
+@contextlib.contextmanager
+def superlink(place: Path, *options: str) -> Iterator[dict[str, str]]:
+    """A SuperLink with these options; gives an environment for `flwr run`.
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a SuperLink with these options; returns an environment for `flwr run`.
-
-    It ends after the test, with all nodes. `flwr run` would start one, but waits for it for 15
+    It ends with the block, with all nodes. `flwr run` would start one, but waits for it for 15
     seconds only. Caches and results of the user are in `user/`.
     """
-    home, empty, port = tmp_path / "home", tmp_path / "empty", free_port()
+    home, empty, port = place / "home", place / "empty", free_port()
     home.mkdir()
     empty.mkdir()
     address = f"127.0.0.1:{port}"
@@ -47,8 +45,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "XDG_CACHE_HOME": str(tmp_path / "user" / "cache"),
-        "XDG_DATA_HOME": str(tmp_path / "user" / "data"),
+        "XDG_CACHE_HOME": str(place / "user" / "cache"),
+        "XDG_DATA_HOME": str(place / "user" / "data"),
         "SUPERLINK": address,
     }
 
@@ -59,16 +57,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return False
         return True
 
-    def start(*options: str) -> dict[str, str]:
-        command = [BIN / "flower-superlink", "--insecure", *options]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        with (tmp_path / "superlink.log").open("wb") as log:
+    command = [BIN / "flower-superlink", "--insecure", *options]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    try:
+        with (place / "superlink.log").open("wb") as log:
             subprocess.Popen(command, env=environment, cwd=empty, stdout=log, stderr=log)
         wait_until(answers)
-        return environment
-
-    try:
-        yield start
+        yield environment
     finally:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -76,10 +71,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
                     process.kill()
 
 
-@pytest.fixture
-def environment(start: Start) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the SuperLink of simulations keeps its files."""
+    return tmp_path_factory.mktemp("plain")
+
+
+@pytest.fixture(scope="module")
+def environment(place: Path) -> Iterator[dict[str, str]]:
     """An environment for `flwr run` in a simulation."""
-    return start("--simulation")
+    with superlink(place, "--simulation") as environment:
+        yield environment
 
 
 def flwr_run(cwd: Path, environment: dict[str, str], *arguments: str | Path) -> str:
@@ -107,9 +109,9 @@ def outcome(environment: dict[str, str]) -> str:
 
 @pytest.mark.engine
 def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
-    config: dict[str, Scalar], tmp_path: Path, environment: dict[str, str]
+    config: dict[str, Scalar], tmp_path: Path, place: Path, environment: dict[str, str]
 ) -> None:
-    survey = tmp_path / "user" / "cache" / "pluralllm" / demo_name()
+    survey = place / "user" / "cache" / "pluralllm" / demo_name()
     tiny = TINY_RUN | {"client-optimizer-state": "keep"}
     printed = flwr_run(
         ROOT,
@@ -119,7 +121,7 @@ def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
     )
     [out] = map(Path, re.findall(r"Run directory: (.+)", printed))
     assert f"Completed: {out}\n" in printed
-    assert out.parent == tmp_path / "user" / "data" / "pluralllm" / "runs"
+    assert out.parent == place / "user" / "data" / "pluralllm" / "runs"
     assert f"in {survey}" in printed
     assert json.loads((out / "run.json").read_text())["status"] == "completed"
     assert outcome(environment) == "finished:completed"
@@ -132,6 +134,7 @@ def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
 def test_given_paths_and_another_directory_give_the_same_bits(
     config: dict[str, Scalar],
     tmp_path: Path,
+    place: Path,
     environment: dict[str, str],
     tiny_survey: PreparedSurvey,
 ) -> None:
@@ -140,7 +143,7 @@ def test_given_paths_and_another_directory_give_the_same_bits(
     values = TINY_RUN | {"seed": 3}
     paths = f'survey="{tiny_survey.path}" out="{tmp_path / "plain"}"'
     flwr_run(
-        tmp_path / "empty",
+        place / "empty",
         environment,
         *(ROOT, "--run-config", f"{overrides(values)} {paths}"),
         *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
@@ -150,9 +153,15 @@ def test_given_paths_and_another_directory_give_the_same_bits(
 
 @pytest.mark.engine
 def test_another_number_of_supernodes_is_one_line_with_the_command_that_works(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], place: Path
 ) -> None:
-    write_demo(tmp_path / "user" / "cache" / "pluralllm" / demo_name())
+    survey, runs = (
+        place / "user" / "cache" / "pluralllm" / demo_name(),
+        place / "user" / "data" / "pluralllm" / "runs",
+    )
+    if not survey.exists():
+        write_demo(survey)
+    before = [*runs.glob("*")]
     printed = flwr_run(ROOT, environment, ".")
     assert (
         f"the survey {demo_name()} has 30 groups, and the simulation 2 SuperNodes. It needs one "
@@ -160,17 +169,17 @@ def test_another_number_of_supernodes_is_one_line_with_the_command_that_works(
     ) in printed
     assert "Traceback" not in printed
     assert outcome(environment) == "finished:failed"
-    assert not (tmp_path / "user" / "data" / "pluralllm" / "runs").exists()
+    assert [*runs.glob("*")] == before
 
 
 @pytest.mark.engine
-def test_a_supernode_without_a_site_is_told_how_to_get_one(start: Start, tmp_path: Path) -> None:
-    environment = start()
-    with (tmp_path / "node.log").open("wb") as log:
+def test_a_supernode_without_a_site_is_told_how_to_get_one(tmp_path: Path) -> None:
+    with superlink(tmp_path) as environment:
         command = [BIN / "flower-supernode", "--insecure", "--superlink", environment["SUPERLINK"]]
         command += ["--host", "127.0.0.1", "--port", str(free_port())]
-        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
-    printed = flwr_run(ROOT, environment, ".", "--run-config", "expected-nodes=1")
+        with (tmp_path / "node.log").open("wb") as log:
+            subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        printed = flwr_run(ROOT, environment, ".", "--run-config", "expected-nodes=1")
     for text in (printed, (tmp_path / "node.log").read_text()):
         said = " ".join(text.split())
         assert "this node has no site: write one with `pluralllm site create`" in said

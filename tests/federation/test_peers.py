@@ -221,3 +221,27 @@ def test_a_key_that_others_may_read_signs_nothing(node: Path) -> None:
     (node / KEY).chmod(0o644)
     with pytest.raises(UserError, match="others than its owner may read"):
         signing_key(node)
+
+
+def test_groups_that_never_train_are_peers_of_their_own_kind(node: Path, own: PublicKey) -> None:
+    """A server that calls a group that trained one that never does makes no cohort smaller."""
+    east, west, south = key(), key(), key()
+
+    def hear(roles: dict[str, str], scores: str = "mean") -> None:
+        keys = {"North": own, "East": east, "West": west, "South": south}
+        members = {key_bytes(keys[name]): Member(name, role) for name, role in roles.items()}
+        content = introduction(members, scores)
+        meet(node, "North", *(introduced(content, role) for role in ("train", "evaluation")))
+
+    def known(role: str) -> set[str]:
+        return {*trusted_peers(node, role)}
+
+    roles = {"North": "train", "East": "train", "West": "evaluation"}
+    hear(roles, "per-group")
+    assert (known("train"), known("evaluation")) == ({"North", "East"}, set())
+    hear(roles)
+    assert (known("train"), known("evaluation")) == ({"North", "East"}, {"West"})
+    hear({**roles, "East": "evaluation", "South": "evaluation"})
+    assert (known("train"), known("evaluation")) == ({"North", "East"}, {"West", "South"})
+    hear({**roles, "West": "train"})
+    assert (known("train"), known("evaluation")) == ({"North", "East", "West"}, {"South"})

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from pluralllm_app.federation.registration import Member, registered_members
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.records.reader import read_rounds, read_run
 from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.survey.prepared import PreparedSurvey
+from pluralllm_app.survey.questionnaire import write_questionnaire
 from tests.deploy.conftest import path as made  # noqa: F401
 from tests.support.local_grid import LocalGrid
 
@@ -84,6 +87,12 @@ def test_nodes_that_say_what_is_registered_take_part(config: Config) -> None:
         ({1: {"pool": 2**50, "questions": 2**50}}, {"Birch"}),
         ({1: {"dim": 2**50}}, {"Birch"}),
         ({2: {"nodes": 10**6}}, {"Cedar"}),
+        ({0: {"pool": 1, "questions": 1}}, {"Alder"}),  # too few for the settings
+        ({2: {"fingerprint": "f" * 64}, 3: {"fingerprint": "e" * 64}}, {"Cedar", "Dogwood"}),
+        ({1: {"dim": 4}}, {"Birch"}),
+        ({1: {"metric": "wasserstein"}}, {"Birch"}),
+        ({1: {"survey_questions": 1000}}, {"Birch"}),
+        ({0: {"version": "0.0.1, torch 1.0"}}, {"Alder"}),
     ],
 )
 def test_a_false_claimant_is_refused_by_name(
@@ -95,7 +104,7 @@ def test_a_false_claimant_is_refused_by_name(
     assert set(refused(config)) == names
     for name in names:
         assert re.search(
-            f"the node of group {name!r} (says that it|claims|describes)", str(error.value)
+            f"the node of group {name!r} (says that it|claims|describes|has)", str(error.value)
         )
 
 
@@ -124,6 +133,54 @@ def test_the_others_go_on_where_that_is_enough(config: Config) -> None:
     assert info.roster
     assert [entry.group for entry in info.roster] == ["Alder", "Cedar", "Dogwood", "Élan 中/.."]
     assert any("refused: node 101 of group 'Birch' says that it is" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"fingerprint": "f" * 64}, {"dim": 4}, {"metric": "wasserstein"}, {"version": "0.0.1"}],
+)
+def test_another_survey_or_version_ends_no_run_of_the_others(
+    config: Config, lie: dict[str, Scalar]
+) -> None:
+    run(config | {"expected-nodes": 4}, {1: lie})
+    info = read_run(Path(str(config["out"])))
+    assert info
+    assert info.status == "completed"
+    [(field, value)] = lie.items()
+    assert info.refused["Birch"].startswith(f"has {field} {value!r}")
+
+
+def run_without_survey(config: Config, lies: dict[int, dict[str, Scalar]]) -> None:
+    """As in a deployment, whose run config names no survey; nodes find theirs."""
+    settings = replace(Settings.from_config(config), survey=None)
+    run_federation(Deployed(config, saying(lies)), settings, config, members=MEMBERS)
+
+
+def test_most_nodes_are_believed_where_the_server_has_no_questionnaire(config: Config) -> None:
+    run_without_survey(config | {"expected-nodes": 4}, {1: {"fingerprint": "f" * 64}})
+    assert refused(config)["Birch"].startswith(f"has fingerprint {'f' * 64!r}, the others ")
+
+
+def test_where_no_survey_is_that_of_most_the_run_does_not_begin(config: Config) -> None:
+    lies: dict[int, dict[str, Scalar]] = {
+        node: {"fingerprint": str(node // 2) * 64} for node in range(1, 5)
+    }
+    with pytest.raises(FederationError, match=r"the node of group '.*' has fingerprint"):
+        run_without_survey(config | {"expected-nodes": 2}, lies)
+
+
+def test_the_servers_questionnaire_is_believed_and_not_most_nodes(
+    config: Config, tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(registration.SERVER, str(tmp_path))
+    own = write_questionnaire(tiny_survey, tmp_path / "questionnaire").fingerprint
+    lies: dict[int, dict[str, Scalar]] = {node: {"fingerprint": "f" * 64} for node in (0, 3, 4)}
+    run_without_survey(config | {"expected-nodes": 2}, lies)
+    assert set(refused(config)) == {"Alder", "Dogwood", "Élan 中/.."}
+    assert refused(config)["Alder"] == (
+        f"has fingerprint {'f' * 64!r}, the server's questionnaire {own!r}: give it a site of the "
+        "same survey"
+    )
 
 
 def test_nobody_stands_in_for_a_group_that_is_away(

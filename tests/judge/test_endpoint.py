@@ -1,6 +1,7 @@
 """A model behind an API, as servers answer and as they fail."""
 
 import math
+import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -17,7 +18,6 @@ from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.endpoint import Endpoint
 from pluralllm_app.judge.kept import open_answers
 from pluralllm_app.judge.plan import Place
-from tests.support.connect_proxy import connect_proxy
 from tests.support.model_server import (
     Reply,
     Request,
@@ -289,14 +289,15 @@ def test_a_key_is_sent_and_never_shown(asks: Callable[..., Any]) -> None:
 def test_a_proxy_is_used_and_named(
     asks: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with connect_proxy() as (proxy, _):
-        pass
-    monkeypatch.setenv("HTTP_PROXY", proxy.replace("//", "//user:hidden@"))
-    monkeypatch.setenv("http_proxy", proxy.replace("//", "//user:hidden@"))
-    with pytest.raises(
-        UserError, match=r"through the proxy (HTTP_PROXY|http_proxy)=http://127"
-    ) as e:
-        asks("http://model.example/v1#small")
+    with socket.socket() as silent:  # bound, so that nobody else gets the port, and deaf
+        silent.bind(("127.0.0.1", 0))
+        proxy = f"http://user:hidden@127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(
+            UserError, match=r"through the proxy (HTTP_PROXY|http_proxy)=http://127"
+        ) as e:
+            asks("http://model.example/v1#small")
     assert "hidden" not in str(e.value)
     monkeypatch.setenv("http_proxy", "ftp://proxy.example")
     monkeypatch.setenv("HTTP_PROXY", "ftp://proxy.example")

@@ -55,6 +55,9 @@ def _limit_memory() -> None:
         return
     pages = int(status.read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:  # as on a machine that many share
+        most = min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
@@ -64,8 +67,11 @@ def _say(what: dict[str, Any]) -> None:
 
 
 def _dictionary(meta: Any) -> dict[str, Any]:
+    names = meta.column_names
+    if None in names or len(set(names)) < len(names):
+        raise ValueError("two variables have one name, or one has none")
     variables = []
-    for name in meta.column_names:
+    for name in names:
         text = meta.readstat_variable_types.get(name) == "string"
         labels = meta.variable_value_labels.get(name, {})
         ranges = meta.missing_ranges.get(name, [])

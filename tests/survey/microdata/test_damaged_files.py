@@ -1,22 +1,27 @@
 """Damaged files are refused: nothing ends in a traceback, and no process outlives its patience."""
 
+import json
 import random
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.microdata import files
+from pluralllm_app.survey.microdata import child, files
 from pluralllm_app.survey.microdata.content import count_people
 from pluralllm_app.survey.microdata.draft import draft_map
 from pluralllm_app.survey.microdata.files import open_microdata
 from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.sources.stated import Stated
+from tests.conftest import ROOT
 from tests.support.benchmarks import benchmarks
 from tests.support.people import MAP, WRITERS, people
 
@@ -63,6 +68,13 @@ def test_files_that_are_cut_off_are_refused(kind: str, folder: Path) -> None:
         count_people(file, Stated(map=folder / "map.toml"))
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    """As the reader of .sav gives names of bytes that are no text."""
+    for names in (["Q1", None], ["Q1", "Q1"]):
+        with pytest.raises(ValueError, match="two variables have one name, or one has none"):
+            child._dictionary(SimpleNamespace(column_names=names))
+
+
 def test_what_is_called_a_file_of_spss_and_is_none(folder: Path) -> None:
     file = folder / "mine.sav"
     file.write_text("question_id,question\n")
@@ -79,3 +91,12 @@ def test_a_process_that_says_nothing_is_ended(
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     with pytest.raises(SurveyError, match="it is damaged, and reading it failed"):
         count_people(folder / "good-people.sav", Stated(map=folder / "map.toml"))
+
+
+def test_a_limit_of_memory_that_the_machine_sets_is_kept(folder: Path) -> None:
+    """As where many share a machine; a good file is no damaged one there."""
+    wanted = {"file": str(folder / "good-people.sav"), "encoding": None, "codes": [], "numbers": []}
+    child = [sys.executable, "-m", "pluralllm_app.survey.microdata.child", json.dumps(wanted)]
+    limited = ["sh", "-c", 'ulimit -v 1000000 && exec "$@"', "sh", *child]
+    said = subprocess.run(limited, capture_output=True, check=True, cwd=ROOT).stdout
+    assert "variables" in json.loads(said)
