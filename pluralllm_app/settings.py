@@ -51,6 +51,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "epsilon": 0.0,
     "delta": 1e-6,
     "scores": "per-group",
+    "purpose": "train",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -150,6 +151,7 @@ class FederationSettings:
     """The server's side of a run."""
 
     seed: CountOrZero
+    purpose: Literal["train", "rewards"]  # see `reward_server`
     rounds: Count
     predictor: str  # one of `learning.registry.LEARNERS`
     prior: Literal["none", "factors"]  # of predictor = gpo

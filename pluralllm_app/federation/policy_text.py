@@ -13,6 +13,7 @@ MEANINGS = {
     "learners": "what runs may learn; refined is gpo with prior = factors",
     "secure-sum": "runs that must have privacy = secure-sum: none, factors (and refined), all",
     "single-scores": "stay: the scores of this group alone do not leave",
+    "rewards": "of a language model, from its answers: refuse, secure-sum (groups' mean), clear",
     "least-local-steps": "of local-steps in a run",
     "least-tasks-per-step": "of tasks-per-step",
     "least-train-groups": "of min-train-groups in a run, and of groups in a secure sum",
@@ -69,7 +70,7 @@ def shown(node: Path) -> Iterator[tuple[str, str, str]]:
 def _shown_value(policy: Policy, key: str, ledger: Ledger) -> str:
     value = policy.of_key(key)
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    if key.startswith("most-") and value >= NO_LIMIT:
+    if value == NO_LIMIT:
         text = "no limit"
     if key == "most-epsilon" and ledger.noise:
         text += f" ({epsilon_of(ledger.rho, policy.delta):.3g} so far)"

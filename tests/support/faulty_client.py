@@ -29,6 +29,7 @@ from pluralllm_app.federation.messages import (
     record_to_arrays,
 )
 from pluralllm_app.federation.partition import locate
+from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
 
@@ -37,10 +38,11 @@ app.query()(client_app.describe)
 app.evaluate()(client_app.evaluate)
 app.query("secure_sum")(client_app.secure_sum)
 app.query("secure_counts")(client_app.secure_counts)
+app.query("reward")(client_app.reward)
 
 
 @app.train()
-@client_app.without_content
+@without_content
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
     here = directory(context)
