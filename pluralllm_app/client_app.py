@@ -4,7 +4,6 @@ import re
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -255,7 +254,8 @@ def reward(message: Message, context: Context) -> Message:
     if place.node:
         admit(place.node, settings, context.run_id)
     sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
-    found = reward_contribution(sent, place.preferences, place.group.role, settings.federation)
+    own = place.preferences(settings)
+    found = reward_contribution(sent, own, place.group.role, settings.federation)
     if settings.federation.privacy != "none":
         asked = _secure_group(message, settings, place)
         request = reward_request(sent, asked.half.place.name)
