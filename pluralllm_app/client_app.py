@@ -192,7 +192,14 @@ class Received:
         Args:
             message: which asks for it.
             round_number: of what was sent.
+
+        Raises:
+            RefusedError: noise hides what the group answered, and has to.
         """
+        if self.settings.federation.noise == "groups" and self.place.group.role == "train":
+            raise RefusedError(
+                "with noise = 'groups' train groups are not scored, since scores have no noise"
+            )
         found = self.score()
         if self.settings.federation.scores == "per-group":
             return found.to_content()

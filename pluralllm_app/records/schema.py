@@ -67,6 +67,8 @@ class TrainEntry:
     groups: Mapping[str, GroupUpdate] = field(default_factory=dict, metadata=_OPTIONAL)
     seconds: float
     secure_sum: SecureSum | None = field(default=None, metadata=_OPTIONAL)
+    epsilon: float | None = field(default=None, metadata=_OPTIONAL)
+    """Of noise = groups, of this and all earlier rounds together, at the run's delta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,8 @@ class RunInfo:
     waiting: Waiting | None = field(default=None, metadata=_OPTIONAL)
     secure_threshold: int | None = field(default=None, metadata=_OPTIONAL)
     """Of secure sums: how many groups it took to open one."""
+    spent_epsilon: float | None = field(default=None, metadata=_OPTIONAL)
+    """As `TrainEntry.epsilon`, of the last round that was learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
