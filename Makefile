@@ -32,10 +32,11 @@ faults: $(VENV)/dev
 		$(if $(FAULT_TABLE),--fault-table=$(FAULT_TABLE))
 
 # `make attacks ATTACKS=members` some of them, ATTACK_TABLE=attacks.md the table to that file as well.
+# Two files at a time, as in `make test`.
 ATTACKS :=
 ATTACK_TABLE :=
 attacks: $(VENV)/dev
-	$(BIN)/pytest tests/attacks -m attack -k "$(ATTACKS)" \
+	$(BIN)/pytest tests/attacks -m attack -k "$(ATTACKS)" -n 2 --dist loadfile \
 		$(if $(ATTACK_TABLE),--attack-table=$(ATTACK_TABLE))
 
 lint: $(VENV)/dev

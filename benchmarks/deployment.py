@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -80,10 +80,17 @@ def kind_of(process: psutil.Process) -> str:
 
 @contextmanager
 def federation(
-    path: Path, survey: PreparedSurvey, groups: list[str]
+    path: Path,
+    survey: PreparedSurvey,
+    groups: list[str],
+    prepare: Callable[[Deployment], object] = lambda deployment: None,
 ) -> Iterator[tuple[Deployment, list[Forwarder]]]:
-    """SuperLink and the nodes of `groups`, online, each with its forwarder."""
+    """SuperLink and the nodes of `groups`, online, each with its forwarder.
+
+    `prepare` is called with the deployment before anything of it is started.
+    """
     with Deployment(path, survey, groups) as deployment:
+        prepare(deployment)
         deployment.start_superlink()
         deployment.register()
         forwarders = []

@@ -2,6 +2,11 @@
 
     python benchmarks/preparation.py --groups 100 1000 10000
     python benchmarks/preparation.py --groups --file global_opinions.csv
+    python benchmarks/preparation.py --groups --people 10000000
+
+With --people, a group makes its site of a file with one row per person: a weight and codes of three
+questions, in CSV and as of SPSS and Stata. The peak is that of the command and of the process that
+reads files of SPSS and Stata for it, each alone.
 
 The table is random: 500 questions of 4 options, one row for each group, question and option. It is
 written in parts, so that memory is that of the preparation alone: the peak of resident memory of
@@ -26,7 +31,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
+import pyreadstat
 from measuring import Results, paired, parse, publish, seconds
 
 from pluralllm_app.core.segments import Halves
@@ -45,12 +52,15 @@ def main() -> None:
         __doc__,
         lambda parser: (
             parser.add_argument("--groups", type=int, nargs="*", default=[100, 1000, 10_000]),
+            parser.add_argument("--people", type=int, help="rows of a file with one per person"),
             parser.add_argument("--file", type=Path, help="a copy of GlobalOpinionQA"),
         ),
     )
     results: Results = {}
     for groups in arguments.groups:
         results |= measure_table(groups)
+    if arguments.people:
+        results |= measure_people(arguments.people)
     if arguments.file:
         results |= measure_global_opinions(arguments.file)
     publish("preparation", results, arguments.json)
@@ -61,24 +71,62 @@ def measure_table(groups: int) -> Results:
         table = Path(place) / "table.parquet"
         write_table(table, groups)
         rows = groups * QUESTIONS * OPTIONS
-        command = [str(Path(sys.executable).with_name("pluralllm")), "prepare", "table"]
-        command += ["--file", str(table), "--out", str(Path(place) / "survey")]
-        # A process in between, so that the peak is not that of an earlier child.
-        script = (
-            "import json, resource, subprocess, sys, time; start = time.perf_counter();"
-            "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
-            "usage = resource.getrusage(resource.RUSAGE_CHILDREN);"
-            "print(json.dumps([time.perf_counter() - start, usage.ru_maxrss]))"
-        )
-        shown = subprocess.run(
-            [sys.executable, "-c", script, *command], check=True, stdout=subprocess.PIPE
-        ).stdout
-        seconds, peak_kib = json.loads(shown)
+        seconds, peak = measured("prepare", "table", "--file", table, "--out", f"{place}/survey")
     own = f"{groups} groups, {rows:,} rows: "
     return {
         own + "prepare table, s": seconds,
-        own + "peak MiB": peak_kib / 2**10,
+        own + "peak MiB": peak,
     }
+
+
+def measured(*arguments: object) -> tuple[float, float]:
+    """Seconds of a `pluralllm` command, and the peak in MiB of it or of a process that it starts.
+
+    A process in between starts it, so that the peak is not that of an earlier child.
+    """
+    script = (
+        "import json, resource, subprocess, sys, time; start = time.perf_counter();"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        "usage = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(json.dumps([time.perf_counter() - start, usage.ru_maxrss]))"
+    )
+    command = [str(Path(sys.executable).with_name("pluralllm")), *map(str, arguments)]
+    shown = subprocess.run(
+        [sys.executable, "-c", script, *command], check=True, stdout=subprocess.PIPE
+    ).stdout
+    seconds, peak_kib = json.loads(shown)
+    return seconds, peak_kib / 2**10
+
+
+def measure_people(rows: int) -> Results:
+    results: Results = {}
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"w": rng.uniform(0.5, 2, rows).round(3)})
+    for name in ("q1", "q2", "q3"):
+        frame[name] = rng.integers(1, OPTIONS + 1, rows).astype(np.float64)
+    with tempfile.TemporaryDirectory() as place:
+        map_, questions = Path(place) / "map.toml", Path(place) / "questions"
+        options = ", ".join(
+            f'{{ code = {n}, option = "Answer {n}" }}' for n in range(1, OPTIONS + 1)
+        )
+        entry = '[[question]]\nid = "{0}"\nvariable = "{0}"\nquestion = "{0}?"\noptions = [{1}]\n'
+        entries = [entry.format(name, options) for name in ("q1", "q2", "q3")]
+        map_.write_text('weight = "w"\n' + "".join(entries), "utf-8")
+        measured("questionnaire", map_, "--out", questions)
+        for kind, write in {
+            ".csv": lambda file: pa.csv.write_csv(pa.Table.from_pandas(frame), file),
+            ".sav": lambda file: pyreadstat.write_sav(frame, file),
+            ".dta": lambda file: pyreadstat.write_dta(frame, file),
+        }.items():
+            file = str(Path(place) / f"people{kind}")
+            write(file)
+            made = ("--group", "North", "--map", map_, "--out", f"{place}/site{kind}")
+            seconds, peak = measured("site", "create", questions, "--file", file, *made)
+            own = f"{rows:,} people in {kind}, "
+            results |= {own + "site create, s": seconds, own + "peak MiB": peak}
+            results[own + "MiB of the file"] = Path(file).stat().st_size / 2**20
+            Path(file).unlink()
+    return results
 
 
 def write_table(file: Path, groups: int) -> None:

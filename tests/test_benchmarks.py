@@ -186,6 +186,14 @@ def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.Mo
     assert results["2 groups, 4,000 rows: peak MiB"] > 50
 
 
+@pytest.mark.slow
+def test_a_site_of_people_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run("preparation", tmp_path, monkeypatch, "--groups", "--people", "500")
+    for kind in (".csv", ".sav", ".dta"):
+        assert results[f"500 people in {kind}, site create, s"] > 0
+        assert results[f"500 people in {kind}, peak MiB"] > 50
+
+
 def test_groups_are_counted_against_time_and_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

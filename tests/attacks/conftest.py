@@ -1,5 +1,6 @@
 """What `make attacks` adds: a table at the end, of each attack before and after it was met."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ class Row(Protocol):
     def __call__(self, attack: str, *, before: str, after: str) -> None: ...
 
 
-ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
+ROW = "row of the table of attacks"
 HEAD = ("attack", "before", "after")
 
 
@@ -23,23 +24,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def row(pytestconfig: pytest.Config) -> Row:
+def row(request: pytest.FixtureRequest) -> Row:
     """Keeps a row for the table at the end. Called once the test has seen what it says."""
-    rows = pytestconfig.stash.setdefault(ROWS, [])
+    kept = request.node.user_properties  # these come back from processes that run tests, too
 
     def keep(attack: str, *, before: str, after: str) -> None:
-        rows.append((attack, before, after))
+        kept.append((ROW, [attack, before, after]))
 
     return keep
+
+
+def rows(reporter: pytest.TerminalReporter) -> Iterator[list[str]]:
+    """All rows, file by file."""
+    reports = [
+        report
+        for kind in reporter.stats.values()
+        for report in kind
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    for report in sorted(reports, key=lambda report: report.location[:2]):
+        for name, kept in report.user_properties:
+            if name == ROW:
+                assert isinstance(kept, list)
+                yield kept
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    rows = config.stash.get(ROWS, [])
-    if not rows:
+    found = list(rows(terminalreporter))
+    if not found:
         return
-    lines = list(table(HEAD, rows))
+    lines = list(table(HEAD, found))
     terminalreporter.section("attacks")
     for line in lines:
         terminalreporter.write_line(line)

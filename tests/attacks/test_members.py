@@ -60,44 +60,29 @@ def run(deployment: Deployment, name: str, settings: dict[str, Scalar]) -> int:
     return deployment.deploy_run(name, CONFIG | settings).wait(PATIENCE)
 
 
-def test_swapped_keys_are_refused_by_name_and_shown(deployment: Deployment, row: Row) -> None:
-    assert run(deployment, "swapped", {"min-train-groups": 1}) == 1
-    told = deployment.log("swapped")
+def test_false_claims_are_refused_by_name_and_shown(deployment: Deployment, row: Row) -> None:
+    assert command("roles", deployment.dir).exit_code == 0  # as of this, Dogwood is to train
+    assert run(deployment, "claims", {"min-train-groups": 1}) == 1
+    told = deployment.log("claims").replace("\n", " ")
+    status = command("status", deployment.dir).output
     for own, other in (("Alder", "Birch"), ("Birch", "Alder")):
-        fault = f"node of group '{own}' says that it is group '{other}', and its key is registered"
-        assert fault in told.replace("\n", " ")
-        status = command("status", deployment.dir).output
-        assert f"{own}: refused in the last run: its node says that it is group '{other}'" in status
+        fault = f"says that it is group '{other}', and its key is registered"
+        assert f"node of group '{own}' {fault}" in told
+        assert f"{own}: refused in the last run: its node {fault}" in status
+    fault = "says that its role is 'evaluation', and 'train' is registered"
+    assert f"node of group 'Dogwood' {fault}" in told
+    assert f"Dogwood: refused in the last run: its node {fault}" in status
+    back = command("roles", deployment.dir, "--evaluation-groups", "Dogwood")
+    assert "Dogwood: never trains" in back.output
     row(
         "two nodes with each other's key",
         before="accepted without a word",
         after="refused by name, shown by status",
     )
-
-
-def test_the_others_train_without_them(deployment: Deployment, row: Row) -> None:
-    assert run(deployment, "without", {"min-train-groups": 1, "expected-nodes": 2}) == 0
-    record = json.loads((deployment.run_dir("without") / "run.json").read_text())
-    assert [entry["group"] for entry in record["roster"]] == ["Cedar", "Dogwood"]
-    assert set(record["refused"]) == {"Alder", "Birch"}
-    row(
-        "a node claims another group's name while a run begins",
-        before="stops the run, or takes the place of a node that is away",
-        after="refused, the run completes with the others",
-    )
-
-
-def test_a_role_that_is_not_registered_is_refused(deployment: Deployment, row: Row) -> None:
-    assert command("roles", deployment.dir).exit_code == 0  # as of this, Dogwood is to train
-    assert run(deployment, "role", {"min-train-groups": 1}) == 1
-    told = deployment.log("role").replace("\n", " ")
-    assert "node of group 'Dogwood' says that its role is 'evaluation', and 'train'" in told
-    back = command("roles", deployment.dir, "--evaluation-groups", "Dogwood")
-    assert "Dogwood: never trains" in back.output
     row(
         "a node claims another role than is registered",
         before="accepted, trains",
-        after="refused by name",
+        after="refused by name, shown by status",
     )
 
 
@@ -128,13 +113,13 @@ def push(client: FleetHttpClient, caller: int, message: Message) -> PushMessages
     return client.PushMessages(request)
 
 
-def test_a_node_reaches_no_other_node(
+def test_the_others_train_and_no_node_reaches_them(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, row: Row
 ) -> None:
-    """Cedar's key pushes a train message to Dogwood while a run goes on."""
+    """Cedar's key pushes a train message to Dogwood while a run without Alder and Birch goes on."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     out = deployment.run_dir("attacked")
-    settings: dict[str, Scalar] = {"min-train-groups": 1, "expected-nodes": 2, "rounds": 8}
+    settings: dict[str, Scalar] = {"min-train-groups": 1, "expected-nodes": 2, "rounds": 4}
     process = deployment.deploy_run("attacked", CONFIG | settings)
     wait_until(lambda: (out / "rounds.jsonl").exists() or process.poll() is not None)
     with connect(deployment.dir) as control:
@@ -163,6 +148,13 @@ def test_a_node_reaches_no_other_node(
     assert process.wait(PATIENCE) == 0, deployment.log("attacked")
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "completed"
+    assert [entry["group"] for entry in record["roster"]] == ["Cedar", "Dogwood"]
+    assert set(record["refused"]) == {"Alder", "Birch"}
+    row(
+        "a node claims another group's name while a run begins",
+        before="stops the run, or takes the place of a node that is away",
+        after="refused, the run completes with the others",
+    )
     row(
         "a node pushes a train message to another node",
         before="delivered as the server's, trained",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 
@@ -11,13 +12,13 @@ from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.attacks.conftest import Row
 from tests.conftest import TINY, TRAIN
-from tests.support.deployment import Deployment, model_weights
+from tests.support.deployment import Deployment, command, model_weights
 from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.attack
 
 CONFIG: dict[str, Scalar] = TINY | {
-    "rounds": 4,
+    "rounds": 3,
     "min-train-groups": 3,
     "start-timeout": PATIENCE,
     "round-timeout": PATIENCE,
@@ -66,38 +67,50 @@ def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> 
     )
 
 
-LIES = {
-    "own_code.py": ("    if not found:\n        return None\n", "    return None\n"),
-    "messages.py": (
-        "return RecordDict({DESCRIPTION: ConfigRecord(asdict(self))})",
-        "return RecordDict({DESCRIPTION: ConfigRecord(asdict(self) "
-        '| {"questions": 2**50, "pool": 2**50})})',
-    ),
-}
-"""What an attacker changes in the app of its own node, by file of the room `federation`."""
+SENT = "return RecordDict({DESCRIPTION: ConfigRecord(asdict(self))})"
+LIES = {"Birch": '{"questions": 2**50, "pool": 2**50}', "Cedar": '{"fingerprint": "f" * 64}'}
+"""What each of two attackers has its node say of itself."""
 
 
-def test_a_node_that_claims_most_of_the_weight(deployment: Deployment, row: Row) -> None:
-    liar = deployment.path / "liar"
+def start_liar(deployment: Deployment, group: str) -> None:
+    """Start a group's node anew, with an app that claims what is not so and compares no code."""
+    liar = deployment.path / f"liar-{group}"
     shutil.copytree(deployment.path / "app", liar)
-    for name, (true, lie) in LIES.items():
+    for name, (true, lie) in {
+        "own_code.py": ("    if not found:\n        return None\n", "    return None\n"),
+        "messages.py": (SENT, SENT.replace("asdict(self)", f"asdict(self) | {LIES[group]}")),
+    }.items():
         file = liar / "pluralllm_app" / "federation" / name
         text = file.read_text("utf-8")
         assert text.count(true) == 1
         file.write_text(text.replace(true, lie), "utf-8")
-    deployment.end_node("Birch")
-    script = deployment.node_dir("Birch") / "start.sh"
-    deployment.start("liar", [script], {"PYTHONPATH": str(liar)})
-    wait_until(lambda: "SuperNode ID" in deployment.log("liar"))
+    deployment.end_node(group, signal.SIGTERM)  # a killed one would count as online for a minute
+    script = deployment.node_dir(group) / "start.sh"
+    deployment.start(f"liar-{group}", [script], {"PYTHONPATH": str(liar)})
+
+
+def test_nodes_that_lie_of_weight_and_survey(deployment: Deployment, row: Row) -> None:
+    for group in LIES:
+        start_liar(deployment, group)
+    for group in LIES:
+        wait_until(lambda group=group: "SuperNode ID" in deployment.log(f"liar-{group}"))
     deployment.wait_online(3)
-    settings: dict[str, Scalar] = {"rounds": 1, "min-train-groups": 2, "expected-nodes": 2}
-    process = deployment.deploy_run("weight", CONFIG | settings)
-    assert process.wait(PATIENCE) == 0, deployment.log("weight")
-    record = json.loads((deployment.run_dir("weight") / "run.json").read_text())
-    assert list(record["refused"]) == ["Birch"]
+    settings: dict[str, Scalar] = {"rounds": 1, "min-train-groups": 1, "expected-nodes": 1}
+    process = deployment.deploy_run("lies", CONFIG | settings)
+    assert process.wait(PATIENCE) == 0, deployment.log("lies")
+    record = json.loads((deployment.run_dir("lies") / "run.json").read_text())
+    assert set(record["refused"]) == set(LIES)
     assert f"claims {2**50} questions" in record["refused"]["Birch"]
+    assert f"has fingerprint {'f' * 64!r}, the server's questi" in record["refused"]["Cedar"]
+    status = command("status", deployment.dir).output
+    assert "Cedar: refused in the last run: its node has fingerprint" in status
     row(
         "a node claims 2^50 train questions",
         before="owned the model, the others' weights were 5e-13",
         after="refused by name, the run completes with the others",
+    )
+    row(
+        "a node claims another survey than the server's",
+        before="ended the run for all",
+        after="refused by name, shown by status, the run completes with the others",
     )

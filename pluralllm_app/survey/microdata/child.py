@@ -67,8 +67,11 @@ def _say(what: dict[str, Any]) -> None:
 
 
 def _dictionary(meta: Any) -> dict[str, Any]:
+    names = meta.column_names
+    if None in names or len(set(names)) < len(names):
+        raise ValueError("two variables have one name, or one has none")
     variables = []
-    for name in meta.column_names:
+    for name in names:
         text = meta.readstat_variable_types.get(name) == "string"
         labels = meta.variable_value_labels.get(name, {})
         ranges = meta.missing_ranges.get(name, [])

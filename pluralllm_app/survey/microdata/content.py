@@ -20,6 +20,7 @@ from pluralllm_app.survey.microdata.files import Microdata, column_of, open_micr
 from pluralllm_app.survey.microdata.grouping import NO_GROUP, OTHER_GROUP, Grouping
 from pluralllm_app.survey.microdata.ledger import LeftOut
 from pluralllm_app.survey.microdata.mapping import Map, read_map
+from pluralllm_app.survey.microdata.portable import NOTE, Lost
 from pluralllm_app.survey.microdata.tally import Tally
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -94,11 +95,12 @@ def _tallied(
     data: Microdata, mapped: Map, grouping: Grouping, weight: str | None
 ) -> tuple[Tally, list[LeftOut]]:
     """Count all rows; also return who is in no count at all."""
-    tally = Tally(mapped)
+    tally, lost = Tally(mapped), Lost(data.file, mapped)
     reasons = dict.fromkeys(("another group", "no group", "no weight", "weight 0"), 0)
     counted = 0
     codes = list(dict.fromkeys([*mapped.variables, *grouping.by]))
     for people in data.read(codes, [weight] if weight else []):
+        lost.add(people)
         group = grouping.of(people)
         weights = np.ones(people.size) if weight is None else people.numbers[weight]
         _check_weights(data, str(weight), weights, people.first)
@@ -117,6 +119,9 @@ def _tallied(
             f"have no {weight}: it may be the weight of another wave or group; name that of all"
         )
     tally.refuse_unknown(str(data.file))
+    lost.check()
+    if lost.here:
+        data.notes.append(NOTE)
     return tally, [LeftOut("", why, number) for why, number in reasons.items() if number]
 
 

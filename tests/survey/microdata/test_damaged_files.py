@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralllm_app.errors import SurveyError
-from pluralllm_app.survey.microdata import files
+from pluralllm_app.survey.microdata import child, files
 from pluralllm_app.survey.microdata.content import count_people
 from pluralllm_app.survey.microdata.draft import draft_map
 from pluralllm_app.survey.microdata.files import open_microdata
@@ -65,6 +66,13 @@ def test_files_that_are_cut_off_are_refused(kind: str, folder: Path) -> None:
     file.write_bytes((folder / f"good-{name}").read_bytes()[:700])
     with pytest.raises(SurveyError, match="cannot read"):
         count_people(file, Stated(map=folder / "map.toml"))
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    """As the reader of .sav gives names of bytes that are no text."""
+    for names in (["Q1", None], ["Q1", "Q1"]):
+        with pytest.raises(ValueError, match="two variables have one name, or one has none"):
+            child._dictionary(SimpleNamespace(column_names=names))
 
 
 def test_what_is_called_a_file_of_spss_and_is_none(folder: Path) -> None:
