@@ -37,6 +37,7 @@ from pluralllm_app.federation.messages import (
     withheld_scores,
 )
 from pluralllm_app.federation.node_files import draws_of
+from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.federation.policy import Policy
@@ -111,10 +112,10 @@ class Place:
     memory: Path
     node: Path | None  # the directory of a node of a deployment, see `node_files`
 
-    @property
-    def preferences(self) -> PreferenceSet:
-        """The group's answers, read once in a process."""
-        return _preferences(self.survey, self.group.name)
+    def preferences(self, settings: Settings) -> PreferenceSet:
+        """The group's answers for a run, see `noise.usable_answers`."""
+        true = _preferences(self.survey, self.group.name)
+        return usable_answers(self.survey, self.group, true, self.memory, self.node, settings)
 
 
 def locate(context: Context, settings: Settings) -> Place:
@@ -212,7 +213,7 @@ class Received:
         start = time.perf_counter()
         result = evaluate_group(
             self.learner.predictor(self.sent),
-            self.place.preferences,
+            self.place.preferences(self.settings),
             self.place.group.role,
             self.settings.split,
             self.settings.evaluation,
@@ -262,7 +263,7 @@ def describe(message: Message, context: Context) -> Message:
         group=group.name,
         role=group.role,
         questions=group.questions,
-        pool=len(split_questions(place.preferences, group.role, settings.split).train),
+        pool=len(split_questions(place.preferences(settings), group.role, settings.split).train),
         name=survey.name,
         survey_questions=len(survey.table),
         fingerprint=survey.fingerprint,
@@ -294,8 +295,9 @@ def train(message: Message, context: Context) -> Message:
     content = RecordDict()
     if request.evaluate:
         content = withheld_scores() if withheld else received.scored(message, request.round - 1)
+    preferences = place.preferences(received.settings)
     start = time.perf_counter()
-    contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
+    contribution = received.learner.contribute(sent, preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     if received.settings.federation.privacy != "none":
@@ -313,7 +315,7 @@ def secure_sum(message: Message, context: Context) -> Message:
     settings = _settings(_config(context))
     place = locate(context, settings)
     policy = admit(place.node, settings, context.run_id) if place.node else Policy()
-    train = split_questions(place.preferences, place.group.role, settings.split).train
+    train = split_questions(place.preferences(settings), place.group.role, settings.split).train
     answer = _secure_group(message, settings, place).answer(len(train), policy)
     content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
     return Message(content, reply_to=message)
@@ -327,7 +329,8 @@ def secure_counts(message: Message, context: Context) -> Message:
     place, sent = received.place, received.sent
     if place.node:
         admit(place.node, received.settings, context.run_id)
-    counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
+    known = received.learner.counts(sent, place.preferences(received.settings))
+    counts = Contribution(known, 1.0, {})
     asked = _secure_group(message, received.settings, place)
     form = Form(received.learner.count_forms(sent), {})
     masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))

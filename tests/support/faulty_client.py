@@ -55,8 +55,10 @@ def train(message: Message, context: Context) -> Message:
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "raise":
-        own = client_app.locate(context, Settings.from_config(context.run_config))
-        raise RuntimeError(f"{own.survey.questions().texts} {own.preferences.shares.tolist()}")
+        settings = Settings.from_config(context.run_config)
+        own = client_app.locate(context, settings)
+        shares = own.preferences(settings).shares
+        raise RuntimeError(f"{own.survey.questions().texts} {shares.tolist()}")
     reply = client_app.train(message, context)
     if fault in FAULTS:
         FAULTS[fault](reply.content)
