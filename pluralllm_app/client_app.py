@@ -6,10 +6,8 @@ machine of its own the node config names the site, see `survey.site`.
 
 import re
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, wraps
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -17,9 +15,10 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from pluralllm_app.errors import FederationError, RefusedError, SettingsError, UserError
+from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
+from pluralllm_app.federation.guarded import without_content
 from pluralllm_app.federation.ledger import admit
 from pluralllm_app.federation.meaning import counts_request
 from pluralllm_app.federation.messages import (
@@ -221,29 +220,6 @@ class Received:
         )
         seconds = time.perf_counter() - start
         return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
-
-
-Handler = Callable[[Message, Context], Message]
-
-
-def without_content(handler: Handler) -> Handler:
-    """Keep the text of unexpected exceptions on the node: it may hold something of the partition.
-
-    The server learns the kind of exception and the line. `UserError`s are ours and hold no answers.
-    """
-
-    @wraps(handler)
-    def guarded(message: Message, context: Context) -> Message:
-        try:
-            return handler(message, context)
-        except UserError:
-            raise
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            raise FederationError(f"{type(error).__name__} in {where}") from None
-
-    return guarded
 
 
 @app.query()

@@ -28,7 +28,8 @@ def check_privacy(federation: Mapping[str, Any]) -> None:
     if (noise == "none") == (epsilon > 0):
         raise SettingsError(
             f"epsilon = {epsilon:g} does not go with noise = {noise!r}: set "
-            "noise = 'respondents' or 'groups' and epsilon above 0, or noise = 'none' and epsilon = 0"
+            "noise = 'respondents' or 'groups' and epsilon above 0, or noise = 'none' and epsilon "
+            "= 0"
         )
 
 

@@ -13,9 +13,9 @@ server, which take their own noise off, the rest has the variance s^2 (t - c) / 
 
 The sum of t discrete Gaussians is not quite one. With k steps of the grid as the deviation of each,
 it is (1/2) e^2-concentrated DP with e <= d / s + tau sqrt(P), where d is the sensitivity, P the
-number of weights, and tau = 10 sum over j = 1 .. t - 1 of exp(-2 pi^2 k^2 j / (j + 1)) (Kairouz, Liu
-and Steinke 2021, arXiv 2102.06387, theorem 1). For k of LEAST_STEPS and more, tau is below 1e-1000,
-and left out.
+number of weights, and tau = 10 sum over j = 1 .. t - 1 of exp(-2 pi^2 k^2 j / (j + 1)) (Kairouz,
+Liu and Steinke 2021, arXiv 2102.06387). For k of LEAST_STEPS and more, tau is below
+1e-1000, and left out.
 """
 
 from dataclasses import dataclass

@@ -18,6 +18,7 @@ from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import client_app
+from pluralllm_app.federation.guarded import without_content
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -39,7 +40,7 @@ app.query("secure_counts")(client_app.secure_counts)
 
 
 @app.train()
-@client_app.without_content
+@without_content
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
     here = directory(context)
