@@ -51,6 +51,7 @@ from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.results import ROLES, Role
 from pluralllm_app.secure_sum.messages import write
@@ -227,7 +228,8 @@ class Received:
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(_config(context))
-    device_of(context, settings)  # a device that is not there is told before training
+    device_of(context, settings)  # what is not there is told before training: a device, opendp
+    GroupNoise.of(settings.federation)
     place = locate(context, settings)
     if place.node:
         admit(place.node, settings, context.run_id)

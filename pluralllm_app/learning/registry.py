@@ -121,6 +121,12 @@ def check_plain(settings: Settings) -> None:
                 f"learned, so leave {key} out (pluralllm compare has the methods factors and "
                 "refined)"
             )
+    if (noise := settings.federation.noise) != "none":
+        raise SettingsError(
+            f"noise = {noise!r} is for pluralllm run: centralized methods and baselines learn from "
+            "answers as they are, and their scores would stand beside it as if they had noise too. "
+            "Leave noise out"
+        )
 
 
 def make_learner(given: Given) -> Learner:

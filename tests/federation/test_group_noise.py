@@ -54,8 +54,8 @@ def test_an_update_is_clipped_to_its_norm() -> None:
     small = np.array([0.3, 0.4])
     assert (noise.clipped(small) == small).all()
     assert (noise.clipped(np.zeros(2)) == 0).all()
-    for odd in (np.nan, np.inf, 1e200):
-        assert (noise.clipped(np.array([odd, 1e200])) == 0).all()
+    for odd in (np.nan, np.inf):
+        assert (noise.clipped(np.array([odd, 1.0])) == 0).all()
 
 
 def test_the_scale_by_hand() -> None:
@@ -165,7 +165,7 @@ def test_a_round_that_is_asked_again_gets_the_same_noise(
     config |= NOISED
     cut_off(config, 2, monkeypatch)
     assert len(drawn) == 3 * 2
-    record, rounds = run(resumed(config))
+    _, rounds = run(resumed(config))
     assert len(drawn) == 3 * 2
     assert rounds[2]["train"]["epsilon"] <= 4.0
 
