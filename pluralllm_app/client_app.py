@@ -18,7 +18,6 @@ from flwr.clientapp import ClientApp
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
-from pluralllm_app.federation.guarded import without_content
 from pluralllm_app.federation.ledger import admit
 from pluralllm_app.federation.meaning import counts_request
 from pluralllm_app.federation.messages import (
@@ -40,6 +39,12 @@ from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.federation.policy import Policy
+from pluralllm_app.federation.quiet_errors import without_content
+from pluralllm_app.federation.reward_group import (
+    reward_contribution,
+    reward_form,
+    reward_request,
+)
 from pluralllm_app.federation.secure_group import (
     CONTENT,
     SECURE_SCORES,
@@ -181,6 +186,8 @@ class Received:
         """Find what the node holds, prepare the processor, and unpack the arrays."""
         config = _config(context)
         settings = _settings(config)
+        if settings.federation.purpose != "train":
+            raise RefusedError("the run is for rewards, and the server asks for something else")
         place = locate(context, settings)
         prepare_processor(settings.training.client_threads)
         learner = _learner(config, place.survey, device_of(context, settings))
@@ -313,6 +320,23 @@ def secure_counts(message: Message, context: Context) -> Message:
     form = Form(received.learner.count_forms(sent), {})
     masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))
     return Message(RecordDict({ARRAYS: arrays_to_record(masked.arrays)}), reply_to=message)
+
+
+@app.query("reward")
+@without_content
+def reward(message: Message, context: Context) -> Message:
+    """Say how many of this group's people pick some options, or add that to a secure sum."""
+    settings = _settings(_config(context))
+    place = locate(context, settings)
+    if place.node:
+        admit(place.node, settings, context.run_id)
+    sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
+    found = reward_contribution(sent, place.preferences(settings), place.group.role, settings.federation)
+    if settings.federation.privacy != "none":
+        asked = _secure_group(message, settings, place)
+        request = reward_request(sent, asked.half.place.name)
+        found = asked.masked(reward_form(sent, secure=True), sent, found, request)
+    return Message(RecordDict({ARRAYS: arrays_to_record(found.arrays)}), reply_to=message)
 
 
 def _secure_group(

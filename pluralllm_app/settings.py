@@ -52,6 +52,7 @@ ADDED_LATER: dict[str, Scalar] = {
     "delta": 1e-6,
     "scores": "per-group",
     "update-norm": 0.0,
+    "purpose": "train",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -151,6 +152,7 @@ class FederationSettings:
     """The server's side of a run."""
 
     seed: CountOrZero
+    purpose: Literal["train", "rewards"]  # see `reward_server`
     rounds: Count
     predictor: str  # one of `learning.registry.LEARNERS`
     prior: Literal["none", "factors"]  # of predictor = gpo

@@ -40,6 +40,7 @@ class Rules:
     draws: Literal["secret", "run-seed"] = "secret"
     secure_sum: Literal["none", "factors", "all"] = "factors"
     single_scores: Literal["leave", "stay"] = "leave"
+    rewards: Literal["refuse", "secure-sum", "clear"] = "refuse"
     least_local_steps: Count = 1
     least_tasks_per_step: Count = 1
     least_train_groups: Count = 1
@@ -89,6 +90,9 @@ class Policy(Rules):
     def check(self, settings: Settings) -> None:
         """Raise RefusedError where a run asks for what this node's owner does not let it."""
         federation, training = settings.federation, settings.training
+        if federation.purpose == "rewards":
+            self._check_rewards(federation.privacy)
+            return
         learner = "refined" if federation.prior == "factors" else federation.predictor
         learned = f"predictor = {federation.predictor}, prior = {federation.prior}"
         if learner not in self.learners:
@@ -126,6 +130,21 @@ class Policy(Rules):
                 "most-rounds",
                 f"the run has rounds = {federation.rounds}",
                 f"run with rounds = {self.most_rounds} or fewer",
+            )
+
+    def _check_rewards(self, privacy: str) -> None:
+        if self.rewards == "refuse":
+            self._refuse(
+                "rewards",
+                "the run asks how many of this group's people pick which options",
+                "ask its owner, who would have to set secure-sum or clear",
+            )
+        if self.rewards == "secure-sum" and privacy != "secure-sum":
+            self._refuse(
+                "rewards",
+                f"the run has privacy = {privacy}, with which the server sees this group's own "
+                "answers",
+                "reward with the rule mean, by secure sums",
             )
 
     def check_cohort(self, train_groups: int, known: int) -> None:
@@ -227,6 +246,10 @@ class Policy(Rules):
             said.append(
                 'secure-sum = "none": in runs that learn factors in the clear, the server can '
                 "compute every answer of this group"
+            )
+        if self.rewards == "clear":
+            said.append(
+                'rewards = "clear": the server can ask for every answer of this group, and gets it'
             )
         if not self.peers and self.secure_sum != "none":
             said.append(

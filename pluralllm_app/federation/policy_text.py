@@ -13,6 +13,7 @@ MEANINGS = {
     "learners": "what runs may learn; refined is gpo with prior = factors",
     "secure-sum": "runs that must have privacy = secure-sum: none, factors (and refined), all",
     "single-scores": "stay: the scores of this group alone do not leave",
+    "rewards": "of a language model, from its answers: refuse, secure-sum (groups' mean), clear",
     "least-local-steps": "of local-steps in a run",
     "least-tasks-per-step": "of tasks-per-step",
     "least-train-groups": "of min-train-groups in a run, and of groups in a secure sum",

@@ -61,6 +61,7 @@ RUN = RunInfo(
         "weight-cap": 1.0,
         "grace-period": 0.0,
         "privacy": "none",
+        "purpose": "train",
         "secure-threshold": 0,
         "min-contributors": 3,
         "noise": "none",

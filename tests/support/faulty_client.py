@@ -18,7 +18,6 @@ from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from pluralllm_app import client_app
-from pluralllm_app.federation.guarded import without_content
 from pluralllm_app.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -29,6 +28,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     record_to_arrays,
 )
+from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
 
@@ -37,6 +37,7 @@ app.query()(client_app.describe)
 app.evaluate()(client_app.evaluate)
 app.query("secure_sum")(client_app.secure_sum)
 app.query("secure_counts")(client_app.secure_counts)
+app.query("reward")(client_app.reward)
 
 
 @app.train()

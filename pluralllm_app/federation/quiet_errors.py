@@ -1,4 +1,4 @@
-"""What of an error leaves a node."""
+"""What the server is told of an error at a node."""
 
 import traceback
 from collections.abc import Callable
