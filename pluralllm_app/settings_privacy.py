@@ -41,6 +41,10 @@ def _check_groups(federation: Mapping[str, Any]) -> None:
             "noise is added by the groups, in shares that protect the sum alone",
         ),
         (
+            *("purpose", "train"),
+            "sums of answers for rewards have no noise",
+        ),
+        (
             *("predictor", "gpo"),
             "one group can change sums of factors without bound, so that no noise hides it; "
             "noise = 'respondents' goes with them",

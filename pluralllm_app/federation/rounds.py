@@ -339,7 +339,12 @@ class Rounds:
             groups=heard.trained,
             seconds=seconds,
             secure_sum=self._sums.entry() if self._sums else None,
-            epsilon=self._noise.spent(self.state.round) if self._noise else None,
+            epsilon=self._spent(),
         )
-        self.record.update(spent_epsilon=train.epsilon)
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
+
+    def _spent(self) -> float | None:
+        """The epsilon of noise so far: that for groups costs something in every round."""
+        if self._noise:
+            return self._noise.spent(self.state.round)
+        return noise.epsilon if (noise := self.record.info.noise) else None

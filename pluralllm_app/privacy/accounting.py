@@ -18,6 +18,8 @@ from pluralllm_app.core.segments import Ints
 if TYPE_CHECKING:
     from types import ModuleType
 
+_ROUNDING = 1e-9  # of rho, so that no more than epsilon is ever computed from it again
+
 
 @lru_cache(maxsize=256)
 def rho_of(epsilon: float, delta: float) -> float:
@@ -28,7 +30,7 @@ def rho_of(epsilon: float, delta: float) -> float:
         return dp.c.make_fix_delta(_private(dp, scale), delta)
 
     scale = dp.binary_search_param(fixed, d_in=1.0, d_out=(epsilon, delta), T=float)
-    return float(1 / (2 * scale**2))
+    return float((1 - _ROUNDING) / (2 * scale**2))
 
 
 @lru_cache(maxsize=256)

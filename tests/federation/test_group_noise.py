@@ -143,7 +143,8 @@ def test_a_round_says_what_was_spent_and_nothing_of_a_single_group(config: Confi
     record, rounds = run(config | NOISED, reply=listen)
     spent = [entry["train"]["epsilon"] for entry in rounds[1:]]
     assert 0 < spent[0] < spent[1] <= 4.0
-    assert record["spent_epsilon"] == spent[1]
+    unit = "all that one train group answered"
+    assert record["noise"] == {"unit": unit, "epsilon": 4.0, "delta": 1e-6}
     for entry in rounds:
         assert entry["evaluation"]["roles"]["train"] is None
         assert {*entry["evaluation"]["groups"]} == {"Dogwood", "Élan 中/.."}
@@ -227,6 +228,7 @@ def test_damaged_memory_is_named(tmp_path: Path) -> None:
         ({"privacy": "none"}, "privacy = 'none' does not go with noise = 'groups'"),
         ({"predictor": "factors"}, "one group can change sums of factors without bound"),
         ({"prior": "factors"}, "one group can change sums of factors without bound"),
+        ({"purpose": "rewards"}, "sums of answers for rewards have no noise"),
         ({"weighting": "questions"}, "Set weighting = 'uniform'"),
         ({"update-norm": 0.0}, "needs update-norm"),
         ({"epsilon": 0.0}, "epsilon = 0 does not go with noise = 'groups'"),

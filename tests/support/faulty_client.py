@@ -28,6 +28,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     record_to_arrays,
 )
+from pluralllm_app.federation.partition import locate
 from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
@@ -58,7 +59,7 @@ def train(message: Message, context: Context) -> Message:
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "raise":
         settings = Settings.from_config(context.run_config)
-        own = client_app.locate(context, settings)
+        own = locate(context, settings)
         shares = own.preferences(settings).shares
         raise RuntimeError(f"{own.survey.questions().texts} {shares.tolist()}")
     reply = client_app.train(message, context)
