@@ -51,6 +51,7 @@ from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import split_questions
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.results import ROLES, Role
 from pluralllm_app.secure_sum.messages import write
@@ -131,7 +132,14 @@ class Received:
         Args:
             message: which asks for it.
             round_number: of what was sent.
+
+        Raises:
+            RefusedError: noise hides what the group answered, and has to.
         """
+        if self.settings.federation.noise == "groups" and self.place.group.role == "train":
+            raise RefusedError(
+                "with noise = 'groups' train groups are not scored, since scores have no noise"
+            )
         found = self.score()
         if self.settings.federation.scores == "per-group":
             return found.to_content()
@@ -159,7 +167,8 @@ class Received:
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(_config(context))
-    device_of(context, settings)  # a device that is not there is told before training
+    device_of(context, settings)  # what is not there is told before training: a device, opendp
+    GroupNoise.of(settings.federation)
     place = locate(context, settings)
     if place.node:
         admit(place.node, settings, context.run_id)
@@ -254,8 +263,9 @@ def reward(message: Message, context: Context) -> Message:
     if place.node:
         admit(place.node, settings, context.run_id)
     sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
-    own = place.preferences(settings)
-    found = reward_contribution(sent, own, place.group.role, settings.federation)
+    found = reward_contribution(
+        sent, place.preferences(settings), place.group.role, settings.federation
+    )
     if settings.federation.privacy != "none":
         asked = _secure_group(message, settings, place)
         request = reward_request(sent, asked.half.place.name)

@@ -68,6 +68,11 @@ _NOISED = (
     "differential privacy with epsilon = {:g} and delta = {:g}, over the whole run. Train groups "
     "are scored on noised answers, groups for evaluation on their true ones, see docs/privacy.md."
 )
+_NOISED_SUMS = (
+    "Note: sums of updates have noise: all that one train group answered is hidden by differential "
+    "privacy with epsilon = {:g} and delta = {:g}, over the whole run. Groups for evaluation are "
+    "scored on their true answers. With tens of groups little can be learned, see docs/privacy.md."
+)
 LEARNERS = {
     "gpo": LearnerSpec(_gpo),
     "factors": LearnerSpec(
@@ -151,6 +156,8 @@ def caution(settings: Settings) -> str:
     federation = settings.federation
     if federation.noise == "respondents":
         return _NOISED.format(federation.epsilon, federation.delta)
+    if federation.noise == "groups":
+        return _NOISED_SUMS.format(federation.epsilon, federation.delta)
     if federation.privacy != "none":
         return ""
     spec = _spec(settings.federation.predictor, settings.federation.prior)

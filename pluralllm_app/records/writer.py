@@ -43,7 +43,10 @@ from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.shared import Questionnaire
 
 STATE = "resume.safetensors"
-UNITS = {"respondents": "what one respondent of a train group answered"}  # by the setting `noise`
+UNITS = {  # by the setting `noise`
+    "respondents": "what one respondent of a train group answered",
+    "groups": "all that one train group answered",
+}
 RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None, "waiting": None}
 
 
