@@ -116,7 +116,7 @@ def test_noised_answers_are_shares_that_say_how_little_they_tell() -> None:
     assert (read.shares >= 0).all()
     assert read.respondents is not None
     assert (read.respondents < 400).all()
-    # 5.18 / 200 of one respondent's influence: 0.0453, whose square is (1/2)^2 / n - 1/400 of it.
+    # Of two options, p (1 - p) is 1 / 4 where both are as popular.
     assert read.respondents[0] == pytest.approx(
         1 / (1 / 400 + mechanism.deviations[0] ** 2 / 0.25), rel=1e-6
     )
