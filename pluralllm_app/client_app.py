@@ -1,14 +1,9 @@
-"""The ClientApp: describe / train / evaluate, on the partition of one group.
-
-In simulation a node's partition id picks the group of the survey the run config names; on a
-machine of its own the node config names the site, see `survey.site`.
-"""
+"""The ClientApp: describe / train / evaluate, on the partition of one group."""
 
 import re
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -35,6 +30,7 @@ from pluralllm_app.federation.messages import (
     withheld_scores,
 )
 from pluralllm_app.federation.node_files import draws_of
+from pluralllm_app.federation.partition import Place, locate
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.federation.policy import Policy
@@ -50,41 +46,20 @@ from pluralllm_app.federation.secure_group import (
     SECURE_SUM,
     SecureGroup,
 )
-from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
+from pluralllm_app.learning.base import Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
-from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.preferences import split_questions
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.results import ROLES, Role
 from pluralllm_app.secure_sum.messages import write
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.survey.prepared import Group, PreparedSurvey
-from pluralllm_app.survey.site import Site
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 app = ClientApp()
 log_errors_plainly()
-
-
-# A process serves many messages, in simulation of many groups: it opens the survey once, reads
-# each partition once, and keeps one predictor into which it copies the weights of each message.
-@lru_cache(maxsize=1)
-def open_survey(path: str) -> PreparedSurvey:
-    """Open the survey at `path`, once in a process, and check it against its fingerprint."""
-    survey = PreparedSurvey.open(path)
-    survey.verify()
-    return survey
-
-
-@lru_cache(maxsize=1)
-def open_site(path: str, group: str | None) -> Site:
-    """Open and check the site of a group at `path`, once in a process."""
-    return Site.open(path, group)
-
-
-@lru_cache(maxsize=1024)
-def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
-    return survey.preferences(group)
 
 
 def _config(context: Context) -> tuple[tuple[str, Scalar], ...]:
@@ -98,55 +73,14 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
     return Settings.from_config(dict(config))
 
 
+# A process serves many messages, in simulation of many groups: it keeps one predictor, and copies
+# the weights of each message into it.
 @lru_cache(maxsize=1, typed=True)
 def _learner(
     config: tuple[tuple[str, Scalar], ...], survey: PreparedSurvey, device: str
 ) -> Learner:
     given = Given(_settings(config), survey.dim, survey.all_questions, device=device)
     return make_learner(given)
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a node holds: one group of a survey, and a directory for its own memory."""
-
-    survey: PreparedSurvey
-    group: Group
-    memory: Path
-    node: Path | None  # the directory of a node of a deployment, see `node_files`
-
-    @property
-    def preferences(self) -> PreferenceSet:
-        """The group's answers, read once in a process."""
-        return _preferences(self.survey, self.group.name)
-
-
-def locate(context: Context, settings: Settings) -> Place:
-    """What this node holds, as its node config and, in simulation, the run config say."""
-    node = context.node_config
-    if "partition-id" not in node:
-        if "site" not in node:
-            raise FederationError(
-                "this node has no site: write one with `pluralllm site create`, and start the "
-                "node with the start.sh that `pluralllm deploy` made"
-            )
-        if "node" not in node:
-            raise FederationError(
-                "this node has no directory with a secret of its own, without which the server "
-                "would know its draws: start it with the start.sh that `pluralllm deploy` made"
-            )
-        site = open_site(str(node["site"]), cast(str | None, node.get("group")))
-        survey, group = site.survey, site.survey.group(site.group)
-        return Place(survey, group, survey.path / "memory", Path(str(node["node"])))
-    survey = open_survey(str(settings.path("survey")))
-    nodes, groups = int(node["num-partitions"]), len(survey.groups)
-    if nodes != groups:
-        raise FederationError(
-            f"survey has {groups} groups but the federation has {nodes} SuperNodes: pass "
-            f"num-supernodes={groups}"
-        )
-    group = survey.groups[int(node["partition-id"])]
-    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem, None)
 
 
 def device_of(context: Context, settings: Settings) -> str:
@@ -198,7 +132,14 @@ class Received:
         Args:
             message: which asks for it.
             round_number: of what was sent.
+
+        Raises:
+            RefusedError: noise hides what the group answered, and has to.
         """
+        if self.settings.federation.noise == "groups" and self.place.group.role == "train":
+            raise RefusedError(
+                "with noise = 'groups' train groups are not scored, since scores have no noise"
+            )
         found = self.score()
         if self.settings.federation.scores == "per-group":
             return found.to_content()
@@ -211,7 +152,7 @@ class Received:
         start = time.perf_counter()
         result = evaluate_group(
             self.learner.predictor(self.sent),
-            self.place.preferences,
+            self.place.preferences(self.settings),
             self.place.group.role,
             self.settings.split,
             self.settings.evaluation,
@@ -226,7 +167,8 @@ class Received:
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(_config(context))
-    device_of(context, settings)  # a device that is not there is told before training
+    device_of(context, settings)  # what is not there is told before training: a device, opendp
+    GroupNoise.of(settings.federation)
     place = locate(context, settings)
     if place.node:
         admit(place.node, settings, context.run_id)
@@ -238,7 +180,7 @@ def describe(message: Message, context: Context) -> Message:
         group=group.name,
         role=group.role,
         questions=group.questions,
-        pool=len(split_questions(place.preferences, group.role, settings.split).train),
+        pool=len(split_questions(place.preferences(settings), group.role, settings.split).train),
         name=survey.name,
         survey_questions=len(survey.table),
         fingerprint=survey.fingerprint,
@@ -270,8 +212,9 @@ def train(message: Message, context: Context) -> Message:
     content = RecordDict()
     if request.evaluate:
         content = withheld_scores() if withheld else received.scored(message, request.round - 1)
+    preferences = place.preferences(received.settings)
     start = time.perf_counter()
-    contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
+    contribution = received.learner.contribute(sent, preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     if received.settings.federation.privacy != "none":
@@ -289,7 +232,7 @@ def secure_sum(message: Message, context: Context) -> Message:
     settings = _settings(_config(context))
     place = locate(context, settings)
     policy = admit(place.node, settings, context.run_id) if place.node else Policy()
-    train = split_questions(place.preferences, place.group.role, settings.split).train
+    train = split_questions(place.preferences(settings), place.group.role, settings.split).train
     answer = _secure_group(message, settings, place).answer(len(train), policy)
     content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
     return Message(content, reply_to=message)
@@ -303,7 +246,8 @@ def secure_counts(message: Message, context: Context) -> Message:
     place, sent = received.place, received.sent
     if place.node:
         admit(place.node, received.settings, context.run_id)
-    counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
+    known = received.learner.counts(sent, place.preferences(received.settings))
+    counts = Contribution(known, 1.0, {})
     asked = _secure_group(message, received.settings, place)
     form = Form(received.learner.count_forms(sent), {})
     masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))
@@ -319,7 +263,9 @@ def reward(message: Message, context: Context) -> Message:
     if place.node:
         admit(place.node, settings, context.run_id)
     sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
-    found = reward_contribution(sent, place.preferences, place.group.role, settings.federation)
+    found = reward_contribution(
+        sent, place.preferences(settings), place.group.role, settings.federation
+    )
     if settings.federation.privacy != "none":
         asked = _secure_group(message, settings, place)
         request = reward_request(sent, asked.half.place.name)

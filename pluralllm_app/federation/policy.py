@@ -15,6 +15,8 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import RefusedError, SettingsError
 from pluralllm_app.settings import (
     Count,
+    Positive,
+    PositiveFraction,
     Range,
     Settings,
     check_choice,
@@ -47,6 +49,8 @@ class Rules:
     most_messages: Count = NO_LIMIT
     most_rounds_in_total: Count = NO_LIMIT
     most_messages_in_total: Count = NO_LIMIT
+    most_epsilon: Positive = float(NO_LIMIT)
+    delta: PositiveFraction = 1e-6
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,12 @@ class Policy(Rules):
                     f"the run has {setting} = {asked}, with which more of the answers can be told",
                     f"run with {setting} = {low} or more",
                 )
+        if self.demands_noise and federation.noise == "none":
+            self._refuse(
+                "most-epsilon",
+                "the run has noise = none, with which nothing bounds what is told of a respondent",
+                f"run with noise = respondents and epsilon = {self.most_epsilon:g} or less",
+            )
         if federation.rounds > self.most_rounds:
             self._refuse(
                 "most-rounds",
@@ -168,6 +178,38 @@ class Policy(Rules):
                 "single-scores",
                 "the server asks for them",
                 "it goes on without them, and with scores = mean it adds them to a secure sum",
+            )
+
+    @property
+    def demands_noise(self) -> bool:
+        """Whether nothing leaves but what noise protects."""
+        return self.most_epsilon < NO_LIMIT
+
+    def check_epsilon(self, rho: float) -> None:
+        """Raise RefusedError where all noise that was ever drawn would cost too much.
+
+        Args:
+            rho: what it costs with the next draw, see `privacy.accounting`.
+        """
+        # Not at the top: what it needs takes a while to import, and most nodes have no limit.
+        from pluralllm_app.privacy.accounting import epsilon_of
+
+        if self.demands_noise and (spent := epsilon_of(rho, self.delta)) > self.most_epsilon:
+            self._refuse(
+                "most-epsilon",
+                f"noise that was drawn so far and that of this run cost epsilon = {spent:.4g} at "
+                f"delta = {self.delta:g}",
+                "run with a smaller epsilon, or with one of an earlier run, whose noise is used "
+                "again",
+            )
+
+    def check_true_answers(self) -> None:
+        """Raise RefusedError where a group may not be scored on its answers as they are."""
+        if self.demands_noise:
+            self._refuse(
+                "most-epsilon",
+                "its group is for evaluation, which is scored on its answers without noise",
+                "run without it, or let its site be made with --role train",
             )
 
     def check_spent(self, spent: Mapping[str, int]) -> None:

@@ -37,6 +37,21 @@ class Roster:
         """How much the update of a group counts, before it is capped."""
         return 1 if settings.federation.weighting == "uniform" else self.groups[name].pool
 
+    def scored(self, settings: Settings) -> list[str]:
+        """Names of the groups that are scored, sorted.
+
+        Raises:
+            FederationError: there are none.
+        """
+        if settings.federation.noise != "groups":
+            return list(self.groups)
+        if not (found := self.of_role("evaluation")):
+            raise FederationError(
+                "with noise = 'groups' train groups are not scored, and there are no others: add a "
+                "group that never trains"
+            )
+        return found
+
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
         return [name for name, group in self.groups.items() if group.role == role]

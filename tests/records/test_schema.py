@@ -68,6 +68,7 @@ RUN = RunInfo(
         "epsilon": 0.0,
         "delta": 1e-6,
         "scores": "per-group",
+        "update-norm": 0.0,
     },
     versions={"python": "3.11"},
     hardware=Hardware(platform="Linux", processor="x", cpus=2, gpus=[]),

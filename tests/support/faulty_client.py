@@ -28,6 +28,7 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     record_to_arrays,
 )
+from pluralllm_app.federation.partition import locate
 from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
@@ -57,8 +58,10 @@ def train(message: Message, context: Context) -> Message:
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "raise":
-        own = client_app.locate(context, Settings.from_config(context.run_config))
-        raise RuntimeError(f"{own.survey.questions().texts} {own.preferences.shares.tolist()}")
+        settings = Settings.from_config(context.run_config)
+        own = locate(context, settings)
+        shares = own.preferences(settings).shares
+        raise RuntimeError(f"{own.survey.questions().texts} {shares.tolist()}")
     reply = client_app.train(message, context)
     if fault in FAULTS:
         FAULTS[fault](reply.content)

@@ -148,7 +148,7 @@ def _counted(
     for (number, reason), groups in tally.left_out.items():
         left_out.append(LeftOut(questions.ids[number], reason, int(groups.sum())))
     order = np.argsort(np.array(names, object)).tolist()
-    group, question, shares, respondents = [], [], [], []
+    group, question, shares, respondents, influence = [], [], [], [], []
     for place, at in enumerate(order):
         for number in range(len(questions)):
             weights, persons = tally.weights[number][at], int(tally.people[number][at])
@@ -163,6 +163,7 @@ def _counted(
             question.append(number)
             shares.append(weights / weights.sum())
             respondents.append(effective)
+            influence.append(float(tally.largest[number][at] / weights.sum()))
     if not group:
         raise SurveyError(
             f"{data.file}: no group has {fewest} effective respondents to any "
@@ -180,6 +181,8 @@ def _counted(
             question=np.array(question, np.int64),
             shares=np.concatenate(shares),
             respondents=np.array(respondents),
+            influence=np.array(influence),
+            most_answered=dict(zip(names, tally.answered.tolist(), strict=False)),
         ),
         dropped=_summed(left_out),
         note="; ".join(data.notes),
