@@ -1,7 +1,9 @@
 """With noise for respondents, all that a train group says follows from noised answers."""
 
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from pluralllm_app.federation.ledger import Draw, Ledger
 from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.federation.policy import POLICY, Policy
 from pluralllm_app.federation.policy_text import shown
+from pluralllm_app.learning.base import MEMORIES
 from pluralllm_app.learning.registry import caution, check_plain
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.accounting import epsilon_of, rho_of
@@ -25,6 +28,7 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import TRAIN, make_survey, tiny_config
 from tests.support.local_runs import GROUPS, Config, run
+from tests.support.secure_runs import SECURE
 
 NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
 FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
@@ -181,6 +185,47 @@ def test_what_was_not_kept_was_counted(
     assert len(Ledger.read(tmp_path / "node").noise) == 2
 
 
+def test_what_is_kept_of_answers_has_a_name_that_tells_none(
+    survey: PreparedSurvey,
+    other: PreparedSurvey,
+    tmp_path: Path,
+    noisy: Callable[..., Settings],
+) -> None:
+    """Messages about it reach the server, which may know all answers but those of one person."""
+    names = set()
+    for each in (survey, other):
+        answers(each, noisy(), tmp_path)
+        (file,) = (tmp_path / "memory" / DIRECTORY).iterdir()
+        names.add(file.name)
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])
+def test_what_was_learned_without_noise_is_not_used_with_it(
+    survey: PreparedSurvey, tmp_path: Path, learner: Config
+) -> None:
+    """A server chooses the name under which a node remembers: no file is of both kinds of run."""
+
+    def remembered(config: Config) -> set[str]:
+        found = set()
+        memories = Path(str(config["out"])) / MEMORIES
+
+        def reply(partition: int, message: Message) -> Message:
+            for file in memories.rglob("*.safetensors"):
+                place = file.relative_to(memories).as_posix()
+                found.add(re.sub("[0-9a-f]{32}", "", place))
+            return message
+
+        run(config | learner | {"client-optimizer-state": "keep"}, reply=reply)
+        return found
+
+    plain = remembered(tiny_config(survey, tmp_path / "plain"))
+    noised = remembered(tiny_config(survey, tmp_path / "noised") | NOISE)
+    assert plain
+    assert len(noised) > len(TRAIN)  # that of the learners beside noised answers
+    assert not plain & noised
+
+
 def test_damaged_noised_answers_are_refused_and_not_drawn_anew(
     survey: PreparedSurvey, tmp_path: Path, noisy: Callable[..., Settings]
 ) -> None:
@@ -222,6 +267,12 @@ def test_a_node_that_limits_epsilon_takes_part_in_nothing_without_noise(
     policy.check(make_settings(NOISE))
     with pytest.raises(RefusedError, match="run with noise = respondents and epsilon = 2 or less"):
         policy.check(make_settings())
+    groups = make_settings(
+        SECURE | {"noise": "groups", "epsilon": 1.0, "update-norm": 1.0, "weighting": "uniform"}
+    )
+    with pytest.raises(RefusedError, match=r"there are no \[peers\]: ask its owner to pin"):
+        policy.check(groups)
+    replace(policy, peers={"Birch": "SHA256:" + "a" * 43}).check(groups)
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / POLICY).write_text("most-epsilon = 2")
     with pytest.raises(RefusedError, match="its group is for evaluation, which is scored on its"):
@@ -261,6 +312,10 @@ def test_noise_does_not_change_a_group_that_never_trains(
         ({"noise": "respondents"}, "epsilon = 0 does not go with noise = 'respondents'"),
         ({"epsilon": 1.0}, "epsilon = 1 does not go with noise = 'none'"),
         ({"noise": "respondents", "epsilon": 1.0, "delta": 0.0}, "delta = 0.0 must be above 0"),
+        (
+            {"noise": "respondents", "epsilon": 1.0, "delta": 0.01},
+            "delta = 0.01 must be above 0 and at most 0.001",
+        ),
         ({"noise": "respondents", "epsilon": -1.0}, "epsilon = -1.0 must be at least 0"),
     ],
 )
