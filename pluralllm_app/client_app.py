@@ -1,23 +1,16 @@
-"""The ClientApp: describe / train / evaluate, on the partition of one group.
-
-In simulation a node's partition id picks the group of the survey the run config names; on a
-machine of its own the node config names the site, see `survey.site`.
-"""
+"""The ClientApp: describe / train / evaluate, on the partition of one group."""
 
 import re
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, wraps
-from pathlib import Path
+from functools import lru_cache
 from typing import cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from pluralllm_app.errors import FederationError, RefusedError, SettingsError, UserError
+from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import hooks
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.ledger import admit
@@ -37,50 +30,36 @@ from pluralllm_app.federation.messages import (
     withheld_scores,
 )
 from pluralllm_app.federation.node_files import draws_of
+from pluralllm_app.federation.partition import Place, locate
 from pluralllm_app.federation.peers import introduced, meet
 from pluralllm_app.federation.places import with_places
 from pluralllm_app.federation.policy import Policy
+from pluralllm_app.federation.quiet_errors import without_content
+from pluralllm_app.federation.reward_group import (
+    reward_contribution,
+    reward_form,
+    reward_request,
+)
 from pluralllm_app.federation.secure_group import (
     CONTENT,
     SECURE_SCORES,
     SECURE_SUM,
     SecureGroup,
 )
-from pluralllm_app.learning.base import MEMORIES, Contribution, Form, Learner
+from pluralllm_app.learning.base import Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
 from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.predictors.base import Arrays
-from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.preferences import split_questions
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.results import ROLES, Role
 from pluralllm_app.secure_sum.messages import write
 from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.survey.prepared import Group, PreparedSurvey
-from pluralllm_app.survey.site import Site
+from pluralllm_app.survey.prepared import PreparedSurvey
 
 app = ClientApp()
 log_errors_plainly()
-
-
-# A process serves many messages, in simulation of many groups: it opens the survey once, reads
-# each partition once, and keeps one predictor into which it copies the weights of each message.
-@lru_cache(maxsize=1)
-def open_survey(path: str) -> PreparedSurvey:
-    """Open the survey at `path`, once in a process, and check it against its fingerprint."""
-    survey = PreparedSurvey.open(path)
-    survey.verify()
-    return survey
-
-
-@lru_cache(maxsize=1)
-def open_site(path: str, group: str | None) -> Site:
-    """Open and check the site of a group at `path`, once in a process."""
-    return Site.open(path, group)
-
-
-@lru_cache(maxsize=1024)
-def _preferences(survey: PreparedSurvey, group: str) -> PreferenceSet:
-    return survey.preferences(group)
 
 
 def _config(context: Context) -> tuple[tuple[str, Scalar], ...]:
@@ -94,55 +73,14 @@ def _settings(config: tuple[tuple[str, Scalar], ...]) -> Settings:
     return Settings.from_config(dict(config))
 
 
+# A process serves many messages, in simulation of many groups: it keeps one predictor, and copies
+# the weights of each message into it.
 @lru_cache(maxsize=1, typed=True)
 def _learner(
     config: tuple[tuple[str, Scalar], ...], survey: PreparedSurvey, device: str
 ) -> Learner:
     given = Given(_settings(config), survey.dim, survey.all_questions, device=device)
     return make_learner(given)
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a node holds: one group of a survey, and a directory for its own memory."""
-
-    survey: PreparedSurvey
-    group: Group
-    memory: Path
-    node: Path | None  # the directory of a node of a deployment, see `node_files`
-
-    @property
-    def preferences(self) -> PreferenceSet:
-        """The group's answers, read once in a process."""
-        return _preferences(self.survey, self.group.name)
-
-
-def locate(context: Context, settings: Settings) -> Place:
-    """What this node holds, as its node config and, in simulation, the run config say."""
-    node = context.node_config
-    if "partition-id" not in node:
-        if "site" not in node:
-            raise FederationError(
-                "this node has no site: write one with `pluralllm site create`, and start the "
-                "node with the start.sh that `pluralllm deploy` made"
-            )
-        if "node" not in node:
-            raise FederationError(
-                "this node has no directory with a secret of its own, without which the server "
-                "would know its draws: start it with the start.sh that `pluralllm deploy` made"
-            )
-        site = open_site(str(node["site"]), cast(str | None, node.get("group")))
-        survey, group = site.survey, site.survey.group(site.group)
-        return Place(survey, group, survey.path / "memory", Path(str(node["node"])))
-    survey = open_survey(str(settings.path("survey")))
-    nodes, groups = int(node["num-partitions"]), len(survey.groups)
-    if nodes != groups:
-        raise FederationError(
-            f"survey has {groups} groups but the federation has {nodes} SuperNodes: pass "
-            f"num-supernodes={groups}"
-        )
-    group = survey.groups[int(node["partition-id"])]
-    return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem, None)
 
 
 def device_of(context: Context, settings: Settings) -> str:
@@ -180,6 +118,8 @@ class Received:
         """Find what the node holds, prepare the processor, and unpack the arrays."""
         config = _config(context)
         settings = _settings(config)
+        if settings.federation.purpose != "train":
+            raise RefusedError("the run is for rewards, and the server asks for something else")
         place = locate(context, settings)
         prepare_processor(settings.training.client_threads)
         learner = _learner(config, place.survey, device_of(context, settings))
@@ -192,7 +132,14 @@ class Received:
         Args:
             message: which asks for it.
             round_number: of what was sent.
+
+        Raises:
+            RefusedError: noise hides what the group answered, and has to.
         """
+        if self.settings.federation.noise == "groups" and self.place.group.role == "train":
+            raise RefusedError(
+                "with noise = 'groups' train groups are not scored, since scores have no noise"
+            )
         found = self.score()
         if self.settings.federation.scores == "per-group":
             return found.to_content()
@@ -205,7 +152,7 @@ class Received:
         start = time.perf_counter()
         result = evaluate_group(
             self.learner.predictor(self.sent),
-            self.place.preferences,
+            self.place.preferences(self.settings),
             self.place.group.role,
             self.settings.split,
             self.settings.evaluation,
@@ -215,35 +162,13 @@ class Received:
         return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
 
 
-Handler = Callable[[Message, Context], Message]
-
-
-def without_content(handler: Handler) -> Handler:
-    """Keep the text of unexpected exceptions on the node: it may hold something of the partition.
-
-    The server learns the kind of exception and the line. `UserError`s are ours and hold no answers.
-    """
-
-    @wraps(handler)
-    def guarded(message: Message, context: Context) -> Message:
-        try:
-            return handler(message, context)
-        except UserError:
-            raise
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            raise FederationError(f"{type(error).__name__} in {where}") from None
-
-    return guarded
-
-
 @app.query()
 @without_content
 def describe(message: Message, context: Context) -> Message:
     """Say which group this node holds, and of which survey."""
     settings = _settings(_config(context))
-    device_of(context, settings)  # a device that is not there is told before training
+    device_of(context, settings)  # what is not there is told before training: a device, opendp
+    GroupNoise.of(settings.federation)
     place = locate(context, settings)
     if place.node:
         admit(place.node, settings, context.run_id)
@@ -255,7 +180,7 @@ def describe(message: Message, context: Context) -> Message:
         group=group.name,
         role=group.role,
         questions=group.questions,
-        pool=len(split_questions(place.preferences, group.role, settings.split).train),
+        pool=len(split_questions(place.preferences(settings), group.role, settings.split).train),
         name=survey.name,
         survey_questions=len(survey.table),
         fingerprint=survey.fingerprint,
@@ -287,8 +212,9 @@ def train(message: Message, context: Context) -> Message:
     content = RecordDict()
     if request.evaluate:
         content = withheld_scores() if withheld else received.scored(message, request.round - 1)
+    preferences = place.preferences(received.settings)
     start = time.perf_counter()
-    contribution = received.learner.contribute(sent, place.preferences, request, place.memory)
+    contribution = received.learner.contribute(sent, preferences, request, place.memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     if received.settings.federation.privacy != "none":
@@ -306,7 +232,7 @@ def secure_sum(message: Message, context: Context) -> Message:
     settings = _settings(_config(context))
     place = locate(context, settings)
     policy = admit(place.node, settings, context.run_id) if place.node else Policy()
-    train = split_questions(place.preferences, place.group.role, settings.split).train
+    train = split_questions(place.preferences(settings), place.group.role, settings.split).train
     answer = _secure_group(message, settings, place).answer(len(train), policy)
     content = RecordDict({SECURE_SUM: ConfigRecord({CONTENT: write(answer)})})
     return Message(content, reply_to=message)
@@ -320,11 +246,31 @@ def secure_counts(message: Message, context: Context) -> Message:
     place, sent = received.place, received.sent
     if place.node:
         admit(place.node, received.settings, context.run_id)
-    counts = Contribution(received.learner.counts(sent, place.preferences), 1.0, {})
+    known = received.learner.counts(sent, place.preferences(received.settings))
+    counts = Contribution(known, 1.0, {})
     asked = _secure_group(message, received.settings, place)
     form = Form(received.learner.count_forms(sent), {})
     masked = asked.masked(form, sent, counts, counts_request(asked.half.place.name))
     return Message(RecordDict({ARRAYS: arrays_to_record(masked.arrays)}), reply_to=message)
+
+
+@app.query("reward")
+@without_content
+def reward(message: Message, context: Context) -> Message:
+    """Say how many of this group's people pick some options, or add that to a secure sum."""
+    settings = _settings(_config(context))
+    place = locate(context, settings)
+    if place.node:
+        admit(place.node, settings, context.run_id)
+    sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
+    found = reward_contribution(
+        sent, place.preferences(settings), place.group.role, settings.federation
+    )
+    if settings.federation.privacy != "none":
+        asked = _secure_group(message, settings, place)
+        request = reward_request(sent, asked.half.place.name)
+        found = asked.masked(reward_form(sent, secure=True), sent, found, request)
+    return Message(RecordDict({ARRAYS: arrays_to_record(found.arrays)}), reply_to=message)
 
 
 def _secure_group(

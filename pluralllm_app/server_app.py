@@ -29,6 +29,11 @@ def main(grid: Grid, context: Context) -> None:
             "the SuperLink was not started by server/start.sh of a deployment: what nodes say of "
             "themselves is believed"
         )
+    if settings.federation.purpose == "rewards":
+        from pluralllm_app.federation.reward_server import run_rewards
+
+        run_rewards(grid, settings, say, members)
+        return
     if note := caution(settings):
         LOGGER.warning(note)
     say(f"Run directory: {settings.path('out')}")

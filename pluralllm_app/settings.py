@@ -51,6 +51,8 @@ ADDED_LATER: dict[str, Scalar] = {
     "epsilon": 0.0,
     "delta": 1e-6,
     "scores": "per-group",
+    "update-norm": 0.0,
+    "purpose": "train",
 }
 _LARGEST = 2**63 - 1  # Flower carries whole numbers of 64 bits
 Section = TypeVar("Section", bound="DataclassInstance")
@@ -150,6 +152,7 @@ class FederationSettings:
     """The server's side of a run."""
 
     seed: CountOrZero
+    purpose: Literal["train", "rewards"]  # see `reward_server`
     rounds: Count
     predictor: str  # one of `learning.registry.LEARNERS`
     prior: Literal["none", "factors"]  # of predictor = gpo
@@ -162,6 +165,7 @@ class FederationSettings:
     noise: Literal["none", "respondents", "groups"]
     epsilon: NonNegative  # of noise; 0 without it
     delta: PositiveFraction
+    update_norm: NonNegative  # L2, of noise = groups; 0 without it
     scores: Literal["per-group", "mean"]
     train_groups_per_round: CountOrZero
     min_train_groups: Count

@@ -86,6 +86,7 @@ def make_survey(
             question=np.concatenate([np.arange(count) for count in answered]),
             shares=np.concatenate(shares),
             respondents=None if respondents is None else np.full(sum(answered), respondents),
+            influence=None if respondents is None else np.full(sum(answered), 1 / respondents),
         ),
         roles=dict.fromkeys(train, "train") | dict.fromkeys(evaluation, "evaluation"),
     )

@@ -17,7 +17,7 @@ ROOMS = (
     ("errors", "core"),
     ("settings", "settings_files", "settings_privacy"),
     ("survey", "preferences", "secure_sum"),
-    ("predictors",),
+    ("predictors", "privacy"),
     ("scoring",),
     ("learning",),
     ("records",),
@@ -32,7 +32,7 @@ ROOMS = (
     ("cli",),
     ("__main__",),
 )
-DOMAIN = ("errors", "core", "survey", "preferences", "predictors", "scoring", "learning")
+DOMAIN = ("errors", "core", "survey", "preferences", "predictors", "privacy", "scoring", "learning")
 MOST_LINES = 350
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -10,6 +10,7 @@ import typer
 
 from pluralllm_app.cli.deploy_joining import admit_command, join_command
 from pluralllm_app.cli.deploy_node import peers_command, policy_command
+from pluralllm_app.cli.deploy_reward import reward_command
 from pluralllm_app.cli.deploy_texts import describe, say, slug_of, validity
 from pluralllm_app.cli.options import ConfigOption, SettingOption, starting
 from pluralllm_app.cli.settings import SettingsCommand
@@ -153,6 +154,9 @@ def run_command(
         from pluralllm_app.deploy.submit import submit
 
     submit(directory, config, setting or [], out, resume, console)
+
+
+deploy_app.command("reward")(reward_command)
 
 
 @deploy_app.command("remove")

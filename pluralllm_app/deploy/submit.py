@@ -121,7 +121,7 @@ def submit(
         make_strategy(settings)  # checks its options
         check_tracker(settings.federation.tracker)
         with connect(path) as control:
-            missing = _missing(control, groups, wanted)
+            missing = missing_nodes(control, groups, wanted)
     if note := caution(settings):
         _say(console, note)
     _say_what_it_waits_for(missing, wanted, settings, console)
@@ -136,7 +136,7 @@ def submit(
         with connect(path) as control:
             outcome, rounds = _follow(control, path, settings, run_config, console)
             if outcome.status == "failed":
-                missing = _missing(control, groups, wanted)
+                missing = missing_nodes(control, groups, wanted)
     except UserError as error:
         if isinstance(error.__cause__, httpx.TransportError):
             error.add_note(_remedy(path, out))
@@ -180,7 +180,9 @@ def _new_config(
     return run_config
 
 
-def _missing(control: Control, groups: Mapping[str, str], wanted: Collection[str]) -> list[str]:
+def missing_nodes(
+    control: Control, groups: Mapping[str, str], wanted: Collection[str]
+) -> list[str]:
     """Of which wanted groups the node is not online, a line each; `groups` by slug."""
     nodes = control.by_group(control.nodes_by_key())
     lines = []

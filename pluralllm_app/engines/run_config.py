@@ -29,6 +29,8 @@ def read_run_config(
     single = parse_overrides(overrides)
     merged = defaults | (flatten(read_toml(config)) if config else {}) | single
     check_names(merged, defaults)
+    if merged["purpose"] != "train":
+        raise SettingsError("purpose is set by `pluralllm deploy reward` alone: leave it out")
     for key in single:
         # A file may hold options of several strategies; a single one is meant for this run.
         if "." in key and not key.startswith(f"{merged['strategy']}."):

@@ -14,11 +14,13 @@ UPDATE = "the update is refused, and the failure recorded"
 SUM = "the group is not in the sum, and the failure recorded"
 SCORES = "the scores are refused, and the failure recorded"
 RECORDED = "the bound is recorded in its place"
+REWARDS = "no reward is given, and the command names the group"
 REQUEST = "the SuperLink answers 403"
 
 MOST_TEXT = 1000  # characters of a text
 MOST_QUESTIONS = 10**7  # of a survey
 MOST_LOSS = 1e12  # nats, of either sign
+MOST_SHARES = 1.00001  # of one question: they are kept in float32
 MOST_DIVERGENCE = 1.0  # nats; none is above log 2
 
 
@@ -96,6 +98,21 @@ BOUNDS = (
     Bound("evaluate", "coverage", "0 to 1, one for each level", SCORES, 0, 1),
     Bound("evaluate", "loss", _LOSS, SCORES, -MOST_LOSS, MOST_LOSS),
     Bound("evaluate", "seconds", "0 to round-timeout", f"above: {RECORDED}; below: refused", 0),
+    Bound("query.reward", "answered, shares", "0 to 1, as many as options were asked for", REWARDS),
+    Bound(
+        "query.reward",
+        "shares of a question",
+        f"at most {MOST_SHARES:g} in all",
+        REWARDS,
+        0,
+        MOST_SHARES,
+    ),
+    Bound(
+        "query.reward",
+        "masked words",
+        "as many as the sum has, uint64; what they hide cannot be checked",
+        SUM,
+    ),
     Bound("any reply", "source node, number of messages", "the caller's own id, 1", REQUEST),
     Bound("any reply", "duration that Flower adds", "0 or more, finite", REQUEST, 0),
 )

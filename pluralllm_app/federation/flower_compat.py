@@ -111,7 +111,8 @@ def error_reason(reply: Message) -> str:
     wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
     text = wrapped[1] if wrapped else reason
     _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
-    return message if found else text.strip().splitlines()[0]
+    first = next(iter(text.strip().splitlines()), f"error {reply.error.code}")
+    return message if found else first
 
 
 # ---- The SuperLink of a deployment ----

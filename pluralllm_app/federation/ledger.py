@@ -1,13 +1,15 @@
-"""What servers have asked of a node so far: ledger.json, beside the key of the node.
+"""What servers have asked of a node so far, and what noise it drew: ledger.json, beside its key.
 
 A message is counted, and the count is on the disk, before anything is computed: whoever kills the
 node, or starts it anew, gains nothing.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -34,12 +36,29 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Noise that was drawn once."""
+
+    unit: Literal["respondents", "groups"]
+    rho: float  # what it costs, see `privacy.accounting`
+    epsilon: float  # as the run asked for it
+    delta: float
+
+
+@dataclass(frozen=True)
 class Ledger:
     """What a node has counted."""
 
     total: Count
     runs: Mapping[str, Count]
     """By the SuperLink's number of the run."""
+    noise: Mapping[str, Draw] = field(default_factory=dict)
+    """By the names of the draws."""
+
+    @property
+    def rho(self) -> float:
+        """What all draws cost together."""
+        return sum(draw.rho for draw in self.noise.values())
 
     @classmethod
     def read(cls, node: Path) -> "Ledger":
@@ -58,7 +77,7 @@ class Ledger:
         except (OSError, msgspec.MsgspecError) as error:
             raise UserError(
                 f"{LEDGER} is damaged ({error}): restore it from a copy, or remove it. The node "
-                "then counts rounds and messages from nothing"
+                "then counts rounds, messages and noise from nothing"
             ) from error
 
     def write(self, node: Path) -> None:
@@ -88,18 +107,46 @@ def admit(
     policy.check(settings)
     if scores:
         policy.check_scores(settings)
+    with _writing(node):
+        before = Ledger.read(node)
+        own, total = before.runs.get(str(run), Count()).plus(rounds), before.total.plus(rounds)
+        spent = {"most-messages": own.messages, "most-messages-in-total": total.messages}
+        if rounds:
+            spent |= {"most-rounds": own.rounds, "most-rounds-in-total": total.rounds}
+        policy.check_spent(spent)
+        replace(before, total=total, runs={**before.runs, str(run): own}).write(node)
+    return policy
+
+
+def spend(node: Path, name: str, draw: Draw) -> None:
+    """Note noise before it is drawn; once for each name.
+
+    Args:
+        node: directory of the node.
+        name: of the draw.
+        draw: what it costs.
+
+    Raises:
+        RefusedError: with it the policy's most-epsilon would be exceeded. It is not noted.
+        UserError: the policy or ledger.json is damaged, or that cannot be written.
+    """
+    with _writing(node):
+        before = Ledger.read(node)
+        if name in before.noise:
+            return
+        after = replace(before, noise={**before.noise, name: draw})
+        Policy.read(node).check_epsilon(after.rho)
+        after.write(node)
+
+
+@contextmanager
+def _writing(node: Path) -> Iterator[None]:
+    """Lock the ledger of a node, and say what a failure to write it means."""
     try:
         with held(node / f".{LEDGER}.lock", f"another process writes {LEDGER}", _WAIT_SECONDS):
-            before = Ledger.read(node)
-            own, total = before.runs.get(str(run), Count()).plus(rounds), before.total.plus(rounds)
-            spent = {"most-messages": own.messages, "most-messages-in-total": total.messages}
-            if rounds:
-                spent |= {"most-rounds": own.rounds, "most-rounds-in-total": total.rounds}
-            policy.check_spent(spent)
-            Ledger(total, {**before.runs, str(run): own}).write(node)
+            yield
     except OSError as error:
         raise UserError(
             f"cannot write {LEDGER}, in which this node counts what it is asked: {error.strerror}; "
             "let the node write the directory of its key"
         ) from error
-    return policy

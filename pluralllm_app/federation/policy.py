@@ -15,6 +15,8 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import RefusedError, SettingsError
 from pluralllm_app.settings import (
     Count,
+    Positive,
+    PositiveFraction,
     Range,
     Settings,
     check_choice,
@@ -25,7 +27,7 @@ from pluralllm_app.settings import (
 from pluralllm_app.settings_files import read_toml
 
 POLICY = "policy.toml"
-NO_LIMIT = 2**63 - 1
+NO_LIMIT = 2**62  # of any number; as a float it is the same
 LEARNERS = ("gpo", "factors", "refined")
 """What a run may learn; refined is gpo with prior = factors."""
 _FINGERPRINT = re.compile("SHA256:[A-Za-z0-9+/]{43}")
@@ -38,6 +40,7 @@ class Rules:
     draws: Literal["secret", "run-seed"] = "secret"
     secure_sum: Literal["none", "factors", "all"] = "factors"
     single_scores: Literal["leave", "stay"] = "leave"
+    rewards: Literal["refuse", "secure-sum", "clear"] = "refuse"
     least_local_steps: Count = 1
     least_tasks_per_step: Count = 1
     least_train_groups: Count = 1
@@ -46,6 +49,8 @@ class Rules:
     most_messages: Count = NO_LIMIT
     most_rounds_in_total: Count = NO_LIMIT
     most_messages_in_total: Count = NO_LIMIT
+    most_epsilon: Positive = NO_LIMIT
+    delta: PositiveFraction = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,15 @@ class Policy(Rules):
     def check(self, settings: Settings) -> None:
         """Raise RefusedError where a run asks for what this node's owner does not let it."""
         federation, training = settings.federation, settings.training
+        if self.demands_noise and federation.noise == "none":
+            self._refuse(
+                "most-epsilon",
+                "the run has noise = none, with which nothing bounds what is told of a respondent",
+                f"run with noise = respondents and epsilon = {self.most_epsilon:g} or less",
+            )
+        if federation.purpose == "rewards":
+            self._check_rewards(federation.privacy)
+            return
         learner = "refined" if federation.prior == "factors" else federation.predictor
         learned = f"predictor = {federation.predictor}, prior = {federation.prior}"
         if learner not in self.learners:
@@ -118,6 +132,21 @@ class Policy(Rules):
                 f"run with rounds = {self.most_rounds} or fewer",
             )
 
+    def _check_rewards(self, privacy: str) -> None:
+        if self.rewards == "refuse":
+            self._refuse(
+                "rewards",
+                "the run asks how many of this group's people pick which options",
+                "ask its owner, who would have to set secure-sum or clear",
+            )
+        if self.rewards == "secure-sum" and privacy != "secure-sum":
+            self._refuse(
+                "rewards",
+                f"the run has privacy = {privacy}, with which the server sees this group's own "
+                "answers",
+                "reward with the rule mean, by secure sums",
+            )
+
     def check_cohort(self, train_groups: int, known: int) -> None:
         """Raise RefusedError where a sum is over fewer groups than this node's owner lets it.
 
@@ -149,6 +178,38 @@ class Policy(Rules):
                 "single-scores",
                 "the server asks for them",
                 "it goes on without them, and with scores = mean it adds them to a secure sum",
+            )
+
+    @property
+    def demands_noise(self) -> bool:
+        """Whether nothing leaves but what noise protects."""
+        return self.most_epsilon < NO_LIMIT
+
+    def check_epsilon(self, rho: float) -> None:
+        """Raise RefusedError where all noise that was ever drawn would cost too much.
+
+        Args:
+            rho: what it costs with the next draw, see `privacy.accounting`.
+        """
+        # Not at the top: what it needs takes a while to import, and most nodes have no limit.
+        from pluralllm_app.privacy.accounting import epsilon_of
+
+        if self.demands_noise and (spent := epsilon_of(rho, self.delta)) > self.most_epsilon:
+            self._refuse(
+                "most-epsilon",
+                f"noise that was drawn so far and that of this run cost epsilon = {spent:.4g} at "
+                f"delta = {self.delta:g}",
+                "run with a smaller epsilon, or with one of an earlier run, whose noise is used "
+                "again",
+            )
+
+    def check_true_answers(self) -> None:
+        """Raise RefusedError where a group may not be scored on its answers as they are."""
+        if self.demands_noise:
+            self._refuse(
+                "most-epsilon",
+                "its group is for evaluation, which is scored on its answers without noise",
+                "run without it, or let its site be made with --role train",
             )
 
     def check_spent(self, spent: Mapping[str, int]) -> None:
@@ -185,6 +246,10 @@ class Policy(Rules):
             said.append(
                 'secure-sum = "none": in runs that learn factors in the clear, the server can '
                 "compute every answer of this group"
+            )
+        if self.rewards == "clear":
+            said.append(
+                'rewards = "clear": the server can ask for every answer of this group, and gets it'
             )
         if not self.peers and self.secure_sum != "none":
             said.append(

@@ -37,6 +37,21 @@ class Roster:
         """How much the update of a group counts, before it is capped."""
         return 1 if settings.federation.weighting == "uniform" else self.groups[name].pool
 
+    def scored(self, settings: Settings) -> list[str]:
+        """Names of the groups that are scored, sorted.
+
+        Raises:
+            FederationError: there are none.
+        """
+        if settings.federation.noise != "groups":
+            return list(self.groups)
+        if not (found := self.of_role("evaluation")):
+            raise FederationError(
+                "with noise = 'groups' train groups are not scored, and there are no others: add a "
+                "group that never trains"
+            )
+        return found
+
     def of_role(self, role: str) -> list[str]:
         """Names of the groups of one role, sorted."""
         return [name for name, group in self.groups.items() if group.role == role]
@@ -89,12 +104,7 @@ def build_roster(
         FederationError: too few nodes within `start-timeout`, a node that fails to answer or does
             not fit the others (named by group), or groups the settings cannot train or score.
     """
-    described = _Asked(grid, settings, expected, progress, registered, known).described()
-    check_agreement(list(described.values()))
-    by_name = sorted((item.group, node_id) for node_id, item in described.items())
-    roster = Roster(
-        groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
-    )
+    roster = gathered(grid, settings, expected, progress, registered, known)
     check_groups(
         [
             (group.group, group.role, group.questions, group.pool)
@@ -103,6 +113,23 @@ def build_roster(
         settings,
     )
     return roster
+
+
+def gathered(
+    grid: Grid,
+    settings: Settings,
+    expected: int,
+    progress: Callable[[str], None],
+    registered: Registered | None = None,
+    known: Known | None = None,
+) -> Roster:
+    """The groups of the nodes, whatever can be done with them; see `build_roster`."""
+    described = _Asked(grid, settings, expected, progress, registered, known).described()
+    check_agreement(list(described.values()))
+    by_name = sorted((item.group, node_id) for node_id, item in described.items())
+    return Roster(
+        groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
+    )
 
 
 class _Asked:

@@ -33,6 +33,7 @@ from pluralllm_app.learning.registry import Given, make_learner
 from pluralllm_app.learning.sampling import chosen_groups
 from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.preferences import QuestionSet
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.records.observers import BestModel, Checkpoints
 from pluralllm_app.records.recording import Recording, recorded_run
 from pluralllm_app.records.schema import RoundEntry, TrainEntry
@@ -121,6 +122,8 @@ class Rounds:
             record.describe(self.roster.survey, groups)
             self.state = RunState(uuid4().hex, self.learner.initial_state())
             self._save()
+        self._scored = self.roster.scored(settings)
+        self._noise = GroupNoise.of(settings.federation)
         self._sums: SecureSums | None = None
         self._scores: ScoreSums | None = None
         self._quorum = settings.federation.min_train_groups
@@ -152,10 +155,10 @@ class Rounds:
         while (number := self.state.round) < federation.rounds and not self._settled():
             trained = chosen_groups(train_groups, self.settings, number + 1)
             due = number % self.settings.evaluation.evaluate_every == 0
-            self._exchange(trained, list(self.roster.groups) if due else [])
+            self._exchange(trained, self._scored if due else [])
             self.record.trained(self.state.round, self._predictor)
             self._save()
-        self._exchange([], list(self.roster.groups))
+        self._exchange([], self._scored)
         self.record.save_model("model", self._predictor(), self.record.last_round)
 
     def _settled(self) -> bool:
@@ -336,5 +339,12 @@ class Rounds:
             groups=heard.trained,
             seconds=seconds,
             secure_sum=self._sums.entry() if self._sums else None,
+            epsilon=self._spent(),
         )
         self.state.entry = replace(self.state.entry, seconds=seconds, train=train)
+
+    def _spent(self) -> float | None:
+        """The epsilon of noise so far: that for groups costs something in every round."""
+        if self._noise:
+            return self._noise.spent(self.state.round)
+        return noise.epsilon if (noise := self.record.info.noise) else None

@@ -1,4 +1,4 @@
-"""What is summed securely before the first round: how many groups answered each row of factors."""
+"""What is summed securely without learning, as how many groups answered each row of factors."""
 
 import time
 
@@ -17,7 +17,8 @@ from pluralllm_app.federation.messages import (
 from pluralllm_app.federation.secure_group import SECURE_SUM
 from pluralllm_app.federation.secure_server import SecureSums
 from pluralllm_app.federation.state import RunState
-from pluralllm_app.learning.base import Contribution, Form, Learner, State
+from pluralllm_app.learning.base import Contribution, Form, Learner, Request, State
+from pluralllm_app.predictors.base import Arrays
 
 COUNTS = "query.secure_counts"
 
@@ -37,16 +38,39 @@ def counted(sums: SecureSums, learner: Learner, run: RunState) -> State:
     form = Form(learner.count_forms(state.sent), {})
     if not form.arrays:
         return state
+    left = sums.federation.rounds + 1
+    try:
+        totals = summed(sums, COUNTS, form, state.sent, counts_request(run.experiment), left)
+    except FederationError as error:
+        raise FederationError(f"before round 1: {error}") from error
+    return learner.counted(state, totals)
+
+
+def summed(
+    sums: SecureSums, query: str, form: Form, sent: Arrays, request: Request, left: int
+) -> Arrays:
+    """A sum in an exchange of its own, without local steps.
+
+    Args:
+        sums: over the train groups.
+        query: kind of the messages.
+        form: of what groups answer, before it is masked.
+        sent: what they are sent.
+        request: what stands for a request.
+        left: sums that are to come in this run, this one among them.
+
+    Raises:
+        FederationError: see `SecureSums.begin` and `SecureSums.total`.
+    """
     roster, timeout = sums.roster, sums.federation.round_timeout
     heard = Heard(time.perf_counter())
-    request = counts_request(run.experiment)
-    cohort = sums.begin(form, state.sent, request, sums.federation.rounds + 1, heard)
-    arrays = arrays_to_record(state.sent)
+    cohort = sums.begin(form, sent, request, left, heard)
+    arrays = arrays_to_record(sent)
     messages = [
         Message(
             RecordDict({ARRAYS: arrays, SECURE_SUM: sums.record(name)}),
-            *(roster.nodes[name], COUNTS),
-            group_id="0",
+            *(roster.nodes[name], query),
+            group_id=str(request.round),
         )
         for name in cohort
     ]
@@ -63,7 +87,7 @@ def counted(sums: SecureSums, learner: Learner, run: RunState) -> State:
     try:
         total = sums.total(heard)
     except FederationError as error:
-        raise FederationError(f"before round 1: {error}: {causes(heard.lost)}") from error
+        raise FederationError(f"{error}: {causes(heard.lost)}") from error
     for failure in heard.lost:
-        sums.progress(f"before round 1: {failure.group} failed: {failure.reason}")
-    return learner.counted(state, total.arrays)
+        sums.progress(f"{query}: {failure.group} failed: {failure.reason}")
+    return total.arrays

@@ -17,14 +17,18 @@ from flwr.app import ConfigRecord, RecordDict
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.errors import FederationError, RefusedError
+from pluralllm_app.federation.ledger import Draw, spend
 from pluralllm_app.federation.meaning import meaning_of
 from pluralllm_app.federation.messages import record_of
+from pluralllm_app.federation.noised_updates import NoisedUpdates
 from pluralllm_app.federation.peers import signing_key, trusted_peers
 from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.summands import MASKED, Summands
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.privacy.accounting import rho_of
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.metrics import GroupScores
 from pluralllm_app.scoring.results import Role
 from pluralllm_app.scoring.sums import summands, summed
@@ -70,12 +74,14 @@ class SecureGroup:
         settings: of the run.
         step: of the protocol.
         content: of the message, a message of the protocol.
+        node: directory of the node in a deployment; None in a simulation.
     """
 
     half: GroupHalf
     settings: Settings
     step: str
     content: bytes
+    node: Path | None
 
     @classmethod
     def of(
@@ -120,7 +126,7 @@ class SecureGroup:
             raise ValueError("the message of a secure sum names no experiment")
         place = memory / _DIRECTORY / experiment
         half = GroupHalf(_identity(group, place, node, role), MemoryFile(place / _SUMS))
-        return cls(half, settings, step, message)
+        return cls(half, settings, step, message, node)
 
     def answer(self, weight: int, policy: Policy) -> object:
         """The answer to a step without a vector.
@@ -170,7 +176,8 @@ class SecureGroup:
         groups = len(self.half.weights(self._which().number))
         if CONTRIBUTORS in sent and not (sent[CONTRIBUTORS] <= groups).all():
             raise RefusedError("the server counts more groups for a row than the sum is over")
-        return self._masked(form, sent, contribution, request)
+        noise = GroupNoise.of(self.settings.federation)
+        return self._masked(form, sent, contribution, request, noise)
 
     def masked_scores(self, sent: Arrays, scores: GroupScores, round_number: int) -> Arrays:
         """The scores of the group, masked.
@@ -196,16 +203,35 @@ class SecureGroup:
         return read(MaskRequest, self.content)
 
     def _masked(
-        self, form: Form, sent: Arrays, contribution: Contribution, request: Request
+        self,
+        form: Form,
+        sent: Arrays,
+        contribution: Contribution,
+        request: Request,
+        noise: GroupNoise | None = None,
     ) -> Contribution:
         which = self._which()
         weights = self.half.weights(which.number)
-        cap = self.settings.federation.weight_cap
-        summands = Summands.of(form, weights, cap)
+        summands = Summands.of(form, weights, self.settings.federation.weight_cap, noise)
         vector = summands.vector(self.half.group, sent, contribution)
         meaning = meaning_of(self.settings, request, sent, summands)
+        if noise:
+            [field] = summands.layout.fields.values()
+            scale = noise.scale(field.bits, field.size, self.half.threshold(which.number))
+            vector = self._noised_updates().of(vector, scale, meaning.digest)
         masked = self.half.mask(which, meaning, vector)
         return Contribution({MASKED: masked}, contribution.weight, {})
+
+    def _noised_updates(self) -> NoisedUpdates:
+        federation, place = self.settings.federation, self.half.place
+        whole = rho_of(federation.epsilon, federation.delta)
+        draw = Draw("groups", whole, federation.epsilon, federation.delta)
+
+        def note(name: str) -> None:
+            if self.node:
+                spend(self.node, name, draw)
+
+        return NoisedUpdates(place.parent.parent, place.name, federation.rounds, note)
 
     def _advertise(self, invitation: Invitation, weight: int, policy: Policy) -> object:
         self._check_enough(len(invitation.cohort), policy)

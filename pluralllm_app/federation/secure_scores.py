@@ -58,8 +58,9 @@ class ScoreSums:
         self._by_role: dict[Role, SecureSums] = {}
         self._experiments: dict[Role, str] = {}
         self._cohorts: dict[Role, list[str]] = {}  # of the evaluation that was begun
+        scored = {*roster.scored(settings)}
         for role in ROLES:
-            if roster.of_role(role):
+            if {*roster.of_role(role)} & scored:
                 used = state.scores.setdefault(role, UsedSums())
                 name = sha256(f"scores {role} {state.experiment}".encode()).hexdigest()[:32]
                 self._experiments[role] = name

@@ -16,6 +16,7 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.weight_cap import largest_weight
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form
 from pluralllm_app.predictors.base import Arrays
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.secure_sum.fixed_point import Layout, Words
 
 MASKED = "masked"  # the one array of a contribution on its way
@@ -35,15 +36,19 @@ class Summands:
     layout: Layout
     form: Form
     weights: Mapping[str, float]  # of all groups of the cohort, capped
+    noise: GroupNoise | None = None
 
     @classmethod
-    def of(cls, form: Form, weights: Mapping[str, float], cap: float) -> "Summands":
+    def of(
+        cls, form: Form, weights: Mapping[str, float], cap: float, noise: GroupNoise | None = None
+    ) -> "Summands":
         """Sums of contributions of a form.
 
         Args:
             form: of a contribution, before it is masked.
             weights: of all groups of the cohort.
             cap: largest share of one.
+            noise: for which updates are clipped.
 
         Raises:
             FederationError: what was sent leaves a sum too coarse to be used.
@@ -61,7 +66,7 @@ class Summands:
             layout = Layout.of(shapes, room, len(weights))
         except ValueError as error:
             raise FederationError(f"what the server sent cannot be summed over: {error}") from error
-        return cls(layout, form, capped)
+        return cls(layout, form, capped, noise)
 
     def vector(self, group: str, sent: Arrays, contribution: Contribution) -> Words:
         """What a group adds.
@@ -74,15 +79,20 @@ class Summands:
         Raises:
             FederationError: it has other arrays than the server expects, or a number too large.
         """
+        given = contribution.arrays
+        if self.noise:  # no refusal tells that an update is not finite: it counts as none
+            given = {name: x if np.isfinite(x).all() else sent[name] for name, x in given.items()}
         try:
-            self.form.check_arrays(contribution.arrays)
+            self.form.check_arrays(given)
         except ValueError as error:
             raise FederationError(f"this group's contribution cannot be summed: {error}") from error
         arrays: dict[str, np.typing.NDArray[np.float64]] = {}
-        for name, array in contribution.arrays.items():
+        for name, array in given.items():
             numbers = array.astype(np.float64)
             if self.form.weighs:
                 numbers = self.weights[group] * (numbers - sent[name])
+            if self.noise:
+                numbers = self.noise.clipped(numbers)
             arrays[name] = numbers
         metrics = {
             _METRIC + name: np.array([value]) for name, value in contribution.metrics.items()

@@ -30,6 +30,7 @@ from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, set_weights
 from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
+from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.settings import Settings
 
 WEIGHTS = "weights"
@@ -66,6 +67,7 @@ class GPOLearner:
         self._strategy = strategy
         self._device = device
         self._untrained = untrained
+        self._noise = GroupNoise.of(settings.federation)
 
     @cached_property
     def _network(self) -> GPO:
@@ -73,11 +75,16 @@ class GPOLearner:
         return self._untrained(self._dim_x, self._settings).to(self._device)
 
     def form(self, sent: Arrays) -> Form:
-        """One vector of weights, with the loss and the divergence of the last tasks."""
+        """One vector of weights, with the loss and the divergence of the last tasks.
+
+        Where noise hides groups, the latter stay with them.
+        """
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
-        weights = ArrayForm(np.dtype(np.float32), (parameters,), room=LARGEST_STEP)
+        room = self._noise.room if self._noise else LARGEST_STEP
+        weights = ArrayForm(np.dtype(np.float32), (parameters,), room=room)
         weighs = self._strategy is None or self._strategy.weighs
-        return Form({WEIGHTS: weights}, {LOSS: -math.inf, JS_DIVERGENCE: 0.0}, weighs=weighs)
+        metrics = {} if self._noise else {LOSS: -math.inf, JS_DIVERGENCE: 0.0}
+        return Form({WEIGHTS: weights}, metrics, weighs=weighs)
 
     @property
     def needs_individual_updates(self) -> bool:
@@ -125,10 +132,11 @@ class GPOLearner:
         )
         if keeps:
             moments.keep(request.round, optimizer_state, request.counted)
+        metrics = {LOSS: statistics.loss, JS_DIVERGENCE: statistics.js_divergence}
         return Contribution(
             arrays={WEIGHTS: get_weights(network).cpu().numpy()},
             weight=len(split_questions(preferences, "train", settings.split).train),
-            metrics={LOSS: statistics.loss, JS_DIVERGENCE: statistics.js_divergence},
+            metrics={} if self._noise else metrics,
         )
 
     def initial_state(self) -> State:

@@ -63,6 +63,16 @@ _CLEAR = (
     "out its answers. Use it where the server may know them, or set privacy = 'secure-sum', see "
     "docs/privacy.md."
 )
+_NOISED = (
+    "Note: train groups' answers have noise: what one respondent answered is hidden by "
+    "differential privacy with epsilon = {:g} and delta = {:g}, over the whole run. Train groups "
+    "are scored on noised answers, groups for evaluation on their true ones, see docs/privacy.md."
+)
+_NOISED_SUMS = (
+    "Note: sums of updates have noise: all that one train group answered is hidden by differential "
+    "privacy with epsilon = {:g} and delta = {:g}, over the whole run. Groups for evaluation are "
+    "scored on their true answers. With tens of groups little can be learned, see docs/privacy.md."
+)
 LEARNERS = {
     "gpo": LearnerSpec(_gpo),
     "factors": LearnerSpec(
@@ -113,6 +123,11 @@ def check_plain(settings: Settings) -> None:
     Raises:
         SettingsError: naming the setting and the remedy.
     """
+    if settings.federation.noise != "none":
+        raise SettingsError(
+            f"noise = {settings.federation.noise!r} is for pluralllm run: here methods pool the "
+            "answers of all groups, without noise. Set noise = 'none' and epsilon = 0"
+        )
     for key, plain in (("predictor", "gpo"), ("prior", "none")):
         value = getattr(settings.federation, key)
         if value != plain:
@@ -138,7 +153,12 @@ def needs_questions(config: Mapping[str, Scalar]) -> bool:
 
 def caution(settings: Settings) -> str:
     """What must be known before such a run; empty where nothing must."""
-    if settings.federation.privacy != "none":
+    federation = settings.federation
+    if federation.noise == "respondents":
+        return _NOISED.format(federation.epsilon, federation.delta)
+    if federation.noise == "groups":
+        return _NOISED_SUMS.format(federation.epsilon, federation.delta)
+    if federation.privacy != "none":
         return ""
     spec = _spec(settings.federation.predictor, settings.federation.prior)
     return spec.caution if spec else ""

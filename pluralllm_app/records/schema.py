@@ -58,6 +58,15 @@ class SecureSum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What a run spends of differential privacy, in all of its rounds together."""
+
+    unit: str  # what is hidden of whom
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainEntry:
     """The training of a round."""
 
@@ -67,6 +76,8 @@ class TrainEntry:
     groups: Mapping[str, GroupUpdate] = field(default_factory=dict, metadata=_OPTIONAL)
     seconds: float
     secure_sum: SecureSum | None = field(default=None, metadata=_OPTIONAL)
+    epsilon: float | None = field(default=None, metadata=_OPTIONAL)
+    """Spent on noise so far, at the delta of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +160,7 @@ class RunInfo:
     waiting: Waiting | None = field(default=None, metadata=_OPTIONAL)
     secure_threshold: int | None = field(default=None, metadata=_OPTIONAL)
     """Of secure sums: how many groups it took to open one."""
+    noise: Noise | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)

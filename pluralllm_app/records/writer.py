@@ -29,6 +29,7 @@ from pluralllm_app.records.lock import locked_run
 from pluralllm_app.records.machine import hardware, versions
 from pluralllm_app.records.reader import ROUNDS, RUN, read_run
 from pluralllm_app.records.schema import (
+    Noise,
     RecordedSurvey,
     RosterEntry,
     RoundEntry,
@@ -42,6 +43,10 @@ from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.shared import Questionnaire
 
 STATE = "resume.safetensors"
+UNITS = {  # by the setting `noise`
+    "respondents": "what one respondent of a train group answered",
+    "groups": "all that one train group answered",
+}
 RUNNING: dict[str, Any] = {"status": "running", "error": None, "finished": None, "waiting": None}
 
 
@@ -160,9 +165,18 @@ def new_run(path: Path, method: str, config: Mapping[str, Scalar]) -> RunInfo:
         started=now(),
         seed=int(config["seed"]),
         settings=dict(config),
+        noise=noise_of(config),
         versions=versions(),
         hardware=hardware(),
     )
+
+
+def noise_of(config: Mapping[str, Scalar]) -> Noise | None:
+    """What the noise of a run hides, and what it spends; None without noise."""
+    if config["noise"] == "none":
+        return None
+    epsilon, delta = float(config["epsilon"]), float(config["delta"])
+    return Noise(unit=UNITS[str(config["noise"])], epsilon=epsilon, delta=delta)
 
 
 def close_unfinished(path: Path, status: Status, error: str | None) -> RunInfo | None:

@@ -8,6 +8,8 @@ NONE = "name no option"
 SEVERAL = "name several options"
 LONG = "are too long to be an answer"
 UNASKED = "are of prompts without a question"
+UNANSWERED = "are of questions that too few groups answered"
+_WHY = (NONE, SEVERAL, LONG, UNASKED, UNANSWERED)
 
 
 class Counts(Counter[str]):
@@ -24,6 +26,6 @@ class Counts(Counter[str]):
         return new
 
     def __str__(self) -> str:
-        reasons = [f"{self[why]:,} {why}" for why in (NONE, SEVERAL, LONG, UNASKED) if self[why]]
+        reasons = [f"{self[why]:,} {why}" for why in _WHY if self[why]]
         text = f"{self.total():,} completions, {self[SCORED]:,} scored"
         return text + (f"; not scored: {', '.join(reasons)}" if reasons else "")

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,18 +9,15 @@ import numpy as np
 from pluralllm_app.core.segments import Doubles, Ints
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.rewards.asked import Asked, Predictions
-from pluralllm_app.rewards.counts import LONG, NONE, SCORED, SEVERAL, UNASKED, Counts
+from pluralllm_app.rewards.choices import choice
+from pluralllm_app.rewards.counts import SCORED, UNASKED, Counts
 from pluralllm_app.rewards.free_text import FreeText
 from pluralllm_app.rewards.rollouts import Rollout, rollouts
 from pluralllm_app.scoring.metrics import js_alignment
 from pluralllm_app.use.group import Group
-from pluralllm_app.use.prompts import MOST_CHARACTERS, named_options
 
 Form = Literal["share", "distribution", "match", "text"]
 Rewards = list[float | None]
-SHORT = 200  # characters of a completion whose reading is kept, since many samples are alike
-
-named_once = lru_cache(maxsize=2**14)(named_options)
 
 
 class GroupReward:
@@ -137,16 +133,11 @@ class GroupReward:
             if what is None:
                 reasons.append(UNASKED)
                 continue
-            text = rollout.completion
-            named = (named_once if len(text) <= SHORT else named_options)(text, what.question)
-            if len(named) == 1:
-                rewards[row] = float(what.shares[named[0]])
-                samples[rollout.prompt].append((row, named[0]))
-                reasons.append(SCORED)
-            elif named:
-                reasons.append(SEVERAL)
-            else:
-                reasons.append(LONG if len(text) > MOST_CHARACTERS else NONE)
+            place, reason = choice(rollout.completion, what.question)
+            reasons.append(reason)
+            if place is not None:
+                rewards[row] = float(what.shares[place])
+                samples[rollout.prompt].append((row, place))
         if self.form != "share":
             for drawn in samples.values():
                 what = asked[drawn[0][0]]

@@ -188,6 +188,14 @@ class GroupHalf:
         """
         return {each.group: each.weight for each in self._ready(self._file.read(), number).roll}
 
+    def threshold(self, number: int) -> int:
+        """How many groups at least are in a sum that is opened.
+
+        Raises:
+            RefusedSumError: the sum was not set up, or is used up.
+        """
+        return self._ready(self._file.read(), number).invitation.threshold
+
     def mask(self, request: MaskRequest, meaning: Meaning, vector: Words) -> Words:
         """Round 2, masked input collection: use a sum up.
 

@@ -81,6 +81,9 @@ class Answers:
     question: Ints  # [A] index into the questions
     shares: Doubles  # [sum of the options of the questions answered] flat
     respondents: Doubles | None = None  # [A] people asked, NaN where the source does not tell
+    influence: Doubles | None = None  # [A] see `Influence.largest`, NaN where it is not known
+    most_answered: Mapping[str, int] = field(default_factory=dict)
+    """By group: to how many questions one respondent gave an answer, at most. Without: to all."""
 
     def __len__(self) -> int:
         return len(self.group)
@@ -102,7 +105,20 @@ class Answers:
             self.question[kept],
             self.shares[segment_rows(starts[kept], options[kept])],
             None if self.respondents is None else self.respondents[kept],
+            None if self.influence is None else self.influence[kept],
+            self.most_answered,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """How much of a group's answers one of its respondents can change, see `privacy.sensitivity`.
+
+    It depends on who answered which question and on weights, and not on what was answered.
+    """
+
+    largest: Doubles  # [Q] the largest part of a question's weight that one respondent has
+    questions: int  # to how many of them one respondent gave an answer, at most
 
 
 @dataclass(frozen=True, eq=False)

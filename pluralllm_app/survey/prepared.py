@@ -28,7 +28,7 @@ from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.preferences import PreferenceSet, QuestionSet
 from pluralllm_app.survey import storage
-from pluralllm_app.survey.content import Answers, Description, Questions
+from pluralllm_app.survey.content import Answers, Description, Influence, Questions
 from pluralllm_app.survey.info import (
     FORMAT_VERSION,
     METRICS,
@@ -146,11 +146,7 @@ class PreparedSurvey(SurveyInfo):
         Raises:
             SurveyError: unknown group, or its file is missing, damaged or inconsistent.
         """
-        group = self.group(name)
-        with located(self.path):
-            own = storage.read_answers(
-                self.path / group.file, group.questions, self._ids, self._counts, self.dim
-            )
+        own = self._answers(name)
         first_rows, counts = self._first_rows[own.questions], self._counts[own.questions]
         values = self._values
         return PreferenceSet(
@@ -164,6 +160,17 @@ class PreparedSurvey(SurveyInfo):
             description=None if own.description is None else own.description.embedding,
             values=None if values is None else values[segment_rows(first_rows, counts)],
         )
+
+    def influence(self, name: str) -> Influence | None:
+        """How much one respondent can change of `preferences(name)`; None where it is not known."""
+        return self._answers(name).influence
+
+    def _answers(self, name: str) -> storage.GroupAnswers:
+        group = self.group(name)
+        with located(self.path):
+            return storage.read_answers(
+                self.path / group.file, group.questions, self._ids, self._counts, self.dim
+            )
 
     def description(self, name: str) -> str | None:
         """Return the text that says who the group called `name` is, None where there is none.

@@ -24,7 +24,7 @@ from pluralllm_app.core.segments import (
     segment_starts,
     segment_sums,
 )
-from pluralllm_app.survey.content import Answers, Description, Questions
+from pluralllm_app.survey.content import Answers, Description, Influence, Questions
 from pluralllm_app.survey.info import ORDINAL_METRICS
 from pluralllm_app.survey.parquet_files import missing, numbers, read_columns, refusal
 
@@ -32,6 +32,7 @@ _AT_ONCE = 2**14  # rows of embeddings
 SUM_TOLERANCE = 1e-3  # how far the shares of a question may be from 1 in total
 # In the metadata of a group's table: the JSON of the group's Description. Not every survey has it.
 DESCRIPTION = b"pluralllm.description"
+INFLUENCE = b"pluralllm.influence"  # likewise the JSON of its Influence, where that is known
 
 QUESTIONS_SCHEMA = pa.schema(
     [
@@ -58,6 +59,7 @@ class GroupAnswers:
     questions: Ints  # [Q] index of each in the survey, ascending
     shares: Floats  # [R]
     respondents: Doubles | None  # [Q] people asked, NaN where unknown; None: all unknown
+    influence: Influence | None
     description: Description | None
 
 
@@ -165,6 +167,7 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints, dim: i
         questions=questions[order],
         shares=shares[rows].astype(np.float32),
         respondents=None if respondents is None else respondents[order],
+        influence=_influence(file, table.schema.metadata, order),
         description=_description(file, table.schema.metadata, dim),
     )
 
@@ -197,6 +200,20 @@ def _description(
     if not isinstance(text, str) or embedding.shape != (dim,) or not np.isfinite(embedding).all():
         raise refusal(file, f"has a description without {dim} finite numbers")
     return Description(text, embedding)
+
+
+def _influence(file: Path, metadata: Mapping[bytes, bytes] | None, order: Ints) -> Influence | None:
+    if not metadata or INFLUENCE not in metadata:
+        return None
+    try:
+        content = parse_json(metadata[INFLUENCE])
+        largest, questions = np.array(content["largest"], np.float64), content["questions"]
+        sound = largest.shape == order.shape and ((largest > 0) & (largest <= 1)).all()
+        if not sound or type(questions) is not int or not questions > 0:
+            raise ValueError
+    except (ValueError, KeyError, TypeError) as error:
+        raise refusal(file, "says wrongly how much a respondent can change") from error
+    return Influence(largest[order], min(questions, len(order)))
 
 
 def _respondents(file: Path, column: pa.Array) -> Doubles | None:
@@ -260,9 +277,15 @@ def group_tables(
             pa.ListArray.from_arrays(offsets, answers.shares[ends[start] : ends[stop]]),
             pa.array(people[rows], pa.int64(), mask=~known[rows]),
         ]
-        schema = GROUP_SCHEMA
+        about = {}
         if name in descriptions:
-            schema = schema.with_metadata({DESCRIPTION: _described(descriptions[name])})
+            about[DESCRIPTION] = _described(descriptions[name])
+        if answers.influence is not None and not np.isnan(answers.influence[rows]).any():
+            most = min(answers.most_answered.get(name, stop - start), stop - start)
+            about[INFLUENCE] = json.dumps(
+                {"largest": answers.influence[rows].tolist(), "questions": int(most)}
+            )
+        schema = GROUP_SCHEMA.with_metadata(about) if about else GROUP_SCHEMA
         yield name, pa.Table.from_arrays(columns, schema=schema)
 
 

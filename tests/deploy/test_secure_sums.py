@@ -1,12 +1,16 @@
 """Secure sums between real nodes, which know each other by the keys of their nodes."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pluralllm_app.federation.audit_log import AUDIT_LOG
 from pluralllm_app.federation.peers import trusted_peers
+from pluralllm_app.federation.policy import POLICY
 from pluralllm_app.settings import Scalar
+from pluralllm_app.survey.site import Site
 from tests.conftest import TINY, make_survey
 from tests.deploy.conftest import Note
 from tests.support.deployment import model_weights
@@ -47,6 +51,28 @@ def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_pa
     assert [each["exchanges"] for each in sums] == [1]  # keys were made for counts before
     assert set(trusted_peers(federation.node_dir("Alder"))) == {*GROUPS}
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "same")
+
+
+@pytest.mark.engine
+def test_rewards_are_the_mean_of_true_answers(federation: Federation, tmp_path: Path) -> None:
+    rollouts, out = tmp_path / "rollouts.jsonl", tmp_path / "rewards.jsonl"
+    rows = [{"prompt": "", "completion": text, "question_id": "q1"} for text in ("A", "C", "Hm.")]
+    rollouts.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    for group in GROUPS:
+        policy = federation.node_dir(group) / POLICY
+        policy.write_text('rewards = "secure-sum"\n', "utf-8")
+    command = ("pluralllm", "deploy", "reward", federation.dir, rollouts, "--out", out)
+    asked = federation.start("reward", command)
+    assert asked.wait(PATIENCE) == 0, federation.log("reward")
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    answers = [Site.open(federation.node_dir(group) / "site", group) for group in GROUPS]
+    true = [site.survey.preferences(site.group).shares[2:5].tolist() for site in answers]
+    expected = [sum(shares[option] for shares in true) / 4 for option in (0, 2)]
+    assert [line["reward"] for line in lines[:2]] == pytest.approx(expected, abs=1e-9)
+    assert lines[2] == {"reward": None, "groups": 0, "why": "name no option"}
+    audit = (federation.node_dir("Alder") / AUDIT_LOG).read_text("utf-8").splitlines()
+    kinds = [json.loads(line)["message"] for line in audit[-6:]]
+    assert kinds.count("query.reward") == 2
 
 
 @pytest.mark.fault

@@ -9,6 +9,7 @@ from flwr.app import Context, RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError, SettingsError, SurveyError
+from pluralllm_app.federation.partition import locate
 from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -83,11 +84,11 @@ def test_a_site_of_another_group_is_refused_by_name(
     group, settings = "Élan 中/..", make_settings()
     site = str(write_site(tiny_survey, group, tmp_path / "site").survey.path)
     for fitting in (node(site=site, node="/"), node(site=site, node="/", group=group)):
-        assert client_app.locate(fitting, settings).group.name == group
+        assert locate(fitting, settings).group.name == group
     with pytest.raises(SurveyError, match=r"group 'Alder', its site of group 'Élan 中/\.\.'"):
-        client_app.locate(node(site=site, node="/", group="Alder"), settings)
+        locate(node(site=site, node="/", group="Alder"), settings)
     with pytest.raises(FederationError, match="without which the server would know its draws"):
-        client_app.locate(node(site=site), settings)
+        locate(node(site=site), settings)
 
 
 def test_a_node_whose_site_was_changed_does_not_take_part(

@@ -59,6 +59,7 @@ Exception ClientAppException occurred. Message: survey file b.parquet is missing
         ),
         ("Node Unavailable", "Node Unavailable"),
         ("", "error 3"),
+        ("<class 'a.B'>:<''>", "error 3"),  # an exception without a word must not end the run
     ],
 )
 def test_reasons_are_told_without_tracebacks(config: Config, text: str, reason: str) -> None:

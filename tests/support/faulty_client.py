@@ -28,6 +28,8 @@ from pluralllm_app.federation.messages import (
     arrays_to_record,
     record_to_arrays,
 )
+from pluralllm_app.federation.partition import locate
+from pluralllm_app.federation.quiet_errors import without_content
 from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.settings import Settings
 
@@ -36,10 +38,11 @@ app.query()(client_app.describe)
 app.evaluate()(client_app.evaluate)
 app.query("secure_sum")(client_app.secure_sum)
 app.query("secure_counts")(client_app.secure_counts)
+app.query("reward")(client_app.reward)
 
 
 @app.train()
-@client_app.without_content
+@without_content
 def train(message: Message, context: Context) -> Message:
     """Train as the app does, and spoil the reply; or do not reply."""
     here = directory(context)
@@ -55,8 +58,10 @@ def train(message: Message, context: Context) -> Message:
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "raise":
-        own = client_app.locate(context, Settings.from_config(context.run_config))
-        raise RuntimeError(f"{own.survey.questions().texts} {own.preferences.shares.tolist()}")
+        settings = Settings.from_config(context.run_config)
+        own = locate(context, settings)
+        shares = own.preferences(settings).shares
+        raise RuntimeError(f"{own.survey.questions().texts} {shares.tolist()}")
     reply = client_app.train(message, context)
     if fault in FAULTS:
         FAULTS[fault](reply.content)

@@ -148,13 +148,14 @@ def _counted(
     for (number, reason), groups in tally.left_out.items():
         left_out.append(LeftOut(questions.ids[number], reason, int(groups.sum())))
     order = np.argsort(np.array(names, object)).tolist()
-    group, question, shares, respondents = [], [], [], []
+    group, question, shares, respondents, influence = [], [], [], [], []
     for place, at in enumerate(order):
         for number in range(len(questions)):
             weights, persons = tally.weights[number][at], int(tally.people[number][at])
             if not persons:
                 continue
-            effective = float(weights.sum() ** 2 / tally.squares[number][at])
+            total = float(tally.totals[number][at])
+            effective = total**2 / float(tally.squares[number][at])
             if effective < fewest:
                 reason = f"fewer than {fewest} effective respondents"
                 left_out.append(LeftOut(questions.ids[number], reason, persons))
@@ -163,6 +164,7 @@ def _counted(
             question.append(number)
             shares.append(weights / weights.sum())
             respondents.append(effective)
+            influence.append(float(tally.largest[number][at]) / total)
     if not group:
         raise SurveyError(
             f"{data.file}: no group has {fewest} effective respondents to any "
@@ -180,6 +182,8 @@ def _counted(
             question=np.array(question, np.int64),
             shares=np.concatenate(shares),
             respondents=np.array(respondents),
+            influence=np.array(influence),
+            most_answered=dict(zip(names, tally.answered.tolist(), strict=False)),
         ),
         dropped=_summed(left_out),
         note="; ".join(data.notes),

@@ -33,8 +33,14 @@ class Tally:
 
     map: Map
     weights: list[Doubles] = field(default_factory=list)  # of each question, [G, options]
-    squares: list[Doubles] = field(default_factory=list)  # [G] of the weights of who answered
+    # What follows is summed in the order of people, so that it does not depend on what they
+    # answered, not even in its last bits.
+    totals: list[Doubles] = field(default_factory=list)  # [G] of the weights of who answered
+    squares: list[Doubles] = field(default_factory=list)  # [G] of their squares
     people: list[Ints] = field(default_factory=list)  # [G] who answered
+    largest: list[Doubles] = field(default_factory=list)  # [G] weight of who answered
+    answered: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[G] to how many questions one person gave an answer, at most."""
     left_out: dict[tuple[int, str], Ints] = field(default_factory=dict)  # question, reason: [G]
     unknown: dict[tuple[str, str], Unknown] = field(default_factory=dict)  # variable and code
     # Which question notes the unknown codes of a variable; all questions of a set know the same.
@@ -47,8 +53,10 @@ class Tally:
             for name in question.variables:
                 self._noting.setdefault((name, known), number)
             self.weights.append(np.zeros((0, len(question.options))))
+            self.totals.append(np.zeros(0))
             self.squares.append(np.zeros(0))
             self.people.append(np.zeros(0, np.int64))
+            self.largest.append(np.zeros(0))
 
     def add(self, people: People, group: Ints, weight: Doubles, names: Sequence[str]) -> None:
         """Count people [n] that belong to a group and have a weight above 0.
@@ -64,6 +72,7 @@ class Tally:
             return
         counted = np.flatnonzero(group >= 0)
         group, weight = group[counted], weight[counted]
+        answers = np.zeros(len(group), np.int64)  # of each person
         for number, question in enumerate(self.map.questions):
             codes = {name: _taken(people.codes[name], counted) for name in question.variables}
             option, reason = self._options(number, question, codes, people.first + counted)
@@ -72,15 +81,22 @@ class Tally:
             flat = group[given] * len(question.options) + option[given]
             added = np.bincount(flat, weight[given], size).reshape(groups, -1)
             self.weights[number] = _grown(self.weights[number], groups) + added
+            totals = np.bincount(group[given], weight[given], groups)
+            self.totals[number] = _grown(self.totals[number], groups) + totals
             squares = np.bincount(group[given], weight[given] ** 2, groups)
             self.squares[number] = _grown(self.squares[number], groups) + squares
             persons = np.bincount(group[given], minlength=groups)
             self.people[number] = _grown(self.people[number], groups) + persons
+            self.largest[number] = _grown(self.largest[number], groups)
+            np.maximum.at(self.largest[number], group[given], weight[given])
+            answers += given
             for why, mask in reason.items():
                 if mask.any():
                     own = np.bincount(group[mask], minlength=groups)
                     before = self.left_out.get((number, why), np.zeros(0, np.int64))
                     self.left_out[number, why] = _grown(before, groups) + own
+        self.answered = _grown(self.answered, groups)
+        np.maximum.at(self.answered, group, answers)
 
     def refuse_unknown(self, what: str) -> None:
         """Raise SurveyError if a code occurred that the map does not mention."""
@@ -163,7 +179,7 @@ def _taken(codes: Coded, rows: Ints) -> Coded:
 
 def _grown(array: Array, groups: int) -> Array:
     if len(array) == groups:
-        return array
+        return array  # which may be changed in place
     grown: Array = np.zeros((groups, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown

@@ -116,6 +116,7 @@ def demo(seed: int = 0) -> SurveyContent:
         question=np.concatenate([answered for answered, _, _ in observed]),
         shares=np.concatenate([shares for _, shares, _ in observed]),
         respondents=np.concatenate([respondents for _, _, respondents in observed]),
+        influence=np.concatenate([1 / respondents for _, _, respondents in observed]),
     )
     return SurveyContent(
         name="Demo survey",

@@ -128,6 +128,7 @@ def read_long_table(
         question=question,
         shares=flat,
         respondents=respondents,
+        influence=None if respondents is None else 1 / respondents,
     )
     asked = totals > 0
     return SurveyContent(

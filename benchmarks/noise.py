@@ -1,0 +1,165 @@
+"""What noise for respondents leaves of the alignment, against epsilon.
+
+    python benchmarks/noise.py --survey data/globalopinionqa --respondents 1000 --lines noise.jsonl
+    python benchmarks/noise.py --survey data/demo --lines demo.jsonl --seeds 1
+
+Factors by conf/factors.toml over all train groups, both halves in this process without messages.
+The survey must say how much one respondent can change; where it does not, --respondents assumes
+that so many people of the same weight have answered each question, and --answered that none of them
+answered more questions than that. A cell is one training; its line is added to the file once it has
+ended, and it is not run again. Seeds are those of runs: noise has none, so that another time gives
+other scores.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from measuring import ROOT, parse
+
+from pluralllm_app.experiments.results import Interval
+from pluralllm_app.experiments.tables import format_interval
+from pluralllm_app.learning.base import Contribution, Request
+from pluralllm_app.learning.factors import FactorsLearner
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.privacy.respondents import Mechanism
+from pluralllm_app.scoring.evaluation import evaluate
+from pluralllm_app.settings import Settings
+from pluralllm_app.settings_files import flatten, read_defaults, read_toml
+from pluralllm_app.survey.content import Influence
+from pluralllm_app.survey.prepared import PreparedSurvey
+
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, None)  # None: no noise
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all cells share."""
+
+    survey: PreparedSurvey
+    respondents: int | None
+    answered: int | None
+    rounds: int
+
+    def settings(self, seed: int) -> Settings:
+        """Those of conf/factors.toml."""
+        config = read_defaults(ROOT / "pyproject.toml")
+        config |= flatten(read_toml(ROOT / "conf/factors.toml"))
+        return Settings.from_config(config | {"seed": seed, "rounds": self.rounds})
+
+    def answers(self, role: str) -> Iterator[PreferenceSet]:
+        """Those of all groups of a role."""
+        for group in self.survey.groups:
+            if group.role == role:
+                yield self.survey.preferences(group.name)
+
+    def mechanism(self, own: PreferenceSet, epsilon: float, delta: float) -> Mechanism:
+        """What draws the noise of a group."""
+        influence = self.survey.influence(own.group)
+        if self.respondents:
+            same = np.full(len(own), 1 / self.respondents)
+            influence = Influence(same, min(self.answered or len(own), len(own)))
+        assert influence, "the survey does not say how much a respondent can change"
+        return Mechanism.of(influence, own.options, epsilon, delta)
+
+    def trained_on(self, epsilon: float | None, delta: float) -> Iterator[PreferenceSet]:
+        """The train groups' answers, with noise."""
+        for own in self.answers("train"):
+            if epsilon is None:
+                yield own
+            else:
+                mechanism = self.mechanism(own, epsilon, delta)
+                yield mechanism.readable(own, mechanism.draw(own))
+
+    def cell(self, epsilon: float | None, seed: int) -> dict[str, Any]:
+        """Train once; mean alignment and coverage of the groups that never train, and rounds."""
+        settings = self.settings(seed)
+        groups = list(self.trained_on(epsilon, settings.federation.delta))
+        learner = FactorsLearner(settings, self.survey.all_questions, len(groups))
+        state = learner.initial_state()
+        number = 0
+        with TemporaryDirectory() as memory:
+            while number < self.rounds and not learner.settled(state):
+                number += 1
+                asked = Request(number, False, "0" * 32, number - 1, learner.options())
+
+                def contributions(
+                    sent: Any = state.sent, asked: Any = asked
+                ) -> Iterator[Contribution]:
+                    for own in groups:
+                        yield learner.contribute(sent, own, asked, Path(memory, own.group))
+
+                state = learner.combine(number, state, contributions())
+        predictor = learner.predictor(state.sent)
+        found = [
+            evaluate(
+                predictor, own, "evaluation", settings.split, settings.evaluation, "jensen-shannon"
+            )
+            for own in self.answers("evaluation")
+        ]
+        return {
+            "alignment": mean(float(each.scores.scores.mean()) for each in found),
+            "coverage": np.mean([each.coverage for each in found], axis=0).tolist(),
+            "rounds": number,
+        }
+
+    def deviations(self, epsilon: float) -> list[float]:
+        """Standard deviations of the noise on shares: the smallest, the mean and the largest."""
+        delta = self.settings(0).federation.delta
+        noise = [self.mechanism(own, epsilon, delta).deviations for own in self.answers("train")]
+        found = np.concatenate(noise)
+        return [float(found.min()), float(found.mean()), float(found.max())]
+
+
+def main() -> None:
+    arguments = parse(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("--survey", type=Path, required=True, help="prepared"),
+            parser.add_argument("--respondents", type=int, help="of each question, assumed"),
+            parser.add_argument("--answered", type=int, help="questions, by one of them at most"),
+            parser.add_argument("--lines", type=Path, required=True, help="file of the results"),
+            parser.add_argument("--seeds", type=int, default=5),
+            parser.add_argument("--rounds", type=int, default=30),
+        ),
+    )
+    survey = PreparedSurvey.open(arguments.survey)
+    bench = Bench(survey, arguments.respondents, arguments.answered, arguments.rounds)
+    for seed in range(arguments.seeds):
+        for epsilon in EPSILONS:
+            cell = {"epsilon": epsilon, "seed": seed}
+            if not any(cell.items() <= line.items() for line in cells(arguments.lines)):
+                line = json.dumps(cell | bench.cell(epsilon, seed))
+                with arguments.lines.open("a") as file:
+                    file.write(line + "\n")
+    show(bench, cells(arguments.lines))
+
+
+def cells(file: Path) -> list[dict[str, Any]]:
+    """Those that have been run."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def show(bench: Bench, lines: list[dict[str, Any]]) -> None:
+    """Print the table, in Markdown."""
+    print("| epsilon | noise on a share: least, mean, most | alignment | in 80 %, 95 % | rounds |")
+    print("|---|---|---|---|---|")
+    for epsilon in EPSILONS:
+        own = [line for line in lines if line["epsilon"] == epsilon]
+        alignment = Interval.of([line["alignment"] for line in own])
+        held = np.mean([line["coverage"] for line in own], axis=0)
+        noise = ", ".join(f"{each:.3f}" for each in bench.deviations(epsilon)) if epsilon else ""
+        rounds = mean(line["rounds"] for line in own)
+        print(
+            f"| {epsilon or 'none'} | {noise} | {format_interval(alignment)} "
+            f"| {held[0]:.1%}, {held[1]:.1%} | {rounds:.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Differential privacy of a group's respondents: noise on its answers; knows no federation."""
