@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from flwr.app import Message, MetricRecord
 
+from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation.ledger import Draw, Ledger
 from pluralllm_app.federation.noise import usable_answers
@@ -23,7 +24,7 @@ from pluralllm_app.privacy.kept import DIRECTORY
 from pluralllm_app.privacy.respondents import Mechanism
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TRAIN, make_survey, tiny_config
+from tests.conftest import ROOT, TRAIN, make_survey, tiny_config
 from tests.support.local_runs import GROUPS, Config, run
 
 NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
@@ -229,8 +230,24 @@ def test_a_node_that_limits_epsilon_takes_part_in_nothing_without_noise(
 
 
 def test_a_group_of_whom_too_little_is_known_is_refused_by_name(config: Config) -> None:
-    with pytest.raises(FederationError, match=r"the site of group 'Alder' does not say how much"):
+    with pytest.raises(FederationError, match=r"of group 'Alder' does not say how much one"):
         run(config | NOISE)
+
+
+def test_a_simulation_is_refused_before_it_starts(
+    survey: PreparedSurvey, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    preflight(Settings.from_config(tiny_config(survey, tmp_path / "run") | NOISE))
+    with pytest.raises(FederationError, match=r"group 'Alder' does not say how much one"):
+        preflight(make_settings(NOISE))
+
+
+def test_nothing_else_in_a_node_reads_answers() -> None:
+    """So that all which is said above holds for whatever a node is asked later on, too."""
+    package = ROOT / "pluralllm_app"
+    files = [package / "client_app.py", *(package / "federation").glob("*.py")]
+    reading = {file.name for file in files if "survey.preferences(" in file.read_text("utf-8")}
+    assert reading == {"partition.py"}
 
 
 def test_a_run_says_what_it_spends(survey: PreparedSurvey, tmp_path: Path) -> None:
@@ -243,6 +260,8 @@ def test_a_run_says_what_it_spends(survey: PreparedSurvey, tmp_path: Path) -> No
         "delta": 1e-6,
     }
     assert [entry["train"]["epsilon"] for entry in rounds[1:]] == [1.0, 1.0]
+    card = Path(str(config["out"]), "model", "README.md").read_text("utf-8")
+    assert "noise = respondents, epsilon = 1.0, delta = 1e-06" in card
     assert "epsilon = 1 and delta = 1e-06, over the whole run" in caution(
         Settings.from_config(config)
     )
