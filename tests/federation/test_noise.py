@@ -1,6 +1,5 @@
 """With noise for respondents, all that a train group says follows from noised answers."""
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +21,6 @@ from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.federation.policy import POLICY, Policy
 from pluralllm_app.federation.policy_text import shown
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.learning.base import MEMORIES
 from pluralllm_app.learning.registry import caution, check_plain
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.accounting import epsilon_of, rho_of
@@ -189,47 +187,6 @@ def test_what_was_not_kept_was_counted(
             answers(survey, noisy(), tmp_path)
     answers(survey, noisy(), tmp_path)
     assert len(Ledger.read(tmp_path / "node").noise) == 2
-
-
-def test_what_is_kept_of_answers_has_a_name_that_tells_none(
-    survey: PreparedSurvey,
-    other: PreparedSurvey,
-    tmp_path: Path,
-    noisy: Callable[..., Settings],
-) -> None:
-    """Messages about it reach the server, which may know all answers but those of one person."""
-    names = set()
-    for each in (survey, other):
-        answers(each, noisy(), tmp_path)
-        (file,) = (tmp_path / "memory" / DIRECTORY).iterdir()
-        names.add(file.name)
-    assert len(names) == 1
-
-
-@pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])
-def test_what_was_learned_without_noise_is_not_used_with_it(
-    survey: PreparedSurvey, tmp_path: Path, learner: Config
-) -> None:
-    """A server chooses the name under which a node remembers: no file is of both kinds of run."""
-
-    def remembered(config: Config) -> set[str]:
-        found = set()
-        memories = Path(str(config["out"])) / MEMORIES
-
-        def reply(partition: int, message: Message) -> Message:
-            for file in memories.rglob("*.safetensors"):
-                place = file.relative_to(memories).as_posix()
-                found.add(re.sub("[0-9a-f]{32}", "", place))
-            return message
-
-        run(config | learner | {"client-optimizer-state": "keep"}, reply=reply)
-        return found
-
-    plain = remembered(tiny_config(survey, tmp_path / "plain"))
-    noised = remembered(tiny_config(survey, tmp_path / "noised") | NOISE)
-    assert plain
-    assert len(noised) > len(TRAIN)  # that of the learners beside noised answers
-    assert not plain & noised
 
 
 def test_damaged_noised_answers_are_refused_and_not_drawn_anew(
