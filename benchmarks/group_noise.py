@@ -48,7 +48,8 @@ class Noised(hooks.UpdateHook):
         self.norms.append(float(np.linalg.norm(change)))
         noise = self._random.normal(0, self._scale, len(change)) if self._scale else 0.0
         noised = (sent[name] + self._clip(change) + noise).astype(np.float32)
-        return Contribution({name: noised}, contribution.weight, contribution.metrics)
+        nothing = dict.fromkeys(contribution.metrics, 0.0)  # which leave no group with noise
+        return Contribution({name: noised}, contribution.weight, nothing)
 
 
 def main() -> None:
