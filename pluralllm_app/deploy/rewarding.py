@@ -29,7 +29,10 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.use.embedding import Texts
 from pluralllm_app.use.survey import Survey
 
-OWN_SETTINGS = ("privacy", "min-contributors", "start-timeout", "round-timeout")
+OWN_SETTINGS = (
+    *("privacy", "min-contributors", "noise", "epsilon", "delta"),
+    *("start-timeout", "round-timeout"),
+)
 POLL_SECONDS = 0.2
 
 

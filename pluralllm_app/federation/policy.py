@@ -27,7 +27,7 @@ from pluralllm_app.settings import (
 from pluralllm_app.settings_files import read_toml
 
 POLICY = "policy.toml"
-NO_LIMIT = 2**63 - 1
+NO_LIMIT = 2**62  # of any number; as a float it is the same
 LEARNERS = ("gpo", "factors", "refined")
 """What a run may learn; refined is gpo with prior = factors."""
 _FINGERPRINT = re.compile("SHA256:[A-Za-z0-9+/]{43}")
@@ -49,7 +49,7 @@ class Rules:
     most_messages: Count = NO_LIMIT
     most_rounds_in_total: Count = NO_LIMIT
     most_messages_in_total: Count = NO_LIMIT
-    most_epsilon: Positive = float(NO_LIMIT)
+    most_epsilon: Positive = NO_LIMIT
     delta: PositiveFraction = 1e-6
 
 
@@ -90,6 +90,12 @@ class Policy(Rules):
     def check(self, settings: Settings) -> None:
         """Raise RefusedError where a run asks for what this node's owner does not let it."""
         federation, training = settings.federation, settings.training
+        if self.demands_noise and federation.noise == "none":
+            self._refuse(
+                "most-epsilon",
+                "the run has noise = none, with which nothing bounds what is told of a respondent",
+                f"run with noise = respondents and epsilon = {self.most_epsilon:g} or less",
+            )
         if federation.purpose == "rewards":
             self._check_rewards(federation.privacy)
             return
@@ -119,12 +125,6 @@ class Policy(Rules):
                     f"the run has {setting} = {asked}, with which more of the answers can be told",
                     f"run with {setting} = {low} or more",
                 )
-        if self.demands_noise and federation.noise == "none":
-            self._refuse(
-                "most-epsilon",
-                "the run has noise = none, with which nothing bounds what is told of a respondent",
-                f"run with noise = respondents and epsilon = {self.most_epsilon:g} or less",
-            )
         if federation.rounds > self.most_rounds:
             self._refuse(
                 "most-rounds",

@@ -70,7 +70,7 @@ def shown(node: Path) -> Iterator[tuple[str, str, str]]:
 def _shown_value(policy: Policy, key: str, ledger: Ledger) -> str:
     value = policy.of_key(key)
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    if key.startswith("most-") and value >= NO_LIMIT:
+    if value == NO_LIMIT:
         text = "no limit"
     if key == "most-epsilon" and ledger.noise:
         text += f" ({epsilon_of(ledger.rho, policy.delta):.3g} so far)"

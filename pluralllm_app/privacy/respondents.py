@@ -85,33 +85,47 @@ class Mechanism:
         return draw(self.grid.rounded(preferences), self.scale)
 
     def readable(self, preferences: PreferenceSet, noised: Ints) -> PreferenceSet:
-        """Noised shares [R] in steps as answers; of `preferences` nothing else but these is used.
+        """Noised shares [R] in steps as answers; of `preferences`, no shares are read.
 
-        Shares are clipped to 0 and 1 and rescaled to sum to 1. As many respondents are named as
-        would make shares vary as much by chance as they do with the noise: learners that count
-        small samples for less know in this way how little noised answers say.
+        Shares become the nearest ones that are at least 0 and sum to 1. As many respondents are
+        named as would make shares vary as much by chance as they do by the noise, so that learners
+        for which small samples count for less know how little noised answers tell.
         """
-        options = preferences.options
-        shares = np.clip(noised / np.repeat(self.grid.steps, options), 0.0, 1.0)
-        sums = segment_sums(shares, options)
-        nothing = np.repeat(sums == 0, options)
-        shares = np.where(
-            nothing,
-            np.repeat(1 / options, options),
-            shares / np.repeat(np.where(sums == 0, 1.0, sums), options),
+        shares = nearest_shares(
+            noised / np.repeat(self.grid.steps, preferences.options), preferences.options
         )
         return replace(
             preferences,
             shares=shares.astype(np.float32),
-            respondents=self._respondents(shares, preferences),
+            respondents=self._respondents(preferences),
         )
 
-    def _respondents(self, shares: Doubles, preferences: PreferenceSet) -> Doubles:
-        """[Q] for which mean p (1 - p) / n is the mean variance of the shares p of a question."""
-        noise = self.deviations**2
-        spread = np.add.reduceat(shares * (1 - shares), segment_starts(preferences.options))
-        spread = spread / preferences.options + noise  # p (1 - p) of noised p is too small by it
+    def _respondents(self, preferences: PreferenceSet) -> Doubles:
+        """[Q] for which p (1 - p) / n is the variance of a share p, of all options alike.
+
+        With the noised p itself, whatever the noise has raised would count for more: learned from
+        such, factors were worse than without any word of the noise.
+        """
+        alike = (preferences.options - 1) / preferences.options**2
         known = preferences.respondents
         sampling = 0.0 if known is None else 1 / known
-        respondents: Doubles = 1 / (sampling + noise / spread)
+        respondents: Doubles = 1 / (sampling + self.deviations**2 / alike)
         return respondents
+
+
+def nearest_shares(values: Doubles, options: Ints) -> Doubles:
+    """The shares nearest to `values` [R] by their squared distance, for each question.
+
+    All values of a question are lowered by the same number, and what is then below 0 becomes 0
+    (Held, Wolfe and Crowder 1974, Mathematical Programming 6:62).
+    """
+    question = np.repeat(np.arange(len(options)), options)
+    starts = segment_starts(options)
+    sorted_values = values[np.lexsort((-values, question))]
+    sums = np.cumsum(sorted_values)
+    sums -= np.repeat((sums - sorted_values)[starts], options)
+    places = np.arange(len(values)) - np.repeat(starts, options) + 1
+    above = segment_sums(sorted_values * places > sums - 1, options).astype(np.int64)
+    lowered = (sums[starts + above - 1] - 1) / above
+    shares: Doubles = np.maximum(values - np.repeat(lowered, options), 0.0)
+    return shares

@@ -1,8 +1,8 @@
 """Rewards out of what groups of a federation truly answered, instead of what they are predicted to.
 
 Only the numbers of the options that completions name go to the groups; what they answer, or its sum
-over groups, comes back and is put together here. arXiv 2512.08786 has this setting: each group
-scores rollouts at its own place, and a server aggregates.
+over groups, comes back and is put together here. arXiv 2512.08786 has such a federation, in which
+groups evaluate rollouts themselves and a server aggregates.
 """
 
 import json

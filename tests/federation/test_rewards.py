@@ -15,9 +15,10 @@ from pluralllm_app.federation.messages import ARRAYS, arrays_to_record, record_t
 from pluralllm_app.federation.policy import Policy
 from pluralllm_app.federation.reward_group import ANSWERED, SHARES
 from pluralllm_app.federation.reward_server import Asked, Shares, asked_shares, run_rewards
+from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TRAIN
+from tests.conftest import TRAIN, make_survey
 from tests.support.local_grid import LocalGrid
 from tests.support.local_runs import Config
 
@@ -172,16 +173,12 @@ def test_a_run_is_for_training_or_for_rewards(config: Config) -> None:
     """Else a server could train where a policy lets it reward, or the other way round."""
     with pytest.raises(FederationError, match="the run is not for rewards"):
         ask(config | {"privacy": "none"})
-    from pluralllm_app.federation.rounds import run_federation
-
     grid = LocalGrid(client_app.app, config | CLEAR, nodes=5)
     with pytest.raises(FederationError, match="the run is for rewards, and the server asks for"):
         run_federation(grid, Settings.from_config(config), config)
 
 
 def test_two_groups_have_no_secure_sum(config: Config, tmp_path: Path) -> None:
-    from tests.conftest import make_survey
-
     survey = make_survey(tmp_path / "two", train=("Alder", "Birch"), evaluation=())
     with pytest.raises(FederationError, match="a sum over fewer than 3 hides nothing"):
         ask(config | SECURE | {"survey": str(survey.path)}, nodes=2)
@@ -208,6 +205,28 @@ def test_the_owner_of_a_node_says_whether_it_rewards(
         return
     with pytest.raises(FederationError, match=reason):
         rules.check(settings)
+
+
+def test_rewards_are_of_noised_answers_where_the_run_has_noise(
+    tmp_path: Path, config: Config
+) -> None:
+    """They are drawn once: a second call costs nothing, and cannot take the mean of two draws."""
+    survey = make_survey(tmp_path / "asked", respondents=400)
+    noisy = config | CLEAR | {"survey": str(survey.path), "noise": "respondents", "epsilon": 4.0}
+    first, second = ask(noisy), ask(noisy)
+    assert first == second
+    assert first.single is not None
+    noised = np.array(first.single[0], np.float64)
+    moved = np.abs(noised - np.array(true(survey, "Alder"), np.float64))
+    assert (moved > 0).all()
+    assert moved.mean() < 0.2
+
+
+def test_a_limit_of_epsilon_holds_for_rewards(make_settings: Callable[..., Settings]) -> None:
+    rules = replace(Policy(), rewards="clear", most_epsilon=2.0)
+    with pytest.raises(FederationError, match="nothing bounds what is told of a respondent"):
+        rules.check(make_settings(CLEAR))
+    rules.check(make_settings(CLEAR | {"noise": "respondents", "epsilon": 1.0}))
 
 
 def test_by_default_a_node_gives_no_rewards() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pluralllm_app.core.segments import Ints
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.accounting import rho_of
-from pluralllm_app.privacy.respondents import FINE, Grid, Mechanism
+from pluralllm_app.privacy.respondents import FINE, Grid, Mechanism, nearest_shares
 from pluralllm_app.survey.content import Influence
 from tests.support.preferences import preference_set
 
@@ -116,8 +116,17 @@ def test_noised_answers_are_shares_that_say_how_little_they_tell() -> None:
     assert (read.shares >= 0).all()
     assert read.respondents is not None
     assert (read.respondents < 400).all()
-    none = mechanism.readable(own, np.zeros(5, np.int64))
-    np.testing.assert_allclose(none.shares, [1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3], atol=1e-6)
+    # Of two options, p (1 - p) is 1 / 4 where both are as popular.
+    assert read.respondents[0] == pytest.approx(
+        1 / (1 / 400 + mechanism.deviations[0] ** 2 / 0.25), rel=1e-6
+    )
+
+
+def test_noised_values_become_the_nearest_shares() -> None:
+    """0.9 + 0.3 is 0.2 too much, 0.1 from each; -0.5 stays behind; what sums to 1 stays."""
+    values = np.array([0.9, 0.3, -0.5, 0.25, 0.75, -1.0, -1.0])
+    shares = nearest_shares(values, np.array([3, 2, 2]))
+    np.testing.assert_allclose(shares, [0.8, 0.2, 0, 0.25, 0.75, 0.5, 0.5], atol=1e-12)
 
 
 def test_nothing_of_the_answers_but_their_noised_form_is_read() -> None:

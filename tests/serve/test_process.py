@@ -9,15 +9,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pluralllm_app.rewards import rendered
 from pluralllm_app.serve import limits
 from tests.serve.conftest import TOKEN
 from tests.support.command import pluralllm
 from tests.support.signals import with_handler
+from tests.support.used import OFTEN, YES_NO, answers_of
 from tests.support.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
@@ -203,3 +206,28 @@ def test_what_is_no_http_ends_the_connection(serve: Serve) -> None:
         assert closed(connection).startswith(b"HTTP/1.1 4")
     assert served.request("/health")[0] == 200
     assert served.ended(signal.SIGTERM) == (0, "Stopped.\n")
+
+
+def test_rollouts_of_openrlhf_are_rewarded_while_they_come(serve: Serve, tmp_path: Path) -> None:
+    """Each completion is a request of its own, and many come at once."""
+    lines = ["question,option,share"]
+    for question, shares in answers_of("North", OFTEN).items():
+        lines += [f"{question},{option},{share}" for option, share in shares.items()]
+    (tmp_path / "north.csv").write_text("\n".join(lines))
+    served = serve("--group", f"North={tmp_path / 'north.csv'}")
+    prompt = rendered(YES_NO[0])
+    sign = "<|im_end|>"
+
+    def reward(completion: str) -> float:
+        body = {"query": [prompt + completion + sign], "prompts": [prompt], "labels": [None]}
+        status, found = served.request("/reward?group=North&unread=0", body=json.dumps(body))
+        assert status == 200, found
+        (only,) = found["rewards"]
+        return float(only)
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(reward, ["A", "B", "Hm."] * 16))
+    yes, no, unread = found[:3]
+    assert found == [yes, no, unread] * 16
+    assert (yes + no, unread) == (pytest.approx(1), 0)
+    assert no > 0.6  # North likes no change

@@ -154,7 +154,8 @@ def _counted(
             weights, persons = tally.weights[number][at], int(tally.people[number][at])
             if not persons:
                 continue
-            effective = float(weights.sum() ** 2 / tally.squares[number][at])
+            total = float(tally.totals[number][at])
+            effective = total**2 / float(tally.squares[number][at])
             if effective < fewest:
                 reason = f"fewer than {fewest} effective respondents"
                 left_out.append(LeftOut(questions.ids[number], reason, persons))
@@ -163,7 +164,7 @@ def _counted(
             question.append(number)
             shares.append(weights / weights.sum())
             respondents.append(effective)
-            influence.append(float(tally.largest[number][at] / weights.sum()))
+            influence.append(float(tally.largest[number][at]) / total)
     if not group:
         raise SurveyError(
             f"{data.file}: no group has {fewest} effective respondents to any "

@@ -33,7 +33,10 @@ class Tally:
 
     map: Map
     weights: list[Doubles] = field(default_factory=list)  # of each question, [G, options]
-    squares: list[Doubles] = field(default_factory=list)  # [G] of the weights of who answered
+    # What follows is summed in the order of people, so that it does not depend on what they
+    # answered, not even in its last bits.
+    totals: list[Doubles] = field(default_factory=list)  # [G] of the weights of who answered
+    squares: list[Doubles] = field(default_factory=list)  # [G] of their squares
     people: list[Ints] = field(default_factory=list)  # [G] who answered
     largest: list[Doubles] = field(default_factory=list)  # [G] weight of who answered
     answered: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -50,6 +53,7 @@ class Tally:
             for name in question.variables:
                 self._noting.setdefault((name, known), number)
             self.weights.append(np.zeros((0, len(question.options))))
+            self.totals.append(np.zeros(0))
             self.squares.append(np.zeros(0))
             self.people.append(np.zeros(0, np.int64))
             self.largest.append(np.zeros(0))
@@ -77,6 +81,8 @@ class Tally:
             flat = group[given] * len(question.options) + option[given]
             added = np.bincount(flat, weight[given], size).reshape(groups, -1)
             self.weights[number] = _grown(self.weights[number], groups) + added
+            totals = np.bincount(group[given], weight[given], groups)
+            self.totals[number] = _grown(self.totals[number], groups) + totals
             squares = np.bincount(group[given], weight[given] ** 2, groups)
             self.squares[number] = _grown(self.squares[number], groups) + squares
             persons = np.bincount(group[given], minlength=groups)
