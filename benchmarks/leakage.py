@@ -9,6 +9,8 @@ without it: the released factors' prediction of a group of which nothing is give
 questions; for an update of the transformer, in whose first round nothing has been learned, a guess
 that all options are equally popular. What goes beyond the floor is leakage.
 
+questions which of them an update of the transformer used, without any draw: the part that is right
+          of those that the attacker names, 40 at most; the floor is chance.
 updates   see leakage_updates. "Draws known" is what a server of a simulation knows; a node of a
           deployment draws by a secret of its own, so that the attacker tries those of another seed.
 sums      of factors, in the first round, read off.
@@ -54,6 +56,7 @@ UPDATES: dict[str, tuple[dict[str, Scalar], bool]] = {  # settings, and whether 
     "AdamW, 50 local steps, draws known": ({"local-steps": 50}, True),
 }
 EPSILONS = (1.0, 4.0, 10.0)
+ATTACKS = ["sums", "secure", "noise", "questions", "updates"]
 
 
 class Attacks:
@@ -83,6 +86,12 @@ class Attacks:
                 yield (
                     f"factors, plain sum, noise for respondents, epsilon {epsilon:g}",
                     lambda epsilon=epsilon: self._noise(epsilon),
+                )
+        if "questions" in chosen:
+            for steps in (1, 6):
+                yield (
+                    f"transformer, SGD, local-steps {steps}: questions rightly named",
+                    lambda steps=steps: self._questions(steps),
                 )
         if "updates" in chosen:
             for name, (changes, known) in UPDATES.items():
@@ -133,13 +142,24 @@ class Attacks:
             found.append((max(ways), sums.floor(released, true, metric)))
         return found
 
+    def _questions(self, steps: int) -> Found:
+        settings, dim = self._settings(SGD | {"local-steps": steps}), self._survey.dim
+        return [
+            updates.questions_found(updates.updated(own, settings, dim), own, settings, dim)
+            for own in self._attacked
+        ]
+
     def _update(self, changes: dict[str, Scalar], known: bool) -> Found:
+        settings = self._settings(changes)
+        return [self._attack_update(own, settings, known) for own in self._attacked]
+
+    def _settings(self, changes: dict[str, Scalar]) -> Settings:
         most = self._arguments.questions
         tasks: dict[str, Scalar] = {"context-max": most, "target-max": most}
         fixed: dict[str, Scalar] = {"schedule": "constant"}
-        config = read_defaults(ROOT / "pyproject.toml") | tasks | fixed | changes
-        settings = Settings.from_config(config)
-        return [self._attack_update(own, settings, known) for own in self._attacked]
+        return Settings.from_config(
+            read_defaults(ROOT / "pyproject.toml") | tasks | fixed | changes
+        )
 
     def _attack_update(
         self, own: PreferenceSet, settings: Settings, known: bool
@@ -169,8 +189,8 @@ def main() -> None:
             parser.add_argument(
                 "--attacks",
                 nargs="+",
-                choices=["sums", "secure", "noise", "updates"],
-                default=["sums", "secure", "noise", "updates"],
+                choices=ATTACKS,
+                default=ATTACKS,
             ),
         ),
     )

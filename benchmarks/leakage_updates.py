@@ -30,6 +30,7 @@ from pluralllm_app.settings import Settings
 CPU = torch.device("cpu")
 ROUNDS = 60
 TRUE_SEED, OTHER_SEED = 0, 1
+MOST_SEARCHED = 40  # questions
 ULP = 2.0**-24  # relative error of a float32
 _SMOOTH = 1e-20  # keeps the root of a second moment from having no derivative
 
@@ -173,6 +174,23 @@ def _moved(gradients: Sequence[Tensor], optimizer: str) -> Tensor:
         root = (second / (1 - two**number) + _SMOOTH).sqrt()
         total = total + first / (1 - one**number) / (root + ADAM_EPSILON)
     return total
+
+
+def questions_found(
+    update: Update, preferences: PreferenceSet, settings: Settings, dim: int
+) -> tuple[float, float]:
+    """The part that was used of the questions that an attacker without draws names; by chance.
+
+    What the first layer has changed by is a sum over the rows of the tasks, so it takes one after
+    the other the questions whose vectors explain that best (orthogonal matching pursuit).
+    """
+    draws = drawn(preferences, settings, TRUE_SEED, update.round)
+    used = {int(each) for pair in draws for part in pair for each in part}
+    candidates = split_questions(preferences, "train", settings.split).train
+    change = get_weights(update.before) - update.after
+    layer = change[: update.before.sizes["d_model"] * (dim + 1)].reshape(-1, dim + 1)[:, :dim]
+    found = searched(preferences, candidates, layer, min(len(used), MOST_SEARCHED))
+    return len(used & {*found}) / len(found), len(used) / len(candidates)
 
 
 def searched(
