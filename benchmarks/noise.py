@@ -14,17 +14,18 @@ other scores.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from measuring import ROOT, parse
+from measuring import ROOT, parse, publish
 
 from pluralllm_app.experiments.results import Interval
 from pluralllm_app.experiments.tables import format_interval
-from pluralllm_app.learning.base import Contribution, Request
+from pluralllm_app.learning.base import Request
 from pluralllm_app.learning.factors import FactorsLearner
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.respondents import Mechanism
@@ -86,19 +87,22 @@ class Bench:
         with TemporaryDirectory() as memory:
             while number < self.rounds and not learner.settled(state):
                 number += 1
-                asked = Request(number, False, "0" * 32, number - 1, learner.options())
-
-                def contributions(
-                    sent: Any = state.sent, asked: Any = asked
-                ) -> Iterator[Contribution]:
-                    for own in groups:
-                        yield learner.contribute(sent, own, asked, Path(memory, own.group))
-
-                state = learner.combine(number, state, contributions())
+                request = Request(number, False, "0" * 32, number - 1, learner.options())
+                contribute = partial(learner.contribute, state.sent)
+                contributions = (
+                    contribute(own, request, Path(memory, str(place)))
+                    for place, own in enumerate(groups)
+                )
+                state = learner.combine(number, state, contributions)
         predictor = learner.predictor(state.sent)
         found = [
             evaluate(
-                predictor, own, "evaluation", settings.split, settings.evaluation, "jensen-shannon"
+                predictor,
+                own,
+                "evaluation",
+                settings.split,
+                settings.evaluation,
+                self.survey.metric,
             )
             for own in self.answers("evaluation")
         ]
@@ -137,7 +141,7 @@ def main() -> None:
                 line = json.dumps(cell | bench.cell(epsilon, seed))
                 with arguments.lines.open("a") as file:
                     file.write(line + "\n")
-    show(bench, cells(arguments.lines))
+    publish("noise", table(bench, cells(arguments.lines)), arguments.json)
 
 
 def cells(file: Path) -> list[dict[str, Any]]:
@@ -145,20 +149,22 @@ def cells(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def show(bench: Bench, lines: list[dict[str, Any]]) -> None:
-    """Print the table, in Markdown."""
-    print("| epsilon | noise on a share: least, mean, most | alignment | in 80 %, 95 % | rounds |")
-    print("|---|---|---|---|---|")
+def table(bench: Bench, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """By epsilon: noise on a share, alignment with its interval over seeds, coverage, rounds."""
+    found: dict[str, Any] = {}
     for epsilon in EPSILONS:
         own = [line for line in lines if line["epsilon"] == epsilon]
+        name = f"epsilon {epsilon:g}" if epsilon else "no noise"
+        if epsilon:
+            low, mid, high = bench.deviations(epsilon)
+            found[f"{name}: noise on a share"] = f"{mid:.3f} ({low:.3f} to {high:.3f})"
         alignment = Interval.of([line["alignment"] for line in own])
+        found[f"{name}: alignment"] = alignment.mean
+        found[f"{name}: interval over {len(own)} seeds"] = format_interval(alignment)
         held = np.mean([line["coverage"] for line in own], axis=0)
-        noise = ", ".join(f"{each:.3f}" for each in bench.deviations(epsilon)) if epsilon else ""
-        rounds = mean(line["rounds"] for line in own)
-        print(
-            f"| {epsilon or 'none'} | {noise} | {format_interval(alignment)} "
-            f"| {held[0]:.1%}, {held[1]:.1%} | {rounds:.1f} |"
-        )
+        found[f"{name}: in intervals of 80 %, 95 %"] = f"{held[0]:.1%}, {held[1]:.1%}"
+        found[f"{name}: rounds"] = mean(line["rounds"] for line in own)
+    return found
 
 
 if __name__ == "__main__":

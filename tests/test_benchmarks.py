@@ -1,6 +1,7 @@
 """The benchmarks: their stand-in for the common way is the published model, and they run."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,3 +318,24 @@ def test_scores_of_secure_runs_are_compared(
     plain, secure = (results[f"gpo, {how}: alignment"] for how in ("in the clear", "secure"))
     assert secure == pytest.approx(plain, abs=1e-5)
     assert results["factors, secure, min-contributors 3: alignment"] > 0.5
+
+
+def test_what_noise_for_respondents_costs_is_measured(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a cell that was measured before is not measured again."""
+    monkeypatch.setattr(importlib.import_module("noise"), "EPSILONS", (1.0, None))
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(
+        json.dumps(
+            {"epsilon": 1.0, "seed": 0, "alignment": 0.25, "coverage": [0.5, 1.0], "rounds": 1}
+        )
+        + "\n"
+    )
+    options = ["--survey", str(tiny_survey.path), "--respondents", "100", "--lines", str(lines)]
+    results = run("noise", tmp_path, monkeypatch, *options, "--seeds", "1", "--rounds", "1")
+    assert results["epsilon 1: alignment"] == 0.25
+    assert results["no noise: alignment"] > 0.5
+    # c sqrt(2 m) / n with c = 4.531: of 30 questions 0.351, of the 20 of Cedar 0.287, on average
+    # (60 x 0.351 + 20 x 0.287) / 80.
+    assert results["epsilon 1: noise on a share"] == "0.335 (0.287 to 0.351)"

@@ -126,6 +126,10 @@ def test_commands_say_in_one_line_what_is_missing(arguments: str, part: str) -> 
             "load_embedder('a/b')",
             "the transformers model 'a/b' needs torch, transformers and threadpoolctl, which are",
         ),
+        (
+            "from pluralllm_app.privacy.accounting import rho_of; rho_of(1.0, 1e-6)",
+            "noise for differential privacy needs opendp, which is not installed here",
+        ),
     ],
 )
 def test_functions_say_what_is_missing(program: str, said: str) -> None:

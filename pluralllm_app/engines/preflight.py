@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pluralllm_app.core.parts import need
 from pluralllm_app.engines.resources import Resources, share_out, usable_cpus
 from pluralllm_app.errors import FederationError, SettingsError, TooSmallError
 from pluralllm_app.settings import Settings
@@ -25,6 +26,7 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     # Here and not above, so that `--help` and a mistyped setting answer at once.
     import torch
 
+    from pluralllm_app.federation.noise import known_influence
     from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.federation.secure_settings import checked_threshold, scores_threshold
     from pluralllm_app.preferences import split_questions
@@ -38,6 +40,11 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     for group in survey.groups:
         split = split_questions(survey.preferences(group.name), group.role, settings.split)
         groups.append((group.name, group.role, group.questions, len(split.train)))
+    if settings.federation.noise == "respondents":
+        need("privacy", "noise = respondents")
+        for name, role, *_ in groups:
+            if role == "train":
+                known_influence(survey, name)
     check_tracking(settings.federation.tracker)
     try:
         check_groups(groups, settings)

@@ -18,7 +18,7 @@ from typing import Any
 PROGRAM = "flower-superexec"
 RUN = f"from {__name__} import main; main()"
 """Python's argument -c that runs this module: what -m runs is imported by the processes as well."""
-_ONCE = ["torch", "pandas", "flwr.clientapp", "flwr.supernode.cli"]
+_ONCE = ["torch", "pandas", "flwr.clientapp", "flwr.supernode.cli", "filelock"]
 """What the app imports that is not its own; a package that is not installed is passed over."""
 
 

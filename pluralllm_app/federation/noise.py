@@ -14,6 +14,7 @@ from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.kept import KeptNoise
 from pluralllm_app.privacy.respondents import Mechanism
 from pluralllm_app.settings import Settings
+from pluralllm_app.survey.content import Influence
 from pluralllm_app.survey.info import Group
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -52,13 +53,7 @@ def usable_answers(
     federation = settings.federation
     if federation.noise != "respondents":
         return true
-    influence = survey.influence(group.name)
-    if influence is None:
-        raise FederationError(
-            f"noise = respondents, but the site of group {group.name!r} does not say how much one "
-            "respondent can change its answers: make it again, from a file with one row per "
-            "person, or from a table with a count of people for each option"
-        )
+    influence = known_influence(survey, group.name)
     epsilon, delta = federation.epsilon, federation.delta
     mechanism = Mechanism.of(influence, true.options, epsilon, delta)
     draw = Draw("respondents", mechanism.rho, epsilon, delta)
@@ -70,3 +65,20 @@ def usable_answers(
             lambda name: spend(node, name, draw) if node else None,
         )
     return mechanism.readable(true, noised)
+
+
+def known_influence(survey: PreparedSurvey, group: str) -> Influence:
+    """How much one respondent can change of a group's answers.
+
+    Raises:
+        FederationError: it is not known.
+    """
+    influence = survey.influence(group)
+    if influence is None:
+        raise FederationError(
+            f"noise = respondents, but what is known of group {group!r} does not say how much one "
+            "respondent can change its answers: make its site again, or prepare the survey again, "
+            "from files with one row per person or from tables with a count of people for each "
+            "option"
+        )
+    return influence

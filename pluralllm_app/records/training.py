@@ -8,6 +8,7 @@ from pluralllm_app.records.schema import RoundEntry, RunInfo
 from pluralllm_app.scoring.results import EvaluationResult, Role
 
 TOLD = ("predictor", "prior", "strategy", "rounds", "local-steps")  # of the settings
+NOISE = ("noise", "epsilon", "delta")  # of those of a run with noise
 
 
 def training_of(run: RunInfo, scored: RoundEntry) -> Training:
@@ -18,11 +19,12 @@ def training_of(run: RunInfo, scored: RoundEntry) -> Training:
         for role in ("train", "evaluation")
     }
     found = scored.evaluation
+    told = (*TOLD, *NOISE) if run.noise else TOLD
     return Training(
         version=__version__,
         date=run.started,
         method=run.method,
-        settings={key: run.settings[key] for key in TOLD if key in run.settings},
+        settings={key: run.settings[key] for key in told if key in run.settings},
         seed=run.seed,
         round=scored.round,
         context=int(run.settings["evaluation-context"]),

@@ -24,6 +24,14 @@ def notices(sources: Sources) -> list[str]:
             f"Scores of {', '.join(summed)} were summed securely: they have means and fairness "
             "over groups, while the worst group and single groups' scores are not known."
         )
+    if noised := [run for run in sources.runs if run.info.settings.get("noise") == "respondents"]:
+        names = ", ".join(
+            f"{run.path.name} (epsilon {run.info.settings['epsilon']:g})" for run in noised
+        )
+        found.append(
+            f"Answers of train groups have noise in {names}: these groups are scored on noised "
+            "answers, which no predictor can know; groups never trained on, on their true ones."
+        )
     trained = [method for method in sources.methods if method.result.runs]
     if trained and all(len(method.result.runs) == 1 for method in trained):
         found.append("One seed: there are no intervals, and differences may be chance.")

@@ -129,7 +129,7 @@ def peak_mib(process: Process) -> int:
 @pytest.mark.parametrize("each", TRIES, ids=lambda each: each.title)
 def test_rounds_go_on_while(each: Try, runs: Runs, row: Row) -> None:
     superlink = runs.deployment.superlink
-    left = (len(TRIES) - TRIES.index(each)) * (ROUNDS + 1)
+    left = (len(TRIES) - TRIES.index(each)) * ROUNDS
     peak_mib(superlink)
     attack = Attack(runs.deployment.port, each.connections, each.talk, tls=each.tls)
     with attack:

@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from flwr.app import Message, MetricRecord
 
+from pluralllm_app import client_app
+from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation.ledger import Draw, Ledger
+from pluralllm_app.federation.node_files import prepare_node
 from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.federation.policy import POLICY, Policy
 from pluralllm_app.federation.policy_text import shown
+from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.learning.registry import caution, check_plain
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.accounting import epsilon_of, rho_of
@@ -23,8 +27,10 @@ from pluralllm_app.privacy.kept import DIRECTORY
 from pluralllm_app.privacy.respondents import Mechanism
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TRAIN, make_survey, tiny_config
-from tests.support.local_runs import GROUPS, Config, run
+from pluralllm_app.survey.site import write_site
+from tests.conftest import ROOT, TRAIN, make_survey, tiny_config
+from tests.support.local_grid import LocalGrid
+from tests.support.local_runs import GROUPS, Config, read, run
 
 NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
 FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
@@ -228,9 +234,52 @@ def test_a_node_that_limits_epsilon_takes_part_in_nothing_without_noise(
         answers(survey, make_settings(NOISE), tmp_path, name="Dogwood")
 
 
+def test_nodes_draw_once_for_all_runs_and_their_owner_limits_the_cost(
+    survey: PreparedSurvey, tmp_path: Path
+) -> None:
+    """Three nodes with sites of their own; Alder's owner allows an epsilon of 1."""
+    nodes = {name: tmp_path / name for name in TRAIN}
+    for name, node in nodes.items():
+        write_site(survey, name, node / "site")
+        prepare_node(node)
+    (nodes["Alder"] / POLICY).write_text("most-epsilon = 1")
+
+    def trained(out: str, changes: Config) -> list[set[str]]:
+        config = tiny_config(survey, tmp_path / out) | {"survey": "", "expected-nodes": 3} | changes
+        grid = LocalGrid(client_app.app, config, nodes=3)
+        for context, node in zip(grid.contexts.values(), nodes.values(), strict=True):
+            context.node_config = {"site": str(node / "site"), "node": str(node)}
+        run_federation(grid, Settings.from_config(config), config)
+        _, rounds = read(config)
+        return [set(entry["train"]["groups"]) for entry in rounds if entry["train"]]
+
+    assert trained("first", NOISE) == [{*TRAIN}] * 2
+    assert trained("second", NOISE | {"seed": 1}) == [{*TRAIN}] * 2
+    assert [len(Ledger.read(node).noise) for node in nodes.values()] == [1, 1, 1]
+    for changes in ({}, NOISE | {"epsilon": 0.5}):
+        with pytest.raises(FederationError, match=r"its policy.toml has most-epsilon = 1.0, and"):
+            trained(f"refused {changes}", changes)
+
+
 def test_a_group_of_whom_too_little_is_known_is_refused_by_name(config: Config) -> None:
-    with pytest.raises(FederationError, match=r"the site of group 'Alder' does not say how much"):
+    with pytest.raises(FederationError, match=r"of group 'Alder' does not say how much one"):
         run(config | NOISE)
+
+
+def test_a_simulation_is_refused_before_it_starts(
+    survey: PreparedSurvey, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    preflight(Settings.from_config(tiny_config(survey, tmp_path / "run") | NOISE))
+    with pytest.raises(FederationError, match=r"group 'Alder' does not say how much one"):
+        preflight(make_settings(NOISE))
+
+
+def test_nothing_else_in_a_node_reads_answers() -> None:
+    """So that all which is said above holds for whatever a node is asked later on, too."""
+    package = ROOT / "pluralllm_app"
+    files = [package / "client_app.py", *(package / "federation").glob("*.py")]
+    reading = {file.name for file in files if "survey.preferences(" in file.read_text("utf-8")}
+    assert reading == {"partition.py"}
 
 
 def test_a_run_says_what_it_spends(survey: PreparedSurvey, tmp_path: Path) -> None:
@@ -243,6 +292,8 @@ def test_a_run_says_what_it_spends(survey: PreparedSurvey, tmp_path: Path) -> No
         "delta": 1e-6,
     }
     assert [entry["train"]["epsilon"] for entry in rounds[1:]] == [1.0, 1.0]
+    card = Path(str(config["out"]), "model", "README.md").read_text("utf-8")
+    assert "noise = respondents, epsilon = 1.0, delta = 1e-06" in card
     assert "epsilon = 1 and delta = 1e-06, over the whole run" in caution(
         Settings.from_config(config)
     )

@@ -82,6 +82,11 @@ def test_a_path_given_twice_counts_once(tmp_path: Path) -> None:
             None,
             "no evaluation groups",
         ),
+        (
+            {"settings": {"noise": "respondents", "epsilon": 2.0}},
+            None,
+            "Answers of train groups have noise in a (epsilon 2): these groups are scored on",
+        ),
     ],
 )
 def test_what_a_reader_must_know_is_said(
