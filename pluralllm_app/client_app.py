@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import hooks
+from pluralllm_app.federation.bounds import MOST_LOSS
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.ledger import admit
 from pluralllm_app.federation.meaning import counts_request
@@ -159,7 +160,11 @@ class Received:
             self.place.survey.metric,
         )
         seconds = time.perf_counter() - start
-        return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
+        loss = result.loss
+        # Noise can leave weights whose deviations overflow; the predicted shares can be scored.
+        if self.settings.federation.noise == "groups" and not abs(loss or 0.0) <= MOST_LOSS:
+            loss = None
+        return Evaluation(result.scores, loss, result.coverage, seconds=seconds)
 
 
 @app.query()
