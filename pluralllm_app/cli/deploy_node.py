@@ -50,7 +50,7 @@ def peers_command(
 ) -> None:
     """Show the groups' keys: at a node those that it knows, on the server those it names.
 
-    These are the groups that may train.
+    Those of groups that may train are below [peers], the others below [evaluation-peers].
 
     They are printed in the form that a node's policy.toml takes, to pin them. Compare them with
     what the groups' operators say, over another channel than the server.
@@ -68,7 +68,8 @@ def peers_command(
     if (directory / "server" / "groups.json").exists():
         if accept:
             raise UserError(f"{directory} is the server's: it is a node that accepts a key")
-        _print(_registered(directory))
+        _print("peers", _registered(directory, never_trains=False))
+        _print("evaluation-peers", _registered(directory, never_trains=True))
         return
     _check_node(directory)
     if accept:
@@ -77,7 +78,9 @@ def peers_command(
     peers = Peers.read(directory)
     if not peers.known:
         say("This node knows no key yet: the server names them when a run begins.")
-    _print(peers.known)
+    for table, never in (("peers", False), ("evaluation-peers", True)):
+        of = {name: key for name, key in peers.known.items() if (name in peers.evaluation) == never}
+        _print(table, of)
     for name, key in peers.offered.items():
         from pluralllm_app.federation.registration import fingerprint
 
@@ -88,25 +91,25 @@ def peers_command(
         )
 
 
-def _registered(directory: Path) -> dict[str, str]:
+def _registered(directory: Path, never_trains: bool) -> dict[str, str]:
     from pluralllm_app.federation.registration import read_members
 
     server = directory / "server"
     return {
         member.name: (server / "nodes" / f"{slug}.pub").read_text("utf-8")
         for slug, member in read_members(server / "groups.json").items()
-        if member.role != "evaluation"
+        if (member.role == "evaluation") == never_trains
     }
 
 
-def _print(keys: dict[str, str]) -> None:
+def _print(table: str, keys: dict[str, str]) -> None:
     import tomli_w
 
     from pluralllm_app.federation.registration import fingerprint
 
     shown = {name: fingerprint(key.encode()) for name, key in keys.items()}
     if shown:
-        say(tomli_w.dumps({"peers": shown}).rstrip())
+        say(tomli_w.dumps({table: shown}).rstrip())
 
 
 def _check_node(node: Path) -> None:

@@ -55,7 +55,8 @@ def trusted_peers(node: Path, role: str = "train") -> dict[str, "EllipticCurvePu
 
     Args:
         node: directory of the node.
-        role: of the groups. One that was ever named as one that may train counts as such.
+        role: of the groups. Where none is pinned, one that was ever named as one that may train
+            counts as such.
 
     Returns:
         Public keys (ECDSA, P-384) by the groups' names.
@@ -63,12 +64,16 @@ def trusted_peers(node: Path, role: str = "train") -> dict[str, "EllipticCurvePu
     Raises:
         UserError: peers.json or policy.toml is damaged.
     """
-    peers, pins = Peers.read(node), Policy.read(node).peers
+    peers, policy = Peers.read(node), Policy.read(node)
+    pins = policy.pins(role)
     return {
         name: parse_public_key(key.encode(), f"a key in {PEERS}")
         for name, key in peers.known.items()
-        if (name in peers.evaluation) == (role == "evaluation")
-        and (not pins or pins.get(name) == fingerprint(key.encode()))
+        if (
+            pins.get(name) == fingerprint(key.encode())
+            if policy.pinned
+            else (name in peers.evaluation) == (role == "evaluation")
+        )
     }
 
 
@@ -166,7 +171,8 @@ def meet(
 
     Raises:
         RefusedError: a key is that of another name, or is neither the one that the node knows for
-            its name nor the one that policy.toml pins, or policy.toml pins some and not this one.
+            its name nor the one that policy.toml pins, or policy.toml pins some and not this one,
+            or as one of the other role.
         UserError: peers.json is damaged, or cannot be written, or the node's key cannot be read.
     """
     train, said = said, {**(evaluation or {}), **said}
@@ -174,7 +180,9 @@ def meet(
         return []
     shown = {name: fingerprint(key.encode()) for name, key in said.items()}
     policy = Policy.read(node)
-    policy.check_peers({name: has for name, has in shown.items() if name != own})
+    others = {name: has for name, has in shown.items() if name != own}
+    policy.check_peers({name: has for name, has in others.items() if name in train}, "train")
+    policy.check_peers({n: has for n, has in others.items() if n not in train}, "evaluation")
     key = public_text(signing_key(node).public_key())
     if said.get(own, key) != key and key in said.values():
         return []  # of another group, as which the server refuses this node by name
@@ -184,7 +192,7 @@ def meet(
             name: key
             for name, key in said.items()
             if before.get(name, key) != key
-            and (name == own or policy.peers.get(name) != shown[name])
+            and (name == own or policy.pinned.get(name) != shown[name])
         }
         if changed:
             offered = {name: key for name, key in changed.items() if name != own}

@@ -59,7 +59,9 @@ class Policy(Rules):
 
     learners: tuple[str, ...] = LEARNERS
     peers: Mapping[str, str] = field(default_factory=dict)
-    """Fingerprints of keys by the groups' names; empty: the server's word is taken."""
+    """Fingerprints of keys of groups that may train, by their names."""
+    evaluation_peers: Mapping[str, str] = field(default_factory=dict)
+    """The same of groups that never train; where both are empty, the server's word is taken."""
 
     @classmethod
     def read(cls, node: Path) -> "Policy":
@@ -81,11 +83,24 @@ class Policy(Rules):
         check_names(_DEFAULTS | given, [*_DEFAULTS])
         found = _DEFAULTS | given
         rules = read_section(Rules, {key: found[key] for key in section_keys(Rules)})
+        pins = {key: _checked_peers(key, found[key]) for key in ("peers", "evaluation-peers")}
+        if both := sorted({*pins["peers"]} & {*pins["evaluation-peers"]}):
+            raise SettingsError(f"peers and evaluation-peers both have {both[0]!r}: keep one")
         return cls(
             **asdict(rules),
             learners=_checked_learners(found["learners"]),
-            peers=_checked_peers(found["peers"]),
+            peers=pins["peers"],
+            evaluation_peers=pins["evaluation-peers"],
         )
+
+    @property
+    def pinned(self) -> Mapping[str, str]:
+        """Fingerprints of all keys that are pinned, by the groups' names."""
+        return {**self.peers, **self.evaluation_peers}
+
+    def pins(self, role: str) -> Mapping[str, str]:
+        """Those of groups of one role."""
+        return self.evaluation_peers if role == "evaluation" else self.peers
 
     def check(self, settings: Settings) -> None:
         """Raise RefusedError where a run asks for what this node's owner does not let it."""
@@ -159,13 +174,17 @@ class Policy(Rules):
 
         Args:
             train_groups: of the sum.
-            known: train groups whose keys the node knows, its own among them.
+            known: train groups whose keys the node knows or pins, its own among them.
         """
         if train_groups < self.least_cohort_share * known:
+            how, remedy = "knows", "begin the run with more of them"
+            if self.pinned:
+                how = "pins"
+                remedy += ", or ask its owner to pin those that never train in [evaluation-peers]"
             self._refuse(
                 "least-cohort-share",
-                f"the sum is over {train_groups} of the {known} train groups that it knows",
-                "begin the run with more of them",
+                f"the sum is over {train_groups} of the {known} train groups that it {how}",
+                remedy,
             )
         if train_groups < self.least_train_groups:
             self._refuse(
@@ -229,17 +248,29 @@ class Policy(Rules):
             if count > self.of_key(key):
                 self._refuse(key, f"this would be number {count}", "ask its owner for more")
 
-    def check_peers(self, said: Mapping[str, str]) -> None:
-        """Raise RefusedError where a group is not pinned, or has another key, while some are.
+    def check_peers(self, said: Mapping[str, str], role: str) -> None:
+        """Raise RefusedError where a group is not pinned so, while some are.
 
         Args:
             said: fingerprints by the groups' names.
+            role: of these groups, as the server says.
         """
+        pinned = self.pinned
         for name, fingerprint in said.items():
-            if self.peers and self.peers.get(name) != fingerprint:
+            if pinned and pinned.get(name) != fingerprint:
                 raise RefusedError(
-                    f"its {POLICY} pins {self.peers.get(name, 'no key')} for group {name!r}, and "
+                    f"its {POLICY} pins {pinned.get(name, 'no key')} for group {name!r}, and "
                     f"the server says {fingerprint}"
+                )
+            if pinned and name not in self.pins(role):
+                does, table, right = (
+                    ("never trains", "peers", "evaluation-peers")
+                    if role == "evaluation"
+                    else ("may train", "evaluation-peers", "peers")
+                )
+                raise RefusedError(
+                    f"its {POLICY} pins group {name!r} in [{table}], and the server says that it "
+                    f"{does}: where that is so, its owner moves the line to [{right}]"
                 )
 
     def cautions(self) -> list[str]:
@@ -258,7 +289,7 @@ class Policy(Rules):
             said.append(
                 'rewards = "clear": the server can ask for every answer of this group, and gets it'
             )
-        if not self.peers and self.secure_sum != "none":
+        if not self.pinned and self.secure_sum != "none":
             said.append(
                 "no [peers]: a server can make up groups, and secure sums over these hide nothing"
             )
@@ -286,15 +317,15 @@ def _checked_learners(given: Any) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _checked_peers(given: Any) -> dict[str, str]:
+def _checked_peers(key: str, given: Any) -> dict[str, str]:
     if not isinstance(given, dict):
-        raise SettingsError(f'peers = {given!r} must be a table, such as {{North = "SHA256:..."}}')
+        raise SettingsError(f'{key} = {given!r} must be a table, such as {{North = "SHA256:..."}}')
     for name, fingerprint in given.items():
         if not name or name != clean_text(name) or hidden(name):
-            raise SettingsError(f"peers has {name!r}, which is no name of a group")
+            raise SettingsError(f"{key} has {name!r}, which is no name of a group")
         if not (isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)):
             raise SettingsError(
-                f"peers: {name} = {fingerprint!r} must be SHA256: and 43 more characters, as "
+                f"{key}: {name} = {fingerprint!r} must be SHA256: and 43 more characters, as "
                 "`pluralllm deploy peers` shows it"
             )
     return given

@@ -41,6 +41,9 @@ _PEERS = """\
 #
 # [peers]  # the keys of all other groups; without them, what the server first says is believed
 # North = "SHA256:..."
+#
+# [evaluation-peers]  # of groups that never train, where [peers] are pinned
+# South = "SHA256:..."
 """
 
 
@@ -63,8 +66,11 @@ def shown(node: Path) -> Iterator[tuple[str, str, str]]:
     policy, ledger = Policy.read(node), Ledger.read(node)
     for key, meaning in MEANINGS.items():
         yield key, _shown_value(policy, key, ledger), meaning
-    pins = f"{len(policy.peers)} pinned" if policy.peers else "as the server first names them"
+    first = "as the server first names them"
+    pins = f"{len(policy.peers)} pinned" if policy.pinned else first
     yield "peers", pins, "the other groups' keys, see `pluralllm deploy peers`"
+    pins = f"{len(policy.evaluation_peers)} pinned" if policy.pinned else first
+    yield "evaluation-peers", pins, "those of groups that never train"
 
 
 def _shown_value(policy: Policy, key: str, ledger: Ledger) -> str:

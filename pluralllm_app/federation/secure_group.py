@@ -74,6 +74,7 @@ class SecureGroup:
         step: of the protocol.
         content: of the message, a message of the protocol.
         node: directory of the node in a deployment; None in a simulation.
+        role: of the group, which sums with others of its role alone.
     """
 
     half: GroupHalf
@@ -81,6 +82,7 @@ class SecureGroup:
     step: str
     content: bytes
     node: Path | None
+    role: Role = "train"
 
     @classmethod
     def of(
@@ -125,7 +127,7 @@ class SecureGroup:
             raise ValueError("the message of a secure sum names no experiment")
         place = memory / _DIRECTORY / experiment
         half = GroupHalf(_identity(group, place, node, role), MemoryFile(place / _SUMS))
-        return cls(half, settings, step, message, node)
+        return cls(half, settings, step, message, node, role)
 
     def answer(self, weight: int, policy: Policy) -> object:
         """The answer to a step without a vector.
@@ -155,7 +157,10 @@ class SecureGroup:
         return request
 
     def _check_enough(self, groups: int, policy: Policy) -> None:
-        policy.check_cohort(groups, self.half.known or groups)
+        known = self.half.known or groups
+        if policy.pinned:  # and not only those of them that a server has named so far
+            known = len({*policy.pins(self.role), self.half.group})
+        policy.check_cohort(groups, known)
 
     def masked(
         self, form: Form, sent: Arrays, contribution: Contribution, request: Request

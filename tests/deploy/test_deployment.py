@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -206,9 +207,9 @@ def test_from_keys_to_a_finished_run(
     assert record["status"] == "completed"
     assert [entry["group"] for entry in record["roster"]] == sorted(GROUPS)
 
-    trained = set(command("peers", deployment.dir).output.split("\n"))
+    trained = tomllib.loads(command("peers", deployment.dir).output)["peers"].items()
     for group in GROUPS:  # every node knows the keys of all groups that train, and its own
-        known = set(command("peers", deployment.node_dir(group)).output.split("\n"))
+        known = tomllib.loads(command("peers", deployment.node_dir(group)).output)["peers"].items()
         assert trained <= known
         assert len(known - trained) == (group == GROUPS[2])
 
