@@ -1,6 +1,6 @@
 """What this app uses of Flower besides its public API.
 
-`flower_commands`, `flower_fence` and `flower_node` have the rest.
+`flower_commands`, `flower_fence`, `flower_node` and `flower_store` have the rest.
 
 Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`, which any module from the federation
 on may import. What is here may change with any release of Flower, and then
@@ -269,7 +269,7 @@ def piece_size() -> int:
 def run_superlink(middleware: "Sequence[Middleware]", serve: Callable[..., None]) -> None:
     """Run flower-superlink with the arguments of this process; returns when it ends.
 
-    Nodes may push their own replies alone.
+    Nodes may push their own replies alone, and reserve no objects of others.
 
     Args:
         middleware: what every request passes first, in this order.
@@ -279,8 +279,10 @@ def run_superlink(middleware: "Sequence[Middleware]", serve: Callable[..., None]
     from flwr.superlink import cli, extensions
 
     from pluralllm_app.federation.flower_fence import fence_fleet
+    from pluralllm_app.federation.flower_store import guard_objects
 
     fence_fleet()
+    guard_objects()
     log_errors_plainly()
     # With these, Flower would serve the APIs on further ports, which have no middleware.
     for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):

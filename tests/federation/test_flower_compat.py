@@ -231,6 +231,25 @@ def test_further_ports_are_opened_by_known_variables_alone() -> None:
     }
 
 
+def test_the_guarded_functions_are_those_that_the_superlink_calls() -> None:
+    """`tests/federation/test_flower_store.py` uses them on Flower's real store."""
+    from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
+    from flwr.supercore.object_store import ObjectStoreFactory
+    from flwr.supercore.object_store.sql_object_store import SqlObjectStore
+
+    for function, names in (
+        (SqlObjectStore.preregister, ["self", "run_id", "object_tree"]),
+        (SqlObjectStore.put, ["self", "object_id", "object_content"]),
+        (SqlObjectStore._mutation_session, ["self"]),
+        (SqlLinkState.session, ["self"]),
+    ):
+        assert [*inspect.signature(function).parameters] == names
+    assert "SqlObjectStore(" in inspect.getsource(ObjectStoreFactory)
+    assert "= runtime_handlers\n" in source("flwr.superlink.main")
+    router = source("flwr.supercore.routers.runtime.router")
+    assert "handlers.pull_messages(request, state, task)" in router
+
+
 def test_the_fleet_api_and_no_other_is_below_its_path() -> None:
     fleet = re.findall(r'path="(.*?)"', source("flwr.supernode.fleet_http_client"))
     others = re.findall(r'path="(.*?)"', source("flwr.supercore.control.control_http_client"))

@@ -1,0 +1,136 @@
+"""What the SuperLink takes of objects, the parts of messages, before it has their content.
+
+Flower keeps the objects of all messages in one store, under the hashes of their contents. Whoever
+sends a message first names its objects and which of them contain which, and then pushes each.
+Flower believes who names an object first, and refuses with an error who says later that it
+contains others; so a node that can tell what the server or another node is about to send could
+keep it from being sent. And it shows the server a reply as soon as it is named: the server then
+waits for its objects, for up to two hours, and for no other reply meanwhile.
+
+Here, what an object contains is what was said last, until its content is there and says it; and a
+reply is shown once all of its objects are there.
+"""
+
+from collections.abc import Iterable
+from functools import wraps
+from typing import Any
+
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.proto.task_pb2 import Task
+from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
+from flwr.supercore.inflatable.inflatable_object import get_object_children_ids_from_object_content
+from flwr.supercore.object_store.sql_object_store import SqlObjectStore
+from flwr.supercore.state.schema.linkstate_models import MessageRes
+from flwr.supercore.state.schema.objectstore_models import ObjectChild, StoredObject
+from flwr.superlink.servicer.runtime import runtime_handlers
+from sqlalchemy import CTE, delete, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+
+def guard_objects() -> None:
+    """Let no node reserve an object in the store of this process, or make it wait for one."""
+    preregister, put = SqlObjectStore.preregister, SqlObjectStore.put
+    pull = runtime_handlers.pull_messages
+
+    @wraps(preregister)
+    def preregister_again(self: SqlObjectStore, run_id: int, object_tree: ObjectTree) -> list[str]:
+        def claim(tree: ObjectTree) -> None:
+            for child in tree.children:
+                claim(child)
+            said = {child.object_id for child in tree.children}
+            if _is_missing(session, tree.object_id) and _children(session, tree.object_id) != said:
+                for child in tree.children:
+                    preregister(self, run_id, child)
+                _contain(session, tree.object_id, said)
+
+        with self._mutation_session() as session:
+            claim(object_tree)
+            return preregister(self, run_id, object_tree)
+
+    @wraps(put)
+    def put_truly(self: SqlObjectStore, object_id: str, object_content: bytes) -> None:
+        with self._mutation_session() as session:
+            put(self, object_id, object_content)
+            said = get_object_children_ids_from_object_content(object_content)
+            _contain(session, object_id, {*said})
+
+    @wraps(pull)
+    def pull_whole(
+        request: PullAppMessagesRequest, state: SqlLinkState, task: Task
+    ) -> PullAppMessagesResponse:
+        unfinished = _unfinished(state, request.message_ids)
+        asked = type(request)()
+        asked.CopyFrom(request)
+        asked.message_ids[:] = [each for each in request.message_ids if each not in unfinished]
+        return pull(request=asked, state=state, task=task)
+
+    store: Any = SqlObjectStore
+    handlers: Any = runtime_handlers
+    store.preregister, store.put = preregister_again, put_truly
+    handlers.pull_messages = pull_whole
+
+
+def _is_missing(session: Session, object_id: str) -> bool:
+    """Whether an object was named and its content is not there."""
+    row = select(StoredObject.is_available).where(StoredObject.object_id == object_id)
+    return bool(session.scalar(row) == 0)
+
+
+def _children(session: Session, object_id: str) -> set[str]:
+    rows = select(ObjectChild.child_id).where(ObjectChild.parent_id == object_id)
+    return {*session.scalars(rows)}
+
+
+def _contain(session: Session, parent: str, children: set[str]) -> None:
+    """Note that an object contains these others and no more.
+
+    Raises:
+        ValueError: one of them was not named, or contains the object.
+    """
+    before = _children(session, parent)
+    if before == children:
+        return
+    for child in before - children:
+        row = (ObjectChild.parent_id == parent, ObjectChild.child_id == child)
+        session.execute(delete(ObjectChild).where(*row))
+    for child in children - before:
+        named = select(StoredObject.object_id).where(StoredObject.object_id == child)
+        if session.scalar(named) is None:
+            raise ValueError(f"object {parent} contains {child}, which was not named")
+        session.execute(insert(ObjectChild).values(parent_id=parent, child_id=child))
+    for changed, by in ((before - children, -1), (children - before, 1)):
+        for child in changed:
+            row_of_child = update(StoredObject).where(StoredObject.object_id == child)
+            session.execute(row_of_child.values(ref_count=StoredObject.ref_count + by))
+    below = _below(parent)
+    if session.scalar(select(below.c.child_id).where(below.c.child_id == parent)):
+        raise ValueError(f"object {parent} would contain itself")
+
+
+def _below(object_id: str) -> CTE:
+    """All objects in an object, at any depth, each once."""
+    children = select(ObjectChild.child_id).where(ObjectChild.parent_id == object_id)
+    below = children.cte(recursive=True)
+    return below.union(
+        select(ObjectChild.child_id).join(below, ObjectChild.parent_id == below.c.child_id)
+    )
+
+
+def _unfinished(state: SqlLinkState, message_ids: Iterable[str]) -> set[str]:
+    """Of these messages, those whose reply is named and not all there."""
+    found = set()
+    with state.session() as session:
+        for message_id in message_ids:
+            reply = select(MessageRes.message_id).where(
+                MessageRes.reply_to_message_id == message_id, MessageRes.delivered_at == ""
+            )
+            if (root := session.scalar(reply)) is None:
+                continue
+            within = StoredObject.object_id.in_(select(_below(root).c.child_id))
+            missing = select(StoredObject.object_id).where(
+                or_(StoredObject.object_id == root, within), StoredObject.is_available == 0
+            )
+            if session.scalar(missing.limit(1)):
+                found.add(message_id)
+    return found
