@@ -50,7 +50,7 @@ class Roster:
         if not (found := self.of_role("evaluation")):
             raise FederationError(
                 "with noise = 'groups' train groups are not scored, and there are no others: add a "
-                "group that never trains"
+                "group that never trains, whose node has no most-epsilon"
             )
         return found
 
