@@ -219,7 +219,8 @@ def train(message: Message, context: Context) -> Message:
         content = withheld_scores() if withheld else received.scored(message, request.round - 1)
     preferences = place.preferences(received.settings)
     start = time.perf_counter()
-    contribution = received.learner.contribute(sent, preferences, request, place.memory)
+    memory = place.learners_memory(received.settings)
+    contribution = received.learner.contribute(sent, preferences, request, memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     if received.settings.federation.privacy != "none":
@@ -249,6 +250,8 @@ def secure_counts(message: Message, context: Context) -> Message:
     """What is summed before the first round, masked."""
     received = Received.read(message, context)
     place, sent = received.place, received.sent
+    if place.group.role != "train":
+        raise RefusedError("its group never trains, and counts nothing for those that do")
     if place.node:
         admit(place.node, received.settings, context.run_id)
     known = received.learner.counts(sent, place.preferences(received.settings))
