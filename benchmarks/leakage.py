@@ -1,195 +1,179 @@
-"""What one plain update tells of a group's answers: an attacker with and without the draws.
+"""What a server recovers of a group's answers, by what it is sent and what hides it: one table.
 
-    python benchmarks/leakage.py --threads 1 --questions 9
-    python benchmarks/leakage.py --threads 1 --questions 9 --optimizer adamw --learning-rate 0.002
-    python benchmarks/leakage.py --threads 1 --survey data/globalopinionqa --local-steps 6 --steps 0
+    python benchmarks/leakage.py --threads 1 --survey data/globalopinionqa --lines leakage.jsonl
+    python benchmarks/leakage.py --threads 1 --lines demo.jsonl --attacks sums  # of the demo
 
-The attacker is the server. It knows the weights before and after the local steps, all settings, the
-questions and their vectors, and which of them the group trains on. It does two things:
+Each attack looks for the shares of some train groups (--groups), and is scored by the alignment of
+what it finds with their true answers, on the questions that it looks at. The floor is what is told
+without it: the released factors' prediction of a group of which nothing is given, on the same
+questions; for an update of the transformer, in whose first round nothing has been learned, a guess
+that all options are equally popular. What goes beyond the floor is leakage.
 
-- it looks for the shares that give the same gradient (arXiv 1906.08935), by L-BFGS, where one step
-  was taken on one task: with the questions that the step used, as with draws from the run's seed,
-  and with those of another seed;
-- it looks for the questions that were used, without knowing any draw: what the first layer has
-  changed by is a sum over the rows of the tasks, so it takes one after the other the questions
-  whose vectors explain that best (orthogonal matching pursuit), 40 at most.
+questions which of them an update of the transformer used, without any draw: the part that is right
+          of those that the attacker names, 40 at most; the floor is chance.
+updates   see leakage_updates. "Draws known" is what a server of a simulation knows; a node of a
+          deployment draws by a secret of its own, so that the attacker tries those of another seed.
+sums      of factors, in the first round, read off.
+secure    a secure sum over 3 and 8 groups by whoever knows all contributions but two: half of what
+          is left, for either of the two.
+noise     plain sums of answers with noise for respondents, of whom --respondents have answered each
+          question; as they are read off, or predicted by the released factors from all that was
+          read off, whichever is nearer.
 
-Errors are means of absolute differences to the true shares of the target questions, over all of
-their options. A guess says that all options of a question are equally popular. Better attacks than
-these exist.
+A line is added to the file for each cell once it has ended, and it is not run again. Better attacks
+than these exist: what stands here is told at least.
 """
 
-import tempfile
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import leakage_sums as sums
+import leakage_updates as updates
 import numpy as np
-import torch
-from common_way import CommonGPO
-from measuring import ROOT, parse, publish
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from measuring import ROOT, parse
 
-from pluralllm_app.core.seeding import generator
-from pluralllm_app.learning.local_steps import initial_model, task_size, train_group
-from pluralllm_app.learning.optimizers import ADAM_EPSILON
-from pluralllm_app.predictors.gpo.network import GPO, get_weights, segment_softmax
-from pluralllm_app.predictors.gpo.rows import Batch
-from pluralllm_app.preferences import PreferenceSet, Task, draw_task, split_questions
-from pluralllm_app.settings import Settings
+from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.demo import write_demo
 from pluralllm_app.survey.prepared import PreparedSurvey
 
-CPU = torch.device("cpu")
-ROUND, ROUNDS = 1, 60
-TRUE_SEED, OTHER_SEED = 0, 1
-MOST_SEARCHED = 40
-ULP = 2.0**-24  # relative error of a float32
+Found = list[tuple[float, float]]  # alignment and floor, of each group
+SGD: dict[str, Scalar] = {"optimizer": "sgd", "learning-rate": 0.1, "weight-decay": 0.0}
+KEPT: dict[str, Scalar] = {"client-optimizer-state": "keep"}
+UPDATES: dict[str, tuple[dict[str, Scalar], bool]] = {  # settings, and whether draws are known
+    "SGD, 1 local step, draws known": (SGD | {"local-steps": 1}, True),
+    "SGD, 1 local step, draws secret": (SGD | {"local-steps": 1}, False),
+    "SGD, 6 local steps, draws known": (SGD | {"local-steps": 6}, True),
+    "SGD, 50 local steps, draws known": (SGD | {"local-steps": 50}, True),
+    "AdamW, 1 local step, draws known": ({"local-steps": 1}, True),
+    "AdamW, 1 local step, moments kept, draws known": (KEPT | {"local-steps": 1}, True),
+    "AdamW, 6 local steps, draws known": ({"local-steps": 6}, True),
+    "AdamW, 6 local steps, moments kept, draws known": (KEPT | {"local-steps": 6}, True),
+    "AdamW, 50 local steps, draws known": ({"local-steps": 50}, True),
+}
+EPSILONS = (1.0, 4.0, 10.0)
+ATTACKS = ["sums", "secure", "noise", "questions", "updates"]
 
 
-def updated(preferences: PreferenceSet, settings: Settings, dim: int) -> tuple[GPO, Tensor]:
-    """The network before a step of the group, and its weights [P] after it."""
-    model = initial_model(dim, settings)
-    train_group(
-        model,
-        preferences,
-        settings.training,
-        seed=TRUE_SEED,
-        split=settings.split,
-        round_number=ROUND,
-        rounds=ROUNDS,
-    )
-    return initial_model(dim, settings), get_weights(model)
+class Attacks:
+    """The attacks, by the names of their cells."""
 
+    def __init__(self, survey: PreparedSurvey, arguments: Any) -> None:
+        self._survey = survey
+        self._arguments = arguments
+        names = [group.name for group in survey.groups if group.role == "train"]
+        self._groups = [survey.preferences(name) for name in names]
+        self._attacked = self._groups[: arguments.groups]
 
-def gradient_of(before: Tensor, after: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """The gradient [P] that a step followed, and where it is known [P], of weights [P].
+    def cells(self) -> Iterator[tuple[str, Callable[[], Found]]]:
+        """Each attack's name, and how it is run."""
+        chosen = self._arguments.attacks
+        if "sums" in chosen:
+            yield "factors, plain sum", self._plain
+        if "secure" in chosen:
+            for count in (3, 8):
+                if count <= len(self._groups):
+                    yield (
+                        f"factors, secure sum of {count} groups, all known but two",
+                        lambda count=count: self._secure(count),
+                    )
+        if "noise" in chosen:
+            for epsilon in EPSILONS:
+                yield (
+                    f"factors, plain sum, noise for respondents, epsilon {epsilon:g}",
+                    lambda epsilon=epsilon: self._noise(epsilon),
+                )
+        if "questions" in chosen:
+            for steps in (1, 6):
+                yield (
+                    f"transformer, SGD, local-steps {steps}: questions rightly named",
+                    lambda steps=steps: self._questions(steps),
+                )
+        if "updates" in chosen:
+            for name, (changes, known) in UPDATES.items():
+                yield (
+                    f"transformer, {name}",
+                    lambda changes=changes, known=known: self._update(changes, known),
+                )
 
-    The first step of Adam goes by g / (|g| + epsilon), which tells g where that is not too near 1.
-    """
-    training = settings.training
-    rate, decay = training.learning_rate, training.weight_decay
-    before, after = before.double(), after.double()
-    if training.optimizer == "sgd":
-        return (before - after) / rate - decay * before, torch.ones(len(before)).bool()
-    step = (before * (1 - rate * decay) - after) / rate
-    left = (1 - step.abs()).clamp_min(1e-12)
-    error = torch.maximum(before.abs(), after.abs()) * ULP / rate
-    return ADAM_EPSILON * step / left, (error / left < 0.2) & (step.abs() > 4 * error)
+    def _plain(self) -> Found:
+        settings, metric = sums.settings_of(), self._survey.metric
+        released = sums.released(self._survey, self._groups, settings)
+        contributions = sums.first_contributions(self._survey, self._attacked, settings)
+        found = []
+        for own, contributed in zip(self._attacked, contributions, strict=True):
+            inside, shares = sums.read_off(contributed, sums.trained_on(own, settings))
+            floor = sums.floor(released, inside, metric)
+            found.append((sums.aligned(inside, shares, metric), floor))
+        return found
 
+    def _secure(self, count: int) -> Found:
+        changes: dict[str, Scalar] = {"privacy": "secure-sum", "train-groups-per-round": 0}
+        settings, metric = sums.settings_of(**changes), self._survey.metric
+        released = sums.released(self._survey, self._groups, sums.settings_of())
+        contributions = sums.first_contributions(self._survey, self._groups[:count], settings)
+        rest = {name: sum(each[name] for each in contributions[:2]) for name in ("cross", "gram")}
+        found = []
+        for own in self._groups[:2]:
+            inside, shares = sums.read_off(rest, sums.trained_on(own, settings))
+            floor = sums.floor(released, inside, metric)
+            found.append((sums.aligned(inside, shares, metric), floor))
+        return found
 
-def recovered(model: GPO, task: Task, wanted: Tensor, known: Tensor, steps: int) -> float:
-    """The error of target shares that are found for a task, whose own are looked at last."""
-    common = CommonGPO(model)
-    for part in (common.embedder, common.predictor):
-        for place, layer in enumerate(part):  # ours cannot be differentiated twice
-            if isinstance(layer, nn.Linear):
-                part[place] = nn.Linear(layer.in_features, layer.out_features)
-                part[place].load_state_dict(layer.state_dict())
-    named = dict(common.double().named_parameters())
-    parameters = [named[name] for name, _ in model.named_parameters()]
-    batch = Batch.gather([task], CPU)
-    batch = replace(batch, x=batch.x.double(), shares=batch.shares.double())
-    options = torch.from_numpy(task.context.options), batch.options
-    context = torch.zeros(len(task.context.shares), dtype=torch.double, requires_grad=True)
-    target = torch.zeros(len(task.target.shares), dtype=torch.double, requires_grad=True)
-    direction = wanted[known] / wanted[known].norm()  # clipping has scaled it
+    def _noise(self, epsilon: float) -> Found:
+        settings, metric = sums.settings_of(), self._survey.metric
+        noise = epsilon, self._arguments.respondents, settings.federation.delta
+        noised = [sums.noised(own, *noise) for own in self._groups]
+        released = sums.released(self._survey, noised, settings)
+        attacked = noised[: len(self._attacked)]
+        contributions = sums.first_contributions(self._survey, attacked, settings)
+        found = []
+        for own, given, contributed in zip(self._attacked, attacked, contributions, strict=True):
+            known = sums.trained_on(given, settings)
+            inside, shares = sums.read_off(contributed, known)
+            true = own.select(np.flatnonzero(np.isin(own.questions, inside.questions)))
+            everything = np.arange(len(inside))
+            predicted = released.predict(inside, inside.ask(everything)).shares
+            ways = (sums.aligned(true, way, metric) for way in (shares, predicted))
+            found.append((max(ways), sums.floor(released, true, metric)))
+        return found
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        given = segment_softmax(context, options[0])
-        shares = segment_softmax(target, options[1])
-        tried = replace(batch, y=torch.cat([given, torch.zeros_like(shares)]), shares=shares)
-        with sdpa_kernel(SDPBackend.MATH):
-            value = -common.densities(tried).mean()
-        found = torch.autograd.grad(value, parameters, create_graph=True)
-        vector = torch.cat([part.flatten() for part in found])[known]
-        missed = ((vector / vector.norm() - direction) ** 2).sum()
-        missed.backward()
-        return missed
+    def _questions(self, steps: int) -> Found:
+        settings, dim = self._settings(SGD | {"local-steps": steps}), self._survey.dim
+        return [
+            updates.questions_found(updates.updated(own, settings, dim), own, settings, dim)
+            for own in self._attacked
+        ]
 
-    optimizer = torch.optim.LBFGS(
-        [context, target],
-        max_iter=steps,
-        history_size=50,
-        tolerance_grad=1e-12,
-        tolerance_change=1e-14,
-        line_search_fn="strong_wolfe",
-    )
-    optimizer.step(closure)
-    found = segment_softmax(target.detach(), options[1])
-    return float((found - batch.shares).abs().mean())
+    def _update(self, changes: dict[str, Scalar], known: bool) -> Found:
+        settings = self._settings(changes)
+        return [self._attack_update(own, settings, known) for own in self._attacked]
 
+    def _settings(self, changes: dict[str, Scalar]) -> Settings:
+        most = self._arguments.questions
+        tasks: dict[str, Scalar] = {"context-max": most, "target-max": most}
+        fixed: dict[str, Scalar] = {"schedule": "constant"}
+        return Settings.from_config(
+            read_defaults(ROOT / "pyproject.toml") | tasks | fixed | changes
+        )
 
-def searched(
-    preferences: PreferenceSet, candidates: NDArray[np.int64], first: Tensor, count: int
-) -> list[int]:
-    """The `count` candidates whose vectors explain the first layer's gradient [d, dim] best."""
-    rows = {
-        int(place): _vectors(preferences, int(place)).T.astype(np.float64) for place in candidates
-    }
-    rest = first.double().numpy().T  # [dim, d]
-    basis = np.empty((len(rest), 0))
-    found: list[int] = []
-    for _ in range(count):
-        best, gain, span = -1, -1.0, basis
-        for place, own in rows.items():
-            if place in found:
-                continue
-            new, _ = np.linalg.qr(own - basis @ (basis.T @ own))
-            explained = float(np.linalg.norm(new.T @ rest) ** 2) / own.shape[1]
-            if explained > gain:
-                best, gain, span = place, explained, new
-        found.append(best)
-        basis = np.concatenate([basis, span], axis=1)
-        rest = rest - span @ (span.T @ rest)
-    return found
-
-
-def _vectors(preferences: PreferenceSet, place: int) -> NDArray[np.float32]:
-    asked = preferences.task(np.array([place]), np.array([place]))
-    batch = Batch.gather([asked], CPU)
-    return batch.x[: batch.context[0]].numpy()
-
-
-def drawn(
-    preferences: PreferenceSet, settings: Settings, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Context and target of each step of the group, as a seed draws them."""
-    rng = generator(seed, "tasks", preferences.group, ROUND)
-    train = split_questions(preferences, "train", settings.split).train
-    size = task_size(settings.training)
-    return [draw_task(train, size, rng) for _ in range(settings.training.local_steps)]
-
-
-def attack(
-    preferences: PreferenceSet, settings: Settings, dim: int, steps: int
-) -> dict[str, float]:
-    """What comes of the attacks on one group."""
-    before, after = updated(preferences, settings, dim)
-    wanted, known = gradient_of(get_weights(before), after, settings)
-    tasks = drawn(preferences, settings, TRUE_SEED)
-    used = set(np.concatenate([part for task in tasks for part in task]).tolist())
-    candidates = split_questions(preferences, "train", settings.split).train
-    layer = wanted[: before.sizes["d_model"] * (dim + 1)].reshape(-1, dim + 1)[:, :dim]
-    found = searched(preferences, candidates, layer, min(len(used), MOST_SEARCHED))
-    results = {
-        "share of the questions found that were used": len(used & set(found)) / len(found),
-        "share by chance": len(used) / len(candidates),
-    }
-    if len(tasks) > 1 or not steps:
-        return results
-    [(context, target)] = tasks
-    task = preferences.task(context, target)
-    [guessed] = drawn(preferences, settings, OTHER_SEED)
-    uniform = np.repeat(1 / task.target.options, task.target.options)
-    return results | {
-        "error of a guess": float(np.abs(task.target.shares - uniform).mean()),
-        "error, draws known": recovered(before, task, wanted, known, steps),
-        "error, draws guessed": recovered(before, preferences.task(*guessed), wanted, known, steps),
-    }
+    def _attack_update(
+        self, own: PreferenceSet, settings: Settings, known: bool
+    ) -> tuple[float, float]:
+        update = updates.updated(own, settings, self._survey.dim)
+        seed = updates.TRUE_SEED if known else updates.OTHER_SEED
+        draws = updates.drawn(own, settings, seed, update.round)
+        steps = max(4, self._arguments.steps // len(draws))
+        found = updates.recovered(update, own, settings, draws, steps)
+        asked = own.select(found.questions)
+        guess = np.repeat(1 / asked.options, asked.options)
+        return tuple(
+            sums.aligned(asked, shares, self._survey.metric) for shares in (found.shares, guess)
+        )
 
 
 def main() -> None:
@@ -197,45 +181,36 @@ def main() -> None:
         __doc__,
         lambda parser: (
             parser.add_argument("--survey", type=Path, help="prepared; default: the demo"),
-            parser.add_argument("--groups", type=int, default=5, help="that are attacked"),
-            parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd"),
-            parser.add_argument("--learning-rate", type=float, default=0.1),
-            parser.add_argument("--local-steps", type=int, default=1, help="of the update"),
-            parser.add_argument("--questions", type=int, help="context and target, at most"),
-            parser.add_argument("--steps", type=int, default=80, help="of L-BFGS; 0: only search"),
+            parser.add_argument("--lines", type=Path, required=True, help="file of the results"),
+            parser.add_argument("--groups", type=int, default=2, help="that are attacked"),
+            parser.add_argument("--respondents", type=int, default=1000, help="assumed"),
+            parser.add_argument("--questions", type=int, default=9, help="of context, and target"),
+            parser.add_argument("--steps", type=int, default=80, help="of L-BFGS, by local steps"),
+            parser.add_argument(
+                "--attacks",
+                nargs="+",
+                choices=ATTACKS,
+                default=ATTACKS,
+            ),
         ),
     )
-    with tempfile.TemporaryDirectory() as directory:
+    done = {}
+    if arguments.lines.exists():
+        lines = map(json.loads, arguments.lines.read_text().splitlines())
+        done = {line["attack"]: line["found"] for line in lines}
+    with TemporaryDirectory() as directory:
         path = arguments.survey or Path(directory) / "demo"
         if not arguments.survey:
             write_demo(path)
-        survey = PreparedSurvey.open(path)
-        config = read_defaults(ROOT / "pyproject.toml") | {
-            "local-steps": arguments.local_steps,
-            "optimizer": arguments.optimizer,
-            "learning-rate": arguments.learning_rate,
-            "weight-decay": 0.0,
-            "schedule": "constant",
-        }
-        if arguments.questions:
-            config |= {"context-max": arguments.questions, "target-max": arguments.questions}
-        settings = Settings.from_config(config)
-        train = [group.name for group in survey.groups if group.role == "train"]
-        results = [
-            attack(survey.preferences(name), settings, survey.dim, arguments.steps)
-            for name in train[: arguments.groups]
-        ]
-    publish(
-        "leakage",
-        {
-            "survey": survey.name,
-            "groups": len(results),
-            "optimizer": arguments.optimizer,
-            "local steps": arguments.local_steps,
-            **{key: float(np.mean([each[key] for each in results])) for key in results[0]},
-        },
-        arguments.json,
-    )
+        for name, run in Attacks(PreparedSurvey.open(path), arguments).cells():
+            if name not in done:
+                done[name] = run()
+                with arguments.lines.open("a") as file:
+                    file.write(json.dumps({"attack": name, "found": done[name]}) + "\n")
+    print("| what the server has | recovered | floor |\n|---|---|---|")
+    for name, found in done.items():
+        recovered, floor = np.mean(found, axis=0)
+        print(f"| {name} | {recovered:.3f} | {floor:.3f} |")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import hooks
+from pluralllm_app.federation.bounds import MOST_LOSS
 from pluralllm_app.federation.flower_compat import LOGGER, log_errors_plainly
 from pluralllm_app.federation.ledger import admit
 from pluralllm_app.federation.meaning import counts_request
@@ -159,7 +160,11 @@ class Received:
             self.place.survey.metric,
         )
         seconds = time.perf_counter() - start
-        return Evaluation(result.scores, result.loss, result.coverage, seconds=seconds)
+        loss = result.loss
+        # Noise can leave weights whose deviations overflow; the predicted shares can be scored.
+        if self.settings.federation.noise == "groups" and not abs(loss or 0.0) <= MOST_LOSS:
+            loss = None
+        return Evaluation(result.scores, loss, result.coverage, seconds=seconds)
 
 
 @app.query()
@@ -214,7 +219,8 @@ def train(message: Message, context: Context) -> Message:
         content = withheld_scores() if withheld else received.scored(message, request.round - 1)
     preferences = place.preferences(received.settings)
     start = time.perf_counter()
-    contribution = received.learner.contribute(sent, preferences, request, place.memory)
+    memory = place.learners_memory(received.settings)
+    contribution = received.learner.contribute(sent, preferences, request, memory)
     seconds = time.perf_counter() - start
     contribution = hooks.at_group(place.group.name, sent, contribution, request)
     if received.settings.federation.privacy != "none":
@@ -244,6 +250,8 @@ def secure_counts(message: Message, context: Context) -> Message:
     """What is summed before the first round, masked."""
     received = Received.read(message, context)
     place, sent = received.place, received.sent
+    if place.group.role != "train":
+        raise RefusedError("its group never trains, and counts nothing for those that do")
     if place.node:
         admit(place.node, received.settings, context.run_id)
     known = received.learner.counts(sent, place.preferences(received.settings))

@@ -91,6 +91,7 @@ Positive = Annotated[float, Range(math.nextafter(0, 1))]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1, below=True)]
 PositiveFraction = Annotated[float, Range(math.nextafter(0, 1), 1, below=True)]
+Delta = Annotated[float, Range(math.nextafter(0, 1), 1e-3)]  # a larger one promises too little
 Count = Annotated[int, Range(1, _LARGEST)]
 CountOrZero = Annotated[int, Range(0, _LARGEST)]
 
@@ -164,7 +165,7 @@ class FederationSettings:
     min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
     noise: Literal["none", "respondents", "groups"]
     epsilon: NonNegative  # of noise; 0 without it
-    delta: PositiveFraction
+    delta: Delta
     update_norm: NonNegative  # L2, of noise = groups; 0 without it
     scores: Literal["per-group", "mean"]
     train_groups_per_round: CountOrZero

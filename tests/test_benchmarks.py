@@ -284,20 +284,6 @@ def test_the_service_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found["5 a second for 2 s: not answered"] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
-) -> None:
-    survey = make_survey(tmp_path / "tiny")
-    options = ["--survey", str(survey.path), "--groups", "1", "--threads", "1", "--steps", "15"]
-    rate = {"sgd": "0.1", "adamw": "0.002"}[optimizer]
-    options += ["--optimizer", optimizer, "--learning-rate", rate, "--questions", "9"]
-    results = run("leakage", tmp_path, monkeypatch, *options)
-    assert results["error, draws known"] < results["error of a guess"]
-    assert 0 <= results["share of the questions found that were used"] <= 1
-
-
 def test_secure_sums_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--groups", "3", "5", "--words", "100")
     results = run("secure_sum", tmp_path, monkeypatch, *options)

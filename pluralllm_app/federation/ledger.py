@@ -41,7 +41,7 @@ class Draw:
 
     unit: Literal["respondents", "groups"]
     rho: float  # what it costs, see `privacy.accounting`
-    epsilon: float  # as the run asked for it
+    epsilon: float  # as the run asked for it; of groups, for all of its rounds together
     delta: float
 
 

@@ -19,6 +19,8 @@ from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import Group, PreparedSurvey
 from pluralllm_app.survey.site import Site
 
+NOISED = "learned-with-noise"
+
 
 # A process serves many messages, in simulation of many groups: it opens the survey once, and reads
 # each partition once.
@@ -54,6 +56,14 @@ class Place:
         """The group's answers for a run, see `noise.usable_answers`."""
         true = _preferences(self.survey, self.group.name)
         return usable_answers(self.survey, self.group, true, self.memory, self.node, settings)
+
+    def learners_memory(self, settings: Settings) -> Path:
+        """Where the learner of a run keeps what follows from these answers.
+
+        Runs with noise for respondents have one of their own: a server names the memory that it
+        wants used, and what runs without noise have left there follows from true answers.
+        """
+        return self.memory / NOISED if settings.federation.noise == "respondents" else self.memory
 
 
 def locate(context: Context, settings: Settings) -> Place:

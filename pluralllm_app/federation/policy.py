@@ -15,8 +15,8 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import RefusedError, SettingsError
 from pluralllm_app.settings import (
     Count,
+    Delta,
     Positive,
-    PositiveFraction,
     Range,
     Settings,
     check_choice,
@@ -50,7 +50,7 @@ class Rules:
     most_rounds_in_total: Count = NO_LIMIT
     most_messages_in_total: Count = NO_LIMIT
     most_epsilon: Positive = NO_LIMIT
-    delta: PositiveFraction = 1e-6
+    delta: Delta = 1e-6
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,13 @@ class Policy(Rules):
                 "most-epsilon",
                 "the run has noise = none, with which nothing bounds what is told of a respondent",
                 f"run with noise = respondents and epsilon = {self.most_epsilon:g} or less",
+            )
+        if self.demands_noise and federation.noise == "groups" and not self.peers:
+            self._refuse(
+                "most-epsilon",
+                "the run has noise = groups, which groups that a server makes up could take off "
+                "again, and there are no [peers]",
+                "ask its owner to pin the keys of all groups, or run with noise = respondents",
             )
         if federation.purpose == "rewards":
             self._check_rewards(federation.privacy)

@@ -22,7 +22,7 @@ MEANINGS = {
     "most-messages": "in a run",
     "most-rounds-in-total": "over all runs, see ledger.json",
     "most-messages-in-total": "over all runs",
-    "most-epsilon": "over all runs: they must then have noise, see ledger.json for what it cost",
+    "most-epsilon": "of one respondent, over all runs, which must have noise; see ledger.json",
     "delta": "at which most-epsilon holds",
 }
 _EXAMPLES = {

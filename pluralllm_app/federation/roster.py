@@ -48,7 +48,7 @@ class Roster:
         if not (found := self.of_role("evaluation")):
             raise FederationError(
                 "with noise = 'groups' train groups are not scored, and there are no others: add a "
-                "group that never trains"
+                "group that never trains, whose node has no most-epsilon"
             )
         return found
 
@@ -214,12 +214,12 @@ class _Asked:
 
     def _admitted(self, node_id: int, said: NodeDescription) -> bool:
         assert self._registered, "else nobody is refused"
-        training, evaluation = self._settings.training, self._settings.evaluation
-        fault = (
-            self._registered.fault(node_id, said)
-            or fault_of(said, self._survey)
-            or size_fault(said.role, said.questions, said.pool, training, evaluation)
-        )
+        settings = self._settings
+        fault = self._registered.fault(node_id, said) or fault_of(said, self._survey)
+        if not fault and settings.federation.purpose == "train":
+            fault = size_fault(
+                *(said.role, said.questions, said.pool), settings.training, settings.evaluation
+            )
         if fault:
             self._registered.refuse(node_id, fault)
         return not fault

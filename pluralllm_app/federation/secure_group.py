@@ -27,7 +27,6 @@ from pluralllm_app.federation.summands import MASKED, Summands
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request
 from pluralllm_app.learning.factors import CONTRIBUTORS
 from pluralllm_app.predictors.base import Arrays
-from pluralllm_app.privacy.accounting import rho_of
 from pluralllm_app.privacy.groups import GroupNoise
 from pluralllm_app.scoring.metrics import GroupScores
 from pluralllm_app.scoring.results import Role
@@ -218,20 +217,20 @@ class SecureGroup:
         if noise:
             [field] = summands.layout.fields.values()
             scale = noise.scale(field.bits, field.size, self.half.threshold(which.number))
-            vector = self._noised_updates().of(vector, scale, meaning.digest)
+            vector = self.noised_updates(noise).of(vector, scale, meaning.digest, meaning.round)
         masked = self.half.mask(which, meaning, vector)
         return Contribution({MASKED: masked}, contribution.weight, {})
 
-    def _noised_updates(self) -> NoisedUpdates:
+    def noised_updates(self, noise: GroupNoise) -> NoisedUpdates:
+        """Where the group's updates with the noise of a run are kept, each noted in the ledger."""
         federation, place = self.settings.federation, self.half.place
-        whole = rho_of(federation.epsilon, federation.delta)
-        draw = Draw("groups", whole, federation.epsilon, federation.delta)
+        draw = Draw("groups", noise.rho, federation.epsilon, federation.delta)
 
         def note(name: str) -> None:
             if self.node:
                 spend(self.node, name, draw)
 
-        return NoisedUpdates(place.parent.parent, place.name, federation.rounds, note)
+        return NoisedUpdates(place.parent.parent, place.name, note)
 
     def _advertise(self, invitation: Invitation, weight: int, policy: Policy) -> object:
         self._check_enough(len(invitation.cohort), policy)

@@ -64,9 +64,10 @@ _CLEAR = (
     "docs/privacy.md."
 )
 _NOISED = (
-    "Note: train groups' answers have noise: what one respondent answered is hidden by "
-    "differential privacy with epsilon = {:g} and delta = {:g}, over the whole run. Train groups "
-    "are scored on noised answers, groups for evaluation on their true ones, see docs/privacy.md."
+    "Note: train groups' answers have noise: what one respondent of one group answered is hidden "
+    "by differential privacy with epsilon = {:g} and delta = {:g}, over the whole run. Who is in "
+    "several groups pays for each, and a simulation draws anew for each run. Train groups are "
+    "scored on noised answers, groups for evaluation on their true ones, see docs/privacy.md."
 )
 _NOISED_SUMS = (
     "Note: sums of updates have noise: all that one train group answered is hidden by differential "

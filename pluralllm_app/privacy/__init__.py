@@ -1,1 +1,1 @@
-"""Differential privacy of a group's respondents: noise on its answers; knows no federation."""
+"""Differential privacy of respondents and of whole groups: how noise is made and counted."""

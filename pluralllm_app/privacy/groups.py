@@ -4,12 +4,14 @@ Two federations are neighbours if they differ in one group: in its answers and i
 not in its name nor in how many questions it answered, which the server knows anyway. A round of
 secure sums then is the Gaussian mechanism, whatever a group computes locally: its update is clipped
 to the L2 norm C, so the sum moves by at most 2 C. Moments that a group keeps from round to round
-change what it computes and not that bound.
+change what it computes and not that bound, as long as no noise is used for two different updates:
+see `federation.noised_updates`.
 
 Each group adds a share of the noise to its own vector, before it is masked, so that the server sees
 none without. It is enough for the t groups that open a sum at least: the variance of each share is
 s^2 / t, and what more groups add is noise on top. Of t groups of which c are in league with the
-server, which take their own noise off, the rest has the variance s^2 (t - c) / t.
+server, which take their own noise off, the rest has the variance s^2 (t - c) / t. Accounts are for
+c = 0; groups that a server makes up are such groups.
 
 The sum of t discrete Gaussians is not quite one. With k steps of the grid as the deviation of each,
 it is (1/2) e^2-concentrated DP with e <= d / s + tau sqrt(P), where d is the sensitivity, P the
@@ -30,7 +32,7 @@ from pluralllm_app.settings import FederationSettings
 
 LEAST_STEPS = 2**10  # of the grid, that the noise of one group deviates by
 DEVIATIONS = 12  # of one group's noise, for which a sum has room: more come once in 1e32 numbers
-_BELOW = 1 - 1e-12  # a norm is computed in float64, and must not come out above the bound
+_BELOW = 1 - 1e-10  # norms of 1e6 numbers in float64 are off by 1e-10 at most: none is above C
 
 
 @dataclass(frozen=True)

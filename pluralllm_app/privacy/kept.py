@@ -8,19 +8,21 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pluralllm_app.core.atomic import write_atomically
+from pluralllm_app.core.atomic import sync_directory, write_atomically
 from pluralllm_app.core.segments import Ints
 from pluralllm_app.errors import FederationError
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.respondents import Mechanism
 
 DIRECTORY = "noised-answers"
-_NOISED, _NAME = "noised", "name"
+_NOISED, _NAME, _ANSWERS = "noised", "name", "answers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,30 +30,27 @@ class KeptNoise:
     """The file of a group's answers with the noise of one mechanism.
 
     Args:
-        path: of the file; its name depends on the answers and on the mechanism.
+        path: of the file; its name says nothing of what anybody answered.
         rows: how many shares there are.
+        answers: a digest of them, by which the file is known to be of these.
     """
 
     path: Path
     rows: int
+    answers: str
 
     @classmethod
     def of(cls, memory: Path, mechanism: Mechanism, preferences: PreferenceSet) -> "KeptNoise":
         """That of these answers in the memory of their group."""
-        digest = hashlib.sha256()
-        for array in (
+        name = _digest(
             np.array([mechanism.scale, mechanism.grid.sensitivity]),
-            mechanism.grid.steps,
-            preferences.questions,
-            preferences.options,
-            preferences.shares,
-        ):
-            digest.update(array.tobytes())
-        name = f"{digest.hexdigest()[:32]}.safetensors"
-        return cls(memory / DIRECTORY / name, len(preferences.shares))
+            *(mechanism.grid.steps, preferences.questions, preferences.options),
+        )
+        path = memory / DIRECTORY / f"{name[:32]}.safetensors"
+        return cls(path, len(preferences.shares), _digest(preferences.shares))
 
     def find(self) -> tuple[str, Ints] | None:
-        """The name of the draw and what was drawn, [R] in steps; None where nothing was.
+        """The name of the draw and what was drawn, [R] in steps; None where nothing was for these.
 
         Raises:
             FederationError: the file is damaged.
@@ -60,7 +59,8 @@ class KeptNoise:
             return None
         try:
             with safe_open(self.path, framework="numpy") as file:
-                name, noised = file.metadata()[_NAME], file.get_tensor(_NOISED)
+                said, noised = file.metadata(), file.get_tensor(_NOISED)
+            name, answers = said[_NAME], said[_ANSWERS]
             if noised.shape != (self.rows,) or noised.dtype != np.int64:
                 raise ValueError
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -69,7 +69,7 @@ class KeptNoise:
                 "it back as it was, or remove it. The node then draws new noise, which costs as "
                 "much again"
             ) from error
-        return name, noised
+        return (name, noised) if answers == self.answers else None
 
     def draw_once(self, draw: Callable[[], Ints], spend: Callable[[str], None]) -> Ints:
         """What was drawn before or, if nothing was, is drawn now: [R] in steps.
@@ -90,10 +90,18 @@ class KeptNoise:
         noised = draw()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = save({_NOISED: noised}, {_NAME: name})
+            content = save({_NOISED: noised}, {_NAME: name, _ANSWERS: self.answers})
             write_atomically(self.path, content, secret=True)
+            sync_directory(self.path.parent)
         except OSError as error:
             raise FederationError(
                 f"this node cannot keep its answers with noise in {DIRECTORY}: {error.strerror}"
             ) from error
         return noised
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -126,6 +126,7 @@ def nearest_shares(values: Doubles, options: Ints) -> Doubles:
     sums -= np.repeat((sums - sorted_values)[starts], options)
     places = np.arange(len(values)) - np.repeat(starts, options) + 1
     above = segment_sums(sorted_values * places > sums - 1, options).astype(np.int64)
+    above = np.maximum(above, 1)  # for values so large that they swallow the 1
     lowered = (sums[starts + above - 1] - 1) / above
     shares: Doubles = np.maximum(values - np.repeat(lowered, options), 0.0)
     return shares

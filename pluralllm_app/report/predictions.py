@@ -35,6 +35,7 @@ class Predictions:
     run: Run
     context: int  # questions of a group whose answers the model is given
     missing: list[str]  # groups whose answers are not here
+    withheld: list[str]  # groups whose answers are, and were hidden by noise
     content: dict[str, Any]  # see `predict`
 
 
@@ -42,6 +43,8 @@ def predict(
     sources: Sources, survey: Path | None, progress: Callable[[int, int], None]
 ) -> Predictions:
     """Predict for every group with the best model of the first run that has one.
+
+    Where a run has noise, train groups are left out: a page of their true answers would undo it.
 
     ``content``: ``questions`` (id, text, options of each that a group has), and ``groups``: name,
     role, and ``answers``, each [question, true shares, predicted shares, score].
@@ -62,7 +65,10 @@ def predict(
     predictor = _load(run.path / "best")
     here = {group.name for group in prepared.groups if (prepared.path / group.file).exists()}
     roster = sorted(run.info.roster or [], key=lambda entry: (entry.role, entry.group))
-    chosen = [entry for entry in roster if entry.group in here]
+    hidden = {entry.group for entry in roster if run.info.noise and entry.role == "train"}
+    chosen = [entry for entry in roster if entry.group in here - hidden]
+    if not chosen and hidden:
+        raise NoPredictionsError("Noise hides what the groups of this run answered.")
     if not chosen:
         raise NoPredictionsError(f"No group's answers are in {prepared.path}: {HOW_TO}.")
     groups: list[dict[str, Any]] = []
@@ -86,8 +92,9 @@ def predict(
         "questions": [[questions.ids[i], questions.texts[i], questions.options[i]] for i in place],
         "groups": groups,
     }
-    missing = [entry.group for entry in roster if entry.group not in here]
-    return Predictions(method.title, run, evaluation.evaluation_context, missing, content)
+    missing = [entry.group for entry in roster if entry.group not in here | hidden]
+    context = evaluation.evaluation_context
+    return Predictions(method.title, run, context, missing, sorted(hidden), content)
 
 
 def _best_run(sources: Sources) -> tuple[ReportMethod, Run]:

@@ -112,7 +112,7 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """How much of a group's answers one of its respondents can change, see `privacy.sensitivity`.
+    """How much of a group's answers one of its respondents can change, see `privacy.respondents`.
 
     It depends on who answered which question and on weights, and not on what was answered.
     """

@@ -10,6 +10,10 @@ from typer.testing import Result
 from pluralllm_app import client_app
 from pluralllm_app.deploy.groups import set_roles
 from pluralllm_app.engines.in_process import InProcessGrid
+from pluralllm_app.errors import UserError
+from pluralllm_app.federation.ledger import Ledger
+from pluralllm_app.federation.policy import POLICY
+from pluralllm_app.federation.registration import registered_members
 from pluralllm_app.federation.reward_server import run_rewards
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -45,17 +49,36 @@ def online(superlink: SuperLink, path: Path) -> SuperLink:
 
 
 @pytest.fixture
-def answering(online: SuperLink, tiny_survey: PreparedSurvey) -> SuperLink:
-    """The nodes answer."""
+def answering(
+    online: SuperLink, path: Path, tiny_survey: PreparedSurvey, monkeypatch: pytest.MonkeyPatch
+) -> SuperLink:
+    """The nodes answer, each from its own directory, with its own key and policy."""
 
     def start(config: dict[str, Scalar]) -> None:
-        config = config | {"survey": str(tiny_survey.path), "expected-nodes": 5}
-        grid = InProcessGrid(client_app.app, config, nodes=5)
-        run_rewards(grid, Settings.from_config(config), lambda line: None)
-        online.status = RunStatus(status="finished", sub_status="completed")
+        grid = InProcessGrid(client_app.app, config, nodes=len(online.infos))
+        keys = {}
+        for (node, context), info in zip(grid.contexts.items(), online.infos, strict=True):
+            place = path / "nodes" / info.name
+            context.node_config = {"site": str(place / "site"), "node": str(place)}
+            keys[node] = info.public_key
+        monkeypatch.setattr("pluralllm_app.federation.flower_compat.node_keys", lambda grid: keys)
+        members = registered_members(path / "server")
+        try:
+            run_rewards(grid, Settings.from_config(config), lambda line: None, members)
+        except UserError as error:
+            details = f"ServerApp failed with exception: {error}"
+            online.status = RunStatus(status="finished", sub_status="failed", details=details)
+        else:
+            online.status = RunStatus(status="finished", sub_status="completed")
 
     online.start = start
     return online
+
+
+def let(path: Path, *policies: str) -> None:
+    """Write the policies of nodes, in the order of their names."""
+    for slug, policy in zip(("alder", "birch", "cedar"), policies, strict=True):
+        (path / "nodes" / slug / POLICY).write_text(f'rewards = "{policy}"\n', "utf-8")
 
 
 def reward(path: Path, rollouts: Path, *options: str | Path) -> Result:
@@ -75,8 +98,9 @@ def true(survey: PreparedSurvey, option: int) -> list[float]:
 def test_rewards_are_printed_in_the_order_of_the_file(
     path: Path, rollouts: Path, answering: SuperLink, tiny_survey: PreparedSurvey
 ) -> None:
+    let(path, "secure-sum", "secure-sum", "clear")
     result = reward(path, rollouts)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, f"{result.output}{result.exception}"
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["reward"] for line in lines[:2]] == pytest.approx(
         [sum(true(tiny_survey, option)) / 3 for option in (0, 1)], abs=1e-9
@@ -85,6 +109,9 @@ def test_rewards_are_printed_in_the_order_of_the_file(
     assert "Asking 3 groups in a secure sum for 2 options" in result.stderr
     assert "3 completions, 2 scored; not scored: 1 name no option" in result.stderr
     assert list((path / "server" / "rewards").iterdir()) == []  # nothing is left
+    # Who it is; keys, shares; whether it has answered, its shares, and twice what opens a sum.
+    assert Ledger.read(path / "nodes" / "alder").total.messages == 7
+    assert Ledger.read(path / "nodes" / "dogwood").total.messages == 0
 
 
 def test_other_rules_need_each_groups_own(
@@ -93,6 +120,7 @@ def test_other_rules_need_each_groups_own(
     refused = reward(path, rollouts, "--rule", "min")
     assert "needs each group's own rewards" in told(refused)
     out = tmp_path / "rewards.jsonl"
+    let(path, *["clear"] * 3)
     result = reward(path, rollouts, "--rule", "min", "-c", "privacy=none", "--out", out)
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -108,6 +136,7 @@ def test_adaptive_weights_go_on_with_their_history(
     options = ("--rule", "adaptive-alpha", "-c", "privacy=none")
     assert "give --history FILE with it" in told(reward(path, rollouts, *options))
     assert "and only with it" in told(reward(path, rollouts, "--history", history))
+    let(path, *["clear"] * 3)
     for calls in (1, 2):
         result = reward(path, rollouts, *options, "--history", history)
         assert result.exit_code == 0, result.output
@@ -152,14 +181,26 @@ def test_all_groups_that_train_have_to_be_there(
     assert online.status is None
 
 
-def test_a_refusal_is_told(path: Path, rollouts: Path, online: SuperLink) -> None:
-    def start(_: dict[str, Scalar]) -> None:
-        details = "ServerApp failed with exception: its policy.toml has rewards"
-        online.status = RunStatus(status="finished", sub_status="failed", details=details)
-
-    online.start = start
-    result = reward(path, rollouts)
-    assert "its policy.toml has rewards" in told(result)
+@pytest.mark.parametrize(
+    ("policies", "options", "rule"),
+    [
+        (["secure-sum", "refuse", "clear"], [], "refuse"),
+        (["clear", "secure-sum", "clear"], ["--rule", "min", "-c", "privacy=none"], "secure-sum"),
+    ],
+)
+def test_a_node_that_does_not_let_it_is_named(
+    path: Path,
+    rollouts: Path,
+    answering: SuperLink,
+    policies: list[str],
+    options: list[str],
+    rule: str,
+) -> None:
+    let(path, *policies)
+    said = told(reward(path, rollouts, *options))
+    assert "'Birch'" in said
+    assert f'its policy.toml has rewards = "{rule}"' in said
+    assert "Alder" not in said
     assert list((path / "server" / "rewards").iterdir()) == []
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from flwr.app import MetricRecord
 from scipy.stats import chi2, kstest
 
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
-from pluralllm_app.federation import noised_updates
+from pluralllm_app.federation import noised_updates, secure_group
+from pluralllm_app.federation.ledger import Draw
 from pluralllm_app.federation.messages import METRICS
 from pluralllm_app.federation.noised_updates import NoisedUpdates
+from pluralllm_app.federation.secure_group import SecureGroup
 from pluralllm_app.federation.summands import Summands
 from pluralllm_app.learning.base import ArrayForm, Contribution, Form
-from pluralllm_app.privacy.accounting import epsilon_of
+from pluralllm_app.privacy.accounting import epsilon_of, rho_of
 from pluralllm_app.privacy.groups import GroupNoise
+from pluralllm_app.secure_sum.group import GroupHalf
 from pluralllm_app.settings import Settings
 from tests.support.local_runs import Config, Finished, cut_off, in_round, read, resumed, run
 from tests.support.secure_runs import SECURE, arrays, model
@@ -49,7 +53,7 @@ def seeded(monkeypatch: pytest.MonkeyPatch, times: float = 1.0) -> None:
 def test_an_update_is_clipped_to_its_norm() -> None:
     """(3, 4) has the norm 5."""
     noise = GroupNoise(norm=1.0, rho=0.1, delta=1e-6)
-    np.testing.assert_allclose(noise.clipped(np.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-11)
+    np.testing.assert_allclose(noise.clipped(np.array([3.0, 4.0])), [0.6, 0.8], rtol=2e-10)
     assert np.linalg.norm(noise.clipped(np.full(1000, 7.0))) <= 1.0
     small = np.array([0.3, 0.4])
     assert (noise.clipped(small) == small).all()
@@ -192,31 +196,72 @@ def test_a_lost_group_leaves_enough_noise(of_five: Config, monkeypatch: pytest.M
     assert set(scales) == {noise.scale(bits, parameters, 4)}
 
 
-def test_a_group_gives_as_many_noised_updates_as_the_run_has_rounds(tmp_path: Path) -> None:
-    """A server that asks for more, or for the same with other weights, gets no more."""
+def test_each_vector_is_a_draw_of_its_own(tmp_path: Path) -> None:
+    """Noted before it is drawn; only what is the same in all is given again, for nothing."""
     noted: list[str] = []
-    updates = NoisedUpdates(tmp_path, "e" * 32, 2, noted.append)
+    updates = NoisedUpdates(tmp_path, "e" * 32, noted.append)
     vector = np.ones(4, np.uint64)
-    first = updates.of(vector, 1e6, b"first")
+    first = updates.of(vector, 1e6, b"first", 1)
     assert first[0] == 1
     assert (first[1:] != 1).any()
-    assert (updates.of(vector, 1e6, b"first") == first).all()
-    updates.of(vector, 1e6, b"second")
-    with pytest.raises(RefusedError, match="noise is for 2 rounds"):
-        updates.of(vector, 1e6, b"first")
-    assert len(set(noted)) == 1
-    other = replace(updates, experiment="f" * 32)
-    other.of(vector, 1e6, b"first")
-    assert len(set(noted)) == 2  # another run is noise of its own
+    assert (updates.of(vector, 1e6, b"first", 1) == first).all()
+    assert len(noted) == 1
+    updates.of(vector, 1e6, b"second", 1)  # weights of the server's own making
+    updates.of(vector, 2e6, b"first", 1)  # a larger share of the noise, as fewer groups have to add
+    replace(updates, experiment="f" * 32).of(vector, 1e6, b"first", 1)
+    assert len(set(noted)) == 4
+
+
+def test_vectors_of_a_round_are_kept_until_a_later_one(tmp_path: Path) -> None:
+    """Else a group's noise could be drawn anew for a sum in which that of all others is old."""
+    updates = NoisedUpdates(tmp_path, "e" * 32, lambda name: None)
+    vector = np.ones(4, np.uint64)
+    kept = {asked: updates.of(vector, 1e6, asked, 3) for asked in (b"first", b"second")}
+    for asked, noised in kept.items():
+        assert (updates.of(vector, 1e6, asked, 3) == noised).all()
+    updates.of(vector, 1e6, b"third", 4)
+    with pytest.raises(RefusedError, match="round 3 is asked for after round 4"):
+        updates.of(vector, 1e6, b"first", 3)
+    assert len([*(tmp_path / "noised-updates" / ("e" * 32)).iterdir()]) == 1
+
+
+def test_a_draw_that_is_refused_is_not_made(tmp_path: Path) -> None:
+    def refuse(name: str) -> None:
+        raise RefusedError("no more")
+
+    updates = NoisedUpdates(tmp_path, "e" * 32, refuse)
+    with pytest.raises(RefusedError, match="no more"):
+        updates.of(np.ones(4, np.uint64), 1e6, b"first", 1)
+    assert not (tmp_path / "noised-updates").exists()
+
+
+def test_runs_under_one_name_cost_what_each_of_them_asks_for(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server chooses names: a run with epsilon = 100 under that of one with 4 is no gift."""
+    noted: list[Draw] = []
+    monkeypatch.setattr(secure_group, "spend", lambda node, name, draw: noted.append(draw))
+    for epsilon in (4.0, 100.0):
+        settings = Settings.from_config(config | NOISED | {"epsilon": epsilon})
+        half = cast(GroupHalf, SimpleNamespace(place=tmp_path / "secure-sums" / ("e" * 32)))
+        group = SecureGroup(half, settings, "mask", b"", tmp_path)
+        noise = GroupNoise.of(settings.federation)
+        assert noise
+        scale = 1e6 / epsilon
+        group.noised_updates(noise).of(np.ones(4, np.uint64), scale, b"%f" % epsilon, 1)
+    assert [draw.epsilon for draw in noted] == [4.0, 100.0]
+    assert [2 * draw.rho for draw in noted] == [  # of two rounds each
+        pytest.approx(rho_of(epsilon, 1e-6)) for epsilon in (4.0, 100.0)
+    ]
 
 
 def test_damaged_memory_is_named(tmp_path: Path) -> None:
-    updates = NoisedUpdates(tmp_path, "e" * 32, 2, lambda name: None)
-    updates.of(np.ones(4, np.uint64), 1e6, b"first")
-    [file] = (tmp_path / "noised-updates").iterdir()
+    updates = NoisedUpdates(tmp_path, "e" * 32, lambda name: None)
+    updates.of(np.ones(4, np.uint64), 1e6, b"first", 1)
+    [file] = (tmp_path / "noised-updates" / ("e" * 32)).iterdir()
     file.write_bytes(b"no")
-    with pytest.raises(FederationError, match="last update with noise, is damaged"):
-        updates.of(np.ones(4, np.uint64), 1e6, b"first")
+    with pytest.raises(FederationError, match="an update of this node with noise, is damaged"):
+        updates.of(np.ones(4, np.uint64), 1e6, b"first", 1)
 
 
 # ---- What is refused ----

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pluralllm_app.survey.site import write_site
 from tests.conftest import ROOT, TRAIN, make_survey, tiny_config
 from tests.support.local_grid import LocalGrid
 from tests.support.local_runs import GROUPS, Config, read, run
+from tests.support.secure_runs import SECURE
 
 NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
 FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
@@ -228,6 +230,12 @@ def test_a_node_that_limits_epsilon_takes_part_in_nothing_without_noise(
     policy.check(make_settings(NOISE))
     with pytest.raises(RefusedError, match="run with noise = respondents and epsilon = 2 or less"):
         policy.check(make_settings())
+    groups = make_settings(
+        SECURE | {"noise": "groups", "epsilon": 1.0, "update-norm": 1.0, "weighting": "uniform"}
+    )
+    with pytest.raises(RefusedError, match=r"there are no \[peers\]: ask its owner to pin"):
+        policy.check(groups)
+    replace(policy, peers={"Birch": "SHA256:" + "a" * 43}).check(groups)
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / POLICY).write_text("most-epsilon = 2")
     with pytest.raises(RefusedError, match="its group is for evaluation, which is scored on its"):
@@ -312,6 +320,10 @@ def test_noise_does_not_change_a_group_that_never_trains(
         ({"noise": "respondents"}, "epsilon = 0 does not go with noise = 'respondents'"),
         ({"epsilon": 1.0}, "epsilon = 1 does not go with noise = 'none'"),
         ({"noise": "respondents", "epsilon": 1.0, "delta": 0.0}, "delta = 0.0 must be above 0"),
+        (
+            {"noise": "respondents", "epsilon": 1.0, "delta": 0.01},
+            "delta = 0.01 must be above 0 and at most 0.001",
+        ),
         ({"noise": "respondents", "epsilon": -1.0}, "epsilon = -1.0 must be at least 0"),
     ],
 )

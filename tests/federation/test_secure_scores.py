@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, Message
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation.messages import EVALUATION, MaskedScores
 from pluralllm_app.federation.policy import Policy
+from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.scoring.metrics import GroupScores, coefficient_of_variation, fairness_index
 from pluralllm_app.scoring.sums import summands, summary_of_sums
 from pluralllm_app.settings import Settings
@@ -59,14 +60,17 @@ def test_means_and_fairness_are_those_of_single_scores(
         evaluation, roles = entry["evaluation"], other["evaluation"]["roles"]
         assert evaluation["groups"] == {}
         for role, found in evaluation["roles"].items():
-            for key in ("groups", "mean", "cov", "fi"):
+            reserved = "reserved-fraction" in changes
+            for key in ("groups",) if reserved else ("groups", "mean", "cov", "fi"):
                 # A share of 2^-57, and what subtracting squares makes of it.
                 assert found[key] == pytest.approx(roles[role][key], abs=1e-7), (role, key)
             for key in ("worst", "worst_group", "gap", "pooled", "fi_per_question"):
                 assert found[key] is None
-            if "reserved-fraction" in changes:
-                for key in ("mean_seen", "mean_reserved"):
-                    assert found[key] == pytest.approx(roles[role][key], abs=1e-12)
+            if reserved:
+                halves = [found[key] for key in ("mean_seen", "mean_reserved")]
+                for key, half in zip(("mean_seen", "mean_reserved"), halves, strict=True):
+                    assert half == pytest.approx(roles[role][key], abs=1e-12)
+                assert found["mean"] == sum(halves) / 2
 
 
 def test_sums_of_three_scores_by_hand(make_settings: Callable[..., Settings]) -> None:
@@ -83,6 +87,24 @@ def test_sums_of_three_scores_by_hand(make_settings: Callable[..., Settings]) ->
     assert found.fi == pytest.approx(fairness_index([0.6, 0.7, 0.8]))
     alike = summary_of_sums({"score": 2.1, "square": 1.47}, 3)
     assert (alike.cov, alike.fi) == (pytest.approx(0, abs=1e-7), pytest.approx(1))
+
+
+def test_reserved_questions_add_one_equation_and_not_two(
+    make_settings: Callable[..., Settings],
+) -> None:
+    """Of three scores, 0.8 on three seen questions and 0.4 on a reserved one make 0.6.
+
+    Four sums would tell both halves of the scores of two groups to a third.
+    """
+    split = make_settings({"reserved-fraction": 0.3}).split
+    reserved = reserved_questions(np.arange(200), split)
+    questions = np.append(np.flatnonzero(~reserved)[:3], np.flatnonzero(reserved)[:1])
+    added = summands(GroupScores(questions, np.array([0.7, 0.8, 0.9, 0.4])), split)
+    assert added == pytest.approx({"seen": 0.8, "reserved": 0.4, "square": 0.36})
+    found = summary_of_sums({"seen": 2.4, "reserved": 1.2, "square": 3 * 0.36 + 0.02}, 3)
+    assert found.mean == pytest.approx(0.6)
+    assert found.cov == pytest.approx(np.sqrt(0.02 / 3) / 0.6)
+    assert found.selection_score == pytest.approx(0.8)
 
 
 def test_the_best_predictor_is_kept_by_the_summed_mean(of_seven: Config) -> None:

@@ -129,6 +129,13 @@ def test_noised_values_become_the_nearest_shares() -> None:
     np.testing.assert_allclose(shares, [0.8, 0.2, 0, 0.25, 0.75, 0.5, 0.5], atol=1e-12)
 
 
+def test_values_of_absurd_noise_become_shares() -> None:
+    """1e300 and -1e300: nothing is left of 1 beside these."""
+    shares = nearest_shares(np.array([1e300, -1e300, -1e300, 1e300]), np.array([2, 2]))
+    np.testing.assert_array_equal(shares >= 0, True)
+    assert np.isfinite(shares).all()
+
+
 def test_nothing_of_the_answers_but_their_noised_form_is_read() -> None:
     one, other = answers([[0.9, 0.1]]), answers([[0.2, 0.8]])
     mechanism = Mechanism.of(Influence(np.array([0.1]), 1), np.array([2]), 1.0, 1e-6)

@@ -42,6 +42,17 @@ def test_a_survey_that_is_not_where_it_was_is_asked_for(
     assert len(found.content["groups"]) == 4
 
 
+def test_answers_that_noise_hides_are_not_shown(copy: Path) -> None:
+    noise = {"unit": "what one respondent answered", "epsilon": 1.0, "delta": 1e-6}
+    for file in copy.glob("cells/*/*/run.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"noise": noise}))
+    found = predictions(copy)
+    assert {group["role"] for group in found.content["groups"]} == {"evaluation"}
+    trained = [entry.group for entry in found.run.info.roster or [] if entry.role == "train"]
+    assert found.withheld == sorted(trained) != []
+    assert found.missing == []
+
+
 def test_another_survey_is_refused(
     copy: Path, hostile_survey: PreparedSurvey, tiny_survey: PreparedSurvey
 ) -> None:

@@ -1,0 +1,224 @@
+"""What an update of the transformer tells of a group's answers: attacks on local steps.
+
+The attacker is the server. It knows the weights before and after, all settings, and the questions
+with their vectors. It computes what the update would be if the group had certain shares, one
+variable for each row of the questions that it takes to be used, and lets L-BFGS find the shares
+whose update is nearest to the true one (arXiv 1906.08935 for one step). Several steps are computed
+from the gradients at the weights before all of them, which is less and less right; gradients are
+clipped and go through AdamW as at the group, from moments that are 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from common_way import CommonGPO
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pluralllm_app.core.seeding import generator
+from pluralllm_app.learning.local_steps import initial_model, task_size, train_group
+from pluralllm_app.learning.optimizers import ADAM_BETAS, ADAM_EPSILON
+from pluralllm_app.predictors.gpo.network import GPO, get_weights, segment_softmax
+from pluralllm_app.predictors.gpo.rows import Batch
+from pluralllm_app.preferences import PreferenceSet, draw_task, split_questions
+from pluralllm_app.settings import Settings
+
+CPU = torch.device("cpu")
+ROUNDS = 60
+TRUE_SEED, OTHER_SEED = 0, 1
+MOST_SEARCHED = 40  # questions
+ULP = 2.0**-24  # relative error of a float32
+_SMOOTH = 1e-20  # keeps the root of a second moment from having no derivative
+
+Places = NDArray[np.int64]
+
+
+class Update(NamedTuple):
+    """The change of the weights by a round of local steps."""
+
+    before: GPO
+    after: Tensor  # [P] weights
+    round: int
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What an attack found."""
+
+    questions: Places  # positions among the group's questions
+    shares: NDArray[np.float64]  # of their rows, one after another
+
+
+def updated(preferences: PreferenceSet, settings: Settings, dim: int) -> Update:
+    """The update of a group in its first round; where it keeps moments, in its second."""
+    model, state = initial_model(dim, settings), None
+    keeps = settings.training.client_optimizer_state == "keep"
+    for number in (1, 2) if keeps else (1,):
+        before = initial_model(dim, settings)
+        before.load_state_dict(model.state_dict())
+        _, state = train_group(
+            model,
+            preferences,
+            settings.training,
+            seed=TRUE_SEED,
+            split=settings.split,
+            round_number=number,
+            rounds=ROUNDS,
+            optimizer_state=state or None,
+        )
+    return Update(before, get_weights(model), number)
+
+
+def drawn(
+    preferences: PreferenceSet, settings: Settings, seed: int, number: int
+) -> list[tuple[Places, Places]]:
+    """Context and target of each step of a round of the group, as a seed draws them."""
+    rng = generator(seed, "tasks", preferences.group, number)
+    train = split_questions(preferences, "train", settings.split).train
+    size = task_size(settings.training)
+    return [draw_task(train, size, rng) for _ in range(settings.training.local_steps)]
+
+
+def recovered(
+    update: Update,
+    preferences: PreferenceSet,
+    settings: Settings,
+    draws: Sequence[tuple[Places, Places]],
+    steps: int,
+) -> Recovered:
+    """The shares of all questions of some draws whose update is nearest to the true one."""
+    training = settings.training
+    common = _differentiable(update.before)
+    named = dict(common.named_parameters())
+    parameters = [named[name] for name, _ in update.before.named_parameters()]
+    start, after = get_weights(update.before).double(), update.after.double()
+    observed = (start - after) / training.learning_rate
+    wanted = observed - training.weight_decay * start * len(draws)
+    error = torch.maximum(start.abs(), after.abs()) * ULP / training.learning_rate
+    known = (wanted.abs() > 4 * error) | (training.optimizer == "sgd")
+    wanted = wanted[known] / wanted[known].norm()
+
+    questions = np.unique(np.concatenate([part for pair in draws for part in pair]))
+    options = preferences.options[questions]
+    logits = torch.zeros(int(options.sum()), dtype=torch.double, requires_grad=True)
+    ends = np.cumsum(options)
+    rows = {
+        int(question): np.arange(end - count, end)
+        for question, end, count in zip(questions, ends, options, strict=True)
+    }
+    batches = []
+    for context, target in draws:
+        batch = Batch.gather([preferences.task(context, target)], CPU)
+        batch = replace(batch, x=batch.x.double(), shares=batch.shares.double())
+        places = [np.concatenate([rows[int(each)] for each in part]) for part in (context, target)]
+        batches.append((batch, *map(torch.from_numpy, places)))
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        shares = segment_softmax(logits, torch.from_numpy(options))
+        gradients = []
+        for batch, context, target in batches:
+            given, sought = shares[context], shares[target]
+            tried = replace(batch, y=torch.cat([given, torch.zeros_like(sought)]), shares=sought)
+            with sdpa_kernel(SDPBackend.MATH):
+                value = -common.densities(tried).mean()
+            found = torch.autograd.grad(value, parameters, create_graph=True)
+            vector = torch.cat([part.flatten() for part in found])
+            if training.clip_norm:
+                vector = vector * (training.clip_norm / vector.norm()).clamp_max(1.0)
+            gradients.append(vector)
+        moved = _moved(gradients, training.optimizer)[known]
+        missed = ((moved / moved.norm() - wanted) ** 2).sum()
+        missed.backward()
+        return missed
+
+    optimizer = torch.optim.LBFGS(
+        [logits],
+        max_iter=steps,
+        history_size=50,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+    optimizer.step(closure)
+    return Recovered(questions, segment_softmax(logits.detach(), torch.from_numpy(options)).numpy())
+
+
+def _differentiable(model: GPO) -> CommonGPO:
+    """The same network, of layers that can be differentiated twice."""
+    common = CommonGPO(model)
+    for part in (common.embedder, common.predictor):
+        for place, layer in enumerate(part):
+            if isinstance(layer, nn.Linear):
+                part[place] = nn.Linear(layer.in_features, layer.out_features)
+                part[place].load_state_dict(layer.state_dict())
+    return common.double()
+
+
+def _moved(gradients: Sequence[Tensor], optimizer: str) -> Tensor:
+    """How far an optimiser goes by some gradients, against them, for a learning rate of 1."""
+    total = torch.zeros_like(gradients[0])
+    if optimizer == "sgd":
+        for gradient in gradients:
+            total = total + gradient
+        return total
+    first, second = torch.zeros_like(total), torch.zeros_like(total)
+    one, two = ADAM_BETAS
+    for number, gradient in enumerate(gradients, 1):
+        first = one * first + (1 - one) * gradient
+        second = two * second + (1 - two) * gradient**2
+        root = (second / (1 - two**number) + _SMOOTH).sqrt()
+        total = total + first / (1 - one**number) / (root + ADAM_EPSILON)
+    return total
+
+
+def questions_found(
+    update: Update, preferences: PreferenceSet, settings: Settings, dim: int
+) -> tuple[float, float]:
+    """The part that was used of the questions that an attacker without draws names; by chance.
+
+    What the first layer has changed by is a sum over the rows of the tasks, so it takes one after
+    the other the questions whose vectors explain that best (orthogonal matching pursuit).
+    """
+    draws = drawn(preferences, settings, TRUE_SEED, update.round)
+    used = {int(each) for pair in draws for part in pair for each in part}
+    candidates = split_questions(preferences, "train", settings.split).train
+    change = get_weights(update.before) - update.after
+    layer = change[: update.before.sizes["d_model"] * (dim + 1)].reshape(-1, dim + 1)[:, :dim]
+    found = searched(preferences, candidates, layer, min(len(used), MOST_SEARCHED))
+    return len(used & {*found}) / len(found), len(used) / len(candidates)
+
+
+def searched(
+    preferences: PreferenceSet, candidates: NDArray[np.int64], first: Tensor, count: int
+) -> list[int]:
+    """The `count` candidates whose vectors explain the first layer's gradient [d, dim] best."""
+    rows = {
+        int(place): _vectors(preferences, int(place)).T.astype(np.float64) for place in candidates
+    }
+    rest = first.double().numpy().T  # [dim, d]
+    basis = np.empty((len(rest), 0))
+    found: list[int] = []
+    for _ in range(count):
+        best, gain, span = -1, -1.0, basis
+        for place, own in rows.items():
+            if place in found:
+                continue
+            new, _ = np.linalg.qr(own - basis @ (basis.T @ own))
+            explained = float(np.linalg.norm(new.T @ rest) ** 2) / own.shape[1]
+            if explained > gain:
+                best, gain, span = place, explained, new
+        found.append(best)
+        basis = np.concatenate([basis, span], axis=1)
+        rest = rest - span @ (span.T @ rest)
+    return found
+
+
+def _vectors(preferences: PreferenceSet, place: int) -> NDArray[np.float32]:
+    asked = preferences.task(np.array([place]), np.array([place]))
+    batch = Batch.gather([asked], CPU)
+    return batch.x[: batch.context[0]].numpy()

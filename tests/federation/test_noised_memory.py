@@ -1,0 +1,47 @@
+"""What groups remember from round to round in runs with noise for respondents."""
+
+import re
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from pluralllm_app.learning.base import MEMORIES
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import TRAIN, make_survey, tiny_config
+from tests.support.local_runs import Config, run
+
+NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
+FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
+REFINED: Config = {"prior": "factors", "train-groups-per-round": 0, "rounds": 4}
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
+    return make_survey(tmp_path_factory.mktemp("survey") / "survey", respondents=400)
+
+
+@pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])
+def test_what_was_learned_without_noise_is_not_used_with_it(
+    survey: PreparedSurvey, tmp_path: Path, learner: Config
+) -> None:
+    """A server chooses the name under which a node remembers: no file is of both kinds of run."""
+
+    def remembered(config: Config) -> set[str]:
+        found = set()
+        memories = Path(str(config["out"])) / MEMORIES
+
+        def reply(partition: int, message: Message) -> Message:
+            for file in memories.rglob("*.safetensors"):
+                place = file.relative_to(memories).as_posix()
+                found.add(re.sub("[0-9a-f]{32}", "", place))
+            return message
+
+        run(config | learner | {"client-optimizer-state": "keep"}, reply=reply)
+        return found
+
+    plain = remembered(tiny_config(survey, tmp_path / "plain"))
+    noised = remembered(tiny_config(survey, tmp_path / "noised") | NOISE)
+    assert plain
+    assert len(noised) > len(TRAIN)  # that of the learners beside noised answers
+    assert not plain & noised

@@ -1,0 +1,73 @@
+"""The benchmarks of what leaks: they find what is there to be found."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pluralllm_app.federation import noised_updates
+from pluralllm_app.settings import Scalar, Settings
+from pluralllm_app.settings_files import read_defaults
+from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.conftest import ROOT, TINY, make_survey
+from tests.support.benchmarks import benchmarks
+
+__all__ = ["benchmarks"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
+    tmp_path: Path, optimizer: str
+) -> None:
+    updates, sums = map(importlib.import_module, ("leakage_updates", "leakage_sums"))
+    survey = make_survey(tmp_path / "tiny")
+    rate = {"sgd": 0.1, "adamw": 0.002}[optimizer]
+    own: dict[str, Scalar] = {"optimizer": optimizer, "learning-rate": rate, "local-steps": 1}
+    config = read_defaults(ROOT / "pyproject.toml") | TINY | {"schedule": "constant"} | own
+    settings = Settings.from_config(config)
+    preferences = survey.preferences("Alder")
+    update = updates.updated(preferences, settings, survey.dim)
+    draws = updates.drawn(preferences, settings, updates.TRUE_SEED, update.round)
+    found = updates.recovered(update, preferences, settings, draws, steps=40)
+    asked = preferences.select(found.questions)
+    guess = np.repeat(1 / asked.options, asked.options)
+    scores = [sums.aligned(asked, shares, survey.metric) for shares in (found.shares, guess)]
+    assert scores[0] > scores[1]
+
+
+def test_what_leaks_is_a_table_of_cells_that_are_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    leakage = importlib.import_module("leakage")
+    survey = make_survey(tmp_path / "tiny")
+    lines = tmp_path / "lines.jsonl"
+    options = ["--survey", str(survey.path), "--lines", str(lines), "--attacks", "sums", "secure"]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["leakage", *options])
+        leakage.main()
+    assert len(lines.read_text().splitlines()) == 2
+    _, _, plain, secure = capsys.readouterr().out.splitlines()[-4:]
+    assert plain.startswith("| factors, plain sum | 1.000 |")
+    assert secure.startswith("| factors, secure sum of 3 groups, all known but two | 0.")
+
+
+def test_what_noise_for_groups_leaves_is_scored(
+    tiny_survey: PreparedSurvey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    module = importlib.import_module("group_noise")
+    tiny = ROOT / "pyproject.toml"
+    monkeypatch.setattr(module, "read_defaults", lambda file: read_defaults(tiny) | TINY)
+    monkeypatch.setattr(noised_updates, "discrete_gaussian", noised_updates.discrete_gaussian)
+    options = ["--survey", str(tiny_survey.path), "--lines", str(tmp_path / "lines.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["group_noise", *options, "--rounds", "1", "--epsilons", "5"])
+    module.main()
+    _, _, clipped, noised = capsys.readouterr().out.splitlines()[-4:]
+    assert clipped.startswith("| 3 | 1 | 1 | no noise, clipped | 0.")
+    assert noised.startswith("| 3 | 1 | 1 | 5 | 0.")
