@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from pluralllm_app.errors import FederationError
+from pluralllm_app.federation.flower_compat import MALFORMED
 
 NOT_CONNECTED = "is not connected"
 WENT_AWAY = "went away before it replied"
+UNREADABLE = "refused: it sent what cannot be read ({})"
 
 POLL_SECONDS = 0.02  # between looks for a reply, where Flower's own grids sleep up to 3
 # A look costs nothing in a simulation, but over the network this process and the SuperLink work for
@@ -61,8 +63,14 @@ class _Waiting:
         """The reply to a message that a node got, or why there is none."""
         while True:
             start = time.monotonic()
-            for reply in self._grid.pull_messages([message_id]):
-                return reply
+            try:
+                for reply in self._grid.pull_messages([message_id]):
+                    content: object = reply.content if reply.has_content() else RecordDict()
+                    if not isinstance(content, RecordDict):  # whatever Flower's types say
+                        return UNREADABLE.format("no records")
+                    return reply
+            except MALFORMED as error:  # the grid has taken it, and cannot be asked again
+                return UNREADABLE.format(type(error).__name__)
             if node in self._away:
                 return WENT_AWAY
             end = time.monotonic()

@@ -25,6 +25,7 @@ from uuid import uuid4
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 
 from pluralllm_app.core.hidden_text import printable
 from pluralllm_app.errors import UserError
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("flwr")
 """Flower's logger: what a ServerApp writes to it is shown by `flwr run --stream`."""
+
+
+MALFORMED = (DecodeError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+"""What Flower raises where it makes a message of the objects of a node that sent nonsense."""
 
 
 def log_errors_plainly() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -27,6 +27,8 @@ class Roster:
 
     groups: Mapping[str, NodeDescription]  # sorted by name
     nodes: Mapping[str, int]  # group -> node id
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    """PEM of the public keys of the registered groups' nodes."""
 
     @property
     def names(self) -> dict[int, str]:
@@ -127,8 +129,11 @@ def gathered(
     described = _Asked(grid, settings, expected, progress, registered, known).described()
     check_agreement(list(described.values()))
     by_name = sorted((item.group, node_id) for node_id, item in described.items())
+    members = registered.members if registered else {}
     return Roster(
-        groups={name: described[node_id] for name, node_id in by_name}, nodes=dict(by_name)
+        groups={name: described[node_id] for name, node_id in by_name},
+        nodes=dict(by_name),
+        keys={member.name: key for key, member in members.items()},
     )
 
 
@@ -171,12 +176,15 @@ class _Asked:
                     return there
                 continue
             if len(there) < len(node_ids) and time.monotonic() > deadline:
-                lost = " and ".join(str(own) for own in node_ids if own not in there)
-                raise FederationError(
-                    f"node {lost} was lost before it said which group it holds, and is not back "
-                    f"within start-timeout = {self._federation.start_timeout:g} s: start it again "
-                    f"({WHOSE})"
+                fault = (
+                    "was lost before it said which group it holds, and is not back within "
+                    f"start-timeout = {self._federation.start_timeout:g} s: start it again"
                 )
+                for own in node_ids:
+                    if own not in there:  # or a node that only says that it was lost
+                        self._refuse(own, fault)
+                self._check_enough()
+                continue
             time.sleep(POLL_SECONDS)
 
     def _node_ids(self) -> list[int]:

@@ -53,6 +53,7 @@ from pluralllm_app.secure_sum.server import (
     check_advertisement,
     check_dealt,
 )
+from pluralllm_app.secure_sum.signing import identity_of
 from pluralllm_app.settings import Settings
 
 MOST_AT_ONCE = 16  # sums of a setup
@@ -269,7 +270,7 @@ class SecureSums:
             invitation = Invitation(self._experiment, first, count, self.threshold, cohort)
             advertised = self._ask(
                 *(cohort, ADVERTISE, invitation, Advertisement),
-                partial(self._check_advertisement, invitation),
+                partial(self._check_advertisement, invitation, set()),
                 *(round_number, self._failures(heard), heard),
             )
             if len(advertised) == len(cohort):
@@ -290,8 +291,11 @@ class SecureSums:
     def _failures(self, heard: Heard) -> list[Failure]:
         return heard.missed if self._phase == "evaluate" else heard.lost
 
-    def _check_advertisement(self, invitation: Invitation, name: str, found: Advertisement) -> None:
-        check_advertisement(found, name, invitation)
+    def _check_advertisement(
+        self, invitation: Invitation, taken: set[bytes], name: str, found: Advertisement
+    ) -> None:
+        key = self.roster.keys.get(name)
+        check_advertisement(found, name, invitation, key and identity_of(key), taken)
         weight = self.roster.weight(name, self._settings)
         if found.weight != weight:
             raise ValueError(f"it advertises the weight {found.weight}, and has {weight}")

@@ -26,7 +26,8 @@ class RoleSummary:
     """Alignment and fairness over the groups of one role.
 
     Both `mean_seen` and `mean_reserved` are None where no question is kept from training. Where
-    single groups' scores are not known (`scoring.sums`), what only they tell is None.
+    single groups' scores are not known (`scoring.sums`), what only they tell is None, and a group's
+    score is the mean of those two where there are both.
     """
 
     groups: int  # how many were scored

@@ -69,7 +69,10 @@ def check_keys(advertisement: Advertisement, invitation: Invitation) -> None:
     masks, commitments = advertisement.masks, advertisement.commitments
     if not len(masks) == len(commitments) == invitation.count:
         raise ValueError("it advertises keys for another number of sums")
-    if not all(map(gives_a_secret, (advertisement.encryption, *masks))):
+    public = (advertisement.encryption, *masks)
+    if len(set(public)) < len(public):
+        raise ValueError("it advertises a key twice")
+    if not all(map(gives_a_secret, public)):
         raise ValueError("it advertises a key that gives no secret")
 
 

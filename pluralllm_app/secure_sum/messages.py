@@ -51,7 +51,10 @@ def read(kind: type[Content], content: bytes) -> Content:
     Raises:
         ValueError: it is something else.
     """
-    return msgspec.msgpack.decode(content, type=kind)
+    try:
+        return msgspec.msgpack.decode(content, type=kind)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def least_threshold(groups: int) -> int:

@@ -30,14 +30,37 @@ from pluralllm_app.secure_sum.shares import is_share, join_pieces, put_together
 from pluralllm_app.secure_sum.signing import has_signed
 
 
-def check_advertisement(advertisement: Advertisement, group: str, invitation: Invitation) -> None:
-    """Raise ValueError, saying what is wrong, unless it is a group's answer to an invitation."""
+def check_advertisement(
+    advertisement: Advertisement,
+    group: str,
+    invitation: Invitation,
+    identity: bytes | None,
+    taken: set[bytes],
+) -> None:
+    """Check a group's answer to an invitation as all other groups will.
+
+    Args:
+        advertisement: the answer.
+        group: who gave it.
+        invitation: what it answers.
+        identity: the group's public key; None, in a simulation: it is believed.
+        taken: keys that groups of this setup have advertised; those of this one are added.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
     if advertisement.group != group:
         raise ValueError("it advertises keys of another group")
+    if identity not in (None, advertisement.identity):
+        raise ValueError("its identity key is not the registered one")
     check_keys(advertisement, invitation)
+    public = {advertisement.encryption, *advertisement.masks}
+    if public & taken:
+        raise ValueError("it advertises a key of another group")
     content = advertisement.signed(invitation.context)
     if not has_signed(advertisement.identity, advertisement.signature, *content):
         raise ValueError("it has not signed its keys")
+    taken |= public
 
 
 def check_dealt(dealt: Dealt, group: str, invitation: Invitation) -> None:

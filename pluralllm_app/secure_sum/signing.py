@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_der_public_key,
+    load_pem_public_key,
 )
 
 from pluralllm_app.secure_sum.keys import packed
@@ -60,6 +61,14 @@ class Identity:
 def public_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
     """A public key, as it travels."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def identity_of(pem: bytes) -> bytes:
+    """A public key as it travels, from its PEM; raises ValueError where it is none of ours."""
+    key = load_pem_public_key(pem)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("it is no key of an elliptic curve")
+    return public_bytes(key)
 
 
 def has_signed(public: bytes, signature: bytes, *content: object) -> bool:

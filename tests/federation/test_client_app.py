@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import ArrayRecord, Context, Message, RecordDict
 
 from pluralllm_app import client_app
-from pluralllm_app.errors import FederationError, SettingsError, SurveyError
+from pluralllm_app.errors import FederationError, RefusedError, SettingsError, SurveyError
+from pluralllm_app.federation.messages import ARRAYS
 from pluralllm_app.federation.partition import locate
 from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
@@ -101,3 +102,14 @@ def test_a_node_whose_site_was_changed_does_not_take_part(
         context.node_config = {"site": str(site), "node": str(tmp_path)}
     with pytest.raises(FederationError, match=r"100 cannot take part: questions\.parquet is"):
         build_roster(grid, Settings.from_config(config), 0, lambda line: None)
+
+
+def test_a_group_that_never_trains_does_not_say_which_rows_it_answered(
+    config: dict[str, Scalar],
+) -> None:
+    """Not even in a sum over such groups, which sum their scores alone."""
+    config |= {"predictor": "factors", "train-groups-per-round": 0}
+    grid = LocalGrid(client_app.app, config | {"privacy": "secure-sum", "scores": "mean"}, nodes=5)
+    content = RecordDict({ARRAYS: ArrayRecord()})
+    with pytest.raises(RefusedError, match="its group never trains, and counts nothing"):
+        grid.ask(Message(content, 103, "query.secure_counts"))

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,24 @@ def test_a_node_that_went_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     assert answers[2] == "went away before it replied"
     assert all(isinstance(answers[node], Message) for node in (0, 1, 3, 4, 5))
     assert clock.now < 20
+
+
+def test_a_reply_that_cannot_be_read_is_refused_alone() -> None:
+    class Odd(Arrivals):
+        """Flower fails to make a message of what node 1 sent; that of node 2 holds no records."""
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+            for reply in super().pull_messages(message_ids):
+                if reply.metadata.src_node_id == 1:
+                    raise DecodeError("no message")
+                if reply.metadata.src_node_id == 2:
+                    reply.__dict__["_content"] = ArrayRecord()
+                yield reply
+
+    answers = dict(exchange(cast(Grid, Odd(list(range(NODES)))), asked(), timeout=1))
+    assert answers[1] == "refused: it sent what cannot be read (DecodeError)"
+    assert answers[2] == "refused: it sent what cannot be read (no records)"
+    assert all(isinstance(answers[node], Message) for node in (0, 3, 4, 5))
 
 
 def test_a_superlink_that_takes_nothing_is_told() -> None:

@@ -109,3 +109,28 @@ def test_the_share_is_for_the_owner_of_a_node_to_say() -> None:
     with pytest.raises(RefusedError, match=r"least-cohort-share = 0\.66, and the sum is over 3 of"):
         Policy().check_cohort(3, 50)
     Policy(least_cohort_share=0.0).check_cohort(3, 50)
+
+
+def test_an_evaluation_group_sums_with_others_of_its_role_alone(
+    tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    """A train group among them is none whose key it knows for that."""
+    write_atomically(tmp_path / KEY, make_node_key("g").private, secret=True)
+    members = {key_bytes(signing_key(tmp_path).public_key()): Member("G", "evaluation")}
+    for name in "ABCHI":
+        key = key_bytes(parse_public_key(make_node_key("x").public, "a key"))
+        members[key] = Member(name, "evaluation" if name in "HI" else "train")
+    said = introduction(members, "mean")
+    meet(tmp_path, "G", *(introduced(said, role) for role in ("train", "evaluation")))
+    changes = {"privacy": "secure-sum", "train-groups-per-round": 0, "scores": "mean"}
+    settings = make_settings(changes)
+
+    def invited(cohort: str) -> object:
+        invitation = Invitation("0" * 32, 1, 1, 3, tuple(cohort))
+        message = RecordDict({SECURE_SUM: pack("0" * 32, ADVERTISE, invitation)})
+        place = tmp_path / "memory", tmp_path
+        return SecureGroup.of(message, settings, "G", *place, "evaluation").answer(5, Policy())
+
+    with pytest.raises(RefusedError, match="knows no key of 'A'"):
+        invited("AGH")
+    assert invited("GHI")

@@ -1,18 +1,22 @@
 """Groups that are lost at any time while a server that sees sums alone makes them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation import secure_server
 from pluralllm_app.federation.rounds import run_federation
-from pluralllm_app.federation.secure_group import SECURE_SUM
+from pluralllm_app.federation.secure_group import CONTENT, SECURE_SUM
+from pluralllm_app.secure_sum.messages import Advertisement, Invitation, write
+from pluralllm_app.secure_sum.messages import read as read_message
+from pluralllm_app.secure_sum.signing import Identity
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import tiny_config
@@ -43,6 +47,58 @@ def test_a_run_goes_on_without_a_group_that_is_lost_in_a_round(
     silent(plain)
     for name, array in arrays(plain).items():
         np.testing.assert_allclose(arrays(secure)[name], array, atol=1e-7, err_msg=name)
+
+
+NESTED = b"\x81\xa4junk" + b"\x91" * 200_000 + b"\x90"  # of msgpack: {"junk": [[[...]]]}
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("odd", [NESTED, b"\xc1"])
+def test_a_group_that_sends_nonsense_is_lost_alone(of_five: Config, step: int, odd: bytes) -> None:
+    asked = 0
+
+    def reply(partition: int, message: Message) -> Message:
+        nonlocal asked
+        if partition == 1 and message.metadata.message_type == "query.secure_sum":
+            asked += 1
+            if asked == step:
+                message.content[SECURE_SUM] = ConfigRecord({CONTENT: odd})
+        return message
+
+    info, rounds = run(of_five, nodes=6, reply=reply)
+    assert info["status"] == "completed"
+    assert [failure["group"] for failure in rounds[1]["failures"]] == ["Birch"]
+    assert rounds[1]["train"]["secure_sum"]["groups"] == 4
+
+
+def test_a_group_that_advertises_odd_keys_is_lost_alone(
+    of_five: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would refuse all keys, and be the ones that are lost."""
+    invitations: list[Invitation] = []
+
+    def invite(*fields: Any) -> Invitation:
+        invitations.append(Invitation(*fields))
+        return invitations[-1]
+
+    def reply(partition: int, message: Message) -> Message:
+        if partition != 1 or message.metadata.message_type != "query.secure_sum":
+            return message
+        try:
+            own = read_message(Advertisement, cast(bytes, message.content[SECURE_SUM][CONTENT]))
+        except ValueError:  # another step
+            return message
+        who = Identity.simulated(own.group)
+        own = replace(own, masks=(own.encryption,) * len(own.masks), identity=who.public)
+        own = replace(own, signature=who.sign(*own.signed(invitations[-1].context)))
+        message.content[SECURE_SUM] = ConfigRecord({CONTENT: write(own)})
+        return message
+
+    monkeypatch.setattr(secure_server, "Invitation", invite)
+    info, rounds = run(of_five, nodes=6, reply=reply)
+    assert info["status"] == "completed"
+    assert [failure["group"] for failure in rounds[1]["failures"]] == ["Birch"]
+    assert "advertises a key twice" in rounds[1]["failures"][0]["reason"]
 
 
 def test_sums_of_factors_are_over_the_same_groups_in_all_rounds(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message, MessageType
+from flwr.common.constant import ErrorCode
 
 from pluralllm_app import client_app
 from pluralllm_app.deploy.groups import read_roles, set_roles
@@ -215,6 +216,19 @@ def test_a_node_that_fails_is_refused_and_named(config: Config) -> None:
     grid = Deployed(config | {"expected-nodes": 4}, reply)
     run_federation(grid, Settings.from_config(config), config, members=MEMBERS)
     assert refused(config) == {"Birch": "cannot take part: no such survey"}
+
+
+def test_a_node_that_says_that_it_is_lost_keeps_nobody_waiting(config: Config) -> None:
+    """Longer than `start-timeout`; Flower's SuperLink would say so of a node that is not there."""
+
+    def reply(partition: int, message: Message) -> Message | None:
+        if partition == 1 and message.metadata.message_type == MessageType.QUERY:
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "Node Unavailable"), reply_to=message)
+        return saying({})(partition, message)
+
+    config |= {"expected-nodes": 4, "start-timeout": 0.2}
+    run_federation(Deployed(config, reply), Settings.from_config(config), config, members=MEMBERS)
+    assert "was lost before it said" in refused(config)["Birch"]
 
 
 def test_roles_of_an_earlier_version_are_asked_for(made: Path) -> None:  # noqa: F811

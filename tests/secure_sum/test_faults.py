@@ -147,7 +147,7 @@ def test_a_vector_has_the_length_of_the_sum_and_comes_once(cohort: Cohort) -> No
 def test_a_group_advertises_its_own_keys(cohort: Cohort) -> None:
     invitation = cohort.invitation()
     own = cohort.half("a").advertise(invitation, 3)
-    check_advertisement(own, "a", invitation)
+    check_advertisement(own, "a", invitation, own.identity, set())
     odd: list[tuple[Advertisement, str, str]] = [
         (own, "b", "keys of another group"),
         (replace(own, masks=own.masks[:1]), "a", "for another number of sums"),
@@ -156,10 +156,16 @@ def test_a_group_advertises_its_own_keys(cohort: Cohort) -> None:
         (replace(own, weight=4), "a", "has not signed"),
         (replace(own, identity=b"no key"), "a", "has not signed"),
         (replace(own, signature=b""), "a", "has not signed"),
+        (replace(own, masks=(own.masks[0],) * 2), "a", "a key twice"),
+        (replace(own, encryption=own.masks[0]), "a", "a key twice"),
     ]
     for advertisement, group, error in odd:
         with pytest.raises(ValueError, match=error):
-            check_advertisement(advertisement, group, invitation)
+            check_advertisement(advertisement, group, invitation, None, set())
+    with pytest.raises(ValueError, match="is not the registered one"):
+        check_advertisement(own, "a", invitation, b"another", set())
+    with pytest.raises(ValueError, match="a key of another group"):
+        check_advertisement(own, "a", invitation, None, {own.masks[1]})
 
 
 def test_a_group_deals_to_all_others(cohort: Cohort) -> None:

@@ -78,10 +78,10 @@ class Cohort:
 
     def advertise(self, invitation: Invitation) -> Roll:
         """The first exchange of a setup."""
-        found = []
+        found, taken = [], set[bytes]()
         for weight, name in enumerate(self.names, 1):
             own: Advertisement = self.hear(self.half(name).advertise(invitation, weight))
-            check_advertisement(own, name, invitation)
+            check_advertisement(own, name, invitation, None, taken)
             found.append(own)
         return read(Roll, write(Roll(tuple(found))))
 
