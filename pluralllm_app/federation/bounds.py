@@ -114,6 +114,12 @@ BOUNDS = (
         SUM,
     ),
     Bound("any reply", "source node, number of messages", "the caller's own id, 1", REQUEST),
+    Bound(
+        "any reply",
+        "what it says of an error",
+        f"a line of at most {MOST_TEXT} characters",
+        "the rest is left out",
+    ),
     Bound("any reply", "duration that Flower adds", "0 or more, finite", REQUEST, 0),
 )
 _BY_FIELD = {(bound.message, bound.field): bound for bound in BOUNDS}

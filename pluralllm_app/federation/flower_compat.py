@@ -29,6 +29,7 @@ from google.protobuf.message import DecodeError
 
 from pluralllm_app.core.hidden_text import printable
 from pluralllm_app.errors import UserError
+from pluralllm_app.federation.bounds import MOST_TEXT
 from pluralllm_app.federation.flower_commands import PROCESS_LOST, without_prefix
 
 if TYPE_CHECKING:
@@ -107,17 +108,17 @@ def node_was_lost(reply: Message) -> bool:
 
 
 def error_reason(reply: Message) -> str:
-    """What went wrong at a node, in one line, without the wrapping that Flower and Ray add.
+    """What went wrong at a node, in one short line, without the wrapping that Flower and Ray add.
 
-    The message of the exception that the client app raised, or the first line of what Flower says
-    of a lost node.
+    The first line, of at most `MOST_TEXT` characters, of the message of the exception that the
+    client app raised, or of what Flower says of a lost node.
     """
     reason = reply.error.reason or f"error {reply.error.code}"
     wrapped = re.fullmatch(r"<class '[\w.]+'>:<'(.*)'>", reason, re.DOTALL)
     text = wrapped[1] if wrapped else reason
-    _, found, message = text.rpartition("Exception ClientAppException occurred. Message: ")
-    first = next(iter(text.strip().splitlines()), f"error {reply.error.code}")
-    return message if found else first
+    message = text.rpartition("Exception ClientAppException occurred. Message: ")[2]
+    lines = message.strip().splitlines()
+    return lines[0][:MOST_TEXT] if lines else f"error {reply.error.code}"
 
 
 # ---- The SuperLink of a deployment ----

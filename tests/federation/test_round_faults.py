@@ -58,6 +58,8 @@ Exception ClientAppException occurred. Message: survey file b.parquet is missing
             "The actor died.",
         ),
         ("Node Unavailable", "Node Unavailable"),
+        (RAY.replace("missing", "gone\nRound 3: all is well"), "survey file b.parquet is gone"),
+        (RAY.replace("missing", "x" * 10**6), f"survey file b.parquet is {'x' * 975}"),
         ("", "error 3"),
         ("<class 'a.B'>:<''>", "error 3"),  # an exception without a word must not end the run
     ],
