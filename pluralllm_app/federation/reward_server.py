@@ -48,6 +48,7 @@ from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.settings import Settings
 from pluralllm_app.survey.questionnaire import read_questionnaire
 
+_ROUNDING = 1e-6  # of a sum of shares; that of the masks is far below
 ASKED, ANSWERS = "asked.json", "answered.json"
 REWARD = "query.reward"
 
@@ -197,12 +198,14 @@ class _Asked:
             *(lambda: None, self._progress),
         )
         answered = self._total(sums, {ROWS: rows}, experiment)[ANSWERED]
+        _check_sum(answered, np.full(len(rows), float(len(self._groups))))
         contributors = np.rint(answered).astype(np.int64)
         fewest = self._settings.federation.min_contributors
         shares = np.zeros(len(rows))
         if (contributors >= fewest).any():
             sent = {ROWS: rows, CONTRIBUTORS: contributors}
             shares = self._total(sums, sent, experiment)[SHARES]
+            _check_sum(shares, answered)
         return Shares(self._groups, contributors.tolist(), shares.tolist(), None)
 
     def _total(self, sums: SecureSums, sent: Arrays, experiment: str) -> Mapping[str, Doubles]:
@@ -214,6 +217,15 @@ class _Asked:
             raise FederationError(
                 f"no sum of rewards: {error}. Ask again when the nodes of all groups are there"
             ) from error
+
+
+def _check_sum(total: Doubles, most: Doubles) -> None:
+    """Raise FederationError where no answers of so many groups have such a sum."""
+    if not ((total >= -_ROUNDING) & (total <= most + _ROUNDING)).all():
+        raise FederationError(
+            "no sum of rewards: it is one that no answers of these groups can have, so a group has "
+            "sent something else. What it sent is masked, and nobody sees which group it was"
+        )
 
 
 def checked_shares(content: RecordDict, sent: Arrays, question: Ints) -> Arrays:

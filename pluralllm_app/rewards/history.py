@@ -1,7 +1,7 @@
 """What groups were rewarded so far, kept in a file from one run of a trainer to the next."""
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ class History:
             raise AnswersError(f"{place} needs a mean reward for each of {len(self.groups)} groups")
         for group, mean in zip(self.groups, means, strict=True):
             number = isinstance(mean, int | float) and not isinstance(mean, bool)
-            if not number or not math.isfinite(mean):
+            if not number or not abs(mean) <= sys.float_info.max:
                 raise AnswersError(
                     f"{place}: the mean reward of {group!r} is {mean!r}, which is no number: a "
                     "history with a gap cannot be gone on with; restore an older one"

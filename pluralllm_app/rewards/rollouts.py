@@ -1,10 +1,10 @@
 """Prompts and completions as trainers give them, as plain texts."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pluralllm_app.core.json_text import parse_json
 from pluralllm_app.errors import AnswersError
 
 COLUMNS = ("question_id", "question", "options")
@@ -86,16 +86,20 @@ def _content(content: Any, place: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, Sequence) and all(isinstance(part, dict) for part in content):
-        return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")
+        texts = [part for part in content if part.get("type") == "text"]
+        if all("text" in part for part in texts):
+            return "\n".join(str(part["text"]) for part in texts)
     raise AnswersError(f"{place} has a message whose content is neither text nor parts")
 
 
 def _options(given: Any, place: str) -> tuple[str, ...]:
     if isinstance(given, str):  # files of some trainers have no lists
         try:
-            given = json.loads(given)
+            given = parse_json(given)
         except ValueError:
             given = None
         if not isinstance(given, list):
             raise AnswersError(f"{place} are one text: give a list of texts")
+    if given is not None and not isinstance(given, Iterable):
+        raise AnswersError(f"{place} are {given!r}: give a list of texts")
     return () if given is None else tuple(map(str, given))

@@ -160,6 +160,26 @@ def test_an_answer_of_another_shape_is_refused_by_name(
         ask(config | CLEAR, reply=reply)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_sum_that_no_answers_have_gives_no_reward(config: Config, which: int) -> None:
+    """Birch adds 4 to each number of the sum, of contributors or of shares."""
+    sent: list[Message] = []
+
+    def reply(partition: int, message: Message) -> Message:
+        if partition == 1 and ARRAYS in message.content:
+            sent.append(message)
+            if len(sent) == which + 1:
+                [(name, words)] = record_to_arrays(message.content.array_records[ARRAYS]).items()
+                changed = words.copy()
+                changed[-len(ROWS) :] += np.uint64(4 << 60)
+                message.content[ARRAYS] = arrays_to_record({name: changed})
+        return message
+
+    with pytest.raises(FederationError, match="no answers of these groups can have"):
+        ask(config | SECURE, reply=reply)
+    assert len(sent) == which + 1
+
+
 @pytest.mark.parametrize("rows", [[], [1, 0], [0, 0], [-1, 0], [0, 75]])
 @pytest.mark.parametrize("secure", [CLEAR, SECURE])
 def test_groups_answer_to_options_of_their_survey_alone(

@@ -15,6 +15,7 @@ from pluralllm_app.federation.reward_server import Shares, asked_shares
 from pluralllm_app.rewards import GroupReward, SeveralGroups, rendered
 from pluralllm_app.rewards.aggregation import RULES, AdaptiveAlpha, Mean, Min
 from pluralllm_app.rewards.federated import Choices, Rewarded, combined, read_rollouts, rewarded
+from pluralllm_app.rewards.rollouts import COLUMNS, rollouts
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.use.embedding import Texts
@@ -190,6 +191,20 @@ def test_a_file_that_holds_something_else_is_refused(
     file.write_text(content, "utf-8")
     with pytest.raises(AnswersError, match=error):
         read_rollouts(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ({"prompt": "a", "question": "b", "options": 5}, "the options of completion 1 are 5: give"),
+        ({"prompt": "a", "question": "b", "options": "[" * 10**5}, "1 are one text: give a list"),
+        ({"prompt": [{"content": [{"type": "text"}]}]}, "content is neither text nor parts"),
+    ],
+)
+def test_a_rollout_of_another_form_is_refused(line: dict[str, object], error: str) -> None:
+    columns = {name: [value] for name, value in line.items() if name != "prompt"}
+    with pytest.raises(AnswersError, match=error):
+        rollouts([line["prompt"]], ["A"], {**dict.fromkeys(COLUMNS), **columns})
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

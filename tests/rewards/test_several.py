@@ -130,6 +130,7 @@ def test_a_history_is_saved_and_restored(tmp_path: Path) -> None:
     [
         ({"groups": ["a", "b"], "calls": [[0.1, float("nan")]]}, "'b' is nan, which is no number"),
         ({"groups": ["a", "b"], "calls": [[0.1, float("inf")]]}, "'b' is inf"),
+        ({"groups": ["a", "b"], "calls": [[0.1, 10**400]]}, "'b' is 1000"),
         ({"groups": ["a", "b"], "calls": [[0.1, None]]}, "'b' is None"),
         ({"groups": ["a", "b"], "calls": [[0.1, True]]}, "'b' is True"),
         ({"groups": ["a", "b"], "calls": [[0.1]]}, "needs a mean reward for each of 2 groups"),
