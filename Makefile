@@ -18,9 +18,9 @@ check: lint
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
 		-m "not engine and not fault and not attack and not slow"
 
-# Four at a time, since tests of engines wait most of the time; a file's tests share what they start.
+# Three at a time, since tests of engines wait much of the time; a file's tests share what they start.
 test: lint
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every fault once; `make faults FAULTS="superlink or disk" FAULT_REPEATS=5` some of them, repeatedly.
 # FAULT_TABLE=faults.md also writes the table to that file.

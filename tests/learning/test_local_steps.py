@@ -271,7 +271,7 @@ content = RecordDict({ARRAYS: arrays_to_record({"weights": weights}), CONFIG: re
 messages = [
     Message(RecordDict(), 100, MessageType.QUERY),
     Message(content, 100, MessageType.TRAIN, group_id="1"),
-    Message(content, 100, MessageType.EVALUATE),
+    Message(content, 100, MessageType.EVALUATE, group_id="1"),
 ]
 replies = list(grid.pull_messages(grid.push_messages(messages)))
 print(any(reply.has_error() for reply in replies), len(replies))
