@@ -164,7 +164,7 @@ class FederationSettings:
     secure_threshold: CountOrZero  # of secure sums; 0: two thirds of the groups
     min_contributors: Annotated[int, Range(2, _LARGEST)]  # to a row of factors' secure sums
     noise: Literal["none", "respondents", "groups"]
-    epsilon: NonNegative  # of noise; 0 without it
+    epsilon: Annotated[float, Range(0, 1000)]  # of noise; 0 without it
     delta: Delta
     update_norm: NonNegative  # L2, of noise = groups; 0 without it
     scores: Literal["per-group", "mean"]

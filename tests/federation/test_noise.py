@@ -325,6 +325,7 @@ def test_noise_does_not_change_a_group_that_never_trains(
             "delta = 0.01 must be above 0 and at most 0.001",
         ),
         ({"noise": "respondents", "epsilon": -1.0}, "epsilon = -1.0 must be at least 0"),
+        ({"noise": "respondents", "epsilon": 1e6}, "epsilon = 1000000.0 must be .* at most 1000"),
     ],
 )
 def test_settings_that_promise_nothing_are_refused(
