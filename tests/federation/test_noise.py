@@ -29,20 +29,13 @@ from pluralllm_app.privacy.respondents import Mechanism
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
-from tests.conftest import ROOT, TRAIN, make_survey, tiny_config
+from tests.conftest import ROOT, TRAIN, tiny_config
 from tests.support.local_grid import LocalGrid
 from tests.support.local_runs import GROUPS, Config, read, run
+from tests.support.noised import FACTORS, NOISE, REFINED, survey
 from tests.support.secure_runs import SECURE
 
-NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
-FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
-REFINED: Config = {"prior": "factors", "train-groups-per-round": 0, "rounds": 4}
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
-    """One of which it is known that 400 people have answered each question."""
-    return make_survey(tmp_path_factory.mktemp("survey") / "survey", respondents=400)
+__all__ = ["survey"]
 
 
 @pytest.fixture(scope="module")

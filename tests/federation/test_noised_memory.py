@@ -8,17 +8,11 @@ from flwr.app import Message
 
 from pluralllm_app.learning.base import MEMORIES
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.conftest import TRAIN, make_survey, tiny_config
+from tests.conftest import TRAIN, tiny_config
 from tests.support.local_runs import Config, run
+from tests.support.noised import FACTORS, NOISE, REFINED, survey
 
-NOISE: Config = {"noise": "respondents", "epsilon": 1.0}
-FACTORS: Config = {"predictor": "factors", "train-groups-per-round": 0}
-REFINED: Config = {"prior": "factors", "train-groups-per-round": 0, "rounds": 4}
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> PreparedSurvey:
-    return make_survey(tmp_path_factory.mktemp("survey") / "survey", respondents=400)
+__all__ = ["survey"]
 
 
 @pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])

@@ -17,6 +17,11 @@ def test_rho_spends_epsilon_and_no_more(epsilon: float, delta: float) -> None:
 def test_two_draws_cost_more_than_one_and_less_than_twice() -> None:
     rho = rho_of(1.0, 1e-6)
     assert 1.3 < epsilon_of(2 * rho, 1e-6) < 2.0
+
+
+@pytest.mark.parametrize(("draws", "epsilon"), [(2, 1.45), (5, 2.38), (10, 3.49), (12, 3.86)])
+def test_draws_of_epsilon_1_add_up_as_docs_privacy_says(draws: int, epsilon: float) -> None:
+    assert epsilon_of(draws * rho_of(1.0, 1e-6), 1e-6) == pytest.approx(epsilon, abs=0.005)
     assert epsilon_of(0.0, 1e-6) == 0.0
 
 
