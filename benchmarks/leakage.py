@@ -33,6 +33,7 @@ from typing import Any
 import leakage_sums as sums
 import leakage_updates as updates
 import numpy as np
+from in_process import settings_of
 from measuring import ROOT, parse
 
 from pluralllm_app.preferences import PreferenceSet
@@ -101,7 +102,7 @@ class Attacks:
                 )
 
     def _plain(self) -> Found:
-        settings, metric = sums.settings_of(), self._survey.metric
+        settings, metric = settings_of(), self._survey.metric
         released = sums.released(self._survey, self._groups, settings)
         contributions = sums.first_contributions(self._survey, self._attacked, settings)
         found = []
@@ -113,8 +114,8 @@ class Attacks:
 
     def _secure(self, count: int) -> Found:
         changes: dict[str, Scalar] = {"privacy": "secure-sum", "train-groups-per-round": 0}
-        settings, metric = sums.settings_of(**changes), self._survey.metric
-        released = sums.released(self._survey, self._groups, sums.settings_of())
+        settings, metric = settings_of(**changes), self._survey.metric
+        released = sums.released(self._survey, self._groups, settings_of())
         contributions = sums.first_contributions(self._survey, self._groups[:count], settings)
         rest = {name: sum(each[name] for each in contributions[:2]) for name in ("cross", "gram")}
         found = []
@@ -125,7 +126,7 @@ class Attacks:
         return found
 
     def _noise(self, epsilon: float) -> Found:
-        settings, metric = sums.settings_of(), self._survey.metric
+        settings, metric = settings_of(), self._survey.metric
         noise = epsilon, self._arguments.respondents, settings.federation.delta
         noised = [sums.noised(own, *noise) for own in self._groups]
         released = sums.released(self._survey, noised, settings)

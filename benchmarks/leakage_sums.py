@@ -6,28 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measuring import ROOT
+from in_process import EXPERIMENT, trained
 
 from pluralllm_app.core.segments import Doubles, segment_sums
-from pluralllm_app.learning.base import Request, State
+from pluralllm_app.learning.base import Request
 from pluralllm_app.learning.factors import CONTRIBUTORS, FactorsLearner
 from pluralllm_app.predictors.base import Arrays, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.privacy.respondents import Mechanism
 from pluralllm_app.scoring.metrics import alignment
-from pluralllm_app.settings import Scalar, Settings
-from pluralllm_app.settings_files import flatten, read_defaults, read_toml
+from pluralllm_app.settings import Settings
 from pluralllm_app.survey.content import Influence
 from pluralllm_app.survey.prepared import PreparedSurvey
-
-EXPERIMENT = "0" * 32
-ROUNDS = 30  # at most, of a run whose model is released
-
-
-def settings_of(**changes: Scalar) -> Settings:
-    """Those of conf/factors.toml."""
-    config = read_defaults(ROOT / "pyproject.toml") | flatten(read_toml(ROOT / "conf/factors.toml"))
-    return Settings.from_config(config | {"rounds": ROUNDS} | changes)
 
 
 def trained_on(preferences: PreferenceSet, settings: Settings) -> PreferenceSet:
@@ -65,18 +55,7 @@ def released(
 ) -> ContextPredictor:
     """The model of a run with all groups."""
     learner = FactorsLearner(settings, survey.all_questions, len(groups))
-    state: State = learner.initial_state()
-    with TemporaryDirectory() as memory:
-        for number in range(1, ROUNDS + 1):
-            if learner.settled(state):
-                break
-            asked = Request(number, False, EXPERIMENT, number - 1, learner.options())
-            given = [
-                learner.contribute(state.sent, own, asked, Path(memory, own.group))
-                for own in groups
-            ]
-            state = learner.combine(number, state, iter(given))
-    return learner.predictor(state.sent)
+    return trained(learner, groups, settings.federation.rounds)[0]
 
 
 def read_off(total: Mapping[str, Doubles], own: PreferenceSet) -> tuple[PreferenceSet, Doubles]:

@@ -11,27 +11,22 @@ ended, and it is not run again. Seeds are those of runs: noise has none, so that
 other scores.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from measuring import ROOT, parse, publish
+from in_process import Line, keep, lines_of, scored, settings_of, trained
+from measuring import parse, publish
 
 from pluralllm_app.experiments.results import Interval
 from pluralllm_app.experiments.tables import format_interval
-from pluralllm_app.learning.base import Request
 from pluralllm_app.learning.factors import FactorsLearner
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.privacy.respondents import Mechanism
-from pluralllm_app.scoring.evaluation import evaluate
-from pluralllm_app.settings import Settings
-from pluralllm_app.settings_files import flatten, read_defaults, read_toml
 from pluralllm_app.survey.content import Influence
 from pluralllm_app.survey.prepared import PreparedSurvey
 
@@ -46,12 +41,6 @@ class Bench:
     respondents: int | None
     answered: int | None
     rounds: int
-
-    def settings(self, seed: int) -> Settings:
-        """Those of conf/factors.toml."""
-        config = read_defaults(ROOT / "pyproject.toml")
-        config |= flatten(read_toml(ROOT / "conf/factors.toml"))
-        return Settings.from_config(config | {"seed": seed, "rounds": self.rounds})
 
     def answers(self, role: str) -> Iterator[PreferenceSet]:
         """Those of all groups of a role."""
@@ -77,44 +66,18 @@ class Bench:
                 mechanism = self.mechanism(own, epsilon, delta)
                 yield mechanism.readable(own, mechanism.draw(own))
 
-    def cell(self, epsilon: float | None, seed: int) -> dict[str, Any]:
+    def cell(self, epsilon: float | None, seed: int) -> Line:
         """Train once; mean alignment and coverage of the groups that never train, and rounds."""
-        settings = self.settings(seed)
+        settings = settings_of(seed=seed, rounds=self.rounds)
         groups = list(self.trained_on(epsilon, settings.federation.delta))
         learner = FactorsLearner(settings, self.survey.all_questions, len(groups))
-        state = learner.initial_state()
-        number = 0
-        with TemporaryDirectory() as memory:
-            while number < self.rounds and not learner.settled(state):
-                number += 1
-                request = Request(number, False, "0" * 32, number - 1, learner.options())
-                contribute = partial(learner.contribute, state.sent)
-                contributions = (
-                    contribute(own, request, Path(memory, str(place)))
-                    for place, own in enumerate(groups)
-                )
-                state = learner.combine(number, state, contributions)
-        predictor = learner.predictor(state.sent)
-        found = [
-            evaluate(
-                predictor,
-                own,
-                "evaluation",
-                settings.split,
-                settings.evaluation,
-                self.survey.metric,
-            )
-            for own in self.answers("evaluation")
-        ]
-        return {
-            "alignment": mean(float(each.scores.scores.mean()) for each in found),
-            "coverage": np.mean([each.coverage for each in found], axis=0).tolist(),
-            "rounds": number,
-        }
+        predictor, rounds = trained(learner, groups, self.rounds)
+        found = scored(predictor, self.answers("evaluation"), settings, self.survey.metric)
+        return found | {"rounds": rounds}
 
     def deviations(self, epsilon: float) -> list[float]:
         """Standard deviations of the noise on shares: the smallest, the mean and the largest."""
-        delta = self.settings(0).federation.delta
+        delta = settings_of().federation.delta
         noise = [self.mechanism(own, epsilon, delta).deviations for own in self.answers("train")]
         found = np.concatenate(noise)
         return [float(found.min()), float(found.mean()), float(found.max())]
@@ -137,19 +100,11 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for epsilon in EPSILONS:
             cell = {"epsilon": epsilon, "seed": seed}
-            if not any(cell.items() <= line.items() for line in cells(arguments.lines)):
-                line = json.dumps(cell | bench.cell(epsilon, seed))
-                with arguments.lines.open("a") as file:
-                    file.write(line + "\n")
-    publish("noise", table(bench, cells(arguments.lines)), arguments.json)
+            keep(arguments.lines, cell, partial(bench.cell, epsilon, seed))
+    publish("noise", table(bench, lines_of(arguments.lines)), arguments.json)
 
 
-def cells(file: Path) -> list[dict[str, Any]]:
-    """Those that have been run."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def table(bench: Bench, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def table(bench: Bench, lines: list[Line]) -> dict[str, Any]:
     """By epsilon: noise on a share, alignment with its interval over seeds, coverage, rounds."""
     found: dict[str, Any] = {}
     for epsilon in EPSILONS:

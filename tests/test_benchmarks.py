@@ -306,6 +306,23 @@ def test_scores_of_secure_runs_are_compared(
     assert results["factors, secure, min-contributors 3: alignment"] > 0.5
 
 
+def test_what_each_part_of_the_factors_is_worth_is_measured(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "lines.jsonl"
+    options = ["--survey", str(tiny_survey.path), "--lines", str(lines), "--seeds", "1"]
+    run("ablations", tmp_path, monkeypatch, *options, "--rounds", "2")
+    found = {line["variant"]: line for line in map(json.loads, lines.read_text().splitlines())}
+    assert len(found) == 8
+    whole = found["whole"]["alignment"]
+    for change in (
+        "without the text prior of offsets and loadings",
+        "without what is a group's own",
+    ):
+        assert found[change]["alignment"] != whole
+    assert found["without descriptions"]["alignment"] == whole  # this survey has none
+
+
 def test_what_noise_for_respondents_costs_is_measured(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
