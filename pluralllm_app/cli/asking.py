@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.cli.bars import print_bars
+from pluralllm_app.cli.notes import say_notes
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal, data_output
 from pluralllm_app.errors import AnswersError, UserError
+from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.use.asking import NextQuestion
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.predictor import Predictor
@@ -31,6 +33,7 @@ def ask(
     of: Path | None,
     cost: str | None,
     target: Path | None,
+    stated: Stated,
     interactive: bool,
     format_: str,
 ) -> None:
@@ -41,12 +44,13 @@ def ask(
         from pluralllm_app.use.tables import read_questions
 
         if of:
-            among, stated = read_questions(of, cost)
-            costs = stated if cost else None
-        about = read_questions(target)[0] if target else None
+            among, found = read_questions(of, stated, cost)
+            costs = found if cost else None
+        about = read_questions(target, stated)[0] if target else None
     console = Terminal()
     with Terminal(stderr=True).status("choosing"):
         chosen = group.ask(count, among, about, costs)
+    say_notes(group)
     if not chosen:
         raise UserError("nothing is left to ask: the group has answered all of these questions")
     if not interactive:
@@ -78,13 +82,15 @@ def _print_answers(group: Group, console: Console) -> None:
     people = known.respondents
     counted = people is not None and not np.isnan(people).any()
     writer = csv.writer(data_output(), lineterminator="\n")
-    writer.writerow(["question_id", "question", "option", "count" if counted else "share"])
+    unit = "count" if counted else "share"
+    writer.writerow(["question_id", "question", "new", "option", unit])
     shares = iter(known.shares.tolist())
     for number, question in enumerate(known.questions):
         for option in question.options:
             share = next(shares)
             amount = round(share * people[number]) if counted and people is not None else share
-            writer.writerow([question.id or "", question.text, option, f"{amount:.10g}"])
+            new = "" if question.id else "yes"
+            writer.writerow([question.id or "", question.text, new, option, f"{amount:.10g}"])
 
 
 def _asked(predictor: Predictor, group: Group, question: Question, console: Console) -> Group:

@@ -8,12 +8,19 @@ from typing import Annotated
 
 import typer
 
-from pluralllm_app.cli.use import EmbedderOption, ModelArgument, QuestionnaireOption
+from pluralllm_app.cli.options import DecimalOption
+from pluralllm_app.cli.use import (
+    EmbedderOption,
+    ModelArgument,
+    QuestionnaireOption,
+    TableEncodingOption,
+)
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.errors import UserError
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
 from pluralllm_app.survey.embedders.names import shown
+from pluralllm_app.survey.sources.stated import Stated
 
 
 def serve_command(
@@ -38,6 +45,8 @@ def serve_command(
             help="A group that /reward may score by, and a table of its answers; may be repeated.",
         ),
     ] = None,
+    encoding: TableEncodingOption = None,
+    decimal: DecimalOption = None,
     embedder: EmbedderOption = None,
     questionnaire: QuestionnaireOption = None,
 ) -> None:
@@ -69,7 +78,10 @@ def serve_command(
     from pluralllm_app.use.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, questionnaire=questionnaire, embedder=embedder)
-    service = prepare(predictor, embedder, files)
+    service = prepare(predictor, embedder, files, Stated(encoding, decimal))
+    for each in service.rewards.named:
+        for note in each.notes:
+            say(f"Note on {each.name}: {note}")
     if not predictor.texts.ready:
         say(
             "New questions and descriptions of groups are not taken: they need the survey's "

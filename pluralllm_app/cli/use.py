@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from pluralllm_app.cli.notes import say_notes, tell
+from pluralllm_app.cli.options import DecimalOption
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.core.terminal import Terminal, data_output
 from pluralllm_app.survey.embedders.names import shown
+from pluralllm_app.survey.sources.stated import Stated
 
 if TYPE_CHECKING:
     from pluralllm_app.use.group import Group
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 FORMATS = ("bars", "table", "csv", "json")
 ASK_FORMATS = ("table", "csv", "json")
 OF_QUESTION = ("question_id", "question", "new")  # what a row says of its question
-DOUBTFUL = 0.5  # of a group's shares in intervals of 80 %
 SHOWN = 5  # questions that are drawn where none is named
 
 ModelArgument = Annotated[
@@ -44,6 +46,12 @@ DescriptionOption = Annotated[
     str | None, typer.Option(help="A line that says who the group is, as 'People in Japan'.")
 ]
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
+TableEncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", help="Encoding of tables, where it is not clear by itself: utf-8, cp1252 ..."
+    ),
+]
 EmbedderOption = Annotated[
     str | None,
     typer.Option(help="The survey's embedder by name or directory, for new questions."),
@@ -71,6 +79,8 @@ def predict_command(
         typer.Option(help="Table of questions: columns question (or question_id) and option."),
     ] = None,
     format_: FormatOption = "bars",
+    encoding: TableEncodingOption = None,
+    decimal: DecimalOption = None,
     embedder: EmbedderOption = None,
     questionnaire: QuestionnaireOption = None,
 ) -> None:
@@ -90,12 +100,13 @@ def predict_command(
       coffee?' --option Yes --option No
     """
     _check_format(format_, FORMATS)
-    asked = _asked(question or [], option or [], questions)
+    stated = Stated(encoding, decimal)
+    asked = _asked(question or [], option or [], questions, stated)
     predictor = _load(model, embedder, questionnaire)
-    group = _group(predictor, answers, description)
+    group = _group(predictor, answers, description, stated)
     with _working("predicting"):
         found = group.predict(asked)
-    _say_notes(group)
+    say_notes(group)
     _print(found, format_, shown=None if asked else SHOWN)
 
 
@@ -121,6 +132,8 @@ def ask_command(
     format_: Annotated[
         str, typer.Option("--format", help=f"One of {', '.join(ASK_FORMATS)}.")
     ] = "table",
+    encoding: TableEncodingOption = None,
+    decimal: DecimalOption = None,
     embedder: EmbedderOption = None,
     questionnaire: QuestionnaireOption = None,
 ) -> None:
@@ -146,9 +159,9 @@ def ask_command(
     from pluralllm_app.cli.asking import ask
 
     predictor = _load(model, embedder, questionnaire)
-    group = _group(predictor, answers, description)
-    _say_notes(group)
-    ask(predictor, group, count, of, cost, target, interactive, format_)
+    stated = Stated(encoding, decimal)
+    group = _group(predictor, answers, description, stated)
+    ask(predictor, group, count, of, cost, target, stated, interactive, format_)
 
 
 def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None) -> None:
@@ -172,7 +185,7 @@ def _check_format(wanted: str, known: tuple[str, ...]) -> None:
 
 
 def _asked(
-    texts: list[str], options: list[str], table: Path | None
+    texts: list[str], options: list[str], table: Path | None, stated: Stated
 ) -> "list[str | Question] | None":
     """The questions that were named; None where none was."""
     if table is not None and texts:
@@ -185,7 +198,7 @@ def _asked(
         need("survey", "reading questions from a file")
         from pluralllm_app.use.tables import read_questions
 
-        return list(read_questions(table)[0])
+        return list(read_questions(table, stated)[0])
     if options:
         return [Question(texts[0], options)]
     return list(texts) or None
@@ -198,11 +211,17 @@ def _load(model: str, embedder: str | None, questionnaire: Path | None) -> "Pred
         return Predictor.from_pretrained(model, questionnaire=questionnaire, embedder=embedder)
 
 
-def _group(predictor: "Predictor", answers: Path | None, description: str | None) -> "Group":
+def _group(
+    predictor: "Predictor", answers: Path | None, description: str | None, stated: Stated
+) -> "Group":
     if description is not None and not predictor.texts.ready:
-        _tell(f"Loading the embedder {shown(predictor.about.embedder)} ...")
+        tell(f"Loading the embedder {shown(predictor.about.embedder)} ...")
     with _working("reading the answers"):
-        return predictor.group(answers, description)
+        if answers is None or answers.is_dir():  # what is stated is of other tables then
+            return predictor.group(answers, description)
+        return predictor.group(
+            answers, description, encoding=stated.encoding, decimal=stated.decimal
+        )
 
 
 def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
@@ -235,26 +254,10 @@ def _print(found: "PredictedAnswers", format_: str, shown: int | None) -> None:
 
         print_bars(found[:shown])
         if shown is not None and len(found) > shown:
-            _tell(
+            tell(
                 f"And {len(found) - shown:,} more: name one with --question, or see all with "
                 "--format csv"
             )
-
-
-def _say_notes(group: "Group") -> None:
-    for note in group.notes:
-        _tell(f"Note: {note}")
-    if group.held is not None and group.held < DOUBTFUL:
-        _tell(
-            f"Note: of the shares given, {group.held:.0%} lie in the 80% intervals that the other "
-            "half of the answers predicts: the group is unlike those that the predictor was "
-            "trained on, or its answers are read wrongly, and intervals are too narrow"
-        )
-
-
-def _tell(line: str) -> None:
-    """Say something beside the result, which may go to a file."""
-    Terminal(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -39,7 +39,8 @@ def make_run_directory(
             raise UserError(f"{out} is not empty{_what(out)}: give another --out")
     except OSError as error:
         raise UserError(
-            f"cannot write the run directory {out}: {error.strerror}; give another --out"
+            f"cannot write the run directory {out}: {error.strerror}: make it one that "
+            "can be written, or give another --out"
         ) from error
     return out
 

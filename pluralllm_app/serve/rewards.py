@@ -35,6 +35,11 @@ class Rewards:
         self._groups = groups
         self._named = {group.name: group for group in named}
 
+    @property
+    def named(self) -> Iterable[Group]:
+        """The groups that an address may name."""
+        return self._named.values()
+
     def reward(self, request: RewardRequest, stated: Stated = ()) -> RewardResponse:
         """Score completions.
 

@@ -12,7 +12,9 @@ from pluralllm_app.serve.app import make_app
 from pluralllm_app.serve.connection import Connection
 from pluralllm_app.serve.limits import CONNECTIONS, END_SECONDS, HEAD_BYTES, IDLE_SECONDS
 from pluralllm_app.serve.service import Service
+from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.use.predictor import Predictor
+from pluralllm_app.use.reading import NOTHING
 
 _NO_EMBEDDER = (
     "this service has none loaded. It takes the survey's own questions, and no description"
@@ -20,7 +22,10 @@ _NO_EMBEDDER = (
 
 
 def prepare(
-    predictor: Predictor, embedder: str | None, files: Mapping[str, Path] | None = None
+    predictor: Predictor,
+    embedder: str | None,
+    files: Mapping[str, Path] | None = None,
+    stated: Stated = NOTHING,
 ) -> Service:
     """A service whose embedder is loaded, or is never looked for.
 
@@ -28,6 +33,7 @@ def prepare(
         predictor: to serve.
         embedder: that the user gave; without it none is fetched because of a request.
         files: tables of the answers of groups that `/reward` may be asked for, by their names.
+        stated: the encoding and decimal sign of these tables, where they do not say them.
 
     Raises:
         AnswersError, SurveyError: a table cannot be read.
@@ -37,7 +43,10 @@ def prepare(
         predictor.texts.description("People")
     elif not predictor.texts.ready:
         predictor.texts.close(_NO_EMBEDDER)
-    named = [predictor.group(file, name=name) for name, file in (files or {}).items()]
+    named = [
+        predictor.group(file, name=name, encoding=stated.encoding, decimal=stated.decimal)
+        for name, file in (files or {}).items()
+    ]
     return Service(predictor, named)
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 from pluralllm_app.core.segments import Floats, Halves
 from pluralllm_app.errors import MissingPartError, PredictorError, SurveyError
 from pluralllm_app.survey.content import Questions
-from pluralllm_app.survey.embedders.alike import alike_options
+from pluralllm_app.survey.embedders.alike import alike
 from pluralllm_app.survey.embedders.names import is_same, place_of, shown
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.shared import About
@@ -93,15 +94,19 @@ class Texts:
     def _embed(self, new: Sequence[Question]) -> list[Halves]:
         embedder = self._load("a new question")
         questions = Questions(
-            ids=[str(number) for number in range(len(new))],
+            ids=[shorten(each.text, 80) for each in new],  # as messages name them
             texts=[each.text for each in new],
             options=[each.options for each in new],
             values=[None] * len(new),
         )
         with TemporaryDirectory() as unfinished:
             rows = embedder.embed(questions, Console(quiet=True), Path(unfinished))
-        if alike := alike_options(questions, rows, embedder.name):
-            raise PredictorError(alike)
+        count, example = alike(questions, rows)
+        if count:
+            raise PredictorError(
+                f"the survey's embedder, {shown(embedder.name)}, has one vector for the options "
+                f"{example}: word them in other ways"
+            )
         return list(np.split(rows, np.cumsum(questions.counts)[:-1]))
 
     def _load(self, what: str) -> "Embedder":

@@ -9,6 +9,7 @@ from pluralllm_app.use.questions import Question
 
 Unit = Literal["share", "count"]
 Numbers = Mapping[str, float] | Sequence[float]
+_TRUTH = {"": False, "no": False, "false": False, "0": False, "yes": True, "true": True, "1": True}
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Given:
     numbers: Numbers  # by option; or of all options, in their order
     place: str  # where it stands, for messages
     people: float | None = None  # whose shares these are, where it is known
+    may_be_new: bool = False  # whether it is said that the survey need not have the question
 
 
 @dataclass
@@ -40,6 +42,7 @@ def from_records(records: Iterable[tuple[str, Any]]) -> GivenAnswers:
     found: dict[tuple[str, str], dict[str, float]] = {}
     places: dict[tuple[str, str], str] = {}
     units: set[str] = set()
+    new: set[tuple[str, str]] = set()
     for place, record in records:
         if not isinstance(record, Mapping):
             raise AnswersError(f"{place} is no mapping with question, option and share")
@@ -53,19 +56,29 @@ def from_records(records: Iterable[tuple[str, Any]]) -> GivenAnswers:
         units.update(unit)
         numbers = found.setdefault(question, {})
         places.setdefault(question, place)
+        if _is_new(record, place):
+            new.add(question)
         if option in numbers:
             raise AnswersError(f"{place} repeats the option {option!r} of its question: remove one")
         numbers[option] = record[unit[0]]
     if len(units) > 1:
         raise AnswersError("some records have a share and some a count: give all alike")
     given = []
-    for (text, id_), numbers in found.items():
-        asked: str | Question = Question(text, tuple(numbers), id_) if id_ and text else id_ or text
-        given.append(Given(asked, numbers, places[text, id_]))
+    for question, numbers in found.items():
+        text, id_ = question
+        asked = Question(text, tuple(numbers), id_) if id_ else text
+        given.append(Given(asked, numbers, places[question], may_be_new=question in new))
     unit_given: Unit | None = None
     if units:
         unit_given = "count" if "count" in units else "share"
     return GivenAnswers(given, unit_given)
+
+
+def _is_new(record: Mapping[str, Any], place: str) -> bool:
+    word = _text(record, "new")
+    if word.casefold() not in _TRUTH:
+        raise AnswersError(f"{place} has {word!r} as 'new': write yes or no")
+    return _TRUTH[word.casefold()]
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from pluralllm_app.survey.sources.share_sums import judge_sums
 from pluralllm_app.use.given import Given, GivenAnswers
 from pluralllm_app.use.questions import Catalogue, Question, named, told
 
-MOST_NAMED = 10  # new questions that are each named, with the nearest ones of the survey
+MOST_NAMED = 10  # new or misspelt questions that are each named, with the nearest of the survey
+_HOW_NEW = (
+    "what is really a new question is declared so, in a table by a column 'new' with yes, in "
+    "Python by a Question in place of its text"
+)
 MOST_PEOPLE = 1e12  # more have never lived; sums and squares of far larger numbers overflow
 
 
@@ -55,11 +60,13 @@ def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
     """Find the questions that were answered, and bring the numbers into one form.
 
     Raises:
-        AnswersError: a question or option is not known, a number is no share or count, shares do
-            not sum to 1 or 100, or a question is answered twice.
+        AnswersError: a question or option is not known or is misspelt, none is one of the survey, a
+            number is no share or count, shares do not sum to 1 or 100, or a question is answered
+            twice.
     """
     notes = list(given.notes)
     places, questions, flat, lengths = [], [], [], []
+    doubtful: list[tuple[Given, Question]] = []  # not in the survey, and nobody says that it is new
     seen: dict[object, str] = {}
     for each in given.answers:
         place, question = _question_of(each, catalogue, notes)
@@ -71,9 +78,15 @@ def match_answers(given: GivenAnswers, catalogue: Catalogue) -> KnownAnswers:
         questions.append(question)
         flat.append(_numbers_of(each, question, given.unit))
         lengths.append(len(question.options))
+        if place < 0 and not each.may_be_new:
+            doubtful.append((each, question))
     if not questions:
         return KnownAnswers([], [], np.zeros(0), None, notes)
+    if doubtful:
+        _refuse_misspelt(doubtful, catalogue, any(place >= 0 for place in places))
     new = [question for place, question in zip(places, questions, strict=True) if place < 0]
+    for question in new:
+        question.check()
     notes += _read_as_new(new, catalogue)
     numbers = np.concatenate(flat)
     shares, respondents = _as_shares(given, numbers, np.array(lengths), notes)
@@ -100,9 +113,43 @@ def _question_of(each: Given, catalogue: Catalogue, notes: list[str]) -> tuple[i
             f"{each.place} is none of the survey's: name the options to make it a new one"
             + (f"; {near}" if near else "")
         )
-    question = Question(wish.text, wish.options or options or ())
-    question.check()
-    return -1, question
+    return -1, Question(wish.text, wish.options or options or ())
+
+
+def _refuse_misspelt(
+    doubtful: Sequence[tuple[Given, Question]], catalogue: Catalogue, some_fit: bool
+) -> None:
+    if not some_fit:
+        first = doubtful[0][1]
+        near = catalogue.misspelt(first.text)
+        nearest = f"the nearest: {near!r}" if near else catalogue.nearest(first.text)
+        raise AnswersError(
+            f"no answer is to a question of the survey, the first is to {named(first)}"
+            + (f"; {nearest}" if nearest else "")
+            + f". Name questions by their ids or texts in the survey; {_HOW_NEW}"
+        )
+    faults = [
+        f"{_told_place(each, question)}: did you mean {shorten(near, 80)!r}?"
+        for each, question in doubtful
+        if (near := catalogue.misspelt(question.text))
+    ]
+    if faults:
+        more = [f"... and {len(faults) - MOST_NAMED:,} more"] if len(faults) > MOST_NAMED else []
+        raise AnswersError(
+            "\n".join(
+                [
+                    "not questions of the survey, but nearly:",
+                    *faults[:MOST_NAMED],
+                    *more,
+                    f"Write names as the survey has them; {_HOW_NEW}.",
+                ]
+            )
+        )
+
+
+def _told_place(each: Given, question: Question) -> str:
+    name = named(question)
+    return name if each.place == name else f"{each.place}, {name}"
 
 
 def _read_as_new(new: Sequence[Question], catalogue: Catalogue) -> list[str]:

@@ -14,6 +14,7 @@ from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.survey.content import MOST_CHARACTERS
 from pluralllm_app.survey.shared import TEXTS, About, Questionnaire
+from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.use.embedding import Texts
 from pluralllm_app.use.group import Group
 from pluralllm_app.use.matching import KnownAnswers, match_answers
@@ -117,6 +118,9 @@ class Predictor:
         answers: Answers | None = None,
         description: str | None = None,
         name: str = "the group",
+        *,
+        encoding: str | None = None,
+        decimal: str | None = None,
     ) -> Group:
         """A group by what is known of it: some answers, a description, both, or nothing.
 
@@ -124,19 +128,23 @@ class Predictor:
             answers: {question: {option: share}}, with ids or texts of questions, and counts of
                 people or percentages in place of shares; or records or a table of these, or a
                 site, see `reading.read_given`. A question that the survey does not have is read as
-                a new one.
+                a new one, unless it is nearly one of the survey.
             description: a line that says who the group is, as "People in Japan".
             name: for messages and tables.
+            encoding: of the text of a table, where that is not clear by itself, as "cp1252".
+            decimal: "point" or "comma", where it is not clear which of them a table has.
 
         Returns:
             The group, whose `notes` say what was understood, as far as it is unusual.
 
         Raises:
-            AnswersError: an answer is malformed, or there is none and this kind needs one.
+            AnswersError: an answer is malformed, a question is misspelt or none is the survey's, or
+                there is no answer and this kind needs one.
             PredictorError: a new question or the description cannot be embedded.
             SurveyError: a table cannot be read.
         """
-        known = match_answers(read_given(answers), self.survey.catalogue)
+        given = read_given(answers, Stated(encoding, decimal))
+        known = match_answers(given, self.survey.catalogue)
         if len(known.questions) < self.model.least_context:
             raise AnswersError(
                 f"{self.model.title}: this kind of predictor needs at least "

@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from textwrap import shorten
 
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.content import Questions
+from pluralllm_app.use.spelling import Spelling
 
 _SIGNS = "#%&@*"
 _MINUS = re.compile(r"(?<!\w)[-\u2010\u2011\u2013](?=[.,]?\d)")
@@ -125,13 +127,19 @@ class Catalogue:
             notes: where to say so.
 
         Raises:
-            AnswersError: an id is that of a question with another text or other options, or several
-                questions have this text and the options do not tell which.
+            AnswersError: an id is unknown and there is no text, or it is that of a question with
+                another text or other options; or several questions have this text and the options
+                do not tell which.
         """
         text, id_ = str(asked), str(asked)
         if isinstance(asked, Question):
             text, id_, options = asked.text, asked.id or "", asked.options or options
         if id_ not in self._by_id:
+            if not text and id_:
+                raise AnswersError(
+                    f"no question of the survey has the id {id_!r}: "
+                    + did_you_mean(id_, filter(None, self._by_id))
+                )
             return self._find_text(clean_text(text), options, notes)
         place = self._by_id[id_]
         found = self.questions[place]
@@ -172,6 +180,15 @@ class Catalogue:
         """The places of the questions with this text, or with one that is typed differently."""
         text = clean_text(text)
         return self._by_text.get(text) or self._by_words.get(words(text), [])
+
+    def misspelt(self, text: str) -> str | None:
+        """The id or text of the survey that `text` is, but for some letters; None: of none."""
+        return self._spelling.text(words(text)) or self._spelling.id(clean_text(text))
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        texts = {key: self.questions[places[0]].text for key, places in self._by_words.items()}
+        return Spelling([question.id or "" for question in self.questions], texts)
 
     def nearest(self, text: str) -> str:
         """A sentence that names the questions most like `text`, "" where none is like it."""

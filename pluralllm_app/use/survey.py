@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -80,18 +81,23 @@ class Survey:
             if wish.options and wish.options != found.options:
                 notes.append(f"{named(found)} has in the survey the options {told(found)}")
             return place, found
+        misspelt = self.catalogue.misspelt(wish.text)
         if not wish.options:
-            near = self.catalogue.nearest(wish.text)
-            near = f"; {near}" if near else ""
+            near = f"did you mean {misspelt!r}?" if misspelt else self.catalogue.nearest(wish.text)
             raise AnswersError(
                 f"{named(wish)} is none of the survey's: give it options to ask it as a new one"
-                f"{near}"
+                + (f"; {near}" if near else "")
             )
         wish.check()
         if known := self.catalogue.with_text(wish.text):
             notes.append(
                 f"{named(wish)} was read as a new question: the survey's has the options "
                 + told(self.questions[known[0]])
+            )
+        elif misspelt:
+            notes.append(
+                f"{named(wish)} was read as a new question, but is nearly the survey's "
+                f"{shorten(misspelt, 80)!r}"
             )
         return -1, replace(wish, id=None)
 

@@ -10,27 +10,35 @@ from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.site import Site
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.numbers import Numbers
+from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader
 from pluralllm_app.survey.sources.table_rows import row_numbers
 from pluralllm_app.use.given import Given, GivenAnswers, from_records
 from pluralllm_app.use.questions import Question
 
 QUESTION = ("question", "question_id")
+STATED = ("encoding", "decimal")  # what may be stated of a table
 Row = tuple[str, dict[str, object]]  # its place, and its cells by column
 
 
-def read_file(file: Path) -> GivenAnswers:
+def read_file(file: Path, stated: Stated) -> GivenAnswers:
     """Read a table with the columns question or question_id, option, and share or count.
+
+    Args:
+        file: the table. A column `new` may say that a question is none of the survey's.
+        stated: its encoding and decimal sign, where it does not say them itself.
 
     Raises:
         SurveyError: it cannot be read, or a number may be read in two ways.
         AnswersError: a column is missing, it has several groups, or a row is incomplete.
     """
+    stated.check("table", STATED)
     numbers = {
-        "share": Numbers(file, "share", percents=True),
-        "count": Numbers(file, "count", thousands=True),
+        "share": Numbers(file, "share", percents=True, stated=stated.sign),
+        "count": Numbers(file, "count", thousands=True, stated=stated.sign),
     }
-    reader = TableReader(file, ("option",), (*QUESTION, *AMOUNTS, "group"))
+    columns = (*QUESTION, *AMOUNTS, "group", "new")
+    reader = TableReader(file, ("option",), columns, encoding=stated.encoding, of_several=True)
     rows: list[Row] = []
     read: list[dict[str, np.ndarray]] = []
     unit = ""
@@ -94,7 +102,7 @@ def read_site(path: Path) -> GivenAnswers:
 
 
 def read_questions(
-    file: Path, cost: str | None = None
+    file: Path, stated: Stated, cost: str | None = None
 ) -> tuple[list[Question], dict[Question, float]]:
     """Read a table of questions: columns question (or question_id), and option with a row for each.
 
@@ -102,6 +110,7 @@ def read_questions(
 
     Args:
         file: the table.
+        stated: its encoding and decimal sign, where it does not say them itself.
         cost: the column of what each question costs, if there is one.
 
     Returns:
@@ -111,9 +120,11 @@ def read_questions(
         SurveyError: it cannot be read.
         AnswersError: it has no column of these, names no question, or has two costs for one.
     """
-    columns = (cost,) if cost else ()
-    reader = TableReader(file, columns, (*QUESTION, "option"))
-    numbers = Numbers(file, cost or "")
+    stated.check("table", STATED)
+    required = (cost,) if cost else ()
+    optional = (*QUESTION, "option")
+    reader = TableReader(file, required, optional, encoding=stated.encoding, of_several=True)
+    numbers = Numbers(file, cost or "", stated=stated.sign)
     options: dict[tuple[str, str], list[str]] = {}
     rows: list[tuple[str, tuple[str, str]]] = []
     read: list[dict[str, np.ndarray]] = []
@@ -134,14 +145,13 @@ def read_questions(
     if not options:
         raise AnswersError(f"{file} names no question: fill the column question or question_id")
     questions = {
-        (text, id_): Question(text or id_, found, id_ or None)
-        for (text, id_), found in options.items()
+        (text, id_): Question(text, found, id_ or None) for (text, id_), found in options.items()
     }
     costs: dict[Question, float] = {}
     if cost:
         sign = numbers.decimal()
-        stated = np.concatenate([batch[sign] for batch in read]).tolist()
-        for (place, name), number in zip(rows, stated, strict=True):
+        given = np.concatenate([batch[sign] for batch in read]).tolist()
+        for (place, name), number in zip(rows, given, strict=True):
             if number == number and any(name):
                 question = questions[name]
                 if costs.setdefault(question, number) != number:
@@ -150,7 +160,7 @@ def read_questions(
 
 
 def _rows(file: Path, frame: pd.DataFrame) -> Iterator[Row]:
-    columns = [name for name in (*QUESTION, "option", "group") if name in frame.columns]
+    columns = [name for name in (*QUESTION, "option", "group", "new") if name in frame.columns]
     for number, *cells in frame[columns].astype(object).itertuples():
         place = f"{file}: data row {number + 1}"
         yield place, dict(zip(columns, map(cell_text, cells), strict=True))

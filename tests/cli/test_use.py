@@ -101,6 +101,38 @@ def test_what_is_wrong_is_said(run: str, arguments: list[str], fault: str) -> No
         call("predict", run, *arguments)
 
 
+def test_answers_to_misspelt_questions_are_refused(run: str, answers: str) -> None:
+    file = Path(answers)
+    file.write_text(file.read_text().replace("market", "markt"))
+    for command in (["predict", run], ["ask", run, "--count", "1"]):
+        with pytest.raises(UserError, match=r"did you mean 'Should the market change soon\?'"):
+            call(*command, "--answers", answers)
+
+
+def test_a_table_whose_numbers_are_not_clear(run: str, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    rows = [f"{OFTEN[0].text};{name};1.000" for name in OFTEN[0].options]
+    file.write_text("\n".join(["question;option;count", *rows]))
+    for command in (["predict", run], ["ask", run, "--count", "1"]):
+        with pytest.raises(UserError, match="pass --decimal point if"):
+            call(*command, "--answers", str(file))
+        _, err = call(*command, "--answers", str(file), "--decimal", "comma")
+        assert "dots between thousands" in err
+    file.write_text(f"question_id;euros\n{QUESTIONS[0].id};1,5\n", encoding="utf-16-le")
+    wishes = ["--of", str(file), "--cost", "euros", "--encoding", "utf-16-le"]
+    out, _ = call("ask", run, *wishes, "--decimal", "comma", "--format", "json")
+    assert json.loads(out)[0]["question_id"] == QUESTIONS[0].id
+
+
+def test_what_is_noted_of_questions_to_ask_is_said(run: str, tmp_path: Path) -> None:
+    file = tmp_path / "of.csv"
+    file.write_text(
+        "question,option\nShould the markt change soon?,Yes\nShould the markt change soon?,No\n"
+    )
+    _, err = call("ask", run, "--of", str(file))
+    assert "is nearly the survey's 'Should the market change soon?'" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -178,6 +210,12 @@ def test_a_conversation(run: str, tmp_path: Path) -> None:
     assert {row["question_id"] for row in rows} == {plan[0]["question_id"], plan[2]["question_id"]}
     assert float(rows[0]["share"]) == pytest.approx(shares[len(first)][0] / 100)
     call("predict", run, "--answers", str(file))  # the table is one for --answers
+    of = tmp_path / "of.csv"
+    of.write_text("question,option\nIs tea good?,Yes\nIs tea good?,No\n")
+    out, _ = call("ask", run, "--of", str(of), "--interactive", typed="70 30\n")
+    file.write_text(out[out.index("question_id,") :])
+    _, err = call("predict", run, "--answers", str(file))  # also of a new question alone
+    assert "'Is tea good?' is none of the survey's and was read as a new one" in err
     out, _ = call(
         "ask", run, "--count", "1", "--interactive", typed="1,000 3,000\n600 1400 0 0\n\n"
     )

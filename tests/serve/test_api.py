@@ -127,6 +127,12 @@ def test_a_group_is_put_together_once_and_forgotten(
         (b'{"questions": ["c0"], "answers": {"c1": [0.3, 0.3]}}', 422, "sum to 1"),
         (b'{"questions": ["c0"], "answers": {"c1": [1, 2, 3]}}', 422, "has 2 options"),
         (b'{"questions": ["c0"], "answers": {"c1": {"Maybe": 1}}}', 422, "no option 'Maybe'"),
+        (b'{"questions": ["c0"], "answers": {"c99": [0.5, 0.5]}}', 422, "none of the survey's"),
+        (
+            b'{"questions": ["c0"], "answers": {"c1": [1, 0], "c99": {"Yes": 1, "No": 0}}}',
+            422,
+            "did you mean 'c",
+        ),
         (b'{"questions": ["nothing of the kind"]}', 422, "is none of the survey's"),
         (b'{"questions": [{"text": "Tea?", "options": ["Yes"]}]}', 422, "at least two"),
         (b'{"questions": ["c0"], "description": " "}', 422, "description is empty"),

@@ -51,9 +51,12 @@ class Served:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         assert self.process.stdout is not None
-        self.said = [self.process.stdout.readline(), self.process.stdout.readline()]
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said[-1])
-        assert found, self.said
+        self.said: list[str] = []
+        found = None
+        while not found:
+            self.said.append(self.process.stdout.readline())
+            assert self.said[-1], self.said
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said[-1])
         self.port = int(found[1])
 
     def request(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -212,9 +215,10 @@ def test_rollouts_of_openrlhf_are_rewarded_while_they_come(serve: Serve, tmp_pat
     """Each completion is a request of its own, and many come at once."""
     lines = ["question,option,share"]
     for question, shares in answers_of("North", OFTEN).items():
-        lines += [f"{question},{option},{share}" for option, share in shares.items()]
+        lines += [f"{question},{option},{100 * share:.1f}" for option, share in shares.items()]
     (tmp_path / "north.csv").write_text("\n".join(lines))
-    served = serve("--group", f"North={tmp_path / 'north.csv'}")
+    served = serve("--group", f"North={tmp_path / 'north.csv'}", "--decimal", "point")
+    assert served.said[1] == "Note on North: read as percentages\n"
     prompt = rendered(YES_NO[0])
     sign = "<|im_end|>"
 

@@ -152,6 +152,85 @@ def test_a_new_question_needs_its_options(read: Any) -> None:
         read({"Do you like tea?": [0.2, 0.8]})
 
 
+NEARLY = "Shoud the harbor change soon?"  # HARBOUR's, with two words misspelt
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {NEARLY: {"Yes": 0.3, "No": 0.7}},
+        {NEARLY: {"Yess": 0.3, "No": 0.7}},
+        [
+            {"question": NEARLY, "option": "Yes", "share": 0.3},
+            {"question": NEARLY, "option": "No", "share": 0.7},
+        ],
+        {"c00": {"Yes": 0.3, "No": 0.7}},
+        [{"question_id": "c00", "option": "Yes", "share": 1}],
+    ],
+)
+def test_a_misspelt_question_is_refused_with_the_one_that_is_meant(read: Any, answers: Any) -> None:
+    known = {"question_id": FERRY.id, "option": "Never", "share": 1}
+    beside = [*answers, known] if isinstance(answers, list) else answers | {FERRY.id: [0, 0, 1]}
+    for given in (answers, beside):
+        with pytest.raises(AnswersError, match=r"'Should the harbour change soon\?'|'c0'"):
+            read(given)
+
+
+def test_several_misspelt_questions_are_named_at_once(read: Any, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    rows = [(FERRY.text, "Never"), (NEARLY, "Yes"), ("Should the musem change soon?", "No")]
+    file.write_text("question,option,share\n" + "".join(f"{q},{o},1\n" for q, o in rows))
+    with pytest.raises(AnswersError) as error:
+        read(file)
+    assert [line.partition(": did you mean")[0] for line in str(error.value).splitlines()[1:3]] == [
+        f"{file}: data row 2, question 'Shoud the harbor change soon?'",
+        f"{file}: data row 3, question 'Should the musem change soon?'",
+    ]
+
+
+NEW = {"question": "Do you like tea?", "option": "Yes", "share": 1}
+
+
+@pytest.mark.parametrize("word", ["", "no", "FALSE", False, None])
+def test_answers_of_which_none_fits_are_refused(read: Any, word: object) -> None:
+    with pytest.raises(AnswersError, match="no answer is to a question of the survey, the first"):
+        read([NEW | {"new": word}, NEW | {"option": "No", "share": 0, "new": word}])
+
+
+@pytest.mark.parametrize("word", ["yes", "TRUE", True, 1])
+def test_new_questions_that_are_declared_so_are_taken(read: Any, word: object) -> None:
+    for text in (NEW["question"], NEARLY):
+        options = [{"option": "Yes", "share": 1}, {"option": "No", "share": 0}]
+        found = read([{"question": text, "new": word} | each for each in options])
+        assert (list(found.places), found.questions[0].text) == ([-1], text)
+        found = read({Question(str(text), ["Yes", "No"]): [0.2, 0.8]})
+        assert (list(found.places), found.questions[0].text) == ([-1], text)
+
+
+def test_whether_a_question_is_new_is_a_yes_or_no(read: Any) -> None:
+    with pytest.raises(AnswersError, match="record 1 has 'maybe' as 'new': write yes or no"):
+        read([NEW | {"new": "maybe"}])
+
+
+def test_a_table_says_what_it_does_not_say_itself(predictor: Predictor, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text(
+        f"question;option;count\n{HARBOUR.text};Yes;1.250\n{HARBOUR.text};No;3.750\n",
+        encoding="utf-16-le",
+    )
+    with pytest.raises(SurveyError, match="pass --decimal point if"):
+        predictor.group(file)
+    people = [
+        predictor.group(file, decimal=sign, encoding="utf-16-le").context.respondents
+        for sign in ("comma", "point")
+    ]
+    np.testing.assert_array_equal(people[0], [5000])
+    assert people[1] is None  # sums of weights, as 1.25 people are
+    for answers in (None, {HARBOUR.id: [0.5, 0.5]}):
+        with pytest.raises(AnswersError, match="and no table was given"):
+            predictor.group(answers, decimal="comma")
+
+
 @pytest.mark.parametrize(
     ("answers", "fault"),
     [

@@ -1,6 +1,7 @@
 """A saved predictor is loaded with its questionnaire, and predicts a group by texts."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from pluralllm_app.errors import AnswersError, PredictorError, SurveyError
+from pluralllm_app.errors import AnswersError, PredictorError
 from pluralllm_app.predictors.base import LEVELS
 from pluralllm_app.predictors.factors.descriptions import regressor
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
@@ -203,6 +204,16 @@ def test_other_options_than_the_survey_s_are_noted(predictor: Predictor) -> None
     assert "was read as a new question: the survey's has the options 'Yes', 'No'" in group.notes[-1]
 
 
+def test_a_question_that_is_nearly_the_survey_s_is_noted(predictor: Predictor) -> None:
+    group = predictor.group()
+    nearly = "Shuold the harbour change soon?"
+    assert not group.predict(Question(nearly, ["Yes", "No"]))[0].known
+    assert f"new question, but is nearly the survey's {YES_NO[0].text!r}" in group.notes[-1]
+    for name, meant in ((nearly, YES_NO[0].text), ("c00", "c0")):
+        with pytest.raises(AnswersError, match=f"did you mean '{re.escape(meant)}'"):
+            group.predict(name)
+
+
 def test_a_text_typed_differently_is_noted(predictor: Predictor) -> None:
     group = predictor.group()
     assert group.predict("should the HARBOUR change soon")[0].question == YES_NO[0]
@@ -210,7 +221,8 @@ def test_a_text_typed_differently_is_noted(predictor: Predictor) -> None:
 
 
 def test_options_the_embedder_cannot_tell_apart_are_refused(predictor: Predictor) -> None:
-    with pytest.raises((PredictorError, SurveyError), match=r"cannot tell options apart"):
+    fault = r"hashing, has one vector for the options 'a b c' and 'a b, c' of question 'Which\?'"
+    with pytest.raises(PredictorError, match=fault):
         predictor.group().predict(Question("Which?", ["a b c", "a  b, c"]))
 
 

@@ -17,6 +17,23 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
         SurveyError: half of the questions or more have such options, so that scores would mean
             nothing.
     """
+    count, example = alike(questions, embeddings)
+    if not count:
+        return ""
+    found = (
+        f"{count:,} of {len(questions):,} question(s) have options that differ in text but have "
+        f"the same vector, the first are {example}"
+    )
+    if 2 * count >= len(questions):
+        raise SurveyError(
+            f"embedder {embedder!r} cannot tell options apart: {found}. Is its tokenizer "
+            "there, and does it know the language? If not, pass another --embedder"
+        )
+    return f"{found}. No predictor can tell them apart: word them in other ways"
+
+
+def alike(questions: Questions, embeddings: Halves) -> tuple[int, str]:
+    """How many questions have options that differ in text but not in vector; and the first two."""
     count, example = 0, ""
     rows = iter(embeddings)
     for id_, options in zip(questions.ids, questions.options, strict=True):
@@ -30,15 +47,4 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
         if same:
             count += 1
             example = example or f"{same[0][0]!r} and {same[0][1]!r} of question {id_!r}"
-    if not count:
-        return ""
-    found = (
-        f"{count:,} of {len(questions):,} question(s) have options that differ in text but have "
-        f"the same vector, the first are {example}"
-    )
-    if 2 * count >= len(questions):
-        raise SurveyError(
-            f"embedder {embedder!r} cannot tell options apart: {found}. Is its tokenizer "
-            "there, and does it know the language? If not, pass another --embedder"
-        )
-    return f"{found}. No predictor can tell them apart: word them in other ways"
+    return count, example

@@ -175,8 +175,8 @@ class TransformerEmbedder:
         for text, tree in zip(texts, trees, strict=True):
             if not tree.tokens:
                 raise self._files.fault(
-                    f"it makes no token of the description {text!r}: give another one, or pass "
-                    "--descriptions none"
+                    f"it makes no token of the description {text!r}: word it in another "
+                    "way, or do without"
                 )
         self._check_tokens([tree.tokens for tree in trees])
         rows = np.empty((len(trees), self._head.width), np.float32)

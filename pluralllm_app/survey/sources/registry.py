@@ -36,8 +36,11 @@ def _opinionqa(file: Path, seed: int, stated: Stated) -> "SurveyContent":
 
 
 def _table(file: Path, seed: int, stated: Stated) -> "SurveyContent":
+    from pluralllm_app.survey.microdata.files import STATISTICS
     from pluralllm_app.survey.sources.table import read_table
 
+    if file.suffix.lower() in STATISTICS:
+        raise SurveyError(f"{file} has one row per person: `pluralllm prepare microdata` reads it")
     return read_table(file, stated)
 
 

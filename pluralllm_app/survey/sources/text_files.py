@@ -32,13 +32,9 @@ def encoding_of(
     Raises:
         SurveyError: `stated` is no encoding, or the text may be read in two ways.
     """
+    if stated is not None:
+        _check_encoding(stated)
     if stated is not None and not (of_several and _is_unicode(file)):
-        try:
-            io.TextIOWrapper(io.BytesIO(), stated)
-        except LookupError:
-            raise SurveyError(
-                f"unknown encoding {stated!r}: name one such as utf-8, cp1252 or utf-16"
-            ) from None
         notes.append(CODE_PAGES.get(codecs.lookup(stated).name, stated))
         return stated
     with open_binary(file) as stream:
@@ -51,6 +47,15 @@ def encoding_of(
     page, word = code_page_of(file)
     notes.append(CODE_PAGES[page] + (f", as in {word!r}" if word else ""))
     return page
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        io.TextIOWrapper(io.BytesIO(), name)
+    except LookupError:
+        raise SurveyError(
+            f"unknown encoding {name!r}: name one such as utf-8, cp1252 or utf-16"
+        ) from None
 
 
 def _is_unicode(file: Path) -> bool:
