@@ -21,6 +21,7 @@ MOST_TEXT = 1000  # characters of a text
 MOST_QUESTIONS = 10**7  # of a survey
 MOST_LOSS = 1e12  # nats, of either sign
 MOST_SHARES = 1.00001  # of one question: they are kept in float32
+OBJECTS_TIMES, OBJECTS_MORE = 8, 100  # parts of a reply, by those of the message; see the fence
 MOST_DIVERGENCE = 1.0  # nats; none is above log 2
 
 
@@ -114,6 +115,12 @@ BOUNDS = (
         SUM,
     ),
     Bound("any reply", "source node, number of messages", "the caller's own id, 1", REQUEST),
+    Bound(
+        "any reply",
+        "number of objects it names",
+        f"{OBJECTS_TIMES} times those of its message, and {OBJECTS_MORE} more",
+        REQUEST,
+    ),
     Bound(
         "any reply",
         "what it says of an error",

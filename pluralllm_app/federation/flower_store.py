@@ -7,53 +7,81 @@ contains others; so a node that can tell what the server or another node is abou
 keep it from being sent. And it shows the server a reply as soon as it is named: the server then
 waits for its objects, for up to two hours, and for no other reply meanwhile.
 
-Here, what an object contains is what was said last, until its content is there and says it; and a
-reply is shown once all of its objects are there.
+Here, what an object contains is what the server says, or else what was said last, until its content
+is there and says it; and a reply is shown once all of its objects are there.
 """
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.proto.runtime_pb2 import (
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PushAppMessagesRequest,
+    PushAppMessagesResponse,
+)
 from flwr.proto.task_pb2 import Task
 from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
-from flwr.supercore.inflatable.inflatable_object import get_object_children_ids_from_object_content
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_children_ids_from_object_content,
+    iterate_object_tree,
+)
 from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 from flwr.supercore.state.schema.linkstate_models import MessageRes
 from flwr.supercore.state.schema.objectstore_models import ObjectChild, StoredObject
 from flwr.superlink.servicer.runtime import runtime_handlers
-from sqlalchemy import CTE, delete, insert, or_, select, update
+from sqlalchemy import CTE, bindparam, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
+
+_server_speaks = ContextVar("_server_speaks", default=False)
 
 
 def guard_objects() -> None:
     """Let no node reserve an object in the store of this process, or make it wait for one."""
     preregister, put = SqlObjectStore.preregister, SqlObjectStore.put
-    pull = runtime_handlers.pull_messages
+    pull, push = runtime_handlers.pull_messages, runtime_handlers.push_messages
+    of_server: set[str] = set()  # objects that the server has named, until they are there
+
+    @wraps(push)
+    def push_as_server(
+        request: PushAppMessagesRequest, state: SqlLinkState, task: Task
+    ) -> PushAppMessagesResponse:
+        token = _server_speaks.set(True)
+        try:
+            return push(request=request, state=state, task=task)
+        finally:
+            _server_speaks.reset(token)
 
     @wraps(preregister)
     def preregister_again(self: SqlObjectStore, run_id: int, object_tree: ObjectTree) -> list[str]:
-        def claim(tree: ObjectTree) -> None:
-            for child in tree.children:
-                claim(child)
-            said = {child.object_id for child in tree.children}
-            if _is_missing(session, tree.object_id) and _children(session, tree.object_id) != said:
-                for child in tree.children:
-                    preregister(self, run_id, child)
-                _contain(session, tree.object_id, said)
-
+        trees = [*iterate_object_tree(object_tree)]  # children before what contains them
         with self._mutation_session() as session:
-            claim(object_tree)
-            return preregister(self, run_id, object_tree)
+            missing = _missing(session, {tree.object_id for tree in trees})
+            if not _server_speaks.get():  # where they differ, the node is refused
+                missing -= of_server
+            for tree in trees:
+                said = {child.object_id for child in tree.children}
+                if tree.object_id in missing and _children(session, tree.object_id) != said:
+                    for child in tree.children:
+                        preregister(self, run_id, child)
+                    _contain(session, tree.object_id, said)
+            named = preregister(self, run_id, object_tree)
+            if _server_speaks.get():
+                of_server.update(named)
+            return named
 
     @wraps(put)
     def put_truly(self: SqlObjectStore, object_id: str, object_content: bytes) -> None:
-        with self._mutation_session() as session:
-            put(self, object_id, object_content)
-            said = get_object_children_ids_from_object_content(object_content)
-            _contain(session, object_id, {*said})
+        with self.session() as session:
+            put(self, object_id, object_content)  # from here on nobody else writes
+            said = {*get_object_children_ids_from_object_content(object_content)}
+            if _children(session, object_id) != said:
+                with self._mutation_session():
+                    _contain(session, object_id, said)
+        of_server.discard(object_id)
 
     @wraps(pull)
     def pull_whole(
@@ -68,18 +96,23 @@ def guard_objects() -> None:
     store: Any = SqlObjectStore
     handlers: Any = runtime_handlers
     store.preregister, store.put = preregister_again, put_truly
-    handlers.pull_messages = pull_whole
+    handlers.pull_messages, handlers.push_messages = pull_whole, push_as_server
 
 
-def _is_missing(session: Session, object_id: str) -> bool:
-    """Whether an object was named and its content is not there."""
-    row = select(StoredObject.is_available).where(StoredObject.object_id == object_id)
-    return bool(session.scalar(row) == 0)
+def _missing(session: Session, object_ids: set[str]) -> set[str]:
+    """Of these objects, those that were named and whose content is not there."""
+    rows = select(StoredObject.object_id).where(
+        StoredObject.object_id.in_(object_ids), StoredObject.is_available == 0
+    )
+    return {*session.scalars(rows)}
+
+
+# Asked for each object that comes: to build it anew would take longer than to run it.
+_CHILDREN = select(ObjectChild.child_id).where(ObjectChild.parent_id == bindparam("parent"))
 
 
 def _children(session: Session, object_id: str) -> set[str]:
-    rows = select(ObjectChild.child_id).where(ObjectChild.parent_id == object_id)
-    return {*session.scalars(rows)}
+    return {*session.scalars(_CHILDREN, {"parent": object_id})}
 
 
 def _contain(session: Session, parent: str, children: set[str]) -> None:
@@ -89,8 +122,6 @@ def _contain(session: Session, parent: str, children: set[str]) -> None:
         ValueError: one of them was not named, or contains the object.
     """
     before = _children(session, parent)
-    if before == children:
-        return
     for child in before - children:
         row = (ObjectChild.parent_id == parent, ObjectChild.child_id == child)
         session.execute(delete(ObjectChild).where(*row))

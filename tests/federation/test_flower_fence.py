@@ -15,17 +15,28 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from flwr.app import Message, MessageType, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse, PushMessagesRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate_object_tree
 from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.superlink.routers.fleet import router
 from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from starlette.exceptions import HTTPException
 
+from pluralllm_app import client_app
+from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.federation.flower_compat import give_id, identify_process, key_bytes
-from pluralllm_app.federation.flower_fence import claimed_key, fence_fleet, has_signed
+from pluralllm_app.federation.flower_fence import (
+    claimed_key,
+    fence_fleet,
+    has_signed,
+    most_objects,
+)
+from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.settings import Scalar, Settings
+from tests.support.local_runs import Config
 
 ATTACKER, VICTIM = 7, 8
 
@@ -47,6 +58,8 @@ class State:
     ) -> tuple[bool, list[str]]:
         self.stored.append(message)
         return True, []
+
+    object_store = None
 
     def store_traffic(self, run_id: int, **_: int) -> None:
         pass
@@ -77,8 +90,9 @@ OWN = pushed(ATTACKER, "message of the attacker", SUPERLINK_NODE_ID)
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Flower's handlers as they are without a fence."""
-    own = inspect.unwrap(fleet_handlers.push_messages)
-    monkeypatch.setattr(fleet_handlers, "push_messages", own)
+    for name in ("pull_messages", "push_messages"):
+        own = inspect.unwrap(getattr(fleet_handlers, name))
+        monkeypatch.setattr(fleet_handlers, name, own)
     return fleet_handlers
 
 
@@ -116,6 +130,64 @@ def test_a_duration_is_none_below_zero(handlers: Any, seconds: float) -> None:
     request.clientapp_runtime_list.append(seconds)
     with pytest.raises(HTTPException, match="a duration that is none"):
         router.fleet_push_messages(request, State())
+
+
+def tree(objects: int) -> ObjectTree:
+    """A message of so many objects."""
+    return ObjectTree(object_id="x", children=[ObjectTree(object_id="y")] * (objects - 1))
+
+
+@pytest.mark.parametrize(("sent", "most"), [(0, 100), (3, 124)])
+def test_a_reply_names_no_more_objects_than_it_can_have(
+    handlers: Any, monkeypatch: pytest.MonkeyPatch, sent: int, most: int
+) -> None:
+    """8 times those of the message that the node got, and 100 more: 8 * 3 + 100 = 124."""
+    message = PullMessagesResponse(message_object_trees=[tree(sent)] if sent else [])
+    monkeypatch.setattr(handlers, "pull_messages", lambda **_: message)
+    fence_fleet()
+    state = State()
+    asking = PullMessagesRequest(node=Node(node_id=ATTACKER))
+    assert router.fleet_pull_messages(asking, state) == message
+    request = PushMessagesRequest()
+    request.CopyFrom(OWN)
+    for objects in (most, most + 1):
+        request.message_object_trees[0].CopyFrom(tree(objects))
+        if objects == most:
+            router.fleet_push_messages(request, state)
+            continue
+        with pytest.raises(HTTPException, match=f"a reply of more than {most} objects"):
+            router.fleet_push_messages(request, state)
+    assert len(state.stored) == 1
+
+
+class CountingGrid(InProcessGrid):
+    """Notes how many objects each message has, and its reply."""
+
+    def __init__(self, config: dict[str, Scalar]) -> None:
+        super().__init__(client_app.app, config, nodes=6)
+        self.counts: list[tuple[int, int]] = []
+
+    def ask(self, message: Message) -> Message | None:
+        trees = [get_object_tree(message)]
+        reply = super().ask(message)
+        assert reply is not None
+        trees.append(get_object_tree(reply))
+        sent, named = (sum(1 for _ in iterate_object_tree(tree)) for tree in trees)
+        self.counts.append((sent, named))
+        return reply
+
+
+@pytest.mark.parametrize("privacy", ["none", "secure-sum"])
+@pytest.mark.parametrize("learner", [{}, {"prior": "factors"}, {"predictor": "factors"}], ids=str)
+def test_what_honest_nodes_send_is_far_below(
+    of_five: Config, learner: Config, privacy: str
+) -> None:
+    config = of_five | {"rounds": 2, "privacy": privacy} | learner
+    grid = CountingGrid(config)
+    run_federation(grid, Settings.from_config(config), config)
+    assert grid.counts
+    for sent, named in grid.counts:
+        assert named <= most_objects(sent) / 2
 
 
 def signed(key: EllipticCurvePrivateKey, **changed: str) -> dict[str, Any]:

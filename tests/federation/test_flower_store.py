@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.proto.runtime_pb2 import (
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PushAppMessagesRequest,
+    PushAppMessagesResponse,
+)
 from flwr.proto.task_pb2 import Task
 from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore.inflatable.inflatable_object import (
@@ -39,8 +44,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqlObjectStore:
     """Flower's store as it is without a guard."""
     for name in ("preregister", "put"):
         monkeypatch.setattr(SqlObjectStore, name, inspect.unwrap(getattr(SqlObjectStore, name)))
-    own = inspect.unwrap(runtime_handlers.pull_messages)
-    monkeypatch.setattr(runtime_handlers, "pull_messages", own)
+    for name in ("pull_messages", "push_messages"):
+        own = inspect.unwrap(getattr(runtime_handlers, name))
+        monkeypatch.setattr(runtime_handlers, name, own)
     made = SqlObjectStore(str(tmp_path / "superlink.db"))
     made.initialize()
     return made
@@ -107,6 +113,27 @@ def test_what_is_there_says_what_it_contains(store: SqlObjectStore, sent: Record
     late = ObjectTree(object_id=true.object_id, children=[tree("bogus")])
     with pytest.raises(ValueError, match="preregistered with different children"):
         store.preregister(RUN, tree("late reply", late))
+
+
+def test_no_node_changes_what_the_server_says(
+    store: SqlObjectStore, sent: RecordDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who asks for a message just then would look for objects that never come."""
+    true, names = get_object_tree(sent), dict(objects(sent))
+
+    def push(request: PushAppMessagesRequest, state: Any, task: Task) -> PushAppMessagesResponse:
+        store.preregister(RUN, true)
+        return PushAppMessagesResponse()
+
+    monkeypatch.setattr(runtime_handlers, "push_messages", push)
+    guard_objects()
+    store.preregister(RUN, reserving(true)[0])
+    runtime_handlers.push_messages(PushAppMessagesRequest(), state=store, task=Task())
+    for reply in reserving(true):
+        with pytest.raises(ValueError, match="preregistered with different children"):
+            store.preregister(RUN, reply)
+        assert contained(store.get_object_tree(true.object_id)) == contained(true)
+    assert {*store.preregister(RUN, true)} == {*names}  # who says the same may
 
 
 def test_nothing_contains_itself(store: SqlObjectStore, sent: RecordDict) -> None:
