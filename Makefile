@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 # Where Python keeps nothing compiled, compiling the tests takes as long as running them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run check test faults attacks lint clean
+.PHONY: run check test stories faults attacks lint clean
 
 run: $(VENV)/app
 	$(BIN)/pluralllm run --config conf/refined.toml
@@ -16,11 +16,16 @@ run: $(VENV)/app
 # random examples see fewer of them than in `make test`.
 check: lint
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
-		-m "not engine and not fault and not attack and not slow"
+		-m "not engine and not story and not fault and not attack and not slow"
 
 # Three at a time, since tests of engines wait much of the time; a file's tests share what they start.
 test: lint
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# `make stories STORIES=newcomer` some of them. Two files at a time: each waits much of the time.
+STORIES :=
+stories: $(VENV)/dev
+	$(BIN)/pytest -m story -k "$(STORIES)" -n 2 --dist loadfile
 
 # Every fault once; `make faults FAULTS="superlink or disk" FAULT_REPEATS=5` some of them, repeatedly.
 # FAULT_TABLE=faults.md also writes the table to that file.

@@ -178,6 +178,7 @@ def learn_factors(
         assert model_weights(run) == deployment.weights_without(config, tmp_path / setting)
 
 
+@pytest.mark.story
 def test_from_keys_to_a_finished_run(
     deployment: Deployment, survey: PreparedSurvey, tmp_path: Path
 ) -> None:

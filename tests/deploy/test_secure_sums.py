@@ -53,7 +53,7 @@ def test_factors_are_those_of_sums_in_one_process(federation: Federation, tmp_pa
     assert model_weights(run.path) == federation.weights_without(config, tmp_path / "same")
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_rewards_are_the_mean_of_true_answers(federation: Federation, tmp_path: Path) -> None:
     rollouts, out = tmp_path / "rollouts.jsonl", tmp_path / "rewards.jsonl"
     rows = [{"prompt": "", "completion": text, "question_id": "q1"} for text in ("A", "C", "Hm.")]

@@ -32,13 +32,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_the_run_ends_with_a_report(place: Path) -> None:
     assert (place / "server/federation").is_dir()
     assert "North" in (place / "server/report.html").read_text("utf-8")
 
 
-@pytest.mark.engine
+@pytest.mark.story
 @pytest.mark.parametrize("group", NAMES)
 def test_no_other_machine_holds_answers_of_a_group(place: Path, group: str) -> None:
     survey = Site.open(place / group / "node/site", NAMES[group]).survey
@@ -58,7 +58,7 @@ def test_no_other_machine_holds_answers_of_a_group(place: Path, group: str) -> N
         assert answers.found_in(file.read_bytes(), questions=True, weights=weights) == [], file
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_each_key_is_on_its_own_machine(place: Path) -> None:
     keys = {str(file.relative_to(place)) for file in place.rglob("*.key")}
     server = {f"server/federation/{name}" for name in ("ca/ca.key", "server/server.key")}

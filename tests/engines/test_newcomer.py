@@ -34,7 +34,7 @@ def export() -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_from_an_exported_table_to_a_report_behind_a_dead_proxy(tmp_path: Path) -> None:
     environment = os.environ | DEAD_PROXIES | {"HOME": str(tmp_path), "COLUMNS": "250"}
 
