@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pluralllm_app.cli.comparison_tables import print_comparison
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.core.wording import many
 from pluralllm_app.engines.preflight import preflight
 from pluralllm_app.engines.run_config import read_run_config, settings_with_survey
 from pluralllm_app.engines.run_directory import make_run_directory
@@ -57,7 +58,7 @@ def compare(
         left = [cell for cell in cells if not cell.finished]
         jobs = min(jobs or default_jobs(settings), len(left) or 1)
         if done := len(cells) - len(left):
-            console.print(f"{done} of {len(cells)} runs are finished already.")
+            console.print(f"{done} of {many(len(cells), 'run')} finished already.")
         try:
             errors = _run(left, jobs, console) if left else {}
             damaged = _score_few_shot(Comparison.read(out), prepared, settings, console)
@@ -93,7 +94,7 @@ def centralized(
     settings = Settings.from_config(run_config)
     rounds = -(-steps // settings.training.local_steps)
     console.print(
-        f"Centralized training on {train_groups} groups of {prepared.name}: "
+        f"Centralized training on {many(train_groups, 'group')} of {prepared.name}: "
         f"{'at most ' * (budget == 'converged')}{steps} steps of "
         f"{train_groups * settings.training.tasks_per_step} tasks",
         soft_wrap=True,
@@ -170,7 +171,7 @@ def _score_few_shot(
 def _failed(errors: Mapping[Cell, str], runs: int) -> list[str]:
     """What to say of runs that failed."""
     lines = [f"{cell.method}, seed {cell.seed}: {text}" for cell, text in errors.items()]
-    return [f"{len(errors)} of {runs} runs failed:", *lines] if lines else []
+    return [f"{len(errors)} of {many(runs, 'run')} failed:", *lines] if lines else []
 
 
 def _unscored(damaged: Sequence[tuple[Run, PredictorError]]) -> list[str]:
@@ -180,8 +181,8 @@ def _unscored(damaged: Sequence[tuple[Run, PredictorError]]) -> list[str]:
     lines = [f"{run.method}, seed {run.seed}: {error}" for run, error in damaged]
     remove = shlex.join(["rm", "-r", *(str(run.path) for run, _ in damaged)])
     return [
-        f"{len(damaged)} saved model(s) cannot be scored by number of questions, and that table is "
-        "without them:",
+        f"{many(len(damaged), 'saved model')} cannot be scored by number of questions, and "
+        "that table is without them:",
         *lines,
         f"To train them again: {remove}, then repeat the command.",
     ]

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pluralllm_app.core.terminal import Terminal, data_output
+from pluralllm_app.core.wording import many
 from pluralllm_app.judge.beside import Setting
 from pluralllm_app.judge.plan import LETTERS
 from pluralllm_app.judge.run import Judged
@@ -151,15 +152,15 @@ def _notes(judged: Judged, setting: Setting) -> Iterator[str]:
         yield f"Standard errors of the groups' scores, over questions: at most {max(known):.3f}."
     if plan.left_out:
         yield (
-            f"{plan.left_out} question(s) were not asked, which have more than {LETTERS} options, "
-            "or options that differ by capitals alone."
+            f"Not asked: {many(plan.left_out, 'question')} with more than {LETTERS} options, "
+            "or with options that differ by capitals alone."
         )
     for group, scores in verdict.scores.items():
         missing = verdict.asked[group] - next(iter(scores.values())).questions
         if missing:
             yield (
-                f"{group}: for {missing} of {verdict.asked[group]} questions the model named no "
-                "option; no method is scored on them."
+                f"{group}: for {missing} of {many(verdict.asked[group], 'question')} the model "
+                "named no option; no method is scored on them."
             )
     if any(method.name == "consensus" for method in verdict.methods):
         yield "consensus: the mean of the train groups' answers, which takes them in one place."

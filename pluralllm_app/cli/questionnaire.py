@@ -14,6 +14,7 @@ from pluralllm_app.cli.options import (
 )
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.core.wording import many
 from pluralllm_app.survey.embedders.names import shown
 from pluralllm_app.survey.embedders.registry import EMBEDDERS
 from pluralllm_app.survey.info import METRICS
@@ -95,8 +96,8 @@ def questionnaire_command(
         console=console,
     )
     console.print(
-        f"{written.path}: {len(written.table)} questions of {written.name}, without answers; "
-        f"embedded by {shown(written.embedder)}, fingerprint {written.fingerprint[:12]}",
+        f"{written.path}: {many(len(written.table), 'question')} of {written.name}, without "
+        f"answers; embedded by {shown(written.embedder)}, fingerprint {written.fingerprint[:12]}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -17,6 +17,7 @@ from pluralllm_app.cli.options import (
 )
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.core.wording import many
 from pluralllm_app.survey.info import ROLES
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -145,7 +146,7 @@ def check_command(
 def _say(site: "Site", console: Console) -> None:
     questions = site.survey.group(site.group).questions
     console.print(
-        f"{site.survey.path}: the site of group {site.group!r}, {questions} questions of "
+        f"{site.survey.path}: the site of group {site.group!r}, {many(questions, 'question')} of "
         f"{site.survey.name}, every file as it was written",
         markup=False,
         highlight=False,

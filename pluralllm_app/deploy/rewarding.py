@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.deploy.control import connect
 from pluralllm_app.deploy.groups import read_registered
 from pluralllm_app.deploy.layout import QUESTIONNAIRE
@@ -69,7 +70,8 @@ def reward(
             raise UserError("\n".join(["all groups that train have to be there:", *missing]))
     said = "one by one" if run_config["privacy"] == "none" else "in a secure sum"
     console.print(
-        f"Asking {len(groups)} groups {said} for {len(choices.asked)} options", highlight=False
+        f"Asking {many(len(groups), 'group')} {said} for {many(len(choices.asked), 'option')}",
+        highlight=False,
     )
     shares = _ask(path, run_config, choices, console)
     past = calls.array if calls else np.zeros((0, len(shares.groups)))

@@ -14,6 +14,7 @@ import httpx
 from rich.console import Console
 
 from pluralllm_app.core.terminal import Terminal
+from pluralllm_app.core.wording import many
 from pluralllm_app.deploy.control import Control, connect
 from pluralllm_app.deploy.groups import read_groups, read_roles
 from pluralllm_app.deploy.invitation import INVITATION
@@ -174,8 +175,8 @@ def _new_config(
     run_config["expected-nodes"] = expected = run_config["expected-nodes"] or groups
     if isinstance(expected, int) and expected > groups:
         raise SettingsError(
-            f"expected-nodes = {expected}, but there are {groups} groups: leave it 0 to wait for "
-            "all of them"
+            f"expected-nodes = {expected}, and the deployment has {many(groups, 'group')}: "
+            "leave it 0 to wait for all of them"
         )
     return run_config
 

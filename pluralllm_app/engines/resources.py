@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import UserError
 
 
@@ -21,10 +22,10 @@ class Resources:
 
     def __str__(self) -> str:
         """As a user reads it: the groups, the processes, and what each process has."""
-        processes = f"{self.actors} process{'es' if self.actors > 1 else ''}"
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        processes = many(self.actors, "process", "processes")
         gpu = f", {self.gpu_share:g} GPU each" if self.gpus else ""
-        return f"{self.supernodes} groups on {processes} of {threads}{gpu}"
+        groups, threads = many(self.supernodes, "group"), many(self.threads, "thread")
+        return f"{groups} on {processes} of {threads}{gpu}"
 
 
 def usable_cpus() -> int:

@@ -11,6 +11,7 @@ from typing import cast
 
 from flwr.app import Context
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import FederationError
 from pluralllm_app.federation.noise import usable_answers
 from pluralllm_app.learning.base import MEMORIES
@@ -87,8 +88,8 @@ def locate(context: Context, settings: Settings) -> Place:
     nodes, groups = int(node["num-partitions"]), len(survey.groups)
     if nodes != groups:
         raise FederationError(
-            f"survey has {groups} groups but the federation has {nodes} SuperNodes: pass "
-            f"num-supernodes={groups}"
+            f"survey has {many(groups, 'group')} but the federation has "
+            f"{many(nodes, 'SuperNode')}: pass num-supernodes={groups}"
         )
     group = survey.groups[int(node["partition-id"])]
     return Place(survey, group, settings.path("out") / MEMORIES / Path(group.file).stem, None)

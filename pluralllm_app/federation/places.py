@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from flwr.serverapp import Grid
 
 from pluralllm_app.core.user_directories import cache_directory, data_directory
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import FederationError
 from pluralllm_app.settings import PATHS, Scalar, Settings
 from pluralllm_app.survey.demo import demo_name, write_demo
@@ -57,7 +58,7 @@ def check_supernodes(grid: Grid, settings: Settings, say: Callable[[str], None])
             connected, changed = now, time.monotonic()
     if connected != groups:
         raise FederationError(
-            f"the survey {survey.name} has {groups} groups, and the simulation {connected} "
-            "SuperNodes. It needs one for each group: flwr run . --stream --federation-config "
-            f'"num-supernodes={groups}"'
+            f"the survey {survey.name} has {many(groups, 'group')}, and the simulation "
+            f"{many(connected, 'SuperNode')}. It needs one for each group: "
+            f'flwr run . --stream --federation-config "num-supernodes={groups}"'
         )

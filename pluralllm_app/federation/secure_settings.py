@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import FederationError, SettingsError
 from pluralllm_app.learning.base import Strategy
 from pluralllm_app.scoring.results import Role
@@ -34,19 +35,20 @@ def checked_threshold(settings: Settings, groups: int) -> int:
     )
     if groups < FEWEST_GROUPS:
         raise FederationError(
-            f"there are {groups} train groups, and a sum over fewer than {FEWEST_GROUPS} hides "
-            "nothing: add groups, or set privacy = 'none' if the server may see each one's answers"
+            f"the run has {many(groups, 'train group')}, and a sum over fewer than {FEWEST_GROUPS} "
+            "hides nothing: add groups, or set privacy = 'none' if the server may see each one's "
+            "answers"
         )
     if 0 < sampled < groups:
         raise FederationError(
-            f"train-groups-per-round = {sampled} of {groups} train groups: with privacy = "
+            f"train-groups-per-round = {sampled} of {many(groups, 'train group')}: with privacy = "
             "'secure-sum' all of them train in each round, since the sums of changing groups tell "
             "of single ones. Set train-groups-per-round = 0"
         )
     least = least_threshold(groups)
     if asked and not least <= asked <= groups:
         raise FederationError(
-            f"secure-threshold = {asked} does not go with {groups} train groups: set it to "
+            f"secure-threshold = {asked} does not go with {many(groups, 'train group')}: set it to "
             f"{least} to {groups}, or to 0 for {least}"
         )
     return asked or least
@@ -60,8 +62,9 @@ def scores_threshold(role: Role, groups: int) -> int:
     """
     if groups < FEWEST_GROUPS:
         raise FederationError(
-            f"scores = 'mean' with {groups} {role} groups: a sum over fewer than {FEWEST_GROUPS} "
-            f"hides no score. Add {role} groups, leave them out, or set scores = 'per-group'"
+            f"scores = 'mean' with {many(groups, f'{role} group')}: a sum over fewer than "
+            f"{FEWEST_GROUPS} hides no score. Add {role} groups, leave them out, or set "
+            "scores = 'per-group'"
         )
     return least_threshold(groups)
 

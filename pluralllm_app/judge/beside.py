@@ -8,6 +8,7 @@ import numpy as np
 
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Ints
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError, UserError
 from pluralllm_app.judge.plan import Plan, make_plan
 from pluralllm_app.judge.verdict import Contender, Method
@@ -103,8 +104,8 @@ def _draw(answers: PreferenceSet, context: int, seed: int) -> Draw:
     """Positions that are given to a predictor, as in runs, and all others."""
     if len(answers) <= context:
         raise SurveyError(
-            f"group {answers.group!r} has answered {len(answers)} question(s), and the predictor "
-            f"is given {context}: leave out the group, or --predictor"
+            f"group {answers.group!r} has answered {many(len(answers), 'question')}, and the "
+            f"predictor is given {context}: leave out the group, or --predictor"
             if context
             else f"group {answers.group!r} has answered no question: leave it out"
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pluralllm_app import __version__
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import FederationError
 from pluralllm_app.records.reader import read_run
 from pluralllm_app.records.schema import RecordedSurvey, RosterEntry, RunInfo
@@ -78,4 +79,4 @@ def check_same(
 
 
 def _show(entry: RosterEntry | None) -> str:
-    return f"{entry.role} with {entry.questions} questions" if entry else "not there"
+    return f"{entry.role} with {many(entry.questions, 'question')}" if entry else "not there"

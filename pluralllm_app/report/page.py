@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from pluralllm_app import __version__
 from pluralllm_app.core.hidden_text import printable
+from pluralllm_app.core.wording import many
 from pluralllm_app.experiments.methods import Look
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
@@ -193,15 +194,15 @@ def _name(sources: Sources) -> str:
 def _summary(sources: Sources) -> str:
     roles = [group.role for group in sources.roster]
     groups = (
-        f"{len(roles)} groups: {roles.count('train')} trained on, "
+        f"{many(len(roles), 'group')}: {roles.count('train')} trained on, "
         f"{roles.count('evaluation')} never trained on"
         if roles
         else "groups not known yet"
     )
     seeds = f"seed{'s' * (len(sources.seeds) > 1)} {', '.join(map(str, sources.seeds)) or 'none'}"
-    methods = f"{len(sources.methods)} method{'s' * (len(sources.methods) > 1)}"
+    methods = many(len(sources.methods), "method")
     done = sum(run.finished for run in sources.runs)
-    return f"{groups}. {methods}, {seeds}. {done} of {len(sources.runs)} runs finished."
+    return f"{groups}. {methods}, {seeds}. {done} of {many(len(sources.runs), 'run')} finished."
 
 
 def _score_rows(methods: Sequence[ReportMethod], columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -268,7 +269,7 @@ def _status(source: Source) -> str:
     if isinstance(info, RunInfo):
         return info.status
     cells = len(info.seeds) * sum(not method.same_as for method in info.methods.values())
-    return f"{len(source.runs)} of {cells} runs finished"
+    return f"{len(source.runs)} of {many(cells, 'run')} finished"
 
 
 def _settings(sources: Sequence[Source]) -> list[tuple[str, list[str], bool]]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from pluralllm_app.core.wording import many
+
 SCORED = "scored"
 NONE = "name no option"
 SEVERAL = "name several options"
@@ -27,5 +29,5 @@ class Counts(Counter[str]):
 
     def __str__(self) -> str:
         reasons = [f"{self[why]:,} {why}" for why in _WHY if self[why]]
-        text = f"{self.total():,} completions, {self[SCORED]:,} scored"
+        text = f"{many(self.total(), 'completion')}, {self[SCORED]:,} scored"
         return text + (f"; not scored: {', '.join(reasons)}" if reasons else "")

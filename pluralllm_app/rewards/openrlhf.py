@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.rewards.several import Reward
 from pluralllm_app.use.prompts import CLOSING
@@ -53,7 +54,8 @@ def _completions(queries: Sequence[str], prompts: Sequence[str]) -> list[str]:
     """
     if len(queries) != len(prompts):
         raise AnswersError(
-            f"{len(queries)} queries and {len(prompts)} prompts were given: give one for each"
+            f"{many(len(queries), 'query', 'queries')} and {many(len(prompts), 'prompt')} were "
+            "given: give one for each"
         )
     found = []
     for place, (query, prompt) in enumerate(zip(queries, prompts, strict=True), 1):

@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 
 from pluralllm_app.core.segments import Bools, Doubles, Floats, Ints, segment_rows, segment_starts
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 
 MOST_CHARACTERS = 1000  # of a description: a line or two; embedders cut a text of some 100 words
@@ -63,7 +64,9 @@ class Questions:
             if not text.strip():
                 raise SurveyError(f"question {id_!r} has no text")
             if len(options) < 2:
-                raise SurveyError(f"question {id_!r} has {len(options)} option(s) but needs 2")
+                raise SurveyError(
+                    f"question {id_!r} has {many(len(options), 'option')} but needs 2"
+                )
             if values is None:
                 continue
             if len(values) != len(options) or not all(map(math.isfinite, values)):

@@ -13,6 +13,7 @@ import numpy as np
 from pluralllm_app.core.names import clean_text, look
 from pluralllm_app.core.segments import Ints, segment_starts
 from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent
 
@@ -99,7 +100,7 @@ def fitted(content: SurveyContent, questionnaire: Questions) -> Fitted:
             + more
             + "\nWrite ids and options as the questionnaire has them."
         )
-    notes = [f"{len(numbers):,} of {len(questionnaire):,} questions answered"]
+    notes = [f"{len(numbers):,} of {many(len(questionnaire), 'question')} answered"]
     if lacking:
         notes.append(
             f"{len(lacking):,} options of these questions do not occur in the file, which counts "

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.embedders.alike import alike_options
@@ -79,7 +80,8 @@ def questionnaire_of(
         questions = read_question_table(source, stated, notes)
     if metric in ORDINAL_METRICS:
         _refuse_unordered(questions, metric)
-    said = "; ".join([f"{len(questions):,} questions, {questions.counts.sum():,} options", *notes])
+    asked, options = many(len(questions), "question"), many(questions.counts.sum(), "option")
+    said = "; ".join([f"{asked}, {options}", *notes])
     console.print(f"Understood: {said}", soft_wrap=True, highlight=False, markup=False)
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")
     embeddings = embedding.embed(questions, console, unfinished)
@@ -124,7 +126,7 @@ def write_draft(
     except OSError as error:
         raise SurveyError(f"cannot write {out}: {error.strerror}") from error
     left_out = [f"{why!r} in {number:,}" for why, number in sorted(draft.left_out.items())]
-    said = [f"{draft.questions:,} questions"]
+    said = [many(draft.questions, "question")]
     said += [f"left out as no answers: {', '.join(left_out)}"] if left_out else []
     said += [f"{len(draft.skipped):,} variables that look like no questions"]
     console.print(

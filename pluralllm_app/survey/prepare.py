@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Description, SurveyContent
 from pluralllm_app.survey.descriptions import WISHES, described, embed_descriptions
@@ -203,7 +204,8 @@ def _understood(
     asked = survey.answers.respondents
     known = 0 if asked is None else int((~np.isnan(asked)).sum())
     answers = len(survey.answers)
-    parts = [f"{groups:,} groups, {len(survey.questions):,} questions, {answers:,} answers"]
+    counts = (groups, "group"), (len(survey.questions), "question"), (answers, "answer")
+    parts = [", ".join(many(count, noun) for count, noun in counts)]
     parts += [survey.note] if survey.note else []
     parts.append(
         "respondents not known"
@@ -216,7 +218,7 @@ def _understood(
             own.text == survey.names.get(group, group) for group, own in descriptions.items()
         )
         alone = f", {named:,} of them by name alone" if 0 < named < len(texts) else ""
-        parts.append(f"{len(texts):,} groups described{alone}, the first as {texts[0]!r}")
+        parts.append(f"{many(len(texts), 'group')} described{alone}, the first as {texts[0]!r}")
         if notes:
             parts.append(f"the table of descriptions: {', '.join(notes)}")
     else:

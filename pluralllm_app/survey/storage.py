@@ -24,6 +24,7 @@ from pluralllm_app.core.segments import (
     segment_starts,
     segment_sums,
 )
+from pluralllm_app.core.wording import many
 from pluralllm_app.survey.content import Answers, Description, Influence, Questions
 from pluralllm_app.survey.info import ORDINAL_METRICS
 from pluralllm_app.survey.parquet_files import missing, numbers, read_columns, refusal
@@ -138,7 +139,8 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints, dim: i
     values = int(options.sum()) + len(ids)  # a list without values counts as one
     table = read_columns(file, GROUP_SCHEMA, nullable="respondents", rows=len(ids), values=values)
     if table.num_rows != expected:
-        raise refusal(file, f"answers {table.num_rows} questions but survey.json says {expected}")
+        own = many(table.num_rows, "question")
+        raise refusal(file, f"answers {own} but survey.json says {expected}")
     respondents = _respondents(file, table["respondents"].combine_chunks())
     indices = pc.index_in(table["question_id"], value_set=ids)
     if indices.null_count:
@@ -151,8 +153,8 @@ def read_answers(file: Path, expected: int, ids: pa.Array, options: Ints, dim: i
         row = int(wrong[0])
         raise refusal(
             file,
-            f"gives {counts[row]} shares for a question with {options[questions[row]]} options "
-            f"(row {row + 1})",
+            f"gives {many(counts[row], 'share')} for a question with "
+            f"{many(options[questions[row]], 'option')} (row {row + 1})",
         )
     order = np.argsort(questions, kind="stable")
     if (np.diff(questions[order]) == 0).any():
@@ -236,7 +238,7 @@ def _normalised(file: Path, shares: Doubles, counts: Ints) -> Doubles:
     sums = segment_sums(shares, counts)
     wrong = int((np.abs(sums - 1) > SUM_TOLERANCE).sum())
     if wrong:
-        raise refusal(file, f"has {wrong} question(s) whose shares do not sum to 1")
+        raise refusal(file, f"has {many(wrong, 'question')} whose shares do not sum to 1")
     rescaled: Doubles = shares / np.repeat(sums, counts)
     return rescaled
 

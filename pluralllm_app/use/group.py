@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pluralllm_app.core.divergence import js_divergence
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.predictors.base import Conditioned, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
@@ -196,7 +197,7 @@ class Group:
         return self.model.condition(self.context)
 
     def __repr__(self) -> str:
-        return f"<group {self.name!r} with {len(self.answered)} answer(s)>"
+        return f"<group {self.name!r} with {many(len(self.answered), 'answer')}>"
 
 
 @dataclass(frozen=True, eq=False)

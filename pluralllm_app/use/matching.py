@@ -9,6 +9,7 @@ import numpy as np
 
 from pluralllm_app.core.segments import Doubles, segment_sums
 from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.sources.share_sums import judge_sums
 from pluralllm_app.use.given import Given, GivenAnswers
@@ -178,7 +179,7 @@ def _numbers_of(each: Given, question: Question, unit: str | None) -> Doubles:
         if len(numbers) != len(options):
             raise AnswersError(
                 f"{each.place} has {len(options)} options ({told(question)}) and was given "
-                f"{len(numbers)} number(s)"
+                f"{many(len(numbers), 'number')}"
             )
         numbers = dict(zip(options, numbers, strict=True))
     found: dict[str, float] = {}

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from pluralllm_app.core.segments import Doubles, Ints
+from pluralllm_app.core.wording import many
 from pluralllm_app.predictors.base import LEVELS, Prediction
 from pluralllm_app.scoring.metrics import js_alignment
 from pluralllm_app.use.questions import Question
@@ -134,7 +135,7 @@ class PredictedAnswers(Sequence[PredictedAnswer]):
         return "\n\n".join(map(str, self._answers))
 
     def __repr__(self) -> str:
-        return f"<predicted answers to {len(self)} question(s)>"
+        return f"<predicted answers to {many(len(self), 'question')}>"
 
 
 def predicted_answers(

@@ -11,6 +11,7 @@ from textwrap import shorten
 
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.use.spelling import Spelling
@@ -70,7 +71,7 @@ class Question:
             raise AnswersError("a question has no text: give one")
         if len(self.options) < 2:
             raise AnswersError(
-                f"{named(self)} has {len(self.options)} option(s): give it at least two"
+                f"{named(self)} has {many(len(self.options), 'option')}: give it at least two"
             )
         seen: dict[str, str] = {}
         for option in self.options:

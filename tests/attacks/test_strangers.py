@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.attacks.conftest import Row
@@ -155,5 +156,5 @@ def test_every_run_completed(runs: Runs, row: Row) -> None:
     row(
         "all that is above, of somebody without a key",
         before="-",
-        after=f"{len(runs.names)} runs completed, with {runs.recorded()} rounds",
+        after=f"{many(len(runs.names), 'run')} completed, with {many(runs.recorded(), 'round')}",
     )

@@ -200,7 +200,7 @@ def test_a_conversation(run: str, tmp_path: Path) -> None:
     typed = [" ".join(map(str, shares[len(options)])) for options in (first, last)]
     lines = f"1 2 3 4 5 6\n{typed[0]}\n\n{typed[1]}\n"
     out, _ = call("ask", run, "--count", "3", "--interactive", typed=lines)
-    assert "was given 6 number(s)" in out
+    assert "was given 6 numbers" in out
     assert "read as percentages" in out
     assert "What is predicted now" in out
     table = out[out.index("question_id,") :]

@@ -308,7 +308,7 @@ def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ]
     assert 0 < float(rows[0]["mean"]) < 1
     again = CliRunner().invoke(app, command)
-    assert "2 of 2 runs are finished already" in again.output
+    assert "2 of 2 runs finished already" in again.output
     wrong = CliRunner().invoke(app, [*command, "--method", "consensos"])
     assert isinstance(wrong.exception, UserError)
     assert "did you mean" in str(wrong.exception)

@@ -35,7 +35,7 @@ def test_a_damaged_model_is_told_after_the_tables(
     command = ["compare", "--survey", str(config["survey"]), "--config", str(tiny), "--seeds", "1"]
     command += ["--out", str(out), "--method", "federated", "--method", "consensus"]
     result = CliRunner().invoke(app, command)
-    assert "2 of 2 runs are finished already" in result.output
+    assert "2 of 2 runs finished already" in result.output
     assert "Federated GPO" in result.output  # it was scored when it was trained
     assert "Left out: 50, 100" in result.output
     assert result.exit_code == 1

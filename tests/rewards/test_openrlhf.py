@@ -33,7 +33,7 @@ def test_labels_are_ids_of_questions(north: Group) -> None:
 @pytest.mark.parametrize(
     ("queries", "labels", "message"),
     [
-        (["Well? no"] * 2, ["c0", "c0"], "2 queries and 1 prompts"),
+        (["Well? no"] * 2, ["c0", "c0"], "2 queries and 1 prompt were"),
         (["What? no"], ["c0"], "query 1 does not begin with its prompt"),
         (["Well? no"], ["c0", "c1"], "2 of 1 prompts have a label"),
         (["Well? no"], ["no such id"], "none of the survey's"),

@@ -33,7 +33,7 @@ def test_equal_vectors_of_different_questions_are_no_fault():
 
 def test_few_questions_with_equal_vectors_are_named():
     warning = alike_options(QUESTIONS, rows(1, 2, 1, 2, 1, 1, 2), "mine")
-    assert "1 of 3 question(s)" in warning
+    assert "1 of 3 questions" in warning
     assert "'Good' and 'Bad' of question 'bus'" in warning
 
 
@@ -123,7 +123,7 @@ def test_texts_of_letters_digits_and_punctuation_are_as_before():
 
 def test_options_that_hashing_cannot_tell_apart_are_counted(prepared):
     _, said = prepared({"case": ["Yes", "YES", "No"], "a": ["1", "2"], "b": ["3", "4"]})
-    assert "Warning: 1 of 3 question(s) have options that differ in text" in said
+    assert "Warning: 1 of 3 questions with options that differ in text" in said
     assert "'Yes' and 'YES' of question 'case'" in said
     with pytest.raises(SurveyError, match="'hashing' cannot tell options apart"):
         prepared({"case": ["Yes", "YES", "No"]})
@@ -132,4 +132,4 @@ def test_options_that_hashing_cannot_tell_apart_are_counted(prepared):
 def test_zero_and_its_negative_are_one_number():
     vectors = rows(1, 2, 1, 2, 3, 1, 2)
     vectors[0], vectors[1] = 0.0, -0.0
-    assert "1 of 3 question(s)" in alike_options(QUESTIONS, vectors, "mine")
+    assert "1 of 3 questions" in alike_options(QUESTIONS, vectors, "mine")

@@ -170,7 +170,7 @@ def test_blank_rows_percentages_and_code_pages(tmp_path):
     (tmp_path / "mine.csv").write_bytes(frame.to_csv(index=False, sep=";").encode("cp1252"))
     survey = read_global_opinions(tmp_path / "mine.csv", Stated(encoding="cp1252"))
     check(survey)
-    assert survey.note == "Windows-1252; semicolons; 1 blank row(s) left out; percentages"
+    assert survey.note == "Windows-1252; semicolons; 1 blank row left out; percentages"
     assert not any(survey.dropped.values())
 
 

@@ -178,7 +178,7 @@ def test_an_unknown_group_is_named(made: Path, tmp_path: Path) -> None:
         (["q1,Tea?,Yes,1", ",Tea?,No,2"], "data row 2 has no question_id"),
         (["q1,Tea?,Yes,one", "q1,Tea?,No,2"], "data row 1 has a value that is no finite number"),
         (["q1,Tea?,Yes,1", "q1,Tea?,No,"], "question 'q1' needs one finite ordinal value per"),
-        (["q1,Tea?,Yes,"], "question 'q1' has 1 option(s) but needs 2"),
+        (["q1,Tea?,Yes,"], "question 'q1' has 1 option but needs 2"),
         (["q1,fÃ¼r?,Yes,", "q1,fÃ¼r?,No,"], "UTF-8 that was read as"),
         (["1,Tea?,Yes,", "1,Tea?,No,", "01,Bus?,Yes,", "01,Bus?,No,"], "both '1' and '01'"),
     ],
@@ -195,7 +195,7 @@ def test_german_numbers_and_blank_rows(tmp_path: Path) -> None:
     rows = ["question_id;question;option;value", "q1;Tee?;Ja;1,5", ";;;", "q1;Tee?;Nein;2"]
     file = table(tmp_path / "q.csv", *rows)
     said = done("questionnaire", file, "--out", tmp_path / "out", "--metric", "wasserstein")
-    assert "1 questions, 2 options; semicolons; 1 blank row(s) left out" in said
+    assert "1 question, 2 options; semicolons; 1 blank row left out" in said
     assert PreparedSurvey.open(tmp_path / "out").questions().values == [[1.5, 2.0]]
 
 

@@ -214,10 +214,10 @@ def test_shares_and_percentages(table, shares, ending):
         ([["1.234", "2"]], r"they sum to 3.234"),
         (
             [["-0.5", "1.5"]],
-            r"1 row\(s\) have a negative share, the first is data row 1 with '-0.5'",
+            r"rows that have a negative share: 1, the first is data row 1 with '-0.5'",
         ),
-        ([["k.A.", "1"]], r"no finite number as share, the first is data row 1 with 'k.A.'"),
-        ([["", "1"]], r"no finite number as share, the first is data row 1 with ''"),
+        ([["k.A.", "1"]], r"no finite number as share: 1, the first is data row 1 with 'k.A.'"),
+        ([["", "1"]], r"no finite number as share: 1, the first is data row 1 with ''"),
     ],
 )
 def test_wrong_shares_are_refused_with_the_first(table, shares, fault):

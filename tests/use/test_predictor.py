@@ -178,7 +178,7 @@ def test_more_answers_are_added(predictor: Predictor) -> None:
         ("xyz", "give it options to ask it as a new one$"),
         (12, "12 is no question"),
         ([None], "None is no question"),
-        (Question("Tea?", ["Yes"]), r"has 1 option\(s\): give it at least two"),
+        (Question("Tea?", ["Yes"]), r"has 1 option: give it at least two"),
         (Question("Tea?", []), "give it options to ask it as a new one"),
         (Question("Tea?", ["Yes", "Yes"]), "has the option 'Yes' twice"),
         (Question("Tea?", ["Yes", "YES"]), "differ by capitals only"),

@@ -1,6 +1,7 @@
 """Options that an embedder cannot tell apart."""
 
 from pluralllm_app.core.segments import Halves
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 
@@ -21,8 +22,8 @@ def alike_options(questions: Questions, embeddings: Halves, embedder: str) -> st
     if not count:
         return ""
     found = (
-        f"{count:,} of {len(questions):,} question(s) have options that differ in text but have "
-        f"the same vector, the first are {example}"
+        f"{count:,} of {many(len(questions), 'question')} with options that differ in text but "
+        f"have the same vector, the first {example}"
     )
     if 2 * count >= len(questions):
         raise SurveyError(

@@ -35,6 +35,6 @@ class Faults:
         for fault, (count, first) in self._found.items():
             if count:
                 raise SurveyError(
-                    f"{self._file}: {count} row(s) {fault}, the first is {first} (counted from 1 "
-                    "below the header)"
+                    f"{self._file}: rows that {fault}: {count}, the first is {first} "
+                    "(counted from 1 below the header)"
                 )

@@ -19,6 +19,7 @@ import pandas as pd
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.segments import Doubles, Ints, segment_sums
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent, question_id
 from pluralllm_app.survey.sources.cell_texts import cell_text
@@ -62,7 +63,7 @@ def read_global_opinions(file: Path | None = None, stated: Stated | None = None)
     empty = frame[["selections", "options"]].map(_is_empty)
     blank = (frame["question"] == "") & (frame["source"] == "") & empty.all(axis=1)
     if blank.any():
-        notes.append(f"{int(blank.sum()):,} blank row(s) left out")
+        notes.append(f"{many(int(blank.sum()), 'blank row')} left out")
         frame, empty = frame[~blank], empty[~blank]
     dropped: dict[str, int] = {}
 
@@ -249,6 +250,6 @@ def _answers(
 def _refuse(place: str, rows: Ints, wrong: np.ndarray, fault: str) -> None:
     if wrong.any():
         raise SurveyError(
-            f"{place}: {int(wrong.sum())} answer(s) have {fault}, the first in data row "
+            f"{place}: {fault} in {many(int(wrong.sum()), 'answer')}, the first in data row "
             f"{rows[wrong][0]}"
         )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from pluralllm_app.core.hidden_text import hidden
 from pluralllm_app.core.segments import Doubles
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
@@ -105,7 +106,7 @@ def _rows(reader: TableReader, numbers: Numbers) -> list[_Row]:
             raise SurveyError(f"{row.place} has a value that is no finite number, {row.written!r}")
         kept.append(row._replace(value=value))
     blank = len(found) - len(kept)
-    reader.notes += [f"{blank:,} blank row(s) left out"] if blank else []
+    reader.notes += [f"{many(blank, 'blank row')} left out"] if blank else []
     return kept
 
 

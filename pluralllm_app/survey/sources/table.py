@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pluralllm_app.core.segments import Doubles, segment_starts, segment_sums
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.content import Answers, SurveyContent
 from pluralllm_app.survey.sources.share_sums import TOLERANCE, judge_sums
@@ -91,7 +92,7 @@ def read_long_table(
             first = sums.wrong[0]
             place = f"question {questions.ids[question[first]]!r}, group {groups[group[first]]!r}"
             raise SurveyError(
-                f"{file}: the {sums.kind} of {len(sums.wrong)} answer(s) do not sum to "
+                f"{file}: the {sums.kind} of {many(len(sums.wrong), 'answer')} do not sum to "
                 f"{sums.whole}, the first is {place}, from data row {first_rows[first] + 1} on: "
                 + sums.fault()
             )

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Bools, Doubles, Ints, segment_starts
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
@@ -128,7 +129,7 @@ class Rows:
 
     def notes(self) -> list[str]:
         """Return what was understood of the file, as far as it is unusual."""
-        blank = [f"{self._blank:,} blank row(s) left out"] if self._blank else []
+        blank = [f"{many(self._blank, 'blank row')} left out"] if self._blank else []
         known = self._value_of[~np.isnan(self._value_of)]
         values = [f"ordinal values from {known.min():g} to {known.max():g}"] if len(known) else []
         return [*self._reader.notes, *self.amounts.notes(), *values, *blank]

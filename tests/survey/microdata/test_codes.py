@@ -173,7 +173,7 @@ TWO = 'options = [{ code = 1, option = "Yes" }, { code = 2, option = "No" }]\n'
         ("", "has no [[question]]"),
         ("[[question", "cannot read the map"),
         ("questoin = 1", "has 'questoin': did you mean 'question'"),
-        (QUESTION, "question 'q' has 0 option(s) but needs 2"),
+        (QUESTION, "question 'q' has 0 options but needs 2"),
         (QUESTION + TWO.replace("2", "1"), "mentions code '1' as option 'Yes' and as option 'No'"),
         (QUESTION + TWO.replace("No", "Yes"), "has option 'Yes' twice: put its codes into one"),
         (QUESTION + TWO.replace("2", "true"), "needs a code"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pluralllm_app.core.segments import Bools, segment_rows, segment_sums
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent
 
@@ -99,7 +100,7 @@ def survey_of(
         first = answers[int(np.flatnonzero(wrong)[0])]
         raise SurveyError(
             f"{first.place}: the shares must be at least 0 and sum to 1; "
-            f"{int(wrong.sum())} answer(s) are wrong, this is the first"
+            f"this is the first of {many(int(wrong.sum()), 'answer')} that are wrong"
         )
     asked = np.array([answer.respondents for answer in answers])
     survey = SurveyContent(
