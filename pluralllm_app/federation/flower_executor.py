@@ -18,8 +18,14 @@ from typing import Any
 PROGRAM = "flower-superexec"
 RUN = f"from {__name__} import main; main()"
 """Python's argument -c that runs this module: what -m runs is imported by the processes as well."""
-_ONCE = ["torch", "pandas", "flwr.clientapp", "flwr.supernode.cli", "filelock"]
-"""What the app imports that is not its own; a package that is not installed is passed over."""
+_ONCE = [
+    *("torch", "pandas", "flwr.clientapp", "flwr.supernode.cli", "filelock"),
+    *("opendp.combinators", "opendp.measurements"),
+]
+"""What the app imports that is not its own; a package that is not installed is passed over.
+
+The generator of opendp is OpenSSL's, which seeds itself anew in a process that was forked.
+"""
 
 
 def fork_apps() -> None:

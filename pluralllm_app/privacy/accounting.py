@@ -27,9 +27,9 @@ def rho_of(epsilon: float, delta: float) -> float:
     dp = _opendp()
 
     def fixed(scale: float) -> Any:
-        return dp.c.make_fix_delta(_private(dp, scale), delta)
+        return dp.combinators.make_fix_delta(_private(dp, scale), delta)
 
-    scale = dp.binary_search_param(fixed, d_in=1.0, d_out=(epsilon, delta), T=float)
+    scale = dp.mod.binary_search_param(fixed, d_in=1.0, d_out=(epsilon, delta), T=float)
     return float((1 - _ROUNDING) / (2 * scale**2))
 
 
@@ -50,20 +50,22 @@ def discrete_gaussian(values: Ints, scale: float) -> Ints:
         scale: standard deviation.
     """
     dp = _opendp()
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-    return np.array(dp.m.make_gaussian(*space, scale=scale)(values.tolist()), np.int64)
+    vectors = dp.domains.vector_domain(dp.domains.atom_domain(T="i64"))
+    noised = dp.measurements.make_gaussian(vectors, dp.metrics.l2_distance(T="f64"), scale=scale)
+    return np.array(noised(values.tolist()), np.int64)
 
 
 def _private(dp: "ModuleType", scale: float) -> Any:
     """A discrete Gaussian on a whole number, whose cost is told as a curve of (epsilon, delta)."""
-    space = dp.atom_domain(T="i64"), dp.absolute_distance(T="f64")
-    return dp.c.make_zCDP_to_approxDP(dp.m.make_gaussian(*space, scale=scale))
+    space = dp.domains.atom_domain(T="i64"), dp.metrics.absolute_distance(T="f64")
+    return dp.combinators.make_zCDP_to_approxDP(dp.measurements.make_gaussian(*space, scale=scale))
 
 
 def _opendp() -> "ModuleType":
     """opendp, of which only what its library does is used; raises MissingPartError."""
     need("privacy", "noise for differential privacy")
-    import opendp.prelude as dp  # not at the top: it takes seconds
+    import opendp.combinators  # not at the top: it takes a while; its prelude takes seconds more
+    import opendp.measurements
 
-    dp.enable_features("contrib")
-    return dp
+    opendp.mod.enable_features("contrib")
+    return opendp

@@ -1,5 +1,7 @@
 """What noise costs, and how it is distributed."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,24 @@ def test_noise_has_the_probabilities_of_the_discrete_gaussian() -> None:
     inner = expected[np.abs(values) <= 7]
     inner[[0, -1]] += (20_000 - inner.sum()) / 2
     assert ((found - inner) ** 2 / inner).sum() < 60
+
+
+def test_processes_forked_from_one_that_drew_noise_draw_each_their_own() -> None:
+    """A node forks a process for each message from one that has imported opendp."""
+
+    def draw() -> tuple[int, ...]:
+        return tuple(discrete_gaussian(np.zeros(8, np.int64), 2.0**40).tolist())
+
+    def child(found: "multiprocessing.SimpleQueue[tuple[int, ...]]") -> None:
+        found.put(draw())
+
+    draw()  # so that the generator is seeded before the forks
+    fork = multiprocessing.get_context("fork")
+    found = fork.SimpleQueue()
+    children = [fork.Process(target=child, args=(found,)) for _ in range(3)]
+    for each in children:
+        each.start()
+    drawn = [found.get() for _ in children]
+    for each in children:
+        each.join()
+    assert len({*drawn, draw()}) == 4
