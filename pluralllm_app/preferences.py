@@ -56,6 +56,8 @@ class PreferenceSet(QuestionSet):
     group: str
     shares: Floats  # [R] share of the group that picks each option; sums to 1 per question
     respondents: Doubles | None = None  # [Q] people asked, NaN where unknown; None: all unknown
+    # [Q] people whose answers would vary by chance as much as noise makes these do; None: no noise
+    noise: Doubles | None = None
     description: Floats | None = None  # [dim_x] embedding of a text that says who the group is
 
     def select(self, positions: Ints) -> "PreferenceSet":
@@ -65,6 +67,7 @@ class PreferenceSet(QuestionSet):
             group=self.group,
             shares=self.shares[flat],
             respondents=None if self.respondents is None else self.respondents[positions],
+            noise=None if self.noise is None else self.noise[positions],
             description=self.description,
             **self._questions(positions, flat),
         )

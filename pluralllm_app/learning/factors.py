@@ -165,7 +165,7 @@ class FactorsLearner:
         factors = unpack_factors(sent)
         kernel = TextKernel(sent["landmarks"])
         text = self._text.select(known.questions)
-        answers = Answers.of(known.rows, text, known.shares, known.respondents)
+        answers = Answers.of(known.rows, text, known.shares, known.respondents, known.noise)
         prior = Latent.standard(factors.mean.shape[1] - 1)
         part = contribution(factors, answers, kernel.first(OWN).features(answers.text), prior)
         keeper = NodeMemory(memory / request.experiment, "sums")

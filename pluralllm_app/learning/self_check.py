@@ -118,7 +118,7 @@ class SelfCheck:
         errors = np.zeros((len(CONTEXTS), BINS))
         for row, count in zip(errors, CONTEXTS, strict=True):
             if count in beliefs:
-                row[:] = count_errors(beliefs[count], target.shares)
+                row[:] = count_errors(beliefs[count], target.shares, target.noise)
         belief = beliefs[USUAL] if USUAL in beliefs else believe(USUAL)
         prediction = Prediction(belief.shares, belief.deviation)
         loss = negative_log_likelihood([prediction], target.shares)

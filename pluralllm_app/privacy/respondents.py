@@ -89,28 +89,29 @@ class Mechanism:
 
         Shares become the nearest ones that are at least 0 and sum to 1. As many respondents are
         named as would make shares vary as much by chance as they do by the noise, so that learners
-        for which small samples count for less know how little noised answers tell.
+        for which small samples count for less know how little noised answers tell. Of the noise
+        alone the same is said, since true answers vary without it.
         """
         shares = nearest_shares(
             noised / np.repeat(self.grid.steps, preferences.options), preferences.options
         )
+        noise = self._as_many(preferences.options)
+        known = preferences.respondents
         return replace(
             preferences,
             shares=shares.astype(np.float32),
-            respondents=self._respondents(preferences),
+            respondents=noise if known is None else 1 / (1 / known + 1 / noise),
+            noise=noise,
         )
 
-    def _respondents(self, preferences: PreferenceSet) -> Doubles:
-        """[Q] for which p (1 - p) / n is the variance of a share p, of all options alike.
+    def _as_many(self, options: Ints) -> Doubles:
+        """[Q] n for which p (1 - p) / n is the variance of the noise, with p of all options alike.
 
         With the noised p itself, whatever the noise has raised would count for more: learned from
         such, factors were worse than without any word of the noise.
         """
-        alike = (preferences.options - 1) / preferences.options**2
-        known = preferences.respondents
-        sampling = 0.0 if known is None else 1 / known
-        respondents: Doubles = 1 / (sampling + self.deviations**2 / alike)
-        return respondents
+        many: Doubles = (options - 1) / options**2 / self.deviations**2
+        return many
 
 
 def nearest_shares(values: Doubles, options: Ints) -> Doubles:

@@ -125,12 +125,9 @@ def test_a_prediction_is_that_of_one_dense_gaussian() -> None:
     answers = groups(text)
     state = fit(answers, phi)
     n = int(text.options[:4].sum())
-    first = OptionRows(text.directions[:n], text.options[:4])
     rest = OptionRows(text.directions[n:], text.options[4:])
     all_answers = answers["g0"]
-    context = Answers(
-        rows=all_answers.rows[:n], text=first, y=all_answers.y[:n], sampling=np.zeros(n)
-    )
+    context = all_answers.select(np.arange(4))
     found = given(state, kernel, context, Latent.standard(2)).believe(all_answers.rows[n:], rest)
     loadings, v = state.mean[:, 1:], state.variances
     dense = loadings @ loadings.T + v.own * kernel.covariance(text, text)
@@ -152,7 +149,8 @@ def test_noise_and_loadings_of_a_known_model_are_recovered() -> None:
     made = {}
     for g in range(60):
         y = offsets + loadings * rng.normal() + rng.normal(size=n) * 0.05
-        made[f"g{g:02}"] = Answers(rows=np.arange(n), text=text, y=y, sampling=np.zeros(n))
+        none = np.zeros(n)
+        made[f"g{g:02}"] = Answers(rows=np.arange(n), text=text, y=y, sampling=none, noise=none)
     state = fit(made, phi, 1, 30)
     assert state.variances.noise == pytest.approx(0.05**2, rel=0.1)
     assert abs(np.corrcoef(state.mean[:, 1], loadings)[0, 1]) > 0.97

@@ -23,13 +23,21 @@ def belief(y: np.ndarray, variance: float) -> Belief:
 def test_errors_are_counted_in_standard_deviations() -> None:
     # Roots that are off by 0.102 and -0.102, where the deviation is 0.1; bins are 0.05 wide.
     shares = np.array([0.702, 0.698]) ** 2
-    counts = count_errors(belief(np.array([0.6, 0.8]), 0.01), shares)
+    counts = count_errors(belief(np.array([0.6, 0.8]), 0.01), shares, np.zeros(2))
     assert counts[20] == 1
     assert counts.sum() == 1
 
 
+def test_noise_that_hides_respondents_is_no_error_of_the_predictor() -> None:
+    """Off by 0.102, where the deviation is 0.08 and that of the noise 0.06: 0.1 together."""
+    shares = np.array([0.702, 0.698]) ** 2
+    said = belief(np.array([0.6, 0.8]), 0.08**2)
+    assert count_errors(said, shares, np.full(2, 0.06**2))[20] == 1
+    assert count_errors(said, shares, np.zeros(2))[25] == 1  # 1.25 to 1.30 deviations
+
+
 def test_an_answer_that_is_very_far_off_is_in_the_last_bin() -> None:
-    counts = count_errors(belief(np.array([0.6, 0.8]), 1e-6), np.array([1.0, 0.0]))
+    counts = count_errors(belief(np.array([0.6, 0.8]), 1e-6), np.array([1.0, 0.0]), np.zeros(2))
     assert counts[-1] == 1
 
 
@@ -73,7 +81,8 @@ def test_counted_widths_cover_what_they_say_where_errors_are_not_normal() -> Non
         first = np.clip(level[::2] + 0.02 * rng.standard_t(2, count // 2), 0.05, 0.99) ** 2
         return np.stack([first, 1 - first], 1).ravel()
 
-    widths = Calibration.of(np.tile(count_errors(said, answers()), (len(CONTEXTS), 1))).at(20)
+    counts = count_errors(said, answers(), np.zeros(count))
+    widths = Calibration.of(np.tile(counts, (len(CONTEXTS), 1))).at(20)
     prediction = Prediction(said.shares, said.deviation, said.intervals(widths))
     coverage = interval_coverage([prediction], answers())
     assert coverage is not None

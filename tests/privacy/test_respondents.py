@@ -120,6 +120,9 @@ def test_noised_answers_are_shares_that_say_how_little_they_tell() -> None:
     assert read.respondents[0] == pytest.approx(
         1 / (1 / 400 + mechanism.deviations[0] ** 2 / 0.25), rel=1e-6
     )
+    assert read.noise is not None
+    assert read.noise[0] == pytest.approx(0.25 / mechanism.deviations[0] ** 2, rel=1e-6)
+    assert read.select(np.array([1])).noise == read.noise[1]
 
 
 def test_noised_values_become_the_nearest_shares() -> None:

@@ -22,14 +22,15 @@ EDGES = np.linspace(0.0, 8.0, 161)  # in standard deviations; what is further of
 BINS = len(EDGES) - 1
 
 
-def count_errors(belief: Belief, shares: Doubles) -> Doubles:
+def count_errors(belief: Belief, shares: Doubles, noise: Doubles) -> Doubles:
     """Count answers by how far they are off, in standard deviations of y: [B], summing to 1.
 
     Args:
         belief: what was predicted of T option rows.
-        shares: [T] the true shares.
+        shares: [T] of the group; where it hides them by noise, the noised ones.
+        noise: [T] by how much that has raised the variance of y. Intervals are for true shares.
     """
-    off = np.abs(belief.coordinates(shares) - belief.mean) / np.sqrt(belief.variance)
+    off = np.abs(belief.coordinates(shares) - belief.mean) / np.sqrt(belief.variance + noise)
     counts, _ = np.histogram(np.minimum(off, EDGES[-1]), EDGES)
     return counts / max(len(off), 1)
 

@@ -74,6 +74,7 @@ class Answers:
     text: OptionRows  # [n]
     y: Doubles  # [n] roots of shares minus the root of 1 / options
     sampling: Doubles  # [n] variance of y from the number of respondents; 0 where unknown
+    noise: Doubles  # [n] variance of y from noise that hides respondents; `sampling` has it as well
 
     @classmethod
     def of(
@@ -82,19 +83,22 @@ class Answers:
         text: OptionRows,
         shares: Floats | Doubles,
         respondents: Doubles | None = None,
+        noise: Doubles | None = None,
     ) -> "Answers":
-        """Shares [n], summing to 1 per question; `respondents` [Q], nan where unknown."""
+        """Shares [n], summing to 1 per question.
+
+        Args:
+            respondents: [Q], nan where unknown.
+            noise: [Q] respondents who would vary as much as noise does, see `PreferenceSet`.
+        """
         p = np.asarray(shares, np.float64)
-        y = np.sqrt(p) - uniform(text)
-        sampling = np.zeros(len(p))
-        if respondents is not None:
-            count = np.repeat(respondents, text.options)
-            # Delta method, with half a respondent added to each option, so that a share of 1 is
-            # not certain: var(sqrt(p)) = (1 - p) / 4 n.
-            smooth = (p * count + 0.5) / (count + 0.5 * text.counts)
-            delta = (1 - smooth) / (4 * count)
-            sampling = np.where(np.isfinite(count) & (count > 0), delta, 0.0)
-        return cls(rows=rows, text=text, y=y, sampling=sampling)
+        return cls(
+            rows=rows,
+            text=text,
+            y=np.sqrt(p) - uniform(text),
+            sampling=_variance(p, text, respondents),
+            noise=_variance(p, text, noise),
+        )
 
     @property
     def shares(self) -> Doubles:
@@ -107,7 +111,22 @@ class Answers:
         options = self.text.options
         flat = segment_rows(segment_starts(options)[positions], options[positions])
         text = self.text.select(positions)
-        return Answers(rows=flat, text=text, y=self.y[flat], sampling=self.sampling[flat])
+        y, sampling, noise = self.y[flat], self.sampling[flat], self.noise[flat]
+        return Answers(rows=flat, text=text, y=y, sampling=sampling, noise=noise)
+
+
+def _variance(p: Doubles, text: OptionRows, respondents: Doubles | None) -> Doubles:
+    """[n] of the roots of shares p [n] of so many respondents [Q]; 0 where their number is unknown.
+
+    Delta method, with half a respondent added to each option, so that a share of 1 is not certain:
+    var(sqrt(p)) = (1 - p) / 4 n.
+    """
+    if respondents is None:
+        return np.zeros(len(p))
+    count = np.repeat(respondents, text.options)
+    smooth = (p * count + 0.5) / (count + 0.5 * text.counts)
+    delta = (1 - smooth) / (4 * count)
+    return np.where(np.isfinite(count) & (count > 0), delta, 0.0)
 
 
 def uniform(text: OptionRows) -> Doubles:
