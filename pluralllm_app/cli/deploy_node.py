@@ -47,6 +47,10 @@ def peers_command(
             help="Take the changed key with this fingerprint, as that group's operator says it.",
         ),
     ] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="Forget the key of a group that has left for good."),
+    ] = None,
 ) -> None:
     """Show the groups' keys: at a node those that it knows, on the server those it names.
 
@@ -60,20 +64,30 @@ def peers_command(
       pluralllm deploy peers /opt/pluralllm/node
 
       pluralllm deploy peers /opt/pluralllm/node --accept SHA256:...
+
+      pluralllm deploy peers /opt/pluralllm/node --forget East
     """
     from pluralllm_app.errors import UserError
     from pluralllm_app.federation.peers import Peers
     from pluralllm_app.federation.peers import accept as take
+    from pluralllm_app.federation.peers import forget as leave_out
 
     if (directory / "server" / "groups.json").exists():
-        if accept:
-            raise UserError(f"{directory} is the server's: it is a node that accepts a key")
+        if accept or forget:
+            raise UserError(f"{directory} is the server's: it is a node that takes or forgets keys")
         _print("peers", _registered(directory, never_trains=False))
         _print("evaluation-peers", _registered(directory, never_trains=True))
         return
     _check_node(directory)
     if accept:
         say(f"{take(directory, accept)}: this node now takes the key {accept}")
+        return
+    if forget:
+        leave_out(directory, forget)
+        say(
+            f"{forget}: this node no longer knows it. If the server names it again, the node "
+            "believes the key that the server then says."
+        )
         return
     peers = Peers.read(directory)
     if not peers.known:

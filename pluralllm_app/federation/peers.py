@@ -238,6 +238,29 @@ def accept(node: Path, wanted: str) -> str:
     )
 
 
+def forget(node: Path, group: str) -> None:
+    """Forget a group that has left, so that no `least-cohort-share` counts it any more.
+
+    Raises:
+        UserError: the node knows no such group, or it is its own, or policy.toml pins it; or
+            peers.json is damaged, or cannot be written.
+    """
+    if group in Policy.read(node).pinned:
+        raise UserError(f"policy.toml pins group {group!r}: remove its line there first")
+    with _changing(node) as peers:
+        own = public_text(signing_key(node).public_key())
+        others = [name for name, key in peers.known.items() if key != own]
+        if group not in others:
+            names = ", ".join(map(repr, others)) or "none"
+            raise UserError(f"this node knows no other group {group!r}: it knows {names}")
+        known, offered = (
+            {name: key for name, key in keys.items() if name != group}
+            for keys in (peers.known, peers.offered)
+        )
+        evaluation = [name for name in peers.evaluation if name != group]
+        Peers(known, offered, evaluation).write(node)
+
+
 @dataclass(frozen=True)
 class Peers:
     """The keys that a node has heard of, as OpenSSH writes them, by the groups' names."""

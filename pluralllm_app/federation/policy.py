@@ -169,29 +169,36 @@ class Policy(Rules):
                 "reward with the rule mean, by secure sums",
             )
 
-    def check_cohort(self, train_groups: int, known: int) -> None:
+    def check_cohort(self, groups: int, known: int, role: str = "train") -> None:
         """Raise RefusedError where a sum is over fewer groups than this node's owner lets it.
 
         Args:
-            train_groups: of the sum.
-            known: train groups whose keys the node knows or pins, its own among them.
+            groups: of the sum.
+            known: groups of the same role whose keys the node knows or pins, its own among them.
+            role: of these groups.
         """
-        if train_groups < self.least_cohort_share * known:
+        trains = role == "train"
+        kind = "train groups" if trains else "groups that never train"
+        if groups < self.least_cohort_share * known:
             how, remedy = "knows", "begin the run with more of them"
             if self.pinned:
                 how = "pins"
-                remedy += ", or ask its owner to pin those that never train in [evaluation-peers]"
+                if trains:
+                    remedy += ", or ask its owner to pin those that never train in "
+                    remedy += "[evaluation-peers]"
+            else:
+                remedy += ", or ask its owner to forget those that have left: pluralllm deploy "
+                remedy += "peers NODE --forget GROUP"
             self._refuse(
                 "least-cohort-share",
-                f"the sum is over {train_groups} of the {known} train groups that it {how}",
+                f"the sum is over {groups} of the {known} {kind} that it {how}",
                 remedy,
             )
-        if train_groups < self.least_train_groups:
-            self._refuse(
-                "least-train-groups",
-                f"the sum is over {train_groups} groups",
-                "begin the run with more",
-            )
+        if groups < self.least_train_groups:
+            remedy = "begin the run with more"
+            if not trains:
+                remedy += ", or with scores = per-group"
+            self._refuse("least-train-groups", f"the sum is over {groups} {kind}", remedy)
 
     def withholds(self, settings: Settings) -> bool:
         """Whether a run asks for scores of this group alone, which may not leave."""

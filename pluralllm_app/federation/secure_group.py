@@ -160,7 +160,7 @@ class SecureGroup:
         known = self.half.known or groups
         if policy.pinned:  # and not only those of them that a server has named so far
             known = len({*policy.pins(self.role), self.half.group})
-        policy.check_cohort(groups, known)
+        policy.check_cohort(groups, known, self.role)
 
     def masked(
         self, form: Form, sent: Arrays, contribution: Contribution, request: Request

@@ -69,6 +69,11 @@ _NOISED = (
     "several groups pays for each, and a simulation draws anew for each run. Train groups are "
     "scored on noised answers, groups for evaluation on their true ones, see docs/privacy.md."
 )
+_HALVES = (
+    "Note: with scores = 'mean' and reserved questions a group's score is the mean of two, over "
+    "reserved questions and over all others. With scores = 'per-group' each question counts alike, "
+    "so scores of such runs are not comparable with those of this one."
+)
 _NOISED_SUMS = (
     "Note: sums of updates have noise: all that one train group answered is hidden by differential "
     "privacy with epsilon = {:g} and delta = {:g}, over the whole run. Groups for evaluation are "
@@ -154,6 +159,11 @@ def needs_questions(config: Mapping[str, Scalar]) -> bool:
 
 def caution(settings: Settings) -> str:
     """What must be known before such a run; empty where nothing must."""
+    halves = settings.federation.scores == "mean" and settings.split.reserved_fraction > 0
+    return "\n".join(filter(None, [_of_privacy(settings), _HALVES if halves else ""]))
+
+
+def _of_privacy(settings: Settings) -> str:
     federation = settings.federation
     if federation.noise == "respondents":
         return _NOISED.format(federation.epsilon, federation.delta)

@@ -121,7 +121,25 @@ def test_a_changed_key_is_shown_and_taken_by_its_fingerprint(path: Path, node: P
     assert command("peers", node, "--accept", offered).output.startswith("Birch: this node now")
     hear(node, changed)
     assert f'Birch = "{offered}"' in command("peers", node).output
-    assert "it is a node that accepts" in str(command("peers", path, "--accept", "x").exception)
+    assert "it is a node that takes or forgets keys" in str(
+        command("peers", path, "--accept", "x").exception
+    )
+
+
+def test_a_group_that_has_left_is_forgotten(path: Path, node: Path) -> None:
+    members = registered_members(path / "server")
+    hear(node, members)
+    assert command("peers", node, "--forget", "Birch").output.startswith("Birch: this node no")
+    assert "Birch" not in command("peers", node).output
+    again = command("peers", node, "--forget", "Birch").exception
+    assert "knows no other group 'Birch': it knows " in str(again)
+    assert "'Birch'" not in str(again).split("it knows ")[1]
+    own = command("peers", node, "--forget", "Alder").exception
+    assert "knows no other group 'Alder'" in str(own)
+    hear(node, members)
+    (node / POLICY).write_text(command("peers", node).output)
+    pinned = command("peers", node, "--forget", "Birch").exception
+    assert "policy.toml pins group 'Birch'" in str(pinned)
 
 
 @pytest.mark.parametrize("name", ["policy", "peers"])

@@ -89,8 +89,9 @@ def test_a_run_that_asks_for_less_is_not(
 
 def test_a_sum_over_too_few_groups_is_refused() -> None:
     Policy(least_train_groups=8).check_cohort(8, 8)
-    with pytest.raises(RefusedError, match="least-train-groups = 8, and the sum is over 7 groups"):
-        Policy(least_train_groups=8).check_cohort(7, 7)
+    for role, kind in (("train", "train groups"), ("evaluation", "groups that never train")):
+        with pytest.raises(RefusedError, match=f"-groups = 8, and the sum is over 7 {kind}"):
+            Policy(least_train_groups=8).check_cohort(7, 7, role)
 
 
 def test_what_is_risky_is_said() -> None:
@@ -209,7 +210,7 @@ def test_no_sum_is_opened_over_fewer_groups_than_the_owner_lets(
     settings = make_settings({"privacy": "secure-sum", "train-groups-per-round": 0})
     message = RecordDict({SECURE_SUM: pack("0" * 32, step, content)})
     asked = SecureGroup.of(message, settings, "Alder", tmp_path, None)
-    with pytest.raises(RefusedError, match="least-train-groups = 4, and the sum is over 3 groups"):
+    with pytest.raises(RefusedError, match="train-groups = 4, and the sum is over 3 train groups"):
         asked.answer(5, Policy(least_train_groups=4))
 
 

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, Message
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation.messages import EVALUATION, MaskedScores
 from pluralllm_app.federation.policy import Policy
+from pluralllm_app.learning.registry import caution
 from pluralllm_app.preferences import reserved_questions
 from pluralllm_app.scoring.metrics import GroupScores, coefficient_of_variation, fairness_index
 from pluralllm_app.scoring.sums import summands, summary_of_sums
@@ -71,6 +72,15 @@ def test_means_and_fairness_are_those_of_single_scores(
                 for key, half in zip(("mean_seen", "mean_reserved"), halves, strict=True):
                     assert half == pytest.approx(roles[role][key], abs=1e-12)
                 assert found["mean"] == sum(halves) / 2
+
+
+def test_that_means_of_two_halves_are_another_score_is_said(
+    make_settings: Callable[..., Settings],
+) -> None:
+    said = caution(make_settings(MEAN | {"reserved-fraction": 0.3}))
+    assert "scores of such runs are not comparable with those of this one" in said
+    assert caution(make_settings(MEAN | {"reserved-fraction": 0.0})) == ""
+    assert caution(make_settings(SECURE | {"reserved-fraction": 0.3})) == ""
 
 
 def test_sums_of_three_scores_by_hand(make_settings: Callable[..., Settings]) -> None:
