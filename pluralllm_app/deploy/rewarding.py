@@ -74,9 +74,10 @@ def reward(
         highlight=False,
     )
     shares = _ask(path, run_config, choices, console)
-    past = calls.array if calls else np.zeros((0, len(shares.groups)))
+    combining = RULES[rule]()
+    past = calls.latest(combining.remembered) if calls else np.zeros((0, len(shares.groups)))
     fewest = Settings.from_config(run_config).federation.min_contributors
-    found = rewarded(choices, shares, fewest, RULES[rule](), past)
+    found = rewarded(choices, shares, fewest, combining, past)
     if calls and history:
         calls.add(found.means())
         calls.save(history)

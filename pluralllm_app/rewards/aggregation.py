@@ -4,8 +4,9 @@ Average, minimum and maximum are those of arXiv 2512.08786 (Srewa, Zhao, Elmalak
 weights by the groups' past alignment are its own proposal and that of arXiv 2604.04261 (APPA).
 """
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -21,12 +22,17 @@ class Rule(Protocol):
     def name(self) -> str:
         """What it is called, in logs and files."""
 
+    @property
+    def remembered(self) -> int:
+        """How many of the latest calls it looks at."""
+
     def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
         """Put rewards together.
 
         Args:
             rewards: [G, N] of each group for each completion.
-            past: [T, G] mean reward of each group in each earlier call, the oldest first.
+            past: [T, G] mean reward of each group in each earlier call, the oldest first; calls
+                before the latest `remembered` may be left out.
 
         Returns:
             [N] one for each completion.
@@ -38,6 +44,7 @@ class Mean:
     """All groups count alike, whatever becomes of each."""
 
     name: str = "mean"
+    remembered: ClassVar[int] = 0
 
     def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
         found: Doubles = rewards.mean(axis=0)
@@ -49,6 +56,7 @@ class Min:
     """What the group likes that likes it least."""
 
     name: str = "min"
+    remembered: ClassVar[int] = 0
 
     def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
         found: Doubles = rewards.min(axis=0)
@@ -60,6 +68,7 @@ class Max:
     """What the group likes that likes it most."""
 
     name: str = "max"
+    remembered: ClassVar[int] = 0
 
     def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
         found: Doubles = rewards.max(axis=0)
@@ -74,6 +83,7 @@ class Nash:
     """
 
     name: str = "nash"
+    remembered: ClassVar[int] = 0
 
     def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
         """See `Rule`; ValueError where a reward is below 0."""
@@ -108,14 +118,20 @@ class AdaptiveAlpha:
         if not 0 < self.memory <= 1:
             raise ValueError(f"memory {self.memory!r}: give a number above 0, up to 1")
 
+    @property
+    def remembered(self) -> int:
+        """Those that count more than `FORGOTTEN`."""
+        if self.memory == 1:
+            return 1
+        return math.ceil(math.log(FORGOTTEN) / math.log1p(-self.memory))
+
     def weights(self, past: Doubles) -> Doubles:
         """alpha of each group, [G], summing to 1, after calls with mean rewards `past` [T, G]."""
         if not len(past):
             return np.full(past.shape[1], 1 / past.shape[1])
-        ages = np.arange(len(past))[::-1]
-        counted = (1 - self.memory) ** ages
-        kept = counted > FORGOTTEN
-        mean = counted[kept] @ past[kept] / counted[kept].sum()
+        past = past[-self.remembered :]
+        counted = (1 - self.memory) ** np.arange(len(past))[::-1]
+        mean = counted @ past / counted.sum()
         raised = np.exp((mean.min() - mean) / self.temperature)
         found: Doubles = raised / raised.sum()
         return found

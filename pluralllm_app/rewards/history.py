@@ -21,10 +21,10 @@ class History:
     groups: Sequence[str]
     calls: list[list[float]] = field(default_factory=list)
 
-    @property
-    def array(self) -> Doubles:
-        """[calls, groups]"""
-        return np.array(self.calls, np.float64).reshape(-1, len(self.groups))
+    def latest(self, count: int) -> Doubles:
+        """[calls, groups] of the latest `count` calls, or of all where there are fewer."""
+        first = max(len(self.calls) - count, 0)
+        return np.array(self.calls[first:], np.float64).reshape(-1, len(self.groups))
 
     def add(self, means: Doubles) -> None:
         """Add a call.

@@ -5,6 +5,7 @@ Written against `openrlhf.utils.agent` of OpenRLHF 0.11.2.
 
 import re
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from pluralllm_app.core.wording import many
@@ -25,6 +26,7 @@ class RewardFunc:
     def __init__(self, reward: Reward) -> None:
         """Wrap a reward, which gives every completion a number: see `unread` of `GroupReward`."""
         self.reward = reward
+        self._one_at_a_time = Lock()  # OpenRLHF calls from several threads
 
     def __call__(
         self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]
@@ -42,7 +44,8 @@ class RewardFunc:
         """
         texts = _completions(queries, prompts)
         columns = _questions(labels, len(prompts))
-        rewards = _numbers(self.reward(prompts, texts, **columns))
+        with self._one_at_a_time:
+            rewards = _numbers(self.reward(prompts, texts, **columns))
         return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
 

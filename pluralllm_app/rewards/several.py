@@ -82,7 +82,7 @@ class SeveralGroups:
         found: Rewards = [None] * len(completions)
         if not scored.any():
             return found
-        past = self.history.array
+        past = self.history.latest(self.rule.remembered)
         combined = self.rule.combine(rewards[:, scored], past)
         for place, reward in zip(np.flatnonzero(scored).tolist(), combined.tolist(), strict=True):
             found[place] = reward

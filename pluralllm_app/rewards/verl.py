@@ -12,12 +12,16 @@ Written against `verl.experimental.reward_loop` and `verl.trainer.ppo.reward` of
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.rewards.group_reward import GroupReward
+from pluralllm_app.rewards.rollouts import COLUMNS
 from pluralllm_app.rewards.several import SeveralGroups
 from pluralllm_app.use.predictor import Predictor
+
+_ONE_AT_A_TIME = Lock()  # verl calls from several threads, and a model is to be loaded once
 
 
 def compute_score(
@@ -64,14 +68,14 @@ def compute_score(
             "have none in common: give mean, min, max or nash as rule"
         )
     known = json.dumps([dict(each) for each in groups], sort_keys=True, default=str)
-    reward = _reward(model, known, rule, embedder)
     said = extra_info or {}
-    columns: dict[str, Any] = {
-        name: [said[name]] for name in ("question_id", "question", "options") if said.get(name)
-    }
+    columns: dict[str, Any] = {name: [said[name]] for name in COLUMNS if said.get(name) is not None}
     if not columns.keys() & {"question_id", "question"}:
         columns["question_id"] = [str(ground_truth)]
-    (score,) = reward([""], [solution_str], **columns)
+    with _ONE_AT_A_TIME:
+        reward = _reward(model, known, rule, embedder)
+        (score,) = reward([""], [solution_str], **columns)
+        reward.history.calls.clear()  # which no rule looks at here
     return {"score": float(unread) if score is None else score, "read": float(score is not None)}
 
 

@@ -1,5 +1,7 @@
 """Queries, prompts and labels as OpenRLHF has them, without its package: that needs a GPU's."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,6 +30,24 @@ def test_labels_are_ids_of_questions(north: Group) -> None:
     reward = GroupReward(north, unread=0.0)
     said = RewardFunc(reward)(["Well? no"], ["Well?"], [YES_NO[1].id])
     assert said["rewards"] == reward(["?"], ["No"], question_id=[YES_NO[1].id])
+
+
+def test_it_is_called_from_several_threads() -> None:
+    """A reward, which counts and remembers, is called by one of them at a time."""
+    inside: list[int] = []
+
+    class Slow:
+        __name__ = "slow"
+
+        def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
+            inside.append(1)
+            time.sleep(0.001)  # others come in, unless they are kept out
+            return [float(inside.pop() + len(inside))]
+
+    reward = RewardFunc(Slow())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: reward(["Well? A"], ["Well?"], [""]), range(40)))
+    assert {said["rewards"][0] for said in found} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.rewards import AdaptiveAlpha, GroupReward, Nash, SeveralGroups, rendered
 from pluralllm_app.rewards.several import Rewards
@@ -72,6 +74,34 @@ def test_the_past_is_forgotten_slowly() -> None:
     past = np.array([[0.7, 0.0], [0.0, 0.7], [0.7, 0.0]])
     first, second = rule.weights(past)
     assert np.log(second / first) == pytest.approx(0.5 - 0.2)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What the latest call but one earned, and nothing else counts."""
+
+    remembered: int = 2
+    name: str = "newest"
+
+    def combine(self, rewards: Doubles, past: Doubles) -> Doubles:
+        assert len(past) <= 2
+        return rewards[0] if len(past) < 2 else past[0, 0] + 0 * rewards[0]
+
+
+def test_a_rule_is_given_as_much_of_the_past_as_it_looks_at() -> None:
+    """All of it for each completion would take longer and longer."""
+    reward = SeveralGroups([Fixed("a", [0.1], [0.2], [0.3], [0.4])], Newest())
+    assert [call(reward, 1) for _ in range(4)] == [[0.1], [0.2], [0.1], [0.2]]
+
+
+@pytest.mark.parametrize(("memory", "remembered"), [(1.0, 1), (0.9, 6), (0.1, 132)])
+def test_what_counts_less_than_a_millionth_is_forgotten(memory: float, remembered: int) -> None:
+    rule = AdaptiveAlpha(memory=memory)
+    assert rule.remembered == remembered
+    past = np.random.default_rng(0).random((200, 2))
+    assert rule.weights(past).tolist() == rule.weights(past[-remembered:]).tolist()
+    other = np.vstack([1000 * past[:-remembered], past[-remembered:]])
+    assert rule.weights(other).tolist() == rule.weights(past).tolist()
 
 
 def test_a_temperature_and_a_memory_have_bounds() -> None:

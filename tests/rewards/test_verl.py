@@ -1,14 +1,17 @@
 """`compute_score` as verl's reward managers call it, by keyword."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pluralllm_app import Predictor
 from pluralllm_app.errors import AnswersError
-from pluralllm_app.rewards import GroupReward, SeveralGroups
+from pluralllm_app.rewards import GroupReward, SeveralGroups, verl
 from pluralllm_app.rewards.verl import compute_score
 from tests.support.used import OFTEN, answers_of
 
@@ -70,6 +73,30 @@ def test_what_cannot_be_scored_is_refused(
         called(rewarding_run, [{"answer": "x.csv"}], "A")
     with pytest.raises(AnswersError, match="nothing is known of 'group 1'"):
         called(rewarding_run, [{}], "A")
+
+
+def test_verl_scores_in_several_threads(
+    rewarding_run: Path, tables: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They load the model once, and one after the other uses it."""
+    loaded = []
+
+    def load(*arguments: Any, **named: Any) -> Predictor:
+        loaded.append(arguments)
+        return Predictor.from_pretrained(*arguments, **named)
+
+    monkeypatch.setattr(verl, "Predictor", SimpleNamespace(from_pretrained=load))
+    verl._reward.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: called(rewarding_run, tables, "A"), range(40)))
+    assert len(loaded) == 1
+    assert all(each == found[0] for each in found)
+
+
+def test_options_may_be_an_array(rewarding_run: Path, tables: list[dict[str, str]]) -> None:
+    """As columns of Parquet files are."""
+    turned = {"question_id": "c0", "options": np.array(["No", "Yes"], object)}
+    assert called(rewarding_run, tables, "B", turned) == called(rewarding_run, tables, "A")
 
 
 def test_verl_may_add_arguments(rewarding_run: Path, tables: list[dict[str, str]]) -> None:
