@@ -35,7 +35,8 @@ class FreeText:
             this option over that to the next one: 0 where it is the option's very text. From
             `AMBIGUOUS` on the text names both, and neither of them alone.
         """
-        text = clean_text(spoken(completion))
+        whole = spoken(completion).encode("utf-8", "ignore").decode()  # without half characters
+        text = clean_text(whole)
         if not text:
             return None, None, NONE
         if len(text) > MOST_CHARACTERS:

@@ -69,12 +69,16 @@ def rollouts(
 
 
 def _text(given: Any, place: str, last: bool) -> str:
-    """A text as it is; of messages all that they say, or the last one alone."""
+    """A text as it is; of messages all that they say, or the last one alone.
+
+    Where that is what a tool said, the model has not come to answer.
+    """
     if isinstance(given, str):
         return given
     if isinstance(given, Sequence) and all(isinstance(each, dict) for each in given):
-        contents = [_content(message.get("content"), place) for message in given]
-        return "\n".join(contents[-1:] if last else contents)
+        if last:
+            given = [each for each in given[-1:] if each.get("role") != "tool"]
+        return "\n".join(_content(message.get("content"), place) for message in given)
     raise AnswersError(
         f"{place} is of type {type(given).__name__}: give a text, or a list of messages with role "
         "and content"
@@ -87,8 +91,8 @@ def _content(content: Any, place: str) -> str:
         return content or ""
     if isinstance(content, Sequence) and all(isinstance(part, dict) for part in content):
         texts = [part for part in content if part.get("type") == "text"]
-        if all("text" in part for part in texts):
-            return "\n".join(str(part["text"]) for part in texts)
+        if all(isinstance(part.get("text"), str) for part in texts):
+            return "\n".join(part["text"] for part in texts)
     raise AnswersError(f"{place} has a message whose content is neither text nor parts")
 
 

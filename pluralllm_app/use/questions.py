@@ -69,6 +69,12 @@ class Question:
         """Raise AnswersError unless it can be asked: a text, and two different options."""
         if not self.text:
             raise AnswersError("a question has no text: give one")
+        for text in (self.text, *self.options):
+            if any("\ud800" <= char <= "\udfff" for char in text):
+                raise AnswersError(
+                    f"{named(self)} has {shorten(text, 80)!r}, which holds half of a character: "
+                    "read the text anew where it comes from"
+                )
         if len(self.options) < 2:
             raise AnswersError(
                 f"{named(self)} has {many(len(self.options), 'option')}: give it at least two"

@@ -13,7 +13,7 @@ import pytest
 from pluralllm_app import Predictor, Question
 from pluralllm_app.errors import AnswersError
 from pluralllm_app.rewards import GroupReward, rendered
-from pluralllm_app.rewards.counts import SCORED, SEVERAL
+from pluralllm_app.rewards.counts import NONE, SCORED, SEVERAL
 from pluralllm_app.rewards.free_text import FreeText
 from pluralllm_app.use.group import Group
 from tests.support.used import OFTEN, YES_NO
@@ -115,6 +115,21 @@ def test_conversations(north: Group) -> None:
     assert reward([prompt] * 2, completions) == reward([PROMPT] * 2, ["A", "A"])
 
 
+@pytest.mark.parametrize(
+    "completion",
+    [
+        [],
+        [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look"}}]}],
+        # TRL ends so where no room is left for what the model says of it.
+        [{"role": "assistant", "content": None}, {"role": "tool", "content": "A"}],
+    ],
+)
+def test_a_model_that_has_not_come_to_answer_names_no_option(north: Group, completion: Any) -> None:
+    reward = GroupReward(north)
+    assert reward([PROMPT], [completion]) == [None]
+    assert reward.counts[NONE] == 1
+
+
 def test_the_distribution_of_all_samples(north: Group) -> None:
     """Three of four samples say A; the one that says nothing counts for nothing."""
     predicted = list(shares(north, HARBOUR).values())
@@ -153,6 +168,24 @@ def test_a_match_is_the_gradient_of_the_squared_distance(north: Group) -> None:
     assert gradient == pytest.approx(3 * change * ((q[0] - p[0]) - (q[1] - p[1])))
 
 
+def test_where_a_match_ends_under_grpo(north: Group) -> None:
+    """Over all draws of n = 4 samples of K = 2 options, whose mean GRPO takes off each reward.
+
+    Nothing moves a policy any more that answers ((n - 1) q - 1 / K) / (n - 2).
+    """
+    n, q = 4, np.array(list(shares(north, HARBOUR).values()))
+    p = ((n - 1) * q - 1 / 2) / (n - 2)
+    assert 0 < p[0] < q[0]
+    reward = GroupReward(north, "match")
+    score = {"A": 1 - p[0], "B": -p[0]}  # of the logit of A
+    gradient = 0.0
+    for draw in product("AB", repeat=n):
+        rewards = np.array(reward([PROMPT] * n, list(draw)), float)
+        chance = float(np.prod([p["AB".index(each)] for each in draw]))
+        gradient += chance * float((rewards - rewards.mean()) @ [score[each] for each in draw])
+    assert gradient == pytest.approx(0, abs=1e-12)
+
+
 def test_free_texts(north: Group) -> None:
     reward = GroupReward(north, "text")
     expected = shares(north, OFTEN[0])
@@ -172,6 +205,15 @@ def test_free_texts(north: Group) -> None:
     assert ambiguity[3] is None
     assert logged["rewards/North/unscored"] == pytest.approx(0.2)
     assert 0 < logged["rewards/North/ambiguity"] < 1
+
+
+def test_half_a_character_is_left_out_of_a_free_text(north: Group) -> None:
+    reward = GroupReward(north, "text")
+    whole, half, only_half = reward(
+        ["?"] * 3, ["Often", "Often\ud83d", "\ud83d"], question_id=[OFTEN[0].id] * 3
+    )
+    assert half == whole
+    assert only_half is None
 
 
 class Plane:
@@ -217,6 +259,8 @@ def test_a_reward_travels_to_other_processes(north: Group) -> None:
         ([PROMPT], ["A"], {"question_id": "c0"}, "question_id is one text"),
         ([PROMPT], [7], {}, "completion 1 is of type int"),
         ([PROMPT], [[{"content": 3}]], {}, "neither text nor parts"),
+        ([PROMPT], [[{"content": [{"type": "text", "text": None}]}]], {}, "neither text nor parts"),
+        (["?"], ["A"], {"question": ["\ud83d?"], "options": [["a", "b"]]}, "half of a character"),
         (["Is it so?"], ["A"], {}, "completion 1 asks no question that can be read"),
         (["Is it so?"], ["A"], {"question": ["Is it so?"]}, "none of the survey's"),
         (["?"], ["A"], {"question_id": ["c0"], "options": ["Yes, No"]}, "give a list of texts"),
