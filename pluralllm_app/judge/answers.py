@@ -12,7 +12,7 @@ from pluralllm_app.core.segments import Doubles
 from pluralllm_app.judge.plan import Place, Prompt
 
 LETTERS_KIND = "log-probabilities"
-ROUNDING = 1e-6  # of a sum of probabilities
+ROUNDING = 1e-3  # of a sum of probabilities, whose logarithms some servers round
 
 
 @dataclass(frozen=True)

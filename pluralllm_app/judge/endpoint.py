@@ -203,7 +203,7 @@ class Endpoint:
             else:
                 pairs = list(found["top_logprobs"][0].items()) if found["top_logprobs"] else []
             return [(_text(token), _logarithm(value)) for token, value in pairs]
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise self._nonsense(f"its log-probabilities are malformed: {error!r}") from error
 
     def _text(self, choice: Mapping[str, Any]) -> str:

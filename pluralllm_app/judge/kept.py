@@ -40,7 +40,7 @@ class KeptAnswers:
         try:
             named, total = self._lines[key]
             return Answer.checked(named, total, options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise damaged(self.path, str(error)) from error
 
     def add(self, key: str, answer: Answer) -> None:

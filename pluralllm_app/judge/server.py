@@ -96,7 +96,7 @@ class Server:
             else:
                 if status not in _AGAIN or last:
                     return self._read(address, status, headers, body)
-                wait = _asked_pause(headers, pause)
+                wait = asked_pause(headers, pause)
                 if wait > LONGEST_PAUSE:
                     raise UserError(
                         f"{address} answers {status} and asks to wait {wait:.0f} s: repeat the "
@@ -181,14 +181,14 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _asked_pause(headers: httpx.Headers, usual: float) -> float:
-    """How long to wait: as `Retry-After` says, in seconds or as a date, or as usual."""
+def asked_pause(headers: httpx.Headers, usual: float) -> float:
+    """How many seconds to wait: as `Retry-After` says, also by a date, and no less than usual."""
     text = headers.get("retry-after", "")
     try:
         seconds = float(text)
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return usual
-    return max(seconds, 0.0) if math.isfinite(seconds) else usual
+    return max(seconds, usual) if math.isfinite(seconds) else usual

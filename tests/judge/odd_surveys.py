@@ -1,4 +1,4 @@
-"""Surveys of few questions: some that letters cannot ask, one with ordinal values."""
+"""Surveys of few questions: some that letters cannot ask, one of templates, one with values."""
 
 from pathlib import Path
 
@@ -26,6 +26,28 @@ def ordinal_survey(path: Path) -> PreparedSurvey:
             shares=np.array([1.0, 0.0, 0.0]),
         ),
         roles={"A": "evaluation"},
+    )
+
+
+def survey_of_templates(path: Path) -> PreparedSurvey:
+    """Two questions whose texts mean something to Jinja, YAML and lm-evaluation-harness."""
+    options = [["{{ letters }}", "{% if x %}", "a: b # c"], ["{#", "!function metric.x"]]
+    return write_survey(
+        path,
+        name="odd {{name}}: '#",
+        metric="jensen-shannon",
+        embedder="none",
+        source="{{x}}",
+        licence="l: {y}\nn",
+        questions=Questions(["1", "2"], ["{{prompt}}", "12"], options, [None] * 2),
+        embeddings=np.eye(5, 8, dtype=np.float16),
+        answers=Answers(
+            groups=["alignment", "{g}: '"],
+            group=np.array([0, 0, 1]),
+            question=np.array([0, 1, 0]),
+            shares=np.array([1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0]),
+        ),
+        roles={"alignment": "evaluation", "{g}: '": "evaluation"},
     )
 
 

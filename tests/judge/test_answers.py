@@ -95,7 +95,9 @@ def test_other_files_are_refused_and_left_as_they_are(cache: Path) -> None:
             _open(kept.path)
 
 
-@pytest.mark.parametrize("value", [None, 3, [[1.0]], [[1.0, "x"], 1], [[2.0, 0.0], 1], ["ab", 1]])
+@pytest.mark.parametrize(
+    "value", [None, 3, [[1.0]], [[1.0, "x"], 1], [[2.0, 0.0], 1], [[10**400, 0], 1]]
+)
 def test_a_damaged_answer_is_refused(cache: Path, value: object) -> None:
     with open_answers(cache):
         pass

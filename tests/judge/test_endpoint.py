@@ -8,6 +8,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pluralllm_app.errors import UserError
@@ -189,6 +190,25 @@ def test_it_waits_as_long_as_it_is_asked_to(asks: Callable[..., Any]) -> None:
     assert time.monotonic() - start >= 0.3
 
 
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [
+        ("3.5", 3.5),
+        (formatdate(2**33, usegmt=True), pytest.approx(2**33 - time.time(), abs=3600)),
+        ("0", 2.0),
+        (formatdate(0, usegmt=True), 2.0),
+        ("-9", 2.0),
+        ("inf", 2.0),
+        ("nan", 2.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 2.0),
+        ("soon", 2.0),
+    ],
+)
+def test_a_pause_is_never_shorter_than_usual(after: str, seconds: float) -> None:
+    """A server that is busy is not asked five times at once, whatever it says."""
+    assert server.asked_pause(httpx.Headers({"Retry-After": after}), 2.0) == seconds
+
+
 def test_it_does_not_wait_for_ever(asks: Callable[..., Any]) -> None:
     with (
         model_server(lambda _: Reply(b"", 429, {"Retry-After": "3600"})) as running,
@@ -198,7 +218,7 @@ def test_it_does_not_wait_for_ever(asks: Callable[..., Any]) -> None:
 
 
 NO_CHOICES: list[Any] = [{}, {"choices": []}, {"choices": None}, {"choices": ["A"]}]
-NO_NUMBERS: list[Any] = [math.nan, "x", None, 3.5, True]
+NO_NUMBERS: list[Any] = [math.nan, "x", None, 3.5, True, -(10**400)]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +263,15 @@ def test_probabilities_that_sum_to_more_than_one_are_refused(asks: Callable[...,
 
     with model_server(behave) as running, pytest.raises(UserError, match=r"options sum to 1\.81"):
         asks(f"{running.address}#small")
+
+
+def test_logarithms_may_be_rounded(asks: Callable[..., Any]) -> None:
+    """Two of log(0.5) with four digits sum to 1.00003."""
+    listed = [{"token": letter, "logprob": -0.6931} for letter in "AB"]
+    reply = Reply({"choices": [{"logprobs": {"content": [{"top_logprobs": listed}]}}]})
+    with model_server(lambda _: reply) as running:
+        answers, _ = asks(f"{running.address}#small")
+    assert answers[Place(0, None, 0)].named == pytest.approx((0.5, 0.5), abs=1e-4)
 
 
 def test_a_server_that_is_away_is_named(asks: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ from pluralllm_app.judge.run import judge_model
 from pluralllm_app.judge.verdict import Verdict
 from pluralllm_app.scoring.metrics import alignment
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.judge.odd_surveys import ordinal_survey
+from tests.judge.odd_surveys import ordinal_survey, survey_of_templates
 from tests.support.causal_models import TEMPLATE, save_causal_model
 
 TASK, PERSONA = "pluralllm_changes", "pluralllm_changes_persona"
@@ -98,6 +98,31 @@ def test_probabilities_that_are_none_are_refused() -> None:
     for logs in ([float("nan"), 0.0], [-float("inf")] * 2):
         with pytest.raises(ValueError, match="question 7: the model gives no probabilities"):
             harness_metric.process_results(document, [(log, False) for log in logs])
+
+
+@pytest.mark.slow
+def test_texts_that_look_like_templates_reach_the_model_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install '.[dev]'")
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    survey = survey_of_templates(tmp_path / "survey")
+    plan = prepare_setting(survey, [], None, most=9, seed=0).plan
+    names = write_tasks(plan, tmp_path / "tasks")
+    tasks = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    found = get_task_dict(names, tasks)
+    for name, who in zip(names, ([None], list(plan.groups)), strict=True):
+        prompts = [prompt for _, prompt in plan.prompts(who)]
+        documents = list(found[name].test_docs())
+        assert [found[name].doc_to_text(each) for each in documents] == [
+            prompt.text for prompt in prompts
+        ]
+        assert [found[name].doc_to_choice(each) for each in documents] == [
+            list("ABC"[: len(prompt.question.options)]) for prompt in prompts
+        ]
+        assert {"alignment", "alignment_alignment", "alignment_g"} < set(found[name].aggregation())
 
 
 def verdict_of(path: str, setting: Setting, cache: Path) -> Verdict:
