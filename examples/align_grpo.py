@@ -26,6 +26,7 @@ from pluralllm_app import Question
 from pluralllm_app.rewards import Form, rendered
 from pluralllm_app.scoring.metrics import js_alignment
 
+SAMPLES = 32  # of each question in a step
 WAYS: list[tuple[str, Form]] = [
     ("mean", "match"),
     ("min", "match"),
@@ -49,6 +50,12 @@ def main() -> None:
     for rule, form in WAYS:
         seeds = [align(setting, rule, form, seed, options) for seed in range(options.seeds)]
         print(row(f"{rule}, {form}", seeds), flush=True)
+    means = [np.mean(shares, axis=0).tolist() for shares in zip(*predicted(setting), strict=True)]
+    aim = fared(setting, means)
+    print(
+        "\nA policy that answers as groups are predicted to on average: groups' mean "
+        f"{aim.mean:.3f}, worst group {aim.worst:.3f}"
+    )
 
 
 def align(
@@ -59,10 +66,13 @@ def align(
     if options.policy is None:
         policy, tokenizer = make_policy(questions, seed)
     else:
-        policy = AutoModelForCausalLM.from_pretrained(options.policy)
+        # Updates are lost in the 8 bits of bfloat16, in which most models are saved.
+        policy = AutoModelForCausalLM.from_pretrained(options.policy, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(options.policy, padding_side="left")
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     before = answer_shares(policy, tokenizer, questions)
+    # A real policy takes gigabytes for as many texts as a tiny one goes through together.
+    at_once = SAMPLES * len(questions) if options.policy is None else 8
     with tempfile.TemporaryDirectory() as out:
         trainer = GRPOTrainer(
             model=policy,
@@ -74,8 +84,9 @@ def align(
                 seed=seed,
                 max_steps=options.steps,
                 learning_rate=options.learning_rate,
-                per_device_train_batch_size=32 * len(questions),
-                num_generations=32,
+                per_device_train_batch_size=at_once,
+                gradient_accumulation_steps=SAMPLES * len(questions) // at_once,
+                num_generations=SAMPLES,
                 scale_rewards="none",
                 max_completion_length=1 if options.policy is None else 8,
                 logging_strategy="no",
@@ -102,15 +113,18 @@ def rows(questions: list[Question]) -> list[dict[str, str | None]]:
     return [{"prompt": rendered(each), "question_id": each.id} for each in questions]
 
 
+def predicted(setting: Setting) -> list[list[list[float]]]:
+    """Shares by group, then by question and option."""
+    return [
+        [list(answer.shares.values()) for answer in group.predict(setting.questions)]
+        for group in setting.groups
+    ]
+
+
 def earned(setting: Setting, answers: list[list[float]]) -> float:
     """The predicted share of the policy's answers, on average."""
-    shares = [
-        list(answer.shares.values())
-        for group in setting.groups
-        for answer in group.predict(setting.questions)
-    ]
-    given = answers * len(setting.groups)
-    return float(np.mean([np.dot(*pair) for pair in zip(given, shares, strict=True)]))
+    pairs = [zip(answers, shares, strict=True) for shares in predicted(setting)]
+    return float(np.mean([np.dot(*pair) for each in pairs for pair in each]))
 
 
 def fared(setting: Setting, answers: list[list[float]]) -> Fared:
