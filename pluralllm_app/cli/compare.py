@@ -159,6 +159,8 @@ def _score_few_shot(
     damaged = []
     with progress_bars(console) as progress:
         bar = progress.add_task("scoring from few answers and many", total=len(runs))
+        if not console.is_terminal:  # where no bar is to be seen
+            console.print("Scoring from few answers and many ...")
         for run in runs:
             try:
                 score_few_shot(run, pool)

@@ -34,19 +34,22 @@ def report(
     """
     out = out.expanduser().resolve()
     folder = out.with_name(f"{out.stem}-figures")
-    with _progress(console) as say:
-        say("reading runs")
+    with _progress(console) as (stage, say):
+        stage("reading runs")
         sources = read_sources(paths)
         _check_output(out, folder)
-        found, absent = _predictions(sources, survey, say) if answers else (None, None)
-        say("drawing")
+        found, absent = None, None
+        if answers:
+            stage("predicting")
+            found, absent = _predictions(sources, survey, say)
+        stage("drawing")
         drawn = looks(sources.methods)
         sections = draw(sources, Style(drawn, page=True))
         _make_folder(folder)
         for file, spec in _files(sources, drawn, found).items():
             say(f"drawing {file}")
             _write_figure(folder / file, spec, drawn, found)
-        say("writing the page")
+        stage("writing the page, and into it what draws there")
         chart = prediction_chart([], "", Style(drawn, page=True)) if found else None
         said = notices(sources)
         page = render(sources, said, sections, Shown(found, chart, absent), drawn)
@@ -92,7 +95,6 @@ def _predictions(
     sources: Sources, survey: Path | None, say: Say
 ) -> tuple[Predictions | None, str | None]:
     """The predictions, or why there are none."""
-    say("predicting")
     try:
         return predict(sources, survey, lambda done, all_: say(f"predicting, {done}/{all_}")), None
     except NoPredictionsError as error:
@@ -146,8 +148,18 @@ def _write_figure(
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Say]:
+def _progress(console: Console) -> Iterator[tuple[Say, Say]]:
+    """Shows what is being done: a stage, which a log also gets a line of, or a part of one."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        yield lambda text: progress.update(task, description=text)
+
+        def say(text: str) -> None:
+            progress.update(task, description=text)
+
+        def stage(text: str) -> None:
+            say(text)
+            if not console.is_terminal:  # where no spinner is to be seen
+                console.print(f"{text[0].upper()}{text[1:]} ...")
+
+        yield stage, say
