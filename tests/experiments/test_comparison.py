@@ -300,6 +300,8 @@ def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0, result.output
     assert "one seed gives no interval" in result.output
     assert "Consensus" in result.output
+    said = ["uniform, seed 0: done", "consensus, seed 0: done", "Scoring from few answers and many"]
+    assert all(line in result.output for line in said)  # where no bar is to be seen
     assert (tmp_path / "out" / "cells" / "uniform" / "seed-0" / "run.json").exists()
     rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open(encoding="utf-8")))
     assert [(row["method"], row["role"]) for row in rows] == [

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import sys
@@ -94,7 +95,10 @@ def test_shares_are_those_of_the_survey(reported: Path, hostile_survey: Prepared
 
 @pytest.mark.slow
 def test_figures_are_written_as_png_and_svg(comparison: Path, tmp_path: Path) -> None:
-    build.report([comparison], tmp_path / "page.html", None, True, Console(quiet=True))
+    log = io.StringIO()
+    build.report([comparison], tmp_path / "page.html", None, True, Console(file=log, width=100))
+    stages = [line for line in log.getvalue().splitlines() if line.endswith(" ...")]
+    assert [stage.split()[0] for stage in stages] == ["Reading", "Predicting", "Drawing", "Writing"]
     folder = tmp_path / "page-figures"
     names = {
         "differences-evaluation",
