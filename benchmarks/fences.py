@@ -1,25 +1,31 @@
 """What a round of a deployment costs with and without what guards it, in turn in one run.
 
     python benchmarks/fences.py
+    python benchmarks/fences.py --only ledger
 
 SuperLink and SuperNodes are real processes, as in `benchmarks/deployment.py`. Of two rounds one has
 all guards and one has none: the fence in front of the SuperLink (connections, signatures, bodies,
-whose replies), and the nodes' audit log and ledger. Comparing the code is part of a run's first
-message and not of a round; it is timed alone.
+whose replies), its guard of objects, and the nodes' audit log and ledger. Comparing the code is
+part of a run's first message and not of a round; it is timed alone.
 
-Rounds differ by more than guards cost, since nodes look for messages at intervals. So the seconds
-that pass inside guards are added up as well, of all nodes in a round: they bound what guards add.
+Rounds differ by more than guards cost, since nodes look for messages at intervals. So the CPU time
+of all processes is compared as well, and the seconds that pass inside what is done once for a
+message are added up. What is done for each of the hundreds of requests of a round is not timed one
+by one: to write its seconds down would cost more than it does.
 """
 
 import math
+import mmap
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, median, stdev
+from typing import NamedTuple
 
-from deployment import federation, read_rounds
+import psutil
+from deployment import FORKED, federation, kind_of, read_rounds
 from measuring import parse, publish
 from rich.console import Console
 
@@ -28,71 +34,116 @@ from pluralllm_app.engines.run_config import read_run_config
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.deployment import Deployment
 
-GUARDS = {  # in a file of the app: what is done where guards are off; None: what is done always
-    "deploy/connections.py": {"Connections._set_deadline": "None"},
-    "federation/audit_log.py": {"AuditLog.write": "None"},
-    "federation/flower_fence.py": {"check_reply": "None", "has_signed": None},
-    "federation/ledger.py": {"admit": "Policy()"},
+# What a guard does when it is off, by its file in the app and its name; None: it is never off.
+ONCE = {  # for a message, a connection or a run
+    "federation/audit_log.py": {"AuditLog.write": "lambda *call: None"},
+    "federation/flower_fence.py": {"check_reply": "lambda *call: None", "has_signed": None},
+    "federation/ledger.py": {"admit": "lambda *call, **named: Policy()"},
     "federation/own_code.py": {"refusal": None},
 }
-OPEN = {  # what passes requests on where guards are off
-    "deploy/admission.py": "Admission.__call__",
-    "deploy/superlink.py": "LocalControl.__call__",
+OFTEN = {  # for a request or an object
+    "deploy/admission.py": {"Admission.__call__": "lambda self, *call: self.app(*call)"},
+    "deploy/connections.py": {"Connections._set_deadline": "lambda *call: None"},
+    "deploy/superlink.py": {"LocalControl.__call__": "lambda self, *call: self.app(*call)"},
+    "federation/flower_store.py": {
+        "SqlObjectStore.preregister": "_preregister",
+        "SqlObjectStore.put": "_put",
+        "runtime_handlers.pull_messages": "_pull",
+    },
 }
+STORE = """
+_guard_objects = guard_objects
+_preregister, _put = SqlObjectStore.preregister, SqlObjectStore.put
+_pull = runtime_handlers.pull_messages
+
+
+def guard_objects():
+    _guard_objects()
+"""
 SWITCH = """
 
+import mmap as _mmap
 import os as _os
 import time as _time
-from pathlib import Path as _Path
 
-_OFF = _Path({off!r})
+with open({off!r}, "rb") as _file:
+    _off = _mmap.mmap(_file.fileno(), 1, access=_mmap.ACCESS_READ)
 
 
-def _timed(name, guard, instead=None):
+def _switched(guard, instead):
+    return lambda *call, **named: (instead if _off[0] else guard)(*call, **named)
+
+
+def _timed(name, guard):
     def call(*arguments, **named):
-        if instead and _OFF.exists():
-            return instead()
-        began, computed = _time.perf_counter(), _time.thread_time()
+        began = _time.perf_counter()
         try:
             return guard(*arguments, **named)
         finally:
-            took, computed = _time.perf_counter() - began, _time.thread_time() - computed
-            line = f"{{_time.time()}} {{name}} {{took}} {{computed}}\\n"
+            line = f"{{_time.time()}} {{name}} {{_time.perf_counter() - began}}\\n"
             opened = _os.open({log!r}, _os.O_WRONLY | _os.O_APPEND | _os.O_CREAT)
             _os.write(opened, line.encode())
             _os.close(opened)
 
     return call
 
-
-def _passed(guard):
-    async def call(self, scope, receive, send):
-        if _OFF.exists():
-            await self.app(scope, receive, send)
-        else:
-            await guard(self, scope, receive, send)
-
-    return call
-
-
 """
 
 
-def put_off_by_a_file(deployment: Deployment) -> None:
-    """Let a file `off` put guards off, and a file `seconds` say how long they took.
+class Passed(NamedTuple):
+    """What a guard took once."""
 
-    This edits the app of a deployment before it starts.
+    at: float  # when it ended, in seconds since 1970
+    guard: str
+    seconds: float
+
+
+class Switch:
+    """Puts the guards of a deployment off and on. They look at a byte that processes share.
+
+    Args:
+        only: name of the file whose guards alone are put off; without, all are.
     """
-    app = deployment.path / "app" / "pluralllm_app"
-    switch = SWITCH.format(off=str(deployment.path / "off"), log=str(deployment.path / "seconds"))
-    for file, guards in GUARDS.items():
-        lines = [
-            f"{name} = _timed({name!r}, {name}, {instead and f'lambda: {instead}'})\n"
-            for name, instead in guards.items()
-        ]
-        add(app / file, switch + "".join(lines))
-    for file, name in OPEN.items():
-        add(app / file, f"{switch}{name} = _passed({name})\n")
+
+    def __init__(self, only: str | None) -> None:
+        self._only = only
+
+    def install(self, deployment: Deployment) -> None:
+        """Edit the app of a deployment that has not started yet."""
+        self._log, off = deployment.path / "seconds", deployment.path / "off"
+        off.write_bytes(bytes(1))
+        with off.open("r+b") as file:
+            self._off = mmap.mmap(file.fileno(), 1)
+        switch = SWITCH.format(off=str(off), log=str(self._log))
+        app = deployment.path / "app" / "pluralllm_app"
+        for file_name, guards in ONCE.items():
+            add(
+                app / file_name,
+                switch + "".join(self._lines(file_name, guards, "_timed({0!r}, {0})")),
+            )
+        for file_name, guards in OFTEN.items():
+            lines = self._lines(file_name, guards, "{0}")
+            if file_name.endswith("flower_store.py"):  # whose guards come when it is asked to
+                lines = [STORE, *(f"    {line}" for line in lines)]
+            add(app / file_name, switch + "".join(lines))
+
+    def _lines(self, file_name: str, guards: dict[str, str | None], guard: str) -> list[str]:
+        found = []
+        for name, instead in guards.items():
+            own = guard.format(name)
+            if instead and self._only in (None, Path(file_name).stem):
+                own = f"_switched({own}, {instead})"
+            found.append(f"{name} = {own}\n")
+        return found
+
+    def put(self, on: bool) -> None:
+        """Put the guards on or off."""
+        self._off[0] = not on
+
+    def passed(self) -> list[Passed]:
+        """What guards took that are timed."""
+        lines = map(str.split, self._log.read_text().splitlines())
+        return [Passed(float(at), guard, float(took)) for at, guard, took in lines]
 
 
 def add(file: Path, text: str) -> None:
@@ -111,12 +162,49 @@ def lines_of(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """CPU time of processes so far, and of their children that have ended."""
+    return sum(sum(process.cpu_times()[:4]) for process in processes)
+
+
+class Pairs:
+    """What rounds cost in pairs, with guards and without, by how much there was at their ends.
+
+    The first rounds do more than others, and are left out.
+    """
+
+    def __init__(self, ends: list[float]) -> None:
+        costs = {number: ends[number] - ends[number - 1] for number in counted(ends)}
+        self.guarded, self.open = (
+            [costs[number] for number in costs if has_guards(number) is own]
+            for own in (True, False)
+        )
+
+    def results(self, what: str) -> dict[str, float]:
+        """What to publish of them."""
+        pairs = zip(self.guarded, self.open, strict=True)
+        logs = [math.log(ours / without) for ours, without in pairs]
+        return {
+            f"{what} a round, with": median(self.guarded),
+            f"{what} a round, without": median(self.open),
+            f"{what}: with / without, mean of pairs": math.exp(fmean(logs)),
+            f"{what}: half of its interval of 95 %": 1.96 * stdev(logs) / math.sqrt(len(logs)),
+        }
+
+
+def counted(ends: list[float]) -> range:
+    """The rounds that count, of which these are the ends."""
+    return range(2, len(ends) // 2 * 2)
+
+
 def main() -> None:
+    stems = sorted({Path(file).stem for file in (*ONCE, *OFTEN)} - {"own_code"})
     arguments = parse(
         __doc__,
         lambda parser: (
             parser.add_argument("--nodes", type=int, default=3),
             parser.add_argument("--rounds", type=int, default=60),
+            parser.add_argument("--only", choices=stems, help="put the guards of one file off"),
         ),
     )
     config = read_run_config(demo_survey(Console()), None, [], None)
@@ -130,47 +218,47 @@ def main() -> None:
         "min-train-groups": len(groups),
         "expected-nodes": len(groups),
     }
+    switch = Switch(arguments.only)
+    ended: list[float] = []
+    cpu: dict[str, list[float]] = {"SuperLink": [], "others": []}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
-        run, ended = path / "run", []
-        with federation(path / "there", survey, groups, put_off_by_a_file) as (deployment, _):
-            off, log = deployment.path / "off", deployment.path / "seconds"
+        run = path / "run"
+        with federation(path / "there", survey, groups, switch.install) as (deployment, _):
             submitted = deployment.submit(config | {"out": str(run)})
-            for number in range(arguments.rounds + 1):
-                off.unlink(missing_ok=True) if has_guards(number) else off.touch()
+            lasting: dict[bool, list[psutil.Process]] = {True: [], False: []}
+            for number in range(arguments.rounds):  # the last one evaluates as well
+                switch.put(has_guards(number))
                 while lines_of(run / "rounds.jsonl") <= number and submitted.poll() is None:
                     time.sleep(0.02)
                 ended.append(time.time())
+                if number == 1:  # by now there are all that last longer than a message
+                    for process in deployment.processes():
+                        if (kind := kind_of(process)) != FORKED:
+                            lasting[kind == "SuperLink"].append(process)
+                for kind, spent in cpu.items():
+                    spent.append(cpu_seconds(lasting[kind == "SuperLink"]))
             if submitted.wait() or len(read_rounds(run)) <= arguments.rounds:
                 sys.exit(deployment.log("run"))
-            timed = [line.split() for line in log.read_text().splitlines()]
-    # The first rounds and the last one do more than others.
-    first, last = 2, arguments.rounds // 2 * 2
-    took = {number: ended[number] - ended[number - 1] for number in range(first, last)}
-    guarded, open_ = (
-        [took[number] for number in took if has_guards(number) is own] for own in (True, False)
-    )
-    logs = [math.log(ours / without) for ours, without in zip(guarded, open_, strict=True)]
+            passed = switch.passed()
+    rounds = Pairs(ended)
     within: dict[str, float] = defaultdict(float)
-    computed = 0.0
-    for at, guard, passed, of_cpu in timed:
-        if ended[first - 1] < float(at) <= ended[last - 1]:
-            within[guard] += 1000 * float(passed) / len(guarded)
-            computed += 1000 * float(of_cpu) / len(guarded)
+    for each in passed:
+        if ended[1] < each.at <= ended[counted(ended)[-1]]:
+            within[each.guard] += 1000 * each.seconds / len(rounds.guarded)
     publish(
         "fences",
         {
             "nodes": len(groups),
-            "pairs of rounds": len(logs),
-            "s a round, with": median(guarded),
-            "s a round, without": median(open_),
-            "with / without, mean of pairs": math.exp(fmean(logs)),
-            "half of its interval of 95 %": 1.96 * stdev(logs) / math.sqrt(len(logs)),
+            "pairs of rounds": len(rounds.guarded),
+            **rounds.results("s"),
+            **Pairs(cpu["SuperLink"]).results("s of CPU of the SuperLink"),
+            **Pairs(cpu["others"]).results("s of CPU of all others"),
             **{f"ms a round in {guard}, all nodes": took for guard, took in within.items()},
-            "ms of CPU a round in all of them, all nodes": computed,
-            "% of a round in all of them, all nodes": sum(within.values()) / (10 * fmean(guarded)),
+            "% of a round in all of them, all nodes": sum(within.values())
+            / (10 * fmean(rounds.guarded)),
             "ms to compare the code, once a run and node": 1000
-            * fmean(float(took) for _, guard, took, _ in timed if guard == "refusal"),
+            * fmean(each.seconds for each in passed if each.guard == "refusal"),
         },
         arguments.json,
     )
