@@ -10,8 +10,8 @@ part of a run's first message and not of a round; it is timed alone.
 
 Rounds differ by more than guards cost, since nodes look for messages at intervals. So the CPU time
 of all processes is compared as well, and the seconds that pass inside what is done once for a
-message are added up. What is done for each of the hundreds of requests of a round is not timed one
-by one: to write its seconds down would cost more than it does.
+message are added up, of all nodes: most of them are waiting for the disk, which the nodes of a real
+deployment do not share with one another and the SuperLink. TMPDIR=/dev/shm leaves the disk out.
 """
 
 import math

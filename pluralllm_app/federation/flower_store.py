@@ -33,10 +33,36 @@ from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 from flwr.supercore.state.schema.linkstate_models import MessageRes
 from flwr.supercore.state.schema.objectstore_models import ObjectChild, StoredObject
 from flwr.superlink.servicer.runtime import runtime_handlers
-from sqlalchemy import CTE, bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 _server_speaks = ContextVar("_server_speaks", default=False)
+
+# Statements that are asked for each object or look: to build one takes longer than to run it.
+_CHILDREN = select(ObjectChild.child_id).where(ObjectChild.parent_id == bindparam("parent"))
+_REPLY = select(MessageRes.message_id).where(
+    MessageRes.reply_to_message_id == bindparam("message"), MessageRes.delivered_at == ""
+)
+_OF_ROOT = (
+    select(ObjectChild.child_id)
+    .where(ObjectChild.parent_id == bindparam("root"))
+    .cte(recursive=True)
+)
+_BELOW = _OF_ROOT.union(  # all objects in an object, at any depth, each once
+    select(ObjectChild.child_id).join(_OF_ROOT, ObjectChild.parent_id == _OF_ROOT.c.child_id)
+)
+_ITSELF = select(_BELOW.c.child_id).where(_BELOW.c.child_id == bindparam("root"))
+_PARTS_TO_COME = (
+    select(StoredObject.object_id)
+    .where(
+        or_(
+            StoredObject.object_id == bindparam("root"),
+            StoredObject.object_id.in_(select(_BELOW.c.child_id)),
+        ),
+        StoredObject.is_available == 0,
+    )
+    .limit(1)
+)
 
 
 def guard_objects() -> None:
@@ -107,10 +133,6 @@ def _missing(session: Session, object_ids: set[str]) -> set[str]:
     return {*session.scalars(rows)}
 
 
-# Asked for each object that comes: to build it anew would take longer than to run it.
-_CHILDREN = select(ObjectChild.child_id).where(ObjectChild.parent_id == bindparam("parent"))
-
-
 def _children(session: Session, object_id: str) -> set[str]:
     return {*session.scalars(_CHILDREN, {"parent": object_id})}
 
@@ -134,34 +156,16 @@ def _contain(session: Session, parent: str, children: set[str]) -> None:
         for child in changed:
             row_of_child = update(StoredObject).where(StoredObject.object_id == child)
             session.execute(row_of_child.values(ref_count=StoredObject.ref_count + by))
-    below = _below(parent)
-    if session.scalar(select(below.c.child_id).where(below.c.child_id == parent)):
+    if session.scalar(_ITSELF, {"root": parent}) is not None:
         raise ValueError(f"object {parent} would contain itself")
-
-
-def _below(object_id: str) -> CTE:
-    """All objects in an object, at any depth, each once."""
-    children = select(ObjectChild.child_id).where(ObjectChild.parent_id == object_id)
-    below = children.cte(recursive=True)
-    return below.union(
-        select(ObjectChild.child_id).join(below, ObjectChild.parent_id == below.c.child_id)
-    )
 
 
 def _unfinished(state: SqlLinkState, message_ids: Iterable[str]) -> set[str]:
     """Of these messages, those whose reply is named and not all there."""
-    found = set()
     with state.session() as session:
-        for message_id in message_ids:
-            reply = select(MessageRes.message_id).where(
-                MessageRes.reply_to_message_id == message_id, MessageRes.delivered_at == ""
-            )
-            if (root := session.scalar(reply)) is None:
-                continue
-            within = StoredObject.object_id.in_(select(_below(root).c.child_id))
-            missing = select(StoredObject.object_id).where(
-                or_(StoredObject.object_id == root, within), StoredObject.is_available == 0
-            )
-            if session.scalar(missing.limit(1)):
-                found.add(message_id)
-    return found
+        return {
+            message
+            for message in message_ids
+            if (root := session.scalar(_REPLY, {"message": message})) is not None
+            and session.scalar(_PARTS_TO_COME, {"root": root}) is not None
+        }
