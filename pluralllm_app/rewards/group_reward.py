@@ -1,5 +1,6 @@
 """A group's predicted answers as a reward for a language model's completions."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -54,11 +55,13 @@ class GroupReward:
             unread: the reward of a completion that names no option or several, as 0.0.
 
         Raises:
-            AnswersError: nothing is known of the group.
+            AnswersError: nothing is known of the group, or `unread` is no finite number.
             PredictorError: the form is `text`, and the survey's embedder is not loaded here.
         """
         if form not in get_args(Form):
             raise ValueError(f"{form!r} is no form: known are {', '.join(get_args(Form))}")
+        if unread is not None and not math.isfinite(unread):
+            raise AnswersError(f"unread is {unread!r}: give a number, as 0, or None")
         described = group.context.description is not None and group.model.heeds_descriptions
         if not group.answered and not described:
             raise AnswersError(

@@ -1,5 +1,6 @@
 """Rewards of a language model's completions over HTTP: in plain JSON, and as OpenRLHF asks."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -89,10 +90,7 @@ def _with_settings(request: RewardRequest, wishes: list[tuple[str, str]]) -> Rew
     found: dict[str, Any] = {}
     for name, value in wishes:
         if name == "unread":
-            try:
-                found[name] = float(value)
-            except ValueError:
-                raise Refused(422, f"unread={value} is no number") from None
+            found[name] = _number(value)
         elif name in ("rule", "form"):
             found[name] = value
         elif name not in ("group", "description"):
@@ -101,6 +99,16 @@ def _with_settings(request: RewardRequest, wishes: list[tuple[str, str]]) -> Rew
                 f"{name!r} is nothing that /reward knows: group, description, rule, form, unread",
             )
     return checked(replace(request, **found))
+
+
+def _number(value: str) -> float:
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise Refused(422, f"unread={value} is no number")
+    return found
 
 
 def _scored(reward: SeveralGroups, request: RewardRequest) -> RewardResponse:

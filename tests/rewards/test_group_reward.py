@@ -286,6 +286,12 @@ def test_a_group_of_which_nothing_is_known_is_refused(predictor: Predictor) -> N
         GroupReward(predictor.group(name="Nobody"))
 
 
+@pytest.mark.parametrize("unread", [float("nan"), float("inf")])
+def test_what_an_unread_completion_earns_is_a_number(north: Group, unread: float) -> None:
+    with pytest.raises(AnswersError, match="give a number"):
+        GroupReward(north, unread=unread)
+
+
 def test_there_is_no_other_form(north: Group) -> None:
     with pytest.raises(ValueError, match="'shares' is no form"):
         GroupReward(north, "shares")  # type: ignore[arg-type]

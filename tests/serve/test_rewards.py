@@ -81,6 +81,8 @@ def test_groups_by_their_descriptions(client: TestClient, predictor: Predictor) 
         ("?group=West", {}, "no group is called 'West' here; known are: 'North'"),
         ("?groups=North", {}, "'groups' is nothing that /reward knows"),
         ("?unread=none", {}, "unread=none is no number"),
+        ("?unread=nan", {}, "unread=nan is no number"),
+        ("?unread=1e999", {}, "unread=1e999 is no number"),
         ("?form=best", {}, "best"),
         ("", {"rule": "adaptive-alpha"}, "the service keeps none"),
         ("", {"completions": None}, "either `completions`, or `query`"),
