@@ -1,9 +1,12 @@
 """Servers that are busy, away or slow; keys and proxies."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -88,6 +91,38 @@ def test_a_server_that_is_slow_is_named(
 
     with model_server(slow) as running, pytest.raises(UserError, match=r"does not answer \(timed"):
         asks(f"{running.address}#small")
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Answers with one space after the other, until nobody listens any more."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with suppress(ConnectionError):
+            while True:
+                self.wfile.write(b"1\r\n \r\n")
+                time.sleep(0.01)  # less than any answer may take
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_answer_that_never_ends_is_given_up(
+    asks: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "TRIES", 2)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as endless:
+        thread = threading.Thread(target=endless.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with pytest.raises(UserError, match=r"does not answer \((no whole answer|timed)"):
+            asks(f"http://127.0.0.1:{endless.server_port}/v1#small")
+        endless.shutdown()
+        thread.join()
 
 
 def test_a_key_is_sent_and_never_shown(asks: Callable[..., Any]) -> None:
