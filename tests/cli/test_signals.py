@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pluralllm_app.settings import Scalar
@@ -14,6 +15,7 @@ from tests.support.signals import with_handler
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
+STOPPED = b"Stopped. To go on, repeat the command.\n"
 ENDLESS: dict[str, Scalar] = {"rounds": 10**6, "evaluate-every": 10**6, "checkpoint-every": 10**6}
 
 
@@ -45,6 +47,10 @@ class Comparison:
         wait_until(lambda: self.rounds() > before + 1 or self.process.poll() is not None)
         assert self.process.poll() is None, self.process.communicate()[1]
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that it has started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
     def stopped(self, number: signal.Signals) -> bytes:
         """Send a signal that stops it; returns what it printed as errors."""
         self.process.send_signal(number)
@@ -72,19 +78,29 @@ def start(config: dict[str, Scalar], tmp_path: Path) -> Iterator[Start]:
         comparison.process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_the_command(start: Start, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_the_command_and_its_processes(start: Start, number: signal.Signals) -> None:
     comparison = start(signal.SIG_DFL)
     comparison.advance()
-    assert comparison.stopped(number) == b"Stopped. To go on, repeat the command.\n"
+    workers = comparison.workers()
+    assert workers
+    assert comparison.stopped(number) == STOPPED
+    wait_until(lambda: not any(worker.is_running() for worker in workers))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_what_is_ignored_stays_ignored_but_sigterm_stops(
-    start: Start, number: signal.Signals
-) -> None:
+def test_what_is_ignored_stays_ignored_but_sigterm_stops(start: Start) -> None:
     comparison = start(signal.SIG_IGN)
     comparison.advance()
-    comparison.process.send_signal(number)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        comparison.process.send_signal(number)
+        comparison.advance()
+    assert comparison.stopped(signal.SIGTERM) == STOPPED
+
+
+def test_a_killed_command_leaves_no_process(start: Start) -> None:
+    comparison = start(signal.SIG_DFL)
     comparison.advance()
-    comparison.stopped(signal.SIGTERM)
+    workers = comparison.workers()
+    assert workers
+    comparison.process.kill()
+    wait_until(lambda: not any(worker.is_running() for worker in workers))

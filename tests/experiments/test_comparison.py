@@ -3,13 +3,9 @@
 import csv
 import json
 import multiprocessing
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -31,8 +27,6 @@ from tests.conftest import make_survey
 from tests.support.command import write_settings
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
-from tests.support.signals import with_handler
-from tests.support.waiting import wait_until
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
@@ -239,27 +233,6 @@ def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -
     assert planned[1].finished
     assert status(planned[0].path) == "failed"
     assert multiprocessing.active_children() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left(config: Config, tmp_path: Path, number: signal.Signals) -> None:
-    tiny = write_settings(config | LONG, tmp_path)
-    command = [str(Path(sys.executable).with_name("pluralllm")), "compare", "--seeds", "1"]
-    command += ["--survey", str(config["survey"]), "--config", str(tiny), "--method", "federated"]
-    command += ["--out", str(tmp_path / "out")]
-    process = psutil.Popen(with_handler(signal.SIG_DFL, command), stderr=subprocess.PIPE)
-    cell = tmp_path / "out" / "cells" / "federated" / "seed-0"
-    wait_until(lambda: len(rounds(cell)) > 2)
-    children = process.children(recursive=True)
-    assert children
-    process.send_signal(number)
-    _, errors = process.communicate()
-    wait_until(lambda: not any(child.is_running() for child in children))
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert status(cell) == "stopped"
-        assert b"Traceback" not in errors
 
 
 def status(path: Path) -> str | None:
