@@ -166,11 +166,7 @@ def test_a_signature_is_of_the_present(
 
 def test_an_unregistered_nodes_key_is_of_no_more_use(deployment: Deployment) -> None:
     with connect(deployment.dir) as control:
-        node = str(control.by_group(control.nodes_by_key())["dogwood"].id)
-    # Flower's own command takes the proxies as they are.
-    home = {"FLWR_HOME": str(deployment.dir / "flwr-home"), "NO_PROXY": "127.0.0.1"}
-    unregister = ["flwr", "supernode", "unregister", node, "pluralllm"]
-    assert deployment.start("unregister", unregister, home).wait(PATIENCE) == 0
+        control.unregister(control.by_group(control.nodes_by_key())["dogwood"])
     node = deployment.start("dogwood", [deployment.node_dir("Dogwood") / "start.sh"])
     wait_until(lambda: "does not let this node in" in deployment.log("dogwood"))
     deployment.kill(node, signal.SIGTERM)

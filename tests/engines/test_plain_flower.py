@@ -16,7 +16,6 @@ from pluralllm_app import client_app
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.demo import demo_name, write_demo
-from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT
 from tests.support.command import BIN, TINY_RUN, overrides
 from tests.support.deployment import free_port
@@ -128,27 +127,6 @@ def test_a_run_without_any_path_takes_the_demo_and_names_its_directory(
     local = config | tiny | {"survey": str(survey), "out": str(tmp_path / "local")}
     run_federation(LocalGrid(client_app.app, local, nodes=30), Settings.from_config(local), local)
     assert weights(out) == weights(tmp_path / "local")
-
-
-@pytest.mark.engine
-def test_given_paths_and_another_directory_give_the_same_bits(
-    config: dict[str, Scalar],
-    tmp_path: Path,
-    place: Path,
-    environment: dict[str, str],
-    tiny_survey: PreparedSurvey,
-) -> None:
-    local = config | {"out": str(tmp_path / "local"), "seed": 3}
-    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
-    values = TINY_RUN | {"seed": 3}
-    paths = f'survey="{tiny_survey.path}" out="{tmp_path / "plain"}"'
-    flwr_run(
-        place / "empty",
-        environment,
-        *(ROOT, "--run-config", f"{overrides(values)} {paths}"),
-        *("--federation-config", "num-supernodes=5 client-resources-num-cpus=1"),
-    )
-    assert weights(tmp_path / "plain") == weights(tmp_path / "local")
 
 
 @pytest.mark.engine
