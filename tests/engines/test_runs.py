@@ -130,6 +130,7 @@ def test_ctrl_c_stops_the_run_which_then_goes_on(
     local = config | long | {"out": str(tmp_path / "local")}
     run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
     command = [BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out]
+    command += ["--actors", "1"]
     process = subprocess.Popen(
         with_handler(signal.SIG_DFL, [*command, "-c", overrides(long)]),
         stdout=subprocess.PIPE,
@@ -146,7 +147,7 @@ def test_ctrl_c_stops_the_run_which_then_goes_on(
     assert not (out / "model").exists() or weights(out) != weights(tmp_path / "local")
     resume = ["run", "--resume", str(out)]
     assert "give it alone" in str(CliRunner().invoke(app, [*resume, "-c", "rounds=3"]).exception)
-    result = pluralllm(*resume)
+    result = pluralllm(*resume, "--actors", 1)
     assert result.returncode == 0, result.stdout + result.stderr
     assert weights(out) == weights(tmp_path / "local")
     assert json.loads((out / "run.json").read_text())["status"] == "completed"
