@@ -5,9 +5,9 @@
 Each file is a good one of 400 people, of which bytes were changed, cut out, put in or cut off. A
 draft of a map is made from it, and its people are counted by a good map, as `pluralllm
 questionnaire` and `site create` do. Each has to end in shares or in an error that a user can mend:
-not in a traceback, and neither after a minute nor beyond the limit of memory. Files are read in
-processes that are forked and not started anew, which would take most of the time. Good files are
-read first, in the same way: each has to end in shares.
+not in a traceback nor in a library's warning, and neither after a minute nor beyond the limit of
+memory. Files are read in processes that are forked and not started anew, which would take most of
+the time. Good files are read first, in the same way: each has to end in shares.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,6 +113,7 @@ def work(first: int, last: int, seed: int, folder: Path, answer: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    warnings.simplefilter("error")
     names = [name for name in WRITERS if name not in ("german csv", "gzip")]
     for number in range(first, last):
         draw = random.Random(f"{seed} {number}")

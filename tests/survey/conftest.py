@@ -29,6 +29,14 @@ ANSWERS = Answers(
 EMBEDDINGS = np.arange(14, dtype=np.float16).reshape(7, 2)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let no library warn of a user's file: what it doubts is an error or a sentence of ours."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            for doubt in ("UserWarning", "RuntimeWarning", "FutureWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"error::{doubt}"))
+
+
 @pytest.fixture
 def content() -> dict[str, Any]:
     """The arguments of `write_survey` but its path."""

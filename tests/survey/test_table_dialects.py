@@ -150,7 +150,7 @@ def test_faults_of_files_say_what_to_do(tmp_path):
     for name in ("count", "COUNT"):
         two = PLAIN.rename(columns={"count": name}).assign(Count="1")
         file.write_text(two.to_csv(index=False), "utf-8")
-        fault = f"two columns 'count', '{name}' and 'Count': remove one"
+        fault = f"two columns '{name}' and 'Count': remove one"
         with pytest.raises(SurveyError, match=fault):
             read_table(file)
     file.write_bytes(gzip.compress(PLAIN.to_csv().encode())[:-20])

@@ -66,6 +66,8 @@ def test_counts(what: str, tmp_path: Path) -> None:
         (lambda table: table.assign(North=[40, 57, None, None]), "25% of|50% of|67% of"),
         (lambda table: table.assign(North=[43, "x", None, None]), "have no finite number as"),
         (lambda table: table.assign(**{"": 1}), "has a column without a name"),
+        (lambda table: table.assign(**{"": 1, " ": ""}), "has a column without a name"),
+        (lambda table: table.assign(north=1), "has two columns 'North': remove one"),
         (lambda table: table.assign(North=[43, -1, None, None]), "have a negative"),
     ],
 )

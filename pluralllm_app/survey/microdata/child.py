@@ -7,12 +7,15 @@ and the command says so. It is started with a JSON object as its argument,
                                                      "numbers": [...]}'
 
 and writes one line of JSON on the file, and then, if columns are named, batches of them as a stream
-of Arrow: codes as texts, numbers as numbers. A fault is a line with the one key "fault".
+of Arrow: codes as texts, numbers as numbers. A fault is a line with the one key "fault", and a name
+that two variables have is one with the key "twice".
 """
 
 import json
+import re
 import resource
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from pluralllm_app.survey.sources.cell_texts import cell_text
 
 CELLS = 2**23  # of a batch, at most
 MEMORY = 2**30  # bytes that reading may take beside what Python itself and its libraries do
+_TWICE = re.compile(r"column '(.*)' is duplicated, renamed to .*")  # a warning of pyreadstat
 _SEVERAL = (".sav", ".zsav", ".dta")  # of which ReadStat tells user-defined missing values apart
 
 
@@ -39,12 +43,17 @@ def main(file: Path, encoding: str | None, codes: list[str], numbers: list[str])
     options: dict[str, Any] = {"disable_datetime_conversion": True}
     if kind in _SEVERAL:
         options |= {"user_missing": True, "encoding": encoding}
+    for doubt in (UserWarning, RuntimeWarning):  # those of other kinds are for programmers
+        warnings.simplefilter("error", doubt)
     try:
         _, meta = read(str(file), metadataonly=True, **options)
         _say(_dictionary(meta))
         if codes or numbers:
             texts = {name for name in codes if meta.readstat_variable_types.get(name) == "string"}
             _write(partial(read, str(file), **options), codes, texts, numbers)
+    except UserWarning as doubt:
+        twice = _TWICE.fullmatch(str(doubt))
+        _say({"twice": twice[1]} if twice else {"fault": str(doubt)})
     except Exception as error:  # whatever it is, the command says it and this process ends
         _say({"fault": f"{type(error).__name__}: {error}"})
 
@@ -68,8 +77,8 @@ def _say(what: dict[str, Any]) -> None:
 
 def _dictionary(meta: Any) -> dict[str, Any]:
     names = meta.column_names
-    if None in names or len(set(names)) < len(names):
-        raise ValueError("two variables have one name, or one has none")
+    if None in names:
+        raise ValueError("a variable has no name")
     variables = []
     for name in names:
         text = meta.readstat_variable_types.get(name) == "string"

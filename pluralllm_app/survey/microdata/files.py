@@ -175,6 +175,11 @@ class StatisticsFile:
             said = json.loads(line)
         except ValueError:
             raise self._broken() from None
+        if "twice" in said:
+            raise SurveyError(
+                f"{self.file} has two variables {said['twice']!r}: rename one in the program that "
+                "wrote the file, and save it again"
+            )
         if "fault" in said:
             raise SurveyError(
                 f"cannot read {self.file}, it may be cut off or damaged ({said['fault']}): copy it "
@@ -200,9 +205,12 @@ class TableFile:
     def dictionary(self) -> Dictionary:
         """The columns of the table, which says nothing else of them."""
         reader = TableReader(self.file, (), None, encoding=self.stated.encoding)
-        frame = next(iter(reader))
-        self.notes += reader.notes
-        return Dictionary({name: Variable(name) for name in frame.columns})
+        next(iter(reader))
+        # `read` refuses them by name.
+        twice = [f"several columns {name!r}, not used" for name in reader.twice]
+        self.notes += [*reader.notes, *twice]
+        names = dict.fromkeys(filter(None, map(clean_text, reader.names)))
+        return Dictionary({name: Variable(name) for name in names})
 
     def read(self, codes: Sequence[str], numbers: Sequence[str] = ()) -> Iterator[People]:
         """Yield all rows in batches, with the named columns."""

@@ -8,6 +8,7 @@ import csv
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from gzip import BadGzipFile
@@ -23,6 +24,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
 from pluralllm_app.survey.sources.json_lines import json_object
+from pluralllm_app.survey.sources.library_warnings import without_warnings
 from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
 from pluralllm_app.survey.sources.regular_text import is_regular, read_regular
 from pluralllm_app.survey.sources.text_files import encoding_of, open_text
@@ -51,6 +53,7 @@ class TableReader:
     of_several: bool = False  # whether `encoding` is said of several files, of which this is one
     notes: list[str] = field(default_factory=list)  # what was found out about the file
     names: Sequence[str] = ()  # of all its columns
+    twice: Sequence[str] = ()  # of those that several have; where all are wanted, none of them is
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield frames of at most BATCH rows, whose index is the number of the row, less 1.
@@ -75,7 +78,7 @@ class TableReader:
             with open_binary(file) as stream:
                 start = stream.read(START)
             refuse_other_kinds(start, ending)
-            for frame in _READERS[ending](self) if start else ():
+            for frame in without_warnings(_READERS[ending](self) if start else ()):
                 frame.index = pd.RangeIndex(rows, rows + len(frame))
                 rows += len(frame)
                 yield frame
@@ -107,12 +110,12 @@ class TableReader:
         self.names = names
         found = {}
         if self.optional is None:
-            found = {clean_text(name): place for place, name in enumerate(names)}
+            found = self._every(names)
         for column in (*self.required, *(self.optional or ())):
             places = places_of(column, names)
             if len(places) > 1:
-                shown = " and ".join(repr(names[place]) for place in places[:2])
-                raise SurveyError(f"{self.file} has two columns {column!r}, {shown}: remove one")
+                shown = " and ".join(dict.fromkeys(repr(names[place]) for place in places))
+                raise SurveyError(f"{self.file} has two columns {shown}: remove one")
             if places:
                 found[column] = places[0]
             elif column in self.required:
@@ -120,6 +123,23 @@ class TableReader:
                     f"{self.file} has no column {column!r}; found: {shown_names(names)}", names
                 )
         return found
+
+    def refuse_twice(self) -> None:
+        """Raise SurveyError where all columns were wanted, and two have one name."""
+        if self.twice:
+            raise SurveyError(f"{self.file} has two columns {self.twice[0]!r}: remove one")
+
+    def _every(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the places of all columns but `twice`; spaces are the names of those without."""
+        clean = [clean_text(name) for name in names]
+        times = Counter(name.casefold() for name in clean)
+        several = [name for name in clean if name and times[name.casefold()] > 1]
+        self.twice = list({name.casefold(): name for name in reversed(several)}.values())
+        return {
+            name or " " * (place + 1): place
+            for place, name in enumerate(clean)
+            if name not in several
+        }
 
 
 def bare_name(file: Path) -> str:
@@ -256,6 +276,8 @@ def _parquet(reader: TableReader) -> Iterator[pd.DataFrame]:
     schema = pq.read_schema(source)
     found = reader.columns(schema.names)
     raw = {schema.names[at]: name for name, at in found.items()}
+    if len(raw) < len(found):
+        raise ValueError("several columns have no name: name or remove them")
     check_size(source, raw, BATCH)
     texts = [own for own, name in raw.items() if name in reader.repeating]
     texts = [own for own in texts if pa.types.is_string(schema.field(own).type)]

@@ -69,6 +69,7 @@ class WideReader:
                 )
             frames.append(frame.astype(object))
         self.names = reader.names
+        reader.refuse_twice()
         if frames:
             yield self._long(pd.concat(frames))
 
@@ -76,10 +77,9 @@ class WideReader:
         by_name = {name.casefold(): name for name in table.columns}
         kept = {by_name[name]: name for name in KNOWN if name in by_name}
         wide = [name for name in table.columns if name not in kept]
-        blank = [name for name in wide if not name]
-        if blank and not _is_blank(table[blank[0]]).all():
+        if not all(_is_blank(table[name]).all() for name in wide if name.isspace()):
             raise SurveyError(f"{self.file} has a column without a name: name it, or remove it")
-        wide = [name for name in wide if name]
+        wide = [name for name in wide if not name.isspace()]
         what = "group" if "option" in by_name else "option"
         for name in wide:
             if names_a_total(name):

@@ -5,7 +5,6 @@ header may be blank or have a single cell, as a title has.
 """
 
 import io
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -44,14 +43,13 @@ def read_workbook(
     from openpyxl import load_workbook
 
     try:
-        with _opened(file) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles that openpyxl does not know
+        with _opened(file) as stream:
             _refuse_large(stream)
             book = load_workbook(stream, read_only=True, data_only=True)
             sheet = _sheet(book.worksheets, required, notes)
             if sheet is not None:
                 yield from _frames(sheet, columns, batch)
-    except (SurveyError, _TooLarge):
+    except (SurveyError, _TooLarge, Warning):
         raise
     except Exception as error:  # openpyxl takes for granted what a damaged workbook lacks
         raise ValueError(f"the workbook is damaged ({error}): save it again") from error

@@ -125,6 +125,7 @@ class _Tables:
         """Return columns that must be there, and `others`, None: all."""
         reader = TableReader(file, columns, others, encoding=self._encoding, of_several=True)
         frame = pd.concat(reader, ignore_index=True)
+        reader.refuse_twice()
         self.notes |= dict.fromkeys(reader.notes)
         return frame
 
