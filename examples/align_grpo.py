@@ -19,7 +19,7 @@ import torch
 from aligning import HEADER, Fared, Setting, make_setting, row
 from datasets import Dataset
 from tiny_policy import answer_shares, make_policy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from pluralllm_app import Question
@@ -98,6 +98,7 @@ def align(
             train_dataset=Dataset.from_list(rows(questions)),
             processing_class=tokenizer,
         )
+        trainer.remove_callback(PrinterCallback)  # it would print between the table's rows
         trainer.train()
     after = answer_shares(policy, tokenizer, questions)
     return (
