@@ -15,6 +15,7 @@ from pluralllm_app.core.environment import (
     sparing_this_machine,
     unusable_proxies,
 )
+from tests.support.command import pluralllm
 
 DEAD = "127.0.0.1:9"
 PROXIES: list[dict[str, str]] = [
@@ -101,6 +102,11 @@ def test_what_goes_to_other_machines_keeps_its_proxy() -> None:
 def test_unusable_proxies_are_named() -> None:
     given = {"ALL_PROXY": "socks://a:1", "HTTP_PROXY": "a:1", "https_proxy": "", "PATH": "x://y"}
     assert unusable_proxies(given) == ["ALL_PROXY"]
+
+
+def test_what_libraries_warn_of_is_no_error_of_a_command() -> None:
+    done = pluralllm("--version", env=os.environ | {"PYTHONWARNINGS": "error"})
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_python_runs_as_usual_in_other_processes() -> None:

@@ -137,6 +137,12 @@ def test_what_was_published_so_is_said(tmp_path):
         ("Gr%C3%BCn", "'%C3%BC' may stand for 'ü', as in web addresses"),
         ("Oh \\ud83d", "may stand for '\ufffd', as in JSON"),
         ("b'No'", "may stand for 'No', as in Python's bytes"),
+        ("3-May", "'3-May', may have been a range of numbers"),
+        ("01. M\u00e4r", "may have been a range of numbers"),
+        ("Oct-19", "may have been a range of numbers"),
+        ("2024-05-03 00:00:00", "may have been a range of numbers"),
+        ("3 May 1990", ""),
+        ("Mar-a-Lago; 3-5; 2024-05-03", ""),
         ("R&D; Über &Co; “IRMÃ” 5=C a%C b'c' 100%", ""),
     ],
 )

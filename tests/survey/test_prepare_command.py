@@ -183,6 +183,7 @@ def test_advice_fits_the_fault(tmp_path, table, quiet):
         ({"source": "demoo"}, "did you mean 'demo'"),
         ({"source": "demo", "file": Path("x.csv")}, "reads no file"),
         ({"source": "table"}, "needs --file"),
+        ({"source": "table", "file": Path("x.SAV")}, "`pluralllm prepare microdata` reads it"),
         ({"source": "demo", "metric": "cosine"}, "unknown metric"),
         ({"source": "demo", "stated": Stated(licence="CC0")}, "'demo' takes no --licence"),
         (

@@ -28,6 +28,14 @@ _ESCAPES: dict[str, tuple[re.Pattern[str], Callable[[str], str]]] = {
 }
 
 
+# What spreadsheets show where they took a range such as 3-5 or 10-19 for a date.
+_MONTHS = "jan|feb|mar|m\u00e4r|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez"
+_DATE = re.compile(
+    rf"\d{{1,2}}[-. ]{{1,2}}(?:{_MONTHS})\.?|(?:{_MONTHS})\.?[- ]\d\d|\d{{4}}-\d\d-\d\d 00:00:00",
+    re.IGNORECASE,
+)
+
+
 def doubts(survey: SurveyContent) -> list[str]:
     """Return lines on texts that may be damaged, at most one of a kind.
 
@@ -35,6 +43,9 @@ def doubts(survey: SurveyContent) -> list[str]:
     """
     found: dict[str, str] = {}
     for what, text in texts_of(survey):
+        if _DATE.fullmatch(text):
+            line = f"the {what}, {text!r}, may have been a range of numbers, of which a spreadsheet"
+            found.setdefault("date", f"{line} made a date")
         if fault := damage(text):
             found.setdefault("", f"the {what}, {text[:80]!r}, {fault}")
             continue
