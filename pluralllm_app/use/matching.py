@@ -14,6 +14,7 @@ from pluralllm_app.errors import AnswersError
 from pluralllm_app.survey.sources.share_sums import judge_sums
 from pluralllm_app.use.given import Given, GivenAnswers
 from pluralllm_app.use.questions import Catalogue, Question, named, told
+from pluralllm_app.use.spelling import is_code
 
 MOST_NAMED = 10  # new or misspelt questions that are each named, with the nearest of the survey
 _HOW_NEW = (
@@ -129,17 +130,18 @@ def _refuse_misspelt(
             + (f"; {nearest}" if nearest else "")
             + f". Name questions by their ids or texts in the survey; {_HOW_NEW}"
         )
-    faults = [
-        f"{_told_place(each, question)}: did you mean {shorten(near, 80)!r}?"
-        for each, question in doubtful
-        if (near := catalogue.misspelt(question.text))
-    ]
+    faults = []
+    for each, question in doubtful:
+        if near := catalogue.misspelt(question.text):
+            faults.append(f"{_told_place(each, question)}: did you mean {shorten(near, 80)!r}?")
+        elif is_code(question.text):
+            faults.append(f"{_told_place(each, question)}: no question has this id")
     if faults:
         more = [f"... and {len(faults) - MOST_NAMED:,} more"] if len(faults) > MOST_NAMED else []
         raise AnswersError(
             "\n".join(
                 [
-                    "not questions of the survey, but nearly:",
+                    "not questions of the survey, and hardly new ones:",
                     *faults[:MOST_NAMED],
                     *more,
                     f"Write names as the survey has them; {_HOW_NEW}.",

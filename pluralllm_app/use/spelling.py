@@ -32,10 +32,7 @@ class Spelling:
 
     def id(self, name: str) -> str | None:
         """The id that is most like a name, None where none is; a name of several words is none."""
-        if " " in name:
-            return None
-        code = name.isascii() and any(map(str.isdigit, name))  # an id for certain, if a wrong one
-        near = get_close_matches(name.casefold(), self._ids, n=1, cutoff=0.0 if code else 0.6)
+        near = [] if " " in name else get_close_matches(name.casefold(), self._ids, n=1)
         return self._ids[near[0]] if near else None
 
     def text(self, words: str) -> str | None:
@@ -50,6 +47,11 @@ class Spelling:
             if _nearly(parts, self._split[text]):
                 return self._texts[text]
         return None
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is hardly a question but an id, like "Q12" and "v_3"."""
+    return name.isascii() and " " not in name and any(map(str.isdigit, name))
 
 
 def _nearly(one: Sequence[str], other: Sequence[str]) -> bool:

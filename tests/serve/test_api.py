@@ -131,7 +131,7 @@ def test_a_group_is_put_together_once_and_forgotten(
         (
             b'{"questions": ["c0"], "answers": {"c1": [1, 0], "c99": {"Yes": 1, "No": 0}}}',
             422,
-            "did you mean 'c",
+            "question 'c99': no question has this id",
         ),
         (b'{"questions": ["nothing of the kind"]}', 422, "is none of the survey's"),
         (b'{"questions": [{"text": "Tea?", "options": ["Yes"]}]}', 422, "at least two"),

@@ -195,6 +195,8 @@ def test_a_model_type_that_nobody_knows_is_refused(model):
 def test_an_adapter_is_refused(model):
     write_json(model / "adapter_config.json", {"base_model_name_or_path": "some/model"})
     refused(model, "adapter")
+    (model / "config.json").unlink()  # as where an adapter alone was saved
+    refused(model, "adapter")
 
 
 def test_an_encoder_decoder_is_refused(model):

@@ -32,7 +32,6 @@ def catalogue() -> Catalogue:
         ("Abotion", TEXTS[4]),
         ("W12_Q33", "W12_Q3"),
         ("ECON", "econ1"),
-        ("econ1_of_the_wave_in_2019", "econ1"),  # an id, as far as it is from others
     ],
 )
 def test_misspelt(catalogue: Catalogue, typed: str, meant: str) -> None:
@@ -50,6 +49,7 @@ def test_misspelt(catalogue: Catalogue, typed: str, meant: str) -> None:
         "How much do you trust the health care system of 2019?",
         "Is the economy of the country in good shape?",
         "Tea or coffee?",
+        "V777",
         "",
     ],
 )

@@ -42,11 +42,11 @@ def check_config(files: ModelFiles, directory: str) -> list[str]:
                 f"it needs code of its own, which {path} names and which is not run: choose "
                 "another model"
             )
-    config = files.json(paths[0])
-    if config is None:
-        raise files.fault(f"it has no {paths[0]}: it is no transformers model")
     if files.settings(os.path.join(directory, "adapter_config.json")):
         raise files.fault("it is an adapter of another model: merge the two, and save the result")
+    config = files.json(paths[0])
+    if config is None:
+        raise files.fault(f"it has no {paths[0]}: it is no transformers model, pass one that is")
     if "transformers_weights" in config:
         raise files.fault(f"{paths[0]} names weights of another name: call them model.safetensors")
     longest = typed_settings(files, paths[1], TOKENIZER).get("model_max_length")
