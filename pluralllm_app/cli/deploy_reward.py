@@ -1,5 +1,6 @@
 """`pluralllm deploy reward`: rewards of completions from a running federation."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,12 @@ def reward_command(
 
     console = Terminal(stderr=True)
     read_groups(directory)  # a mistyped directory is told at once
-    if out and not out.resolve().parent.is_dir():
-        raise UserError(f"{out.parent} is no directory: make it, or give another --out")
+    for option, file in (("--out", out), ("--history", history)):
+        if file and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
+            raise UserError(
+                f"{option} {file} cannot be written: give a file in a directory that is there, and "
+                "that you may write to"
+            )
     with starting(console):
         from pluralllm_app.core.atomic import write_atomically
         from pluralllm_app.deploy.rewarding import reward

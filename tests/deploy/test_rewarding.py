@@ -151,7 +151,9 @@ def test_adaptive_weights_go_on_with_their_history(
         (["--rule", "median"], "'median' does not exist: known are mean, min"),
         (["-c", "rounds=5"], "rounds plays no part in rewards, whose settings are privacy"),
         (["-c", "privacy=none", "-c", "min-contributors=1"], "min-contributors = 1 must be at"),
-        (["--out", "none/there.jsonl"], "none is no directory"),
+        (["--out", "none/there.jsonl"], "--out none/there.jsonl cannot be written"),
+        (["--out", "."], "--out . cannot be written"),
+        (["--history", "none/there.json"], "--history none/there.json cannot be written"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused_before_anybody_is_asked(
