@@ -164,13 +164,21 @@ class Predictor:
         context = self._preferences(known, vector, name)
         return Group(self.model, self.survey, known, context, notes)
 
-    def more(self, group: Group, answers: Answers) -> Group:
+    def more(
+        self,
+        group: Group,
+        answers: Answers,
+        *,
+        encoding: str | None = None,
+        decimal: str | None = None,
+    ) -> Group:
         """The same group with more answers, in any form that `group` takes.
 
         Raises:
             AnswersError: see `group`; or a question was answered before.
         """
-        known = group.known.plus(match_answers(read_given(answers), self.survey.catalogue))
+        given = read_given(answers, Stated(encoding, decimal))
+        known = group.known.plus(match_answers(given, self.survey.catalogue))
         context = self._preferences(known, group.context.description, group.name)
         return Group(self.model, self.survey, known, context, known.notes)
 

@@ -226,6 +226,8 @@ def test_a_table_says_what_it_does_not_say_itself(predictor: Predictor, tmp_path
     ]
     np.testing.assert_array_equal(people[0], [5000])
     assert people[1] is None  # sums of weights, as 1.25 people are
+    more = predictor.more(predictor.group(), file, decimal="comma", encoding="utf-16-le")
+    np.testing.assert_array_equal(more.context.respondents, [5000])
     for answers in (None, {HARBOUR.id: [0.5, 0.5]}):
         with pytest.raises(AnswersError, match="and no table was given"):
             predictor.group(answers, decimal="comma")
