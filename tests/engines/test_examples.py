@@ -18,7 +18,6 @@ from tests.conftest import ROOT
 from tests.support.local_grid import LocalGrid
 from tests.support.waiting import PATIENCE
 
-pytestmark = pytest.mark.engine
 EXAMPLES = ROOT / "examples"
 
 
@@ -49,6 +48,7 @@ def python(checkout: Path, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.engine
 def test_the_quickstart(checkout: Path) -> None:
     out = python(checkout, EXAMPLES / "quickstart.py", "runs/first")
     assert "read as numbers of people" in out
@@ -56,6 +56,7 @@ def test_the_quickstart(checkout: Path) -> None:
     assert "Kelmara and the average group: alignment 0." in out
 
 
+@pytest.mark.engine
 def test_asking_a_new_group(checkout: Path) -> None:
     out = python(checkout, EXAMPLES / "ask_a_new_group.py", "runs/first")
     before, *chosen, at_random = (
@@ -66,6 +67,7 @@ def test_asking_a_new_group(checkout: Path) -> None:
     assert at_random > before
 
 
+@pytest.mark.engine
 def test_the_notebook(checkout: Path, tmp_path: Path) -> None:
     """Its cells in turn, in one process; the training is that of the other tests."""
     book = json.loads((EXAMPLES / "quickstart.ipynb").read_text("utf-8"))
@@ -88,6 +90,7 @@ def rows_of(out: str) -> dict[str, list[list[float]]]:
     }
 
 
+@pytest.mark.story
 def test_the_best_of_several_answers(checkout: Path) -> None:
     options = ["--n", "4", "--seeds", "1", "--questions", "10"]
     rows = rows_of(python(checkout, EXAMPLES / "best_of_n.py", "runs/first", *options))
@@ -98,6 +101,7 @@ def test_the_best_of_several_answers(checkout: Path) -> None:
         assert worst[1] <= mean[1]
 
 
+@pytest.mark.story
 def test_aligning_a_policy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a form so small that nothing is learned."""
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # transformers warns of what TRL asks it for
@@ -108,6 +112,7 @@ def test_aligning_a_policy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len({cells[1][1] for cells in rows.values()}) > 1
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("page", ["README.md", "docs/use.md", "docs/alignment.md"])
 def test_examples_of_pages(checkout: Path, page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)

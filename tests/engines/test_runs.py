@@ -54,7 +54,7 @@ def test_ray_with_two_actors_and_no_flower_give_the_same_bits(
     search_for_answers(tiny_survey, out, result.stdout + result.stderr)
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_a_network_on_top_of_factors_has_the_same_bits_in_ray(
     tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
@@ -121,7 +121,7 @@ def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
     search_for_answers(survey, out, result.stdout + result.stderr)
 
 
-@pytest.mark.engine
+@pytest.mark.story
 def test_ctrl_c_stops_the_run_which_then_goes_on(
     tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:

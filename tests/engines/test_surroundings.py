@@ -22,6 +22,7 @@ from tests.support.signals import with_handler
 from tests.support.simulations import left_behind, weights
 from tests.support.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.story
 DEAD = "127.0.0.1:9"  # nothing listens there
 ODD = {
     **{"HTTP_PROXY": f"http://{DEAD}", "https_proxy": DEAD, "all_proxy": f"socks://{DEAD}"},
@@ -33,7 +34,6 @@ LONG = TINY_RUN | {"rounds": 10**5, "evaluate-every": 1}
 Popen = subprocess.Popen[Any]
 
 
-@pytest.mark.engine
 def test_the_environment_changes_no_bit(
     tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
@@ -90,7 +90,6 @@ def read_all(terminal: int) -> None:
     os.close(terminal)
 
 
-@pytest.mark.story
 def test_a_closed_terminal_stops_a_run(
     start: Callable[[int], Popen], tmp_path: Path, simulations: Path
 ) -> None:
@@ -109,7 +108,6 @@ def test_a_closed_terminal_stops_a_run(
     assert left_behind(simulations) == []
 
 
-@pytest.mark.story
 def test_a_pipe_closed_at_its_other_end_stops_a_run(
     start: Callable[[int], Popen], tmp_path: Path, simulations: Path
 ) -> None:
@@ -125,7 +123,6 @@ def test_a_pipe_closed_at_its_other_end_stops_a_run(
     assert left_behind(simulations) == []
 
 
-@pytest.mark.story
 def test_a_run_whose_command_is_killed_says_so(
     start: Callable[[int], Popen], tmp_path: Path, simulations: Path
 ) -> None:
