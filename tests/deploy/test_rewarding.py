@@ -168,7 +168,7 @@ def test_nobody_is_asked_for_nothing(path: Path, tmp_path: Path, online: SuperLi
     file = tmp_path / "rollouts.jsonl"
     file.write_text(json.dumps(ROLLOUTS[2]), "utf-8")
     result = reward(path, file)
-    assert "nothing to ask groups for: 1 completions, 0 scored; not scored: 1 name" in told(result)
+    assert "nothing to ask groups for: 1 completion, 0 scored; not scored: 1 name" in told(result)
     assert online.status is None
 
 
