@@ -1,4 +1,4 @@
-"""A server that sends other code than the nodes have installed, on real processes."""
+"""What a server tries against its own nodes, on real processes."""
 
 import json
 import shutil
@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.core.code import installed_hash
+from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.engines.app_files import own_files
+from pluralllm_app.federation.audit_log import AUDIT_LOG
 from pluralllm_app.federation.flower_apps import OwnApp
+from pluralllm_app.federation.ledger import Ledger
+from pluralllm_app.federation.policy import POLICY
+from pluralllm_app.federation.registration import fingerprint
 from pluralllm_app.settings import Scalar
 from tests.attacks.conftest import Row
 from tests.conftest import TINY, make_survey
@@ -18,10 +24,12 @@ from tests.support.bundles import hostile
 from tests.support.deployment import Deployment, command
 from tests.support.waiting import PATIENCE, wait_until
 
-pytestmark = pytest.mark.attack
-
 GROUPS = ("Alder", "Birch", "Cedar", "Dogwood")
-CONFIG: dict[str, Scalar] = TINY | {"start-timeout": PATIENCE, "round-timeout": PATIENCE}
+CONFIG: dict[str, Scalar] = TINY | {
+    "rounds": 1,
+    "start-timeout": PATIENCE,
+    "round-timeout": PATIENCE,
+}
 KINDS = (  # tests/federation/test_own_code.py has more
     "changed file",
     "added file",
@@ -32,6 +40,12 @@ KINDS = (  # tests/federation/test_own_code.py has more
     "bomb",
     "bomb that lies about its length",
 )
+SECURE: dict[str, Scalar] = CONFIG | {
+    "privacy": "secure-sum",
+    "train-groups-per-round": 0,
+    "weighting": "uniform",
+    "expected-nodes": 4,
+}
 SCRIPT = "python3 -m pluralllm_app.deploy.superlink"
 
 
@@ -67,6 +81,7 @@ def edited(deployment: Deployment, name: str, file: str) -> Path:
     return copy
 
 
+@pytest.mark.attack
 def test_no_node_runs_what_a_hostile_server_sends(
     deployment: Deployment, tmp_path: Path, row: Row
 ) -> None:
@@ -108,6 +123,7 @@ def test_no_node_runs_what_a_hostile_server_sends(
         )
 
 
+@pytest.mark.attack
 def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
     deployment: Deployment, row: Row
 ) -> None:
@@ -128,6 +144,57 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
     )
 
 
+@pytest.mark.attack
+def test_noise_under_the_name_of_another_run_is_counted(deployment: Deployment, row: Row) -> None:
+    """A run goes on from a copy of its beginning that asks for less noise."""
+    out, copy = deployment.run_dir("noised"), deployment.run_dir("copy")
+    audit = deployment.node_dir("Alder") / AUDIT_LOG
+    before = audit.read_text("utf-8").count('"train"')
+    noise: dict[str, Scalar] = {"noise": "groups", "epsilon": 4.0, "update-norm": 0.5}
+    process = deployment.deploy_run("noised", SECURE | noise)
+    wait_until(
+        lambda: audit.read_text("utf-8").count('"train"') > before or process.poll() is not None
+    )
+    shutil.copytree(out, copy)
+    assert process.wait(PATIENCE) == 0, deployment.log("noised")
+    record = json.loads((copy / "run.json").read_text("utf-8"))
+    record["settings"]["epsilon"] = 100.0
+    write_atomically(copy / "run.json", json.dumps(record).encode())
+    command = ("pluralllm", "deploy", "run", deployment.dir, "--resume", copy)
+    assert deployment.start("copy", command).wait(PATIENCE) == 0, deployment.log("copy")
+    for group in GROUPS[:3]:
+        noted = Ledger.read(deployment.node_dir(group)).noise.values()
+        assert [draw.epsilon for draw in noted] == [4.0, 100.0]
+    row(
+        "a server asks for other noise under the name of the same run",
+        before="drawn for nothing: the ledger had one draw",
+        after="each draw is in the ledger with what it costs",
+    )
+
+
+@pytest.mark.attack
+def test_a_server_that_leaves_pinned_groups_out(deployment: Deployment, row: Row) -> None:
+    """Alder pins five train groups, its own among them; the server knows three."""
+    policy = deployment.node_dir("Alder") / POLICY
+    written = policy.read_text("utf-8")
+    keys = {group: make_node_key("x").public for group in ("Elm", "Fir")}
+    for group in GROUPS[1:]:
+        keys[group] = (deployment.node_dir(group) / "node.key.pub").read_bytes()
+    pins = {group: f'{group} = "{fingerprint(public)}"' for group, public in keys.items()}
+    last = pins.pop("Dogwood")
+    policy.write_text("\n".join(["[peers]", *pins.values(), "[evaluation-peers]", last]), "utf-8")
+    assert deployment.deploy_run("left-out", SECURE).wait(PATIENCE) == 1
+    policy.write_text(written, "utf-8")
+    told = deployment.log("left-out").replace("\n", " ")
+    assert "the sum is over 3 of the 5 train groups that it pins" in told
+    row(
+        "a server leaves groups that a node pins out of a secure sum",
+        before="summed over the other three",
+        after="refused by the node, which says how many it pins; the run ends",
+    )
+
+
+@pytest.mark.story
 def test_one_node_of_another_version_is_left_out_by_name(deployment: Deployment) -> None:
     """Version skew: the machine of one group has another version installed."""
     older = edited(deployment, "older", "scoring/metrics.py")
