@@ -186,7 +186,9 @@ def main() -> None:
             parser.add_argument("--groups", type=int, default=2, help="that are attacked"),
             parser.add_argument("--respondents", type=int, default=1000, help="assumed"),
             parser.add_argument("--questions", type=int, default=9, help="of context, and target"),
-            parser.add_argument("--steps", type=int, default=80, help="of L-BFGS, by local steps"),
+            parser.add_argument(
+                "--steps", type=int, default=80, help="of a search, by local steps"
+            ),
             parser.add_argument(
                 "--attacks",
                 nargs="+",

@@ -2,13 +2,14 @@
 
 The attacker is the server. It knows the weights before and after, all settings, and the questions
 with their vectors. It computes what the update would be if the group had certain shares, one
-variable for each row of the questions that it takes to be used, and lets L-BFGS find the shares
-whose update is nearest to the true one (arXiv 1906.08935 for one step). Several steps are computed
-from the gradients at the weights before all of them, which is less and less right; gradients are
-clipped and go through AdamW as at the group, from moments that are 0.
+variable for each row of the questions that it takes to be used, and looks for the shares whose
+update is nearest to the true one (arXiv 1906.08935): after one step by Levenberg and Marquardt, and
+after several, where all derivatives would take too long, by L-BFGS. All local steps are taken one
+after another as the group takes them, and differentiated through (arXiv 2206.12395): gradients are
+clipped and go through SGD or AdamW, from moments that are 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 from common_way import CommonGPO
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pluralllm_app.core.seeding import generator
@@ -25,16 +27,18 @@ from pluralllm_app.learning.optimizers import ADAM_BETAS, ADAM_EPSILON
 from pluralllm_app.predictors.gpo.network import GPO, get_weights, segment_softmax
 from pluralllm_app.predictors.gpo.rows import Batch
 from pluralllm_app.preferences import PreferenceSet, draw_task, split_questions
-from pluralllm_app.settings import Settings
+from pluralllm_app.settings import Settings, TrainingSettings
 
 CPU = torch.device("cpu")
 ROUNDS = 60
 TRUE_SEED, OTHER_SEED = 0, 1
 MOST_SEARCHED = 40  # questions
 ULP = 2.0**-24  # relative error of a float32
+MOST_DAMPING, LONGEST = 1e6, 3.0  # of a step's logits
 _SMOOTH = 1e-20  # keeps the root of a second moment from having no derivative
 
 Places = NDArray[np.int64]
+Loss = Callable[[Tensor], Tensor]
 
 
 class Update(NamedTuple):
@@ -93,8 +97,8 @@ def recovered(
     """The shares of all questions of some draws whose update is nearest to the true one."""
     training = settings.training
     common = _differentiable(update.before)
-    named = dict(common.named_parameters())
-    parameters = [named[name] for name, _ in update.before.named_parameters()]
+    names = [name for name, _ in update.before.named_parameters()]
+    shapes = [dict(common.named_parameters())[name].shape for name in names]
     start, after = get_weights(update.before).double(), update.after.double()
     observed = (start - after) / training.learning_rate
     wanted = observed - training.weight_decay * start * len(draws)
@@ -117,24 +121,63 @@ def recovered(
         places = [np.concatenate([rows[int(each)] for each in part]) for part in (context, target)]
         batches.append((batch, *map(torch.from_numpy, places)))
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        shares = segment_softmax(logits, torch.from_numpy(options))
-        gradients = []
+    def losses(shares: Tensor) -> Iterator[Loss]:
+        """The loss of each step, as a function of the weights [P]."""
         for batch, context, target in batches:
             given, sought = shares[context], shares[target]
             tried = replace(batch, y=torch.cat([given, torch.zeros_like(sought)]), shares=sought)
-            with sdpa_kernel(SDPBackend.MATH):
-                value = -common.densities(tried).mean()
-            found = torch.autograd.grad(value, parameters, create_graph=True)
-            vector = torch.cat([part.flatten() for part in found])
-            if training.clip_norm:
-                vector = vector * (training.clip_norm / vector.norm()).clamp_max(1.0)
-            gradients.append(vector)
-        moved = _moved(gradients, training.optimizer)[known]
-        missed = ((moved / moved.norm() - wanted) ** 2).sum()
-        missed.backward()
-        return missed
+
+            def loss(weights: Tensor, tried: Batch = tried) -> Tensor:
+                parts = weights.split([shape.numel() for shape in shapes])
+                named = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
+                with sdpa_kernel(SDPBackend.MATH):
+                    mean, deviation = functional_call(common, named, (tried,))
+                off = (tried.shares - mean) / deviation
+                return (off**2 / 2 + deviation.log()).mean()
+
+            yield loss
+
+    def missed(logits: Tensor) -> Tensor:
+        """By how much the update would be another one."""
+        shares = segment_softmax(logits, torch.from_numpy(options))
+        moved = _moved(start, losses(shares), training)[known]
+        return moved / moved.norm() - wanted
+
+    found = _least_squares if len(draws) == 1 else _nearest
+    logits = found(missed, torch.zeros(int(options.sum()), dtype=torch.double), steps)
+    return Recovered(questions, segment_softmax(logits, torch.from_numpy(options)).numpy())
+
+
+def _least_squares(missed: Loss, logits: Tensor, steps: int) -> Tensor:
+    """Where |missed|^2 is least, by Levenberg and Marquardt: each step takes all derivatives."""
+    damping, rest = 1e-3, missed(logits)
+    every = torch.eye(len(logits), dtype=torch.double)
+    for _ in range(steps):
+
+        def change(way: Tensor, at: Tensor = logits) -> Tensor:
+            return jvp(missed, (at,), (way,))[1]
+
+        along = vmap(change, chunk_size=8)(every)
+        square, right = along @ along.T, along @ rest
+        while damping < MOST_DAMPING:
+            damped = square + damping * square.diagonal().mean() * every
+            tried = logits - torch.linalg.solve(damped, right).clamp(-LONGEST, LONGEST)
+            if (after := missed(tried)).norm() < rest.norm():
+                logits, rest, damping = tried, after, damping / 5
+                break
+            damping *= 4
+    return logits
+
+
+def _nearest(missed: Loss, logits: Tensor, steps: int) -> Tensor:
+    """The same by L-BFGS, which takes one derivative a step."""
+    logits = logits.requires_grad_()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = (missed(logits) ** 2).sum()
+        value.backward()
+        return value
 
     optimizer = torch.optim.LBFGS(
         [logits],
@@ -145,7 +188,7 @@ def recovered(
         line_search_fn="strong_wolfe",
     )
     optimizer.step(closure)
-    return Recovered(questions, segment_softmax(logits.detach(), torch.from_numpy(options)).numpy())
+    return logits.detach()
 
 
 def _differentiable(model: GPO) -> CommonGPO:
@@ -159,20 +202,24 @@ def _differentiable(model: GPO) -> CommonGPO:
     return common.double()
 
 
-def _moved(gradients: Sequence[Tensor], optimizer: str) -> Tensor:
-    """How far an optimiser goes by some gradients, against them, for a learning rate of 1."""
-    total = torch.zeros_like(gradients[0])
-    if optimizer == "sgd":
-        for gradient in gradients:
-            total = total + gradient
-        return total
-    first, second = torch.zeros_like(total), torch.zeros_like(total)
+def _moved(start: Tensor, losses: Iterable[Loss], training: TrainingSettings) -> Tensor:
+    """How far local steps go from `start` [P] but for weight decay, over the learning rate."""
+    weights, total = start, torch.zeros_like(start)
+    first, second = torch.zeros_like(start), torch.zeros_like(start)
     one, two = ADAM_BETAS
-    for number, gradient in enumerate(gradients, 1):
-        first = one * first + (1 - one) * gradient
-        second = two * second + (1 - two) * gradient**2
-        root = (second / (1 - two**number) + _SMOOTH).sqrt()
-        total = total + first / (1 - one**number) / (root + ADAM_EPSILON)
+    for number, loss in enumerate(losses, 1):
+        gradient = grad(loss)(weights)
+        if training.clip_norm:
+            gradient = gradient * (training.clip_norm / gradient.norm()).clamp_max(1.0)
+        if training.optimizer == "sgd":
+            step = gradient
+        else:
+            first = one * first + (1 - one) * gradient
+            second = two * second + (1 - two) * gradient**2
+            root = (second / (1 - two**number) + _SMOOTH).sqrt()
+            step = first / (1 - one**number) / (root + ADAM_EPSILON)
+        total = total + step
+        weights = weights - training.learning_rate * (step + training.weight_decay * weights)
     return total
 
 

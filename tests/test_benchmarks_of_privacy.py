@@ -19,14 +19,14 @@ __all__ = ["benchmarks"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(("optimizer", "steps"), [("sgd", 1), ("adamw", 1), ("sgd", 3)])
 def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
-    tmp_path: Path, optimizer: str
+    tmp_path: Path, optimizer: str, steps: int
 ) -> None:
     updates, sums = map(importlib.import_module, ("leakage_updates", "leakage_sums"))
     survey = make_survey(tmp_path / "tiny")
     rate = {"sgd": 0.1, "adamw": 0.002}[optimizer]
-    own: dict[str, Scalar] = {"optimizer": optimizer, "learning-rate": rate, "local-steps": 1}
+    own: dict[str, Scalar] = {"optimizer": optimizer, "learning-rate": rate, "local-steps": steps}
     config = read_defaults(ROOT / "pyproject.toml") | TINY | {"schedule": "constant"} | own
     settings = Settings.from_config(config)
     preferences = survey.preferences("Alder")
