@@ -14,7 +14,9 @@ from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.rounds import run_federation
+from pluralllm_app.learning.base import MEMORIES
 from pluralllm_app.predictors.saved import CARD
+from pluralllm_app.privacy.kept import DIRECTORY
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.shared import TEXTS, VECTORS
@@ -56,19 +58,23 @@ def test_ray_with_two_actors_and_no_flower_give_the_same_bits(
 
 @pytest.mark.story
 def test_a_network_on_top_of_factors_has_the_same_bits_in_ray(
-    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+    config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
+    survey = make_survey(tmp_path / "survey", evaluation=())
     both = {"prior": "factors", "rounds": 4, "client-optimizer-state": "keep"}
-    both |= {"privacy": "secure-sum"}
+    both |= {"privacy": "secure-sum", "scores": "mean", "evaluate-every": 4}
     local, out = config | both | {"out": str(tmp_path / "local")}, tmp_path / "ray"
-    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
+    local |= {"survey": str(survey.path)}
+    run_federation(LocalGrid(client_app.app, local, nodes=3), Settings.from_config(local), local)
     result = pluralllm(
-        *("run", "--survey", tiny_survey.path, "-c", overrides(TINY_RUN | both)),
+        *("run", "--survey", survey.path, "-c", overrides(TINY_RUN | both)),
         *("--actors", 2, "--out", out),
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "sums in the clear" not in " ".join(result.stdout.split())
     assert weights(out) == weights(tmp_path / "local")
+    last = json.loads((out / "rounds.jsonl").read_text().splitlines()[-1])["evaluation"]
+    assert (last["roles"]["train"]["groups"], last["groups"]) == (3, {})
     assert left_behind(simulations) == []
 
 
@@ -123,13 +129,13 @@ def test_groups_that_raise_are_recorded_and_below_the_quorum_the_run_fails(
 
 @pytest.mark.story
 def test_ctrl_c_stops_the_run_which_then_goes_on(
-    tiny_survey: PreparedSurvey, config: dict[str, Scalar], tmp_path: Path, simulations: Path
+    config: dict[str, Scalar], tmp_path: Path, simulations: Path
 ) -> None:
-    out = tmp_path / "run"
+    """With the noise that was drawn before, by which a run in one process has the same bits."""
+    survey, out = make_survey(tmp_path / "survey", respondents=400), tmp_path / "run"
     long = TINY_RUN | {"rounds": 40, "evaluate-every": 20, "client-optimizer-state": "keep"}
-    local = config | long | {"out": str(tmp_path / "local")}
-    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
-    command = [BIN / "pluralllm", "run", "--survey", tiny_survey.path, "--out", out]
+    long |= {"noise": "respondents", "epsilon": 1.0}
+    command = [BIN / "pluralllm", "run", "--survey", survey.path, "--out", out]
     command += ["--actors", "1"]
     process = subprocess.Popen(
         with_handler(signal.SIG_DFL, [*command, "-c", overrides(long)]),
@@ -144,6 +150,10 @@ def test_ctrl_c_stops_the_run_which_then_goes_on(
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
     assert f"Stopped. To go on: pluralllm run --resume {out}\n" in output
     assert left_behind(simulations) == []
+    for drawn in (out / MEMORIES).glob(f"*/{DIRECTORY}"):
+        shutil.copytree(drawn, tmp_path / "local" / drawn.relative_to(out))
+    local = config | long | {"survey": str(survey.path), "out": str(tmp_path / "local")}
+    run_federation(LocalGrid(client_app.app, local, nodes=5), Settings.from_config(local), local)
     assert not (out / "model").exists() or weights(out) != weights(tmp_path / "local")
     resume = ["run", "--resume", str(out)]
     assert "give it alone" in str(CliRunner().invoke(app, [*resume, "-c", "rounds=3"]).exception)
