@@ -35,6 +35,7 @@ TRUE_SEED, OTHER_SEED = 0, 1
 MOST_SEARCHED = 40  # questions
 ULP = 2.0**-24  # relative error of a float32
 MOST_DAMPING, LONGEST = 1e6, 3.0  # of a step's logits
+SETTLED = 1e-3  # part by which a step has to come nearer, or it is the last
 _SMOOTH = 1e-20  # keeps the root of a second moment from having no derivative
 
 Places = NDArray[np.int64]
@@ -158,14 +159,16 @@ def _least_squares(missed: Loss, logits: Tensor, steps: int) -> Tensor:
             return jvp(missed, (at,), (way,))[1]
 
         along = vmap(change, chunk_size=8)(every)
-        square, right = along @ along.T, along @ rest
-        while damping < MOST_DAMPING:
+        square, right, before = along @ along.T, along @ rest, rest.norm()
+        while rest.norm() == before and damping < MOST_DAMPING:
             damped = square + damping * square.diagonal().mean() * every
             tried = logits - torch.linalg.solve(damped, right).clamp(-LONGEST, LONGEST)
-            if (after := missed(tried)).norm() < rest.norm():
+            if (after := missed(tried)).norm() < before:
                 logits, rest, damping = tried, after, damping / 5
-                break
-            damping *= 4
+            else:
+                damping *= 4
+        if rest.norm() > (1 - SETTLED) * before:
+            break
     return logits
 
 
