@@ -223,16 +223,22 @@ class Deployment:
         return (self.logs / f"{name}.log").read_text("utf-8", "replace")
 
     def weights_without(
-        self, settings: Mapping[str, Scalar], out: Path, experiment: str | None = None
+        self,
+        settings: Mapping[str, Scalar],
+        out: Path,
+        experiment: str | None = None,
+        groups: Sequence[str] = (),
     ) -> bytes:
         """The weights that a run on the same sites gives in this process, without Flower.
 
         Args:
             experiment: its name, which keys the draws of groups that keep something.
+            groups: that take part, if not all.
         """
         config = read_defaults(ROOT / "pyproject.toml") | dict(settings) | {"out": str(out)}
-        grid = InProcessGrid(client_app.app, config, nodes=len(self.groups))
-        for context, group in zip(grid.contexts.values(), self.groups, strict=True):
+        groups = groups or self.groups
+        grid = InProcessGrid(client_app.app, config, nodes=len(groups))
+        for context, group in zip(grid.contexts.values(), groups, strict=True):
             node = self.node_dir(group)
             context.node_config = {"site": str(node / "site"), "node": str(node)}
         named = UUID(experiment) if experiment else uuid4()
