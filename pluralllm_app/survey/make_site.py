@@ -18,6 +18,7 @@ from pluralllm_app.survey.microdata.content import Counted, count_people, needs_
 from pluralllm_app.survey.microdata.files import STATISTICS
 from pluralllm_app.survey.microdata.ledger import LeftOut, by_reason, ledger_of, write_ledger
 from pluralllm_app.survey.microdata.toplines import check_toplines
+from pluralllm_app.survey.one_sided import one_sided
 from pluralllm_app.survey.prepare import warn
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import checked_place
@@ -77,7 +78,7 @@ def site_of(
     if others := len(content.answers.groups) - 1:
         notes.append(f"answers of {others:,} other groups in the file left out")
     console.print(f"Understood: {'; '.join(notes)}", soft_wrap=True, highlight=False, markup=False)
-    for doubt in doubts(own):
+    for doubt in [*doubts(own), *one_sided(own)]:
         warn(doubt, console)
     _print_ledger(counted.left_out, console)
     description = _described(questionnaire, texts, embedder, console)

@@ -20,6 +20,7 @@ from pluralllm_app.survey.embedders.alike import alike_options
 from pluralllm_app.survey.embedders.registry import EMBEDDERS, load_embedder
 from pluralllm_app.survey.embedders.unfinished import remove_unfinished
 from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS
+from pluralllm_app.survey.one_sided import one_sided
 from pluralllm_app.survey.prepared import PreparedSurvey, check_output, write_survey
 from pluralllm_app.survey.role_assignment import named_roles, split_roles
 from pluralllm_app.survey.sources.doubtful_texts import doubts
@@ -92,7 +93,7 @@ def prepare(
     left_out = survey.dropped | _left_out(counts, roles, min_questions)
     line = _understood(survey, vectors, len(roles), notes)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for doubt in doubts(survey):
+    for doubt in [*doubts(survey), *one_sided(survey)]:
         warn(doubt, console)
     read = time.perf_counter()
     unfinished = out.resolve().with_name(f".{out.resolve().name}.unfinished")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from pluralllm_app.core.names import clean_text
-from pluralllm_app.core.segments import Doubles
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Answers, Questions, SurveyContent
@@ -22,11 +21,11 @@ from pluralllm_app.survey.microdata.ledger import LeftOut
 from pluralllm_app.survey.microdata.mapping import Map, read_map
 from pluralllm_app.survey.microdata.portable import NOTE, Lost
 from pluralllm_app.survey.microdata.tally import Tally
+from pluralllm_app.survey.microdata.weights import Weights
 from pluralllm_app.survey.sources.stated import Stated
 
 UNWEIGHTED = "none"
 MIN_RESPONDENTS = 30
-MOST_DIGITS = 12  # of a weight; the squares of others may not be finite
 MOST_WEIGHTLESS = 0.05  # of the people; more, and it is hardly their weight
 
 
@@ -60,13 +59,16 @@ def count_people(file: Path, stated: Stated, group: str | None = None) -> Counte
         if name not in data.dictionary.variables:
             near = did_you_mean(name, data.dictionary.variables)
             raise SurveyError(f"{data.file} has no variable {name!r} of {mapped.file}: {near}")
+    if twice := mapped.twice:
+        data.notes.append(f"in several questions of the map: {', '.join(twice)}")
     weight = _weight_column(data, stated.weight or mapped.weight)
     by = [column_of(data, name, "column") for name in _columns(stated.by) or mapped.by]
     if not by and group is None:
         raise SurveyError(f"{file}: say which column tells the groups apart, as in --by country")
     grouping = Grouping(data, by, group)
-    tally, people = _tallied(data, mapped, grouping, weight)
-    return _counted(data, tally, people, grouping.names, questions, stated)
+    weights = Weights(data, weight)
+    tally, people = _tallied(data, mapped, grouping, weights)
+    return _counted(data, tally, people, grouping, questions, stated, weights)
 
 
 def needs_map(file: Path) -> str:
@@ -92,18 +94,17 @@ def _columns(by: str | None) -> list[str]:
 
 
 def _tallied(
-    data: Microdata, mapped: Map, grouping: Grouping, weight: str | None
+    data: Microdata, mapped: Map, grouping: Grouping, weight: Weights
 ) -> tuple[Tally, list[LeftOut]]:
     """Count all rows; also return who is in no count at all."""
     tally, lost = Tally(mapped), Lost(data.file, mapped)
     reasons = dict.fromkeys(("another group", "no group", "no weight", "weight 0"), 0)
     counted = 0
     codes = list(dict.fromkeys([*mapped.variables, *grouping.by]))
-    for people in data.read(codes, [weight] if weight else []):
+    for people in data.read(codes, weight.columns):
         lost.add(people)
         group = grouping.of(people)
-        weights = np.ones(people.size) if weight is None else people.numbers[weight]
-        _check_weights(data, str(weight), weights, people.first)
+        weights = weight.of(people)
         reasons["another group"] += int((group == OTHER_GROUP).sum())
         reasons["no group"] += int((group == NO_GROUP).sum())
         here = group >= 0
@@ -111,12 +112,15 @@ def _tallied(
         reasons["weight 0"] += int((here & (weights == 0)).sum())
         here &= weights > 0
         counted += int(here.sum())
+        weight.note(weights[here], group[here])
         tally.add(people, np.where(here, group, -1), np.where(here, weights, 0), grouping.names)
     grouping.check()
+    weight.check()
     if reasons["no weight"] > MOST_WEIGHTLESS * (counted + reasons["no weight"]):
         raise SurveyError(
             f"{data.file}: {reasons['no weight']:,} of {counted + reasons['no weight']:,} people "
-            f"have no {weight}: it may be the weight of another wave or group; name that of all"
+            f"have no {weight.column}: it may be the weight of another wave or group; name that of "
+            "all"
         )
     tally.refuse_unknown(str(data.file))
     lost.check()
@@ -125,25 +129,17 @@ def _tallied(
     return tally, [LeftOut("", why, number) for why, number in reasons.items() if number]
 
 
-def _check_weights(data: Microdata, column: str, weights: Doubles, first: int) -> None:
-    most = np.abs(np.log10(weights, where=weights > 0, out=np.zeros_like(weights)))
-    wrong = np.flatnonzero((weights < 0) | (most > MOST_DIGITS))
-    if len(wrong):
-        raise SurveyError(
-            f"{data.file}: {column} is {weights[wrong[0]]:g} in data row {first + wrong[0] + 1}: a "
-            f"weight is 0, or from 1e-{MOST_DIGITS} to 1e{MOST_DIGITS}: name another or mend it"
-        )
-
-
 def _counted(
     data: Microdata,
     tally: Tally,
     people: Sequence[LeftOut],
-    names: Sequence[str],
+    grouping: Grouping,
     questions: Questions,
     stated: Stated,
+    weight: Weights,
 ) -> Counted:
     fewest = MIN_RESPONDENTS if stated.min_respondents is None else stated.min_respondents
+    names = grouping.names
     left_out = list(people)
     for (number, reason), groups in tally.left_out.items():
         left_out.append(LeftOut(questions.ids[number], reason, int(groups.sum())))
@@ -171,6 +167,7 @@ def _counted(
             "question: --min-respondents sets how many are needed"
         )
     left_out = [own for own in left_out if own.people]
+    data.notes.append(weight.said(grouping, min(respondents), max(respondents)))
     content = SurveyContent(
         name=stem_of(data.file),
         source=stated.source or f"people in {data.file.name}",

@@ -15,6 +15,7 @@ import numpy as np
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.microdata.files import Microdata
+from pluralllm_app.survey.microdata.mapping import UNANSWERED
 from pluralllm_app.survey.microdata.profiles import Profile
 from pluralllm_app.survey.microdata.variables import (
     MISSING,
@@ -212,6 +213,8 @@ def _set(
         label = variables[name].label or name
         lines.append(f"    {{ variable = {_toml(name)}, option = {_toml(label)} }},")
     lines.append("]")
+    if others:
+        left_out = {**left_out, MISSING: UNANSWERED}
     return "\n".join([*lines, *_list("left-out", "reason", left_out), ""])
 
 

@@ -22,16 +22,18 @@
     question = "Which of these do you read?"
     variables = ["Q7_1", "Q7_2"]
     chosen = [1]                        # without it, each variable holds the code of an option
-    not-chosen = [0, "missing"]
+    not-chosen = [0, "missing"]         # [0] without it; "missing": a cell that holds nothing
     options = [
         { variable = "Q7_1", option = "Newspapers" },
         { variable = "Q7_2", option = "Blogs" },
     ]
 
-Every code that occurs has to be in `options` or in `left-out`: nothing is left out in silence.
+Every code that occurs has to be in `options` or in `left-out`: nothing is left out in silence. Nor
+is an empty cell of a set with `chosen`, beside answers: it may say "not picked" or "not asked".
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -43,6 +45,7 @@ from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
+from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.microdata.variables import MISSING, number_of
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
@@ -50,6 +53,10 @@ from pluralllm_app.survey.sources.damaged_texts import damage
 UNANSWERED = "no answer in the file"  # the reason for an empty cell that the map does not mention
 _TOP = ("weight", "by", "question", "set")
 _QUESTION = ("id", "variable", "question", "ordered", "options", "left-out")
+_SET_OPTIONS = (
+    'options = [{ variable = "Q7_1", option = "Newspapers" }, ...] with chosen = [the code of a '
+    'picked option], or options = [{ code = 1, option = "Newspapers" }, ...]'
+)
 _SET = ("id", "variables", "question", "chosen", "not-chosen", "options", "left-out", "yes", "no")
 
 
@@ -69,6 +76,10 @@ class MappedQuestion:
     member: str | None = None
     is_set: bool = False
 
+    def is_known(self, code: str) -> bool:
+        """Whether the map says what a code is."""
+        return code in self.places or code in self.reasons
+
 
 @dataclass(frozen=True)
 class Map:
@@ -84,6 +95,17 @@ class Map:
         """All variables, each once."""
         return list(dict.fromkeys(name for own in self.questions for name in own.variables))
 
+    @property
+    def twice(self) -> list[str]:
+        """The variables of several questions or sets, which are likely to be one question."""
+        asked = {
+            (own.id.rpartition(":")[0] if own.is_set else own.id, name)
+            for own in self.questions
+            for name in own.variables
+        }
+        times = Counter(name for _, name in asked)
+        return [name for name in self.variables if times[name] > 1]
+
     def content(self) -> Questions:
         """Return the questions as a survey has them."""
         questions = Questions(
@@ -92,7 +114,10 @@ class Map:
             options=[own.options for own in self.questions],
             values=[own.values for own in self.questions],
         )
-        questions.check()
+        try:
+            questions.check()
+        except SurveyError as error:
+            raise SurveyError(f"{self.file}: {error}") from error
         return questions
 
 
@@ -191,6 +216,12 @@ def _question(entry: _Entry) -> MappedQuestion:
                 f"{entry.place} has option {option!r} twice: put its codes into one list"
             )
         codes = entry.codes(own.get("code"), f"option {option!r}")
+        if ordered and "value" not in own and (reason := load_profile(None).reason("", option)):
+            raise SurveyError(
+                f"{part.place} reads like {reason!r}, and would be at place {codes[0]} of the "
+                "scale: move it to left-out, give it a value = its place on the scale, or write "
+                "ordered = false"
+            )
         places |= dict.fromkeys(codes, len(options))
         options.append(option)
         if ordered:
@@ -206,7 +237,7 @@ def _question(entry: _Entry) -> MappedQuestion:
         values=values if ordered else None,
         variables=[entry.text("variable")],
         places=places,
-        reasons=_reasons(entry),
+        reasons={MISSING: UNANSWERED} | _reasons(entry),
     )
 
 
@@ -227,7 +258,7 @@ def _reasons(entry: _Entry) -> dict[str, str]:
         part.check(("code", "reason"))
         reason = clean_text(part.text("reason"))
         reasons |= dict.fromkeys(entry.codes(own.get("code"), "left out"), reason)
-    return {MISSING: UNANSWERED} | reasons
+    return reasons
 
 
 def _set(entry: _Entry) -> list[MappedQuestion]:
@@ -246,15 +277,30 @@ def _set(entry: _Entry) -> list[MappedQuestion]:
         (own, _Entry(f"{entry.place}: option {own.get('option')!r}", own))
         for own in entry.tables("options")
     ]
+    if not parts:
+        raise SurveyError(f"{entry.place} needs {_SET_OPTIONS}")
     picked: list[tuple[str, str, list[str]]] = []  # option, variable or "", codes
     for own, part in parts:
+        if not single and "variable" in own:
+            raise SurveyError(
+                f"{part.place} has a variable, so the set needs chosen = [the code of a picked "
+                "option], as in chosen = [1]"
+            )
         part.check(("variable", "option") if single else ("code", "option"))
         option = part.text("option")
         if single and part.text("variable") not in variables:
             raise SurveyError(f"{part.place} has a variable that is not among variables")
         codes = [] if single else entry.codes(own.get("code"), f"option {option!r}")
         picked.append((option, part.text("variable") if single else "", codes))
+    named = [variable for _, variable, _ in picked]
+    if single and (lacking := [name for name in variables if name not in named]):
+        raise SurveyError(
+            f"{entry.place} has no option for {', '.join(map(repr, lacking))} of its variables: "
+            "give each one an entry in options, or remove it from variables"
+        )
     reasons = _reasons(entry)
+    if not single:
+        reasons = {MISSING: UNANSWERED} | reasons
     every = [code for _, _, codes in picked for code in codes]
     return [
         MappedQuestion(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from pluralllm_app.core.segments import Bools, Doubles, Ints
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.microdata.files import People
 from pluralllm_app.survey.microdata.mapping import Map, MappedQuestion
@@ -103,10 +104,18 @@ class Tally:
         if not self.unknown:
             return
         shown = [
-            f"{variable} = {code!r} for {own.people:,} people, first in data row {own.row + 1}"
+            f"{variable} {'is empty' if code == MISSING else f'= {code!r}'} for "
+            f"{many(own.people, 'person', 'people')}, first in data row {own.row + 1}"
             for (variable, code), own in list(self.unknown.items())[:5]
         ]
         more = f", and {len(self.unknown) - 5:,} more" if len(self.unknown) > 5 else ""
+        if any(code == MISSING for _, code in self.unknown):
+            raise SurveyError(
+                f"{what} has empty cells of which {self.map.file} does not say what they mean, "
+                f"beside answers to the same set: {'; '.join(shown)}{more}. Write in the [[set]] "
+                'not-chosen = ["missing"] if an empty cell means "not picked" (with 0 before it, '
+                'if that occurs too), or left-out = [{ code = "missing", reason = "not asked" }]'
+            )
         raise SurveyError(
             f"{what} has codes that {self.map.file} does not mention: {'; '.join(shown)}{more}. "
             "Say of each what it is, in options or in left-out"
@@ -128,6 +137,9 @@ class Tally:
         if question.member is not None:
             option, reasons = found[question.member]
             option = np.where(empty, _NEVER, option)
+            if not question.is_known(MISSING):
+                blank = (codes[question.member][0] < 0) & ~empty
+                self._note(question.member, MISSING, blank, rows)
         else:
             option, reasons = _any_of(question, list(found.values()))
         asked = {why: mask & ~empty for why, mask in reasons.items()}
@@ -135,10 +147,14 @@ class Tally:
 
     def _note_unknown(self, name: str, codes: Coded, mask: Bools, rows: Ints) -> None:
         places, texts = codes
-        for place in np.unique(places[mask]).tolist():
-            own = np.flatnonzero(mask & (places == place))
+        for place in np.unique(places[mask & (places >= 0)]).tolist():
+            self._note(name, texts[place], mask & (places == place), rows)
+
+    def _note(self, name: str, code: str, mask: Bools, rows: Ints) -> None:
+        own = np.flatnonzero(mask)
+        if len(own):
             first = Unknown(0, int(rows[own[0]]))
-            self.unknown.setdefault((name, texts[place]), first).people += len(own)
+            self.unknown.setdefault((name, code), first).people += len(own)
 
 
 def _looked_up(question: MappedQuestion, codes: Coded) -> tuple[Ints, dict[str, Bools]]:

@@ -16,6 +16,7 @@ from pluralllm_app.survey.microdata.draft import draft_map
 from pluralllm_app.survey.microdata.files import open_microdata
 from pluralllm_app.survey.microdata.mapping import read_map
 from pluralllm_app.survey.microdata.profiles import PROFILES, load_profile
+from pluralllm_app.survey.one_sided import one_sided
 from pluralllm_app.survey.sources.stated import Stated
 from tests.survey.microdata.test_counting import shares_of
 
@@ -101,6 +102,41 @@ def test_each_option_of_a_set_is_a_question(tmp_path: Path, empty: bool) -> None
     }
 
 
+SET = """
+[[set]]
+id = "media"
+question = "What do you read?"
+variables = ["m1", "m2"]
+options = [{ variable = "m1", option = "Papers" }, { variable = "m2", option = "Blogs" }]
+"""
+
+
+@pytest.mark.parametrize("lines", ["chosen = [1]", "chosen = [1]\nnot-chosen = [0]"])
+def test_empty_cells_of_a_set_have_to_be_explained(lines: str, tmp_path: Path) -> None:
+    """Of three people asked, two read papers; the last one was not asked."""
+    frame = pd.DataFrame({"m1": [1, 1, None, None], "m2": [1, None, 1, None]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    stated = Stated(map=written(tmp_path, f"{SET}{lines}\n"), min_respondents=FEW)
+    fault = "m1 is empty for 1 person, first in data row 3; m2 is empty for 1 person"
+    with pytest.raises(SurveyError, match=fault) as refused:
+        count_people(tmp_path / "x.csv", stated, "G")
+    assert 'not-chosen = ["missing"] if an empty cell means "not picked"' in str(refused.value)
+
+    written(tmp_path, SET + 'chosen = [1]\nnot-chosen = ["missing"]\n')
+    found = count_people(tmp_path / "x.csv", stated, "G").content
+    assert shares_of(found, "G", "media:m1") == (pytest.approx([2 / 3, 1 / 3]), 3)
+    assert one_sided(found) == []
+
+    reason = 'left-out = [{ code = "missing", reason = "not asked" }]\n'
+    written(tmp_path, SET + "chosen = [1]\n" + reason)
+    found = count_people(tmp_path / "x.csv", stated, "G").content
+    assert shares_of(found, "G", "media:m1") == ([1, 0], 2)
+    (said,) = one_sided(found)
+    assert (
+        "in 2 of 2 answers everybody picked one option, first in that of 'G' to 'media:m1'" in said
+    )
+
+
 def test_a_set_whose_variables_hold_codes_of_options(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1, 2, 1, 9, None], "b": [3, None, None, None, None]})
     frame.to_csv(tmp_path / "x.csv", index=False)
@@ -164,6 +200,11 @@ options = [{ code = 3, option = "Good" }, { code = [1, 2], option = "Bad", value
 
 
 QUESTION = '[[question]]\nid = "q"\nvariable = "q"\nquestion = "Good?"\n'
+SCALE = (
+    "ordered = true\n"
+    'options = [{ code = 1, option = "Yes" }, { code = 2, option = "No" }, '
+    '{ code = 8, option = "Don\'t know" }]\n'
+)
 TWO = 'options = [{ code = 1, option = "Yes" }, { code = 2, option = "No" }]\n'
 
 
@@ -185,12 +226,36 @@ TWO = 'options = [{ code = 1, option = "Yes" }, { code = 2, option = "No" }]\n'
         (QUESTION + TWO + "left-out = [{ code = 3 }]", "needs reason = a text"),
         (QUESTION + TWO + "left-out = [3]", "left-out is a list of tables"),
         (QUESTION.replace("Good?", "f\u00c3\u00bcr?") + TWO, "UTF-8 that was read as"),
-        (QUESTION + TWO + QUESTION + TWO, "question id 'q' occurs twice"),
+        (QUESTION + TWO + QUESTION + TWO, "map.toml: question id 'q' occurs twice"),
+        (
+            QUESTION + SCALE,
+            'option "Don\'t know" reads like "don\'t know", and would be at place 8',
+        ),
+        (SET, "has a variable, so the set needs chosen ="),
+        (SET.split("options")[0] + "chosen = [1]", "needs options = [{ variable ="),
+        (
+            SET.replace('["m1", ', '["m1", "m3", "m4", ') + "chosen = [1]",
+            "no option for 'm3', 'm4'",
+        ),
     ],
 )
 def test_faults_of_a_map_are_named(text: str, fault: str, tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=re.escape(fault)):
         read_map(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (SCALE.replace("code = 8, ", "code = 8, value = 1.5, "), [1, 2, 1.5]),
+        (SCALE.replace("true", "false"), None),
+    ],
+)
+def test_a_place_for_who_does_not_know_has_to_be_said(
+    text: str, values: list[float] | None, tmp_path: Path
+) -> None:
+    (question,) = read_map(written(tmp_path, QUESTION + text)).questions
+    assert question.values == values
 
 
 @pytest.mark.parametrize("name", PROFILES)

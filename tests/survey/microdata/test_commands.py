@@ -191,6 +191,39 @@ def test_what_would_split_groups_is_refused(
         count_people(tmp_path / "other.csv", Stated(map=map_), "Germany")
 
 
+def test_whom_the_shares_are_of_is_said(sav: Path, map_: Path, questionnaire: Path) -> None:
+    frame = people()
+    german = frame[frame["COUNTRY"] == 276]
+    effective = [
+        expected(frame, 276, *asked)[1] for asked in (("Q1", [1, 2, 3]), ("Q2", [1, 2, -1]))
+    ]
+    said = done(*site(questionnaire, sav, map_))
+    assert (
+        f"{len(german)} people of 'Germany' by COUNTRY; weighted by W (from "
+        f"{german['W'].min():.3g} to {german['W'].max():.3g}); effective respondents from "
+        f"{min(effective):.0f} to {max(effective):.0f}"
+    ) in said
+    bare = map_.with_name("bare.toml")
+    bare.write_text(MAP.replace('by = ["COUNTRY"]', ""), "utf-8")
+    (questionnaire.parent / "site").rename(questionnaire.parent / "old")
+    (questionnaire.parent / "site.left-out.csv").unlink()
+    said = done(*site(questionnaire, sav, bare, "--weight", "none"))
+    assert f"{len(frame)} people of 'Germany', all of the file; each counts alike" in said
+
+
+def test_codes_with_labels_are_no_weights(sav: Path, map_: Path) -> None:
+    with pytest.raises(SurveyError, match=r"COUNTRY has a label \(250 'France', 276 'Germany'\)"):
+        count_people(sav, Stated(map=map_, weight="COUNTRY"), "Germany")
+
+
+def test_a_variable_of_two_questions_is_named(sav: Path, map_: Path) -> None:
+    text = MAP.replace('id = "Q2"\nvariable = "Q2"', 'id = "Q3"\nvariable = "Q1"')
+    text = text.replace('{ code = -4, reason = "not asked" }', '{ code = [3, 8, 9], reason = "x" }')
+    map_.write_text(text, "utf-8")
+    note = count_people(sav, Stated(map=map_), "Germany").content.note
+    assert "in several questions of the map: Q1;" in note
+
+
 def test_wishes_that_lack_something(
     sav: Path, map_: Path, questionnaire: Path, tmp_path: Path
 ) -> None:
