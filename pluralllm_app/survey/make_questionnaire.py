@@ -128,7 +128,7 @@ def write_draft(
     left_out = [f"{why!r} in {number:,}" for why, number in sorted(draft.left_out.items())]
     said = [many(draft.questions, "question")]
     said += [f"left out as no answers: {', '.join(left_out)}"] if left_out else []
-    said += [f"{len(draft.skipped):,} variables that look like no questions"]
+    said += [f"no questions, it seems: {many(len(draft.skipped), 'variable')}"]
     console.print(
         f"{out}: a draft with {'; '.join([*said, *data.notes])}. Read and edit it: it says how",
         soft_wrap=True,

@@ -44,6 +44,7 @@ def questionnaire(map_: Path, tmp_path: Path) -> Path:
 def test_from_a_file_to_a_site(sav: Path, tmp_path: Path) -> None:
     said = done("questionnaire", sav, "--profile", "wvs", "--out", tmp_path / "draft.toml")
     assert 'a draft with 3 questions; left out as no answers: "don\'t know" in 2' in said
+    assert "no questions, it seems: 1 variable. Read and edit it" in said
     text = (tmp_path / "draft.toml").read_text("utf-8")
     text = text.replace('# weight = "name of the column of weights", or "none"', 'weight = "W"')
     text = text.replace('# by = ["name of the column of groups"]', 'by = ["COUNTRY"]')
@@ -239,6 +240,25 @@ def test_wishes_that_lack_something(
     assert "say which column tells the groups apart" in refused("prepare", "microdata", *pooled)
     done(*site(questionnaire, sav, bare, "--weight", "w"))  # all of the file is the group
     assert call(*site(questionnaire, sav, map_, "--min-respondents", "0")).exit_code == 2
+
+
+def test_labels_in_another_language_than_the_questionnaire(
+    sav: Path, map_: Path, tmp_path: Path
+) -> None:
+    """Codes are what a file and a questionnaire have in common; the map says so."""
+    german = tmp_path / "german.toml"
+    text = MAP.replace('option = "Yes"', 'option = "Ja"').replace(
+        'option = "No"', 'option = "Nein"'
+    )
+    german.write_text(text, "utf-8")
+    questions = tmp_path / "questions"
+    done("questionnaire", german, "--out", questions)
+    said = refused(*site(questions, sav, map_))
+    assert "question 'Q2' has no option 'Yes' there: known are \"Don't know\", 'Ja', 'Nein'" in said
+    done(*site(questions, sav, german))
+    wanted, _ = expected(people(), 276, "Q2", [1, 2, -1])
+    shares = Site.open(tmp_path / "site").survey.preferences("Germany").shares
+    np.testing.assert_allclose(shares[3:], wanted, atol=1e-7)
 
 
 def test_small_cells_are_left_out(sav: Path, map_: Path, questionnaire: Path) -> None:
