@@ -5,40 +5,17 @@
 #     docs/three-machines.sh DIR
 #
 # DIR is made, with a directory for each machine: DIR/server, DIR/north and DIR/east. Whatever a
-# machine does, it does in its own one; where the system lets us (as root, on Linux) it cannot even
-# see those of the others. What travels between machines is copied by this script, and that is all:
-# questions and invitation to the groups, a request from each to the server.
+# machine does, it does in its own one. As root, on Linux, machines also have users and networks of
+# their own, and cannot see the others' files, as far as the system lets us: machines.sh says how,
+# and the first line that is printed says what holds. What travels between machines is copied by this
+# script, and that is all: questions and invitation to the groups, a request from each to the server.
 set -eu
-place=$(mkdir -p "$1" && cd "$1" && pwd -P)
+. "$(dirname "$0")/machines.sh"
 port=${PORT:-9443}
-mkdir "$place/server" "$place/north" "$place/east"
-
-if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then hide=yes; else hide=no; fi
-echo "Machines are hidden from one another: $hide"
-
-on() { # MACHINE COMMAND...: run a command on a machine
-    machine=$1
-    shift
-    (
-        cd "$place/$machine"
-        [ $hide = yes ] || exec "$@"
-        exec unshare --mount sh -c '
-            place=$1 machine=$2
-            shift 2
-            for other in server north east; do
-                [ $other = "$machine" ] || mount -t tmpfs none "$place/$other"
-            done
-            exec "$@"' sh "$place" "$machine" "$@"
-    )
-}
-
-end() { # also what the start scripts have started
-    trap - EXIT INT TERM
-    pkill -f "$place/(server|north|east)/" || true
-    wait
-}
-trap end EXIT
+place=$(mkdir -p "$1" && cd "$1" && pwd -P)
+trap turn_off EXIT
 trap 'exit 1' INT TERM
+machines "$place" server north east
 
 # Each group has its own answers: percentages of 40 questions, as a survey institute may have them.
 answers() { # FACTOR
@@ -56,16 +33,20 @@ answers() { # FACTOR
 }
 answers 13 > "$place/north/answers.csv"
 answers 17 > "$place/east/answers.csv"
+own north
+own east
 
 # The server's operator has the questions, and makes the federation.
 cut -d , -f 1-3 "$place/north/answers.csv" > "$place/server/questions.csv" # it is no secret
+own server
 on server pluralllm questionnaire questions.csv --out questions
-on server pluralllm deploy init federation --server 127.0.0.1 --port "$port" \
+on server pluralllm deploy init federation --server "$(address server)" --port "$port" \
     --questionnaire questions
 
 # By e-mail: questions and invitation to the groups.
 for group in north east; do
     cp -r "$place/server/questions" "$place/server/federation/invitation.json" "$place/$group"
+    own $group
 done
 
 # Each group makes its site from its own file, and its node with a key of its own.
@@ -77,6 +58,7 @@ on east pluralllm deploy join invitation.json --site site --out node
 # By e-mail: the requests. By telephone: the fingerprint of each key, for --fingerprint of `admit`.
 for group in north east; do
     cp "$place/$group/node/request.json" "$place/server/$group.json"
+    own server
     on server pluralllm deploy admit federation $group.json
 done
 
