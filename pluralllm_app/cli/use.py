@@ -15,6 +15,7 @@ from pluralllm_app.cli.options import DecimalOption
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.core.terminal import Terminal, data_output
+from pluralllm_app.errors import UserError
 from pluralllm_app.survey.embedders.names import shown
 from pluralllm_app.survey.sources.stated import Stated
 
@@ -107,6 +108,11 @@ def predict_command(
     with _working("predicting"):
         found = group.predict(asked)
     say_notes(group)
+    if asked is None and not found:
+        raise UserError(
+            "nothing is left to predict: the group has answered all questions. --question "
+            "predicts one of them nevertheless"
+        )
     _print(found, format_, shown=None if asked else SHOWN)
 
 
@@ -157,8 +163,10 @@ def ask_command(
             f"--cost {cost} names a column of --of, which is not given: give both"
         )
     from pluralllm_app.cli.asking import ask
+    from pluralllm_app.use.asking import factors_to_ask
 
     predictor = _load(model, embedder, questionnaire)
+    factors_to_ask(predictor.model)  # which may be refused before answers are asked for
     stated = Stated(encoding, decimal)
     group = _group(predictor, answers, description, stated)
     ask(predictor, group, count, of, cost, target, stated, interactive, format_)

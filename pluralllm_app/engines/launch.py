@@ -56,6 +56,9 @@ def run(
         console.print(f"Going on with {resume} ...", markup=False, highlight=False, soft_wrap=True)
         run_config = read_resumed_config(resume)
         settings = Settings.from_config(run_config)
+        from pluralllm_app.engines.hints import changed_settings
+
+        overrides = changed_settings(run_config)
     else:
         run_config = read_run_config(survey, config, overrides, out)
         settings = settings_with_survey(run_config, console)
@@ -75,9 +78,10 @@ def run(
         if said := caution(settings):
             console.print(said, style="yellow", highlight=False)
         rounds = _run_simulation(settings, run_config, resources, console)
+    from pluralllm_app.engines.hints import next_commands
     from pluralllm_app.records.console import print_results
 
-    print_results(out, rounds, console, _hint(settings))
+    print_results(out, rounds, console, next_commands(settings, config, overrides))
     if said := _advice(settings):
         console.print(said, soft_wrap=True, highlight=False, markup=False)
 
@@ -106,20 +110,6 @@ def _run_simulation(
         cause = (info and info.error) or error
         raise UserError(f"the run failed: {cause}\nSee {out} and its {LOG}.")
     return rounds
-
-
-def _hint(settings: Settings) -> str:
-    from pluralllm_app.learning.registry import LEARNERS
-
-    survey = shlex.quote(str(settings.path("survey")))
-    other = "fedprox" if settings.federation.strategy == "fedavg" else "fedavg"
-    change = f"strategy={other}"
-    if "strategy" in LEARNERS[settings.federation.predictor].demands:
-        change = "predictor=gpo"
-    return (
-        f"Next, try another way: pluralllm run --survey {survey} -c '{change}', or see what "
-        f"simpler ways give: pluralllm compare --survey {survey}"
-    )
 
 
 def _advice(settings: Settings) -> str:

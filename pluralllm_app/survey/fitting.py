@@ -158,6 +158,7 @@ def _other_options(
             if not np.isnan(values[at]) and values[at] != ordinal[place]:
                 return (
                     f"question {id_!r}: the ordinal value of {option!r} is {values[at]:g} here and "
-                    f"{ordinal[place]:g} there"
+                    f"{ordinal[place]:g} there; write the places that the questionnaire has, in a "
+                    "map as value = ... in each option, or leave them out (ordered = false)"
                 )
     return ""

@@ -117,7 +117,7 @@ def _load(file: Path) -> Any:
     except FileNotFoundError:
         raise SurveyError(
             f"{file.parent.name} is not a prepared survey, it has no survey.json: "
-            "make one with `pluralllm prepare`"
+            "make one with `pluralllm prepare`, or a questionnaire with `pluralllm questionnaire`"
         ) from None
     except (OSError, ValueError) as error:
         fault = f"cannot be read ({type(error).__name__})"
@@ -140,7 +140,10 @@ def check_place(path: Path) -> None:
     """Raise SurveyError where there is no directory that could be a survey."""
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
-        raise SurveyError(f"survey {path} {what}: make one with `pluralllm prepare`")
+        raise SurveyError(
+            f"survey {path} {what}: make one with `pluralllm prepare`, or a questionnaire with "
+            "`pluralllm questionnaire`"
+        )
 
 
 def version_remedy(version: object, known: int, older: str) -> str:

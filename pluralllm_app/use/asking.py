@@ -48,7 +48,7 @@ def next_questions(
 
     `costs` are by the key of a question.
     """
-    factors = _factors(model)
+    factors = factors_to_ask(model)
     if not candidates.questions or not target.questions:
         return []
     wanted = {question.key for question in target.questions}
@@ -82,7 +82,7 @@ def next_places(
         Places within `may`, the best one first.
     """
     chosen = choose(
-        _belief(_factors(model), group.select(may[:0])),
+        _belief(factors_to_ask(model), group.select(may[:0])),
         _rows(group.ask(may)),
         _rows(group.ask(wanted)),
         np.isin(may, wanted),
@@ -101,7 +101,12 @@ def factors_of(model: ContextPredictor) -> FactorsPredictor | None:
     return found if isinstance(found, FactorsPredictor) else None
 
 
-def _factors(model: ContextPredictor) -> FactorsPredictor:
+def factors_to_ask(model: ContextPredictor) -> FactorsPredictor:
+    """The latent factors that tell what to ask.
+
+    Raises:
+        PredictorError: this kind of predictor cannot tell.
+    """
     found = factors_of(model)
     if found is None:
         raise PredictorError(

@@ -101,6 +101,27 @@ def test_what_is_wrong_is_said(run: str, arguments: list[str], fault: str) -> No
         call("predict", run, *arguments)
 
 
+def test_where_all_is_answered_nothing_is_left(run: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.csv"
+    with file.open("w") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["question", "option", "share"])
+        for question in QUESTIONS:
+            for option, share in zip(question.options, shares_of(0.8, question), strict=True):
+                writer.writerow([question.text, option, share])
+    for command, left in (("predict", "predict"), ("ask", "ask")):
+        with pytest.raises(UserError, match=f"nothing is left to {left}: the group has answered"):
+            call(command, run, "--answers", str(file))
+    out, _ = call("predict", run, "--answers", str(file), "--question", YES_NO[0].text)
+    assert out.count("?") == 1
+
+
+def test_a_predictor_that_cannot_ask_says_so_before_it_wants_an_answer(tmp_path: Path) -> None:
+    run = train(make_survey(tmp_path / "survey"), tmp_path / "run", {"predictor": "gpo"})
+    with pytest.raises(UserError, match="does not know how uncertain it is"):
+        call("ask", str(run))
+
+
 def test_answers_to_misspelt_questions_are_refused(run: str, answers: str) -> None:
     file = Path(answers)
     file.write_text(file.read_text().replace("market", "markt"))

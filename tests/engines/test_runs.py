@@ -47,8 +47,8 @@ def test_ray_with_two_actors_and_no_flower_give_the_same_bits(
         f"Run directory: {out}",
         f"See it in a browser: pluralllm report {out}",
         f"Next, try another way: pluralllm run --survey {tiny_survey.path} -c "
-        "'strategy=fedprox', or see what simpler ways give: pluralllm compare --survey "
-        f"{tiny_survey.path}",
+        f"'{overrides(TINY_RUN | {'strategy': 'fedprox'})}', or see what simpler ways give: "
+        f"pluralllm compare --survey {tiny_survey.path} -c '{overrides(TINY_RUN)}'",
     ]
     assert json.loads((out / "run.json").read_text())["status"] == "completed"
     assert len((out / "rounds.jsonl").read_text().splitlines()) == 3

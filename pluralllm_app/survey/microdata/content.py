@@ -58,7 +58,10 @@ def count_people(file: Path, stated: Stated, group: str | None = None) -> Counte
     for name in mapped.variables:
         if name not in data.dictionary.variables:
             near = did_you_mean(name, data.dictionary.variables)
-            raise SurveyError(f"{data.file} has no variable {name!r} of {mapped.file}: {near}")
+            raise SurveyError(
+                f"{data.file} has no variable {name!r} of {mapped.file}: {near}. If it was not "
+                "asked here, remove its entry from the map: a site may lack questions"
+            )
     if twice := mapped.twice:
         data.notes.append(f"in several questions of the map: {', '.join(twice)}")
     weight = _weight_column(data, stated.weight or mapped.weight)
