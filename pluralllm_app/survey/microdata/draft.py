@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,15 @@ MOST_OPTIONS = 25  # with more, a variable is a number or a name rather than a q
 MOST_CODES = 200  # different ones that are looked at
 _ORDERED = ("ordinal", "scale")
 _STATA = re.compile(r"\.[a-z]")  # its missing values
+_MAY_BE_MISSING = (7, 8, 9, 77, 88, 97, 98, 99, 777, 888, 997, 998, 999)  # if they lie apart
 _UNLABELLED = "code without label"
 _HEAD = """\
 # Draft of a map from the variables of {file} to questions{profile}. Read it, and edit:
 # - remove what no group should be asked about, such as age, sex and country;
 # - write questions as people were asked them, since a label may be cut short;
 # - "don't know" and the like are left out; to keep one as an option, move it to options;
-# - set ordered = true where the codes are places on a scale, false where they are not.
+# - set ordered = true where the codes are places on a scale, false where they are not;
+# - say in weight and by which columns these are: remove the # before them.
 # Then: pluralllm questionnaire {out} --out DIR, and pluralllm site create DIR --map {out} ...
 """
 
@@ -89,8 +92,10 @@ def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
         profile=f" ({profile.name})" if profile.codes or profile.weights else "",
         out=out.name,
     )
-    lines = [head, f"weight = {_toml(weight)}" if weight else _NO_WEIGHT]
-    lines.append(f"by = [{_toml(by)}]" if by else _NO_BY)
+    weights = [name for name in draft.skipped if _named(_WEIGHT, name, variables[name].label)]
+    groups = [name for name in asked if _named(_GROUP, name)]
+    lines = [head, f"weight = {_toml(weight)}" if weight else _guessed(_NO_WEIGHT, weights)]
+    lines.append(f"by = [{_toml(by)}]" if by else _guessed(_NO_BY, groups))
     text = "\n".join([*lines, "", *parts])
     if draft.skipped:
         names = ", ".join(draft.skipped)
@@ -99,8 +104,21 @@ def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
     return draft
 
 
-_NO_WEIGHT = '# weight = "name of the column of weights", or "none"'
-_NO_BY = '# by = ["name of the column of groups"]'
+_NO_WEIGHT = '# weight = {}   # the column of weights, or "none"'
+_NO_BY = "# by = [{}]   # the columns of groups; without by, all of the file is one group"
+# What columns of weights and of groups are called, in whole words.
+_WEIGHT = "weights?|wgts?|wts?|gewicht|poids|ponderation|peso|ponderacion"
+_GROUP = "country|cntry|nation|region|land|bundesland|state|province|canton"
+
+
+def _named(words: str, *texts: str) -> bool:
+    return any(re.search(rf"(?<![a-z])(?:{words})(?![a-z])", text.casefold()) for text in texts)
+
+
+def _guessed(line: str, names: Sequence[str]) -> str:
+    """Return the line of a setting with the first of the names that it may have, and the others."""
+    also = f"; perhaps {', '.join(names[1:])}" if names[1:] else ""
+    return line.format(_toml(names[0] if names else "name")) + also
 
 
 def _codes(data: Microdata, names: Sequence[str]) -> dict[str, list[str] | None]:
@@ -171,11 +189,26 @@ def _question(
             f"variable = {_toml(variable.name)}",
             f"question = {_toml(variable.label or variable.name)}",
             f"ordered = {str(ordered).lower()}",
+            *_doubts(variable, options),
             *_list("options", "option", _distinct(options)),
             *_list("left-out", "reason", left_out),
             "",
         ]
     )
+
+
+def _doubts(variable: Variable, options: Mapping[str, str]) -> list[str]:
+    """A comment on codes without labels that lie apart, as those of refusals do: 1 to 4, 8, 9."""
+    if variable.labels:
+        return []
+    numbers = [int(code) for code in options if code.lstrip("-").isdecimal()]
+    answers = sorted(number for number in numbers if number >= 0)
+    last = next((a for a, b in pairwise(answers) if b > a + 1), max(answers, default=0))
+    apart = [own for own in numbers if own < 0 or (own > last and own in _MAY_BE_MISSING)]
+    if not apart:
+        return []
+    codes = ", ".join(map(str, apart))
+    return [f"# without labels: if {codes} mean don't know or no answer, move them to left-out"]
 
 
 def _set(

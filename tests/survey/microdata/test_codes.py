@@ -183,6 +183,22 @@ def test_scales_with_labels_at_their_ends(tmp_path: Path) -> None:
     assert texts == ["Other (1)", "Other (2)", "None"]
 
 
+def test_codes_without_labels_that_lie_apart_are_doubted(tmp_path: Path) -> None:
+    frame = {
+        "a": [1, 2, 3, 8, 9],
+        "b": [6, 7, 8, 9, 10],
+        "c": [1, 2, -1, 2, 98],
+        "d": [1, 2, 5, 1, 1],
+    }
+    pd.DataFrame(frame).to_csv(tmp_path / "x.csv", index=False)
+    draft(tmp_path / "x.csv")
+    text = (tmp_path / "draft.toml").read_text("utf-8")
+    found = re.findall(
+        r'variable = "(.)"(?:(?!\[\[)[^#])*# without labels: if ([-0-9, ]+) mean', text
+    )
+    assert found == [("a", "8, 9"), ("c", "-1, 98")]
+
+
 def test_options_may_be_merged_and_scales_stay_reversed(tmp_path: Path) -> None:
     pd.DataFrame({"q": [1, 2, 3, 3]}).to_csv(tmp_path / "x.csv", index=False)
     text = """

@@ -46,8 +46,8 @@ def test_from_a_file_to_a_site(sav: Path, tmp_path: Path) -> None:
     assert 'a draft with 3 questions; left out as no answers: "don\'t know" in 2' in said
     assert "no questions, it seems: 1 variable. Read and edit it" in said
     text = (tmp_path / "draft.toml").read_text("utf-8")
-    text = text.replace('# weight = "name of the column of weights", or "none"', 'weight = "W"')
-    text = text.replace('# by = ["name of the column of groups"]', 'by = ["COUNTRY"]')
+    assert '\n# weight = "W"   # the column of weights, or "none"\n# by = ["COUNTRY"]   #' in text
+    text = text.replace("# weight = ", "weight = ").replace("# by = ", "by = ")
     text = "\n".join(text.splitlines())
     (tmp_path / "map.toml").write_text(drop_question(text, "COUNTRY"), "utf-8")
     done("questionnaire", tmp_path / "map.toml", "--out", tmp_path / "questions")
