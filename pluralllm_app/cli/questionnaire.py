@@ -16,7 +16,7 @@ from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.core.wording import many
 from pluralllm_app.survey.embedders.names import shown
-from pluralllm_app.survey.embedders.registry import EMBEDDERS
+from pluralllm_app.survey.embedders.registry import EMBEDDERS, SENTENCE_EMBEDDER, advice
 from pluralllm_app.survey.info import METRICS
 from pluralllm_app.survey.microdata.profiles import PROFILES
 from pluralllm_app.survey.sources.stated import Stated
@@ -102,3 +102,6 @@ def questionnaire_command(
         highlight=False,
         soft_wrap=True,
     )
+    again = f"repeat this with --embedder {SENTENCE_EMBEDDER} and another --out"
+    if not source.is_dir() and (said := advice(written.embedder, False, again)):
+        console.print(said, soft_wrap=True, highlight=False, markup=False)

@@ -65,13 +65,16 @@ def create_command(
     min_respondents: FewestOption = None,
     check: Annotated[
         Path | None,
-        typer.Option(help="Table of published shares to compare: question_id, option, share."),
+        typer.Option(
+            help="Table of published shares to compare: question_id or question, option, share."
+        ),
     ] = None,
 ) -> None:
     """Write a group's site, on the group's own machine from its own file.
 
     The answers are checked against the questionnaire: they may lack questions, but have none that
-    it does not have. The site has the same bytes as one that is cut out of a prepared survey.
+    it does not have. A site that is cut out of the prepared survey of this questionnaire has the
+    same bytes.
 
     Examples:
 

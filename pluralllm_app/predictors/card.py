@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.predictors.base import LEVELS, ContextPredictor
 from pluralllm_app.survey.shared import About, Questionnaire
 
@@ -136,7 +137,8 @@ def _training(training: Training) -> list[str]:
     return [
         f"{training.method}, {settings or 'default settings'}; seed {training.seed}, "
         f"round {training.round}, pluralllm_app {training.version}, {training.date[:10]}",
-        f"Trained on {len(training.train_groups)} groups: {', '.join(training.train_groups)}",
+        f"Trained on {many(len(training.train_groups), 'group')}: "
+        + ", ".join(training.train_groups),
     ]
 
 
@@ -146,15 +148,15 @@ def _scores(training: Training, about: About | None) -> list[str]:
         f"Alignment is 1 minus the {metric} distance between predicted and true shares, given "
         f"{training.context} answers of a group."
     ]
-    for what, scores in (
-        ("groups never trained on", training.evaluation),
-        ("train groups, on questions held out of their training", training.train),
+    for noun, which, scores in (
+        ("group", " never trained on", training.evaluation),
+        ("train group", ", on questions held out of training", training.train),
     ):
         if scores is None:
             continue
         line = (
-            f"{scores.groups} {what}: mean {scores.mean:.3f}, {worst_of(scores)}, fairness index "
-            f"{scores.fairness_index:.4f}"
+            f"{many(scores.groups, noun)}{which}: mean {scores.mean:.3f}, {worst_of(scores)}, "
+            f"fairness index {scores.fairness_index:.4f}"
         )
         if scores.coverage:
             covered = " and ".join(

@@ -1,6 +1,6 @@
 """Published shares, compared with those that were counted: has the file been read as it is meant?
 
-A table with the columns question_id, option, share and perhaps group, as `prepare table` reads it.
+A table with the columns question_id or question, option, share and perhaps group.
 It may have some of the questions and some of their options. A published number may differ from the
 counted one by its rounding: half a unit of the last digit that any number of the table has.
 """
@@ -21,7 +21,8 @@ from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import TableReader
 from pluralllm_app.survey.sources.table_rows import row_numbers
 
-COLUMNS = ("question_id", "option", "share")
+COLUMNS = ("option", "share")
+MAY_HAVE = ("question_id", "question", "group")
 MOST_DIGITS = 6
 _SLACK = 1e-9
 
@@ -32,7 +33,7 @@ class Topline:
 
     place: str  # for messages
     group: str
-    question: str
+    question: str  # its id or text
     option: str
     share: float  # from 0 to 1
 
@@ -86,7 +87,10 @@ def check_toplines(content: SurveyContent, file: Path, stated: Stated) -> str:
             "and the like among them"
         )
     most = max(map(abs, differences))
-    return f"{len(published):,} published shares agree, the largest difference is {most:.2%}"
+    return (
+        f"{len(published):,} published shares agree, the largest difference is "
+        f"{100 * most:.2f} percentage points"
+    )
 
 
 def _shares(content: SurveyContent) -> dict[tuple[str, str], dict[str, float]]:
@@ -96,8 +100,9 @@ def _shares(content: SurveyContent) -> dict[tuple[str, str], dict[str, float]]:
     for group, number, start in zip(answers.group, answers.question, starts, strict=True):
         options = questions.options[number]
         shares = answers.shares[start : start + len(options)].tolist()
-        key = (answers.groups[group], questions.ids[number])
-        found[key] = dict(zip(options, shares, strict=True))
+        own = dict(zip(options, shares, strict=True))
+        for key in (questions.texts[number], questions.ids[number]):
+            found[answers.groups[group], key] = own
     return found
 
 
@@ -105,10 +110,13 @@ def _read(file: Path, stated: Stated, groups: Sequence[str]) -> tuple[list[Topli
     """Return the rows of the table, and the unit of the last digit of their shares."""
     numbers = Numbers(file, "share", percents=True, stated=stated.sign)
     cells, reads = [], []
-    for frame in TableReader(file, COLUMNS, ("group",), (), stated.encoding, of_several=True):
+    for frame in TableReader(file, COLUMNS, MAY_HAVE, (), stated.encoding, of_several=True):
+        asked = frame.get("question_id", frame.get("question"))
+        if asked is None:
+            raise SurveyError(f"{file} has no column 'question_id', and no 'question' either")
         reads.append(numbers.read(frame["share"], row_numbers(frame.index)))
         own = frame.get("group", frame["option"].map(lambda _: ""))
-        cells += list(zip(frame.index, frame["question_id"], frame["option"], own, strict=True))
+        cells += list(zip(frame.index, asked, frame["option"], own, strict=True))
     sign = numbers.decimal()
     shares = np.concatenate([own[sign] for own in reads])
     whole = 100.0 if numbers.percent is not None or (shares > 1).any() else 1.0

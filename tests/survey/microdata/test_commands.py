@@ -12,6 +12,7 @@ import pyreadstat
 import pytest
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.embedders.registry import SENTENCE_EMBEDDER
 from pluralllm_app.survey.microdata.content import count_people
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import Site
@@ -50,7 +51,11 @@ def test_from_a_file_to_a_site(sav: Path, tmp_path: Path) -> None:
     text = text.replace("# weight = ", "weight = ").replace("# by = ", "by = ")
     text = "\n".join(text.splitlines())
     (tmp_path / "map.toml").write_text(drop_question(text, "COUNTRY"), "utf-8")
-    done("questionnaire", tmp_path / "map.toml", "--out", tmp_path / "questions")
+    said = done("questionnaire", tmp_path / "map.toml", "--out", tmp_path / "questions")
+    assert "embedded by hashing, which knows words by their spelling only" in said
+    assert f"repeat this with --embedder {SENTENCE_EMBEDDER} and another --out" in said
+    said = done("questionnaire", tmp_path / "questions", "--out", tmp_path / "again")
+    assert "spelling" not in said  # it was made before
     said = done(
         *("site", "create", tmp_path / "questions", "--group", "Germany", "--file", sav),
         *("--map", tmp_path / "map.toml", "--out", tmp_path / "site"),
@@ -133,9 +138,17 @@ def test_published_shares_are_compared(
     toplines = tmp_path / "toplines.csv"
     toplines.write_text("\n".join(["question_id,option,share", *rows]))
     said = done(*site(questionnaire, sav, map_, "--check", toplines))
-    assert "3 published shares agree, the largest difference is 0." in said
+    assert re.search(r"3 published shares agree, .* difference is 0\.\d\d percentage points", said)
     (tmp_path / "site").rename(tmp_path / "old")
     (tmp_path / "site.left-out.csv").unlink()
+    texts = ["How satisfied are you with democracy?" + row.removeprefix("Q1") for row in rows]
+    toplines.write_text("\n".join(["question,option,share", *texts]))
+    assert "3 published shares agree" in done(*site(questionnaire, sav, map_, "--check", toplines))
+    (tmp_path / "site").rename(tmp_path / "older")
+    (tmp_path / "site.left-out.csv").unlink()
+    toplines.write_text("option,share\nVery satisfied,30%\n")
+    said = refused(*site(questionnaire, sav, map_, "--check", toplines))
+    assert "has no column 'question_id', and no 'question' either" in said
     toplines.write_text("\n".join(["question_id,option,share", *rows[:2], "Q1,Not satisfied,90%"]))
     said = refused(*site(questionnaire, sav, map_, "--check", toplines))
     assert "1 of 3 shares differ" in said
