@@ -5,12 +5,15 @@
 #     user       a user of its own, and nobody else may read its directory (setpriv)
 #     network    an address of its own, on a network that nothing else is on (ip)
 
-machines() { # DIR NAME...: make machines, and say which of these hold
+machines() { # DIR NAME...: make machines, which end with the script, and say which of these hold
     place=$1
     shift
     names=$*
-    for name in $names; do mkdir -m 700 "$place/$name"; done
     net=pluralllm-$$
+    for name in $names; do mkdir -m 700 "$place/$name"; done
+    # Not before: of directories that are there, another script may still use the machines.
+    trap turn_off EXIT
+    trap 'exit 1' INT TERM
     users=$((20000 + $$ % 10000 * 4)) # users are the numbers that follow, if nobody has these
     files="no (needs root and unshare)"
     user="no (needs root, and that every user may enter DIR and run pluralllm)"

@@ -12,9 +12,7 @@
 set -eu
 . "$(dirname "$0")/machines.sh"
 port=${PORT:-9443}
-place=$(mkdir -p "$1" && cd "$1" && pwd -P)
-trap turn_off EXIT
-trap 'exit 1' INT TERM
+place=$(mkdir -p "${1:?give the directory to make}" && cd "$1" && pwd -P)
 machines "$place" server north east
 
 # Each group has its own answers: percentages of 40 questions, as a survey institute may have them.

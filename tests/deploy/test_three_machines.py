@@ -116,6 +116,22 @@ def test_no_process_opens_a_file_of_another_machine(
     assert watch.of_others(machine) == []
 
 
+def test_a_directory_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", tmp_path / "server/federation"],
+        stdin=subprocess.PIPE,
+    ) as used:
+        second = subprocess.run(
+            ["sh", ROOT / "docs/three-machines.sh", tmp_path], stderr=subprocess.PIPE, text=True
+        )
+        assert second.returncode != 0
+        assert "server" in second.stderr.splitlines()[0]
+        assert used.stdin is not None
+        used.stdin.write(b"\n")  # it goes on, and ends by itself
+    assert used.returncode == 0
+
+
 @pytest.mark.skipif(not can_trace(), reason="needs strace, and leave to trace")
 def test_a_process_that_opens_a_file_of_another_machine_is_found(tmp_path: Path) -> None:
     place = tmp_path / "machines"
