@@ -72,6 +72,8 @@ def peers_command(
     from pluralllm_app.federation.peers import accept as take
     from pluralllm_app.federation.peers import forget as leave_out
 
+    if accept and forget:
+        raise UserError("--accept and --forget were given: give one at a time")
     if (directory / "server" / "groups.json").exists():
         if accept or forget:
             raise UserError(f"{directory} is the server's: it is a node that takes or forgets keys")

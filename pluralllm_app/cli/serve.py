@@ -14,13 +14,13 @@ from pluralllm_app.cli.use import (
     ModelArgument,
     QuestionnaireOption,
     TableEncodingOption,
+    stated_of,
 )
 from pluralllm_app.core.parts import need
 from pluralllm_app.core.terminal import Terminal
 from pluralllm_app.errors import UserError
 from pluralllm_app.serve.address import TOKEN_VARIABLE, bind, read_token
 from pluralllm_app.survey.embedders.names import shown
-from pluralllm_app.survey.sources.stated import Stated
 
 
 def serve_command(
@@ -65,6 +65,7 @@ def serve_command(
     """
     need("serve", "`pluralllm serve`")
     files = _groups(group or [])
+    stated = stated_of(files.values(), encoding, decimal)
     known_token = read_token(token)
     address = bind(host, port, known_token)
     console = Terminal()
@@ -78,7 +79,7 @@ def serve_command(
     from pluralllm_app.use.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, questionnaire=questionnaire, embedder=embedder)
-    service = prepare(predictor, embedder, files, Stated(encoding, decimal))
+    service = prepare(predictor, embedder, files, stated)
     for each in service.rewards.named:
         for note in each.notes:
             say(f"Note on {each.name}: {note}")

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,7 +101,7 @@ def predict_command(
       coffee?' --option Yes --option No
     """
     _check_format(format_, FORMATS)
-    stated = Stated(encoding, decimal)
+    stated = stated_of([answers, questions], encoding, decimal)
     asked = _asked(question or [], option or [], questions, stated)
     predictor = _load(model, embedder, questionnaire)
     group = _group(predictor, answers, description, stated)
@@ -165,9 +165,9 @@ def ask_command(
     from pluralllm_app.cli.asking import ask
     from pluralllm_app.use.asking import factors_to_ask
 
+    stated = stated_of([answers, of, target], encoding, decimal)
     predictor = _load(model, embedder, questionnaire)
     factors_to_ask(predictor.model)  # which may be refused before answers are asked for
-    stated = Stated(encoding, decimal)
     group = _group(predictor, answers, description, stated)
     ask(predictor, group, count, of, cost, target, stated, interactive, format_)
 
@@ -185,6 +185,16 @@ def card_command(model: ModelArgument, questionnaire: QuestionnaireOption = None
         console.print(heading, style="bold", markup=False, highlight=False)
         for line in lines:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def stated_of(tables: Iterable[Path | None], encoding: str | None, decimal: str | None) -> Stated:
+    """What is said of tables; raises UserError where none of these is one."""
+    stated = Stated(encoding, decimal)
+    if stated != Stated() and not any(file and not file.is_dir() for file in tables):
+        raise UserError(
+            "--encoding and --decimal are of a table, and none was given: leave them out"
+        )
+    return stated
 
 
 def _check_format(wanted: str, known: tuple[str, ...]) -> None:

@@ -145,6 +145,13 @@ def test_a_table_whose_numbers_are_not_clear(run: str, tmp_path: Path) -> None:
     assert json.loads(out)[0]["question_id"] == QUESTIONS[0].id
 
 
+@pytest.mark.parametrize("command", ["predict", "ask", "serve"])
+@pytest.mark.parametrize("wish", [("--decimal", "comma"), ("--encoding", "cp1252")])
+def test_what_is_said_of_tables_needs_one(run: str, command: str, wish: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match="are of a table, and none was given"):
+        call(command, run, *wish)
+
+
 def test_what_is_noted_of_questions_to_ask_is_said(run: str, tmp_path: Path) -> None:
     file = tmp_path / "of.csv"
     file.write_text(

@@ -138,6 +138,8 @@ def test_a_group_that_has_left_is_forgotten(path: Path, node: Path) -> None:
     assert "knows no other group 'Alder'" in str(own)
     hear(node, members)
     (node / POLICY).write_text(command("peers", node).output)
+    both = command("peers", node, "--forget", "Birch", "--accept", "SHA256:x").exception
+    assert "give one at a time" in str(both)
     pinned = command("peers", node, "--forget", "Birch").exception
     assert "policy.toml pins group 'Birch'" in str(pinned)
 
