@@ -62,7 +62,7 @@ def _private(dp: "ModuleType", scale: float) -> Any:
 
 
 def _opendp() -> "ModuleType":
-    """opendp, of which only what its library does is used; raises MissingPartError."""
+    """opendp, with what it calls contributed switched on; raises MissingPartError."""
     need("privacy", "noise for differential privacy")
     import opendp.combinators  # not at the top: it takes a while; its prelude takes seconds more
     import opendp.measurements

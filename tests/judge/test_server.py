@@ -49,7 +49,7 @@ def test_it_waits_as_long_as_it_is_asked_to(asks: Callable[..., Any]) -> None:
     ("after", "seconds"),
     [
         ("3.5", 3.5),
-        (formatdate(2**33, usegmt=True), pytest.approx(2**33 - time.time(), abs=3600)),
+        (formatdate(2**33, usegmt=True), pytest.approx(2**33 - time.time(), rel=0.01)),
         ("0", 2.0),
         (formatdate(0, usegmt=True), 2.0),
         ("-9", 2.0),

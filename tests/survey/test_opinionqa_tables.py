@@ -166,7 +166,7 @@ def test_respondents_are_counted_where_persons_are_there(data):
         ("D_H", "0.5 0.25 0.25", "question 'SAFE_W26' has a malformed 'D_H' cell"),
         ("D_H", "[a b c]", "malformed 'D_H' cell"),
         ("D_H", "[nan 0.5 0.5]", "question 'SAFE_W26': the shares must be at least 0 and sum to 1"),
-        ("D_H", "[0.5 0.5 0.5]", r"sum to 1; this is the first of 1 answer that"),
+        ("D_H", "[0.5 0.5 0.5]", r"sum to 1; 1 wrong answer, of which this"),
         ("qkey", "SAVE_W26", "question 'SAVE_W26' has no text"),
         ("qkey", "WORLD_W26", "group 'SEX_Female' has answered this question before"),
     ],

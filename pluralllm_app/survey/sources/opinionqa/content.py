@@ -100,7 +100,7 @@ def survey_of(
         first = answers[int(np.flatnonzero(wrong)[0])]
         raise SurveyError(
             f"{first.place}: the shares must be at least 0 and sum to 1; "
-            f"this is the first of {many(int(wrong.sum()), 'answer')} that are wrong"
+            f"{many(int(wrong.sum()), 'wrong answer')}, of which this is the first"
         )
     asked = np.array([answer.respondents for answer in answers])
     survey = SurveyContent(
