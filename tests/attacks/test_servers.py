@@ -155,7 +155,8 @@ def test_noise_under_the_name_of_another_run_is_counted(deployment: Deployment, 
     wait_until(
         lambda: audit.read_text("utf-8").count('"train"') > before or process.poll() is not None
     )
-    shutil.copytree(out, copy)
+    half_written = shutil.ignore_patterns(".*")  # files that are renamed once they are whole
+    shutil.copytree(out, copy, ignore=half_written)
     assert process.wait(PATIENCE) == 0, deployment.log("noised")
     record = json.loads((copy / "run.json").read_text("utf-8"))
     record["settings"]["epsilon"] = 100.0
