@@ -42,16 +42,21 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     if comparison.unfinished:
         text = f"{comparison.unfinished} runs are not finished and left out."
         console.print(text, style="yellow", highlight=False)
-    if not any(method.score("evaluation", "mean") for method in comparison.methods):
+    if not _evaluated(comparison):
         console.print("No evaluation groups: no scores of groups never trained on.")
     console.print(_alignment(comparison))
-    console.print(_fairness(comparison))
+    several = _evaluated(comparison) > 1
+    if several:
+        console.print(_fairness(comparison))
+    elif _evaluated(comparison):
+        console.print("One evaluation group: nothing to say of fairness over groups.")
     if info.settings["reserved-fraction"]:
         console.print(_quadrants(comparison))
     console.print(_costs(comparison))
     shown = [method.name for method in comparison.methods if method.runs]
     notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
-    notes += [FAIRNESS_NOTE, *cost_notes(shown)]
+    notes += [FAIRNESS_NOTE] if several else []
+    notes += cost_notes(shown)
     console.print("\n".join(notes), highlight=False, markup=False)
     covered = [method for method in comparison.methods if method.coverage("evaluation")]
     if covered:
@@ -64,6 +69,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_few_shot(few_shot))
         lines = few_shot_notes(few_shot)
         console.print("\n".join(lines), highlight=False, markup=False)
+
+
+def _evaluated(comparison: Comparison) -> int:
+    """How many evaluation groups were scored."""
+    results = [run.result for method in comparison.methods for run in method.runs if run.result]
+    roles = [[group.role for group in result.groups.values()] for result in results]
+    return max((each.count("evaluation") for each in roles), default=0)
 
 
 def _alignment(comparison: Comparison) -> Table:

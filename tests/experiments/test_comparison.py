@@ -258,7 +258,23 @@ def test_without_evaluation_groups(config: Config, tmp_path: Path) -> None:
     assert federated.score("evaluation", "mean") is None
     assert federated.score("train", "mean") is not None
     assert federated.runs[0].cost_of_gain(0.9) is None
-    assert "Federated GPO" in shown(comparison)
+    said = shown(comparison)
+    assert "Federated GPO" in said
+    assert "No evaluation groups" in said
+    assert "Fairness" not in said
+
+
+@pytest.mark.parametrize(("evaluation", "fair"), [(("Cedar",), False), (("Cedar", "Dune"), True)])
+def test_fairness_is_over_several_groups(
+    config: Config, tmp_path: Path, evaluation: tuple[str, ...], fair: bool
+) -> None:
+    survey = make_survey(tmp_path / "survey", evaluation=evaluation)
+    for cell in cells(config | {"survey": str(survey.path)}, tmp_path / "one", methods=["uniform"]):
+        run_cell(cell)
+    said = shown(Comparison.read(tmp_path / "one"))
+    assert ("Fairness over groups never trained on" in said) == fair
+    assert ("fairness index FI = " in said) == fair
+    assert ("One evaluation group: nothing to say of fairness" in said) != fair
 
 
 @pytest.mark.slow
