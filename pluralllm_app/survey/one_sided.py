@@ -8,14 +8,15 @@ from pluralllm_app.survey.content import SurveyContent
 
 
 def one_sided(survey: SurveyContent) -> list[str]:
-    """Return a line on the answers in which one option has all of the shares, none if there are no.
+    """Return a line on the answers in which one option has all of the shares, none without any.
 
-    Of a variable coded 1 or blank, everybody says "Yes" where nothing says what a blank is.
+    Nothing is lost of a synthetic survey. Of a variable coded 1 or blank, everybody says "Yes"
+    where nothing says what a blank is.
     """
     answers, questions = survey.answers, survey.questions
     starts = segment_starts(questions.counts[answers.question])
     found = np.flatnonzero(np.maximum.reduceat(answers.shares, starts) == 1)
-    if not len(found):
+    if survey.synthetic or not len(found):
         return []
     first = int(found[0])
     number = int(answers.question[first])

@@ -3,6 +3,7 @@
 import re
 import struct
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,7 @@ def test_empty_cells_of_a_set_have_to_be_explained(lines: str, tmp_path: Path) -
     written(tmp_path, SET + "chosen = [1]\n" + reason)
     found = count_people(tmp_path / "x.csv", stated, "G").content
     assert shares_of(found, "G", "media:m1") == ([1, 0], 2)
+    assert one_sided(replace(found, synthetic=True)) == []
     (said,) = one_sided(found)
     assert (
         "in 2 of 2 answers everybody picked one option, first in that of 'G' to 'media:m1'" in said
