@@ -126,11 +126,13 @@ def main() -> None:
         ),
     )
     survey = PreparedSurvey.open(arguments.survey)
+    conditions = {"survey": survey.fingerprint, "most rounds": arguments.rounds}
     for seed in range(arguments.seeds):
         for name, variant in VARIANTS.items():
             run = partial(cell, survey, arguments.rounds, variant, seed)
-            keep(arguments.lines, {"variant": name, "seed": seed}, run)
-    publish("ablations", table(lines_of(arguments.lines)), arguments.json)
+            keep(arguments.lines, {**conditions, "variant": name, "seed": seed}, run)
+    lines = [line for line in lines_of(arguments.lines) if conditions.items() <= line.items()]
+    publish("ablations", table(lines), arguments.json)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,13 @@ def lines_of(file: Path) -> list[Line]:
 
 
 def keep(file: Path, cell: Line, run: Callable[[], Line]) -> None:
-    """Add the line of a cell to a file, unless it is there."""
+    """Add the line of a cell to a file, unless it is there.
+
+    Args:
+        file: of one benchmark.
+        cell: all that its result depends on, so that other settings are other cells.
+        run: what comes of it.
+    """
     if not any(cell.items() <= line.items() for line in lines_of(file)):
         line = json.dumps(cell | run())
         with file.open("a") as lines:

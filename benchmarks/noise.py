@@ -42,6 +42,16 @@ class Bench:
     answered: int | None
     rounds: int
 
+    @property
+    def conditions(self) -> Line:
+        """What cells of one table have in common."""
+        return {
+            "survey": self.survey.fingerprint,
+            "respondents": self.respondents,
+            "answered": self.answered,
+            "most rounds": self.rounds,
+        }
+
     def answers(self, role: str) -> Iterator[PreferenceSet]:
         """Those of all groups of a role."""
         for group in self.survey.groups:
@@ -99,7 +109,7 @@ def main() -> None:
     bench = Bench(survey, arguments.respondents, arguments.answered, arguments.rounds)
     for seed in range(arguments.seeds):
         for epsilon in EPSILONS:
-            cell = {"epsilon": epsilon, "seed": seed}
+            cell = {**bench.conditions, "epsilon": epsilon, "seed": seed}
             keep(arguments.lines, cell, partial(bench.cell, epsilon, seed))
     publish("noise", table(bench, lines_of(arguments.lines)), arguments.json)
 
@@ -108,7 +118,8 @@ def table(bench: Bench, lines: list[Line]) -> dict[str, Any]:
     """By epsilon: noise on a share, alignment with its interval over seeds, coverage, rounds."""
     found: dict[str, Any] = {}
     for epsilon in EPSILONS:
-        own = [line for line in lines if line["epsilon"] == epsilon]
+        cell = {**bench.conditions, "epsilon": epsilon}
+        own = [line for line in lines if cell.items() <= line.items()]
         name = f"epsilon {epsilon:g}" if epsilon else "no noise"
         if epsilon:
             low, mid, high = bench.deviations(epsilon)

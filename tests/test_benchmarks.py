@@ -331,7 +331,17 @@ def test_what_noise_for_respondents_costs_is_measured(
     lines = tmp_path / "lines.jsonl"
     lines.write_text(
         json.dumps(
-            {"epsilon": 1.0, "seed": 0, "alignment": 0.25, "coverage": [0.5, 1.0], "rounds": 1}
+            {
+                "survey": tiny_survey.fingerprint,
+                "respondents": 100,
+                "answered": None,
+                "most rounds": 1,
+                "epsilon": 1.0,
+                "seed": 0,
+                "alignment": 0.25,
+                "coverage": [0.5, 1.0],
+                "rounds": 1,
+            }
         )
         + "\n"
     )

@@ -12,6 +12,7 @@ from pluralllm_app.serve.limits import (
     ASKED,
     CHARACTERS,
     COMPLETIONS,
+    NEW_QUESTIONS,
     OPTIONS,
     QUESTIONS,
 )
@@ -61,6 +62,14 @@ class Known(Struct, forbid_unknown_fields=True):
         ),
     ] = {}
     description: Text | None = None
+    new: Annotated[
+        list[Text],
+        Meta(
+            max_length=NEW_QUESTIONS,
+            description="Which of the answered questions are really new ones, however near they "
+            "are to one of the survey.",
+        ),
+    ] = []
 
 
 class PredictRequest(Known, forbid_unknown_fields=True, kw_only=True):

@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from pluralllm_app.errors import AnswersError
-from pluralllm_app.serve.groups import Groups
-from pluralllm_app.serve.limits import LISTED, NEW_OPTIONS, NEW_QUESTIONS
+from pluralllm_app.serve.groups import Groups, check_new
+from pluralllm_app.serve.limits import LISTED
 from pluralllm_app.serve.messages import (
     AskedQuestion,
     AskRequest,
@@ -17,12 +16,10 @@ from pluralllm_app.serve.messages import (
     CompareResponse,
     Difference,
     Interval,
-    Known,
     Predicted,
     PredictRequest,
     PredictResponse,
     QuestionsResponse,
-    Refused,
     SurveyQuestion,
 )
 from pluralllm_app.serve.rewards import Rewards
@@ -85,7 +82,7 @@ class Service:
             Refused, UserError: it cannot be done.
         """
         asked = _asked(request.questions)
-        group = self._group(request)
+        group = self.groups.group(request)
         found = group.predict(asked)
         return PredictResponse(list(map(_predicted, found)), group.notes)
 
@@ -97,7 +94,7 @@ class Service:
         """
         among = None if request.among is None else _asked(request.among)
         about = None if request.about is None else _asked(request.about)
-        group = self._group(request)
+        group = self.groups.group(request)
         chosen = group.ask(request.count, among, about)
         choices = [
             Choice(_question(each.question), round(each.explained, DIGITS)) for each in chosen
@@ -111,7 +108,7 @@ class Service:
             Refused, UserError: it cannot be done.
         """
         asked = None if request.questions is None else _asked(request.questions)
-        one, other = map(self._group, (request.one, request.other))
+        one, other = map(self.groups.group, (request.one, request.other))
         found = one.compare(other, asked)
         differences = [
             Difference(
@@ -126,40 +123,14 @@ class Service:
         alignment = round(found.alignment, DIGITS)
         return CompareResponse(alignment, len(found.differences), differences, notes)
 
-    def _group(self, known: Known) -> Group:
-        _check_new(
-            [
-                numbers
-                for question, numbers in known.answers.items()
-                if isinstance(numbers, dict) and not self._has(question)
-            ],
-            "answers",
-        )
-        return self.groups.group(known)
-
-    def _has(self, question: str) -> bool:
-        try:
-            return self._predictor.survey.catalogue.find(question, None, []) is not None
-        except AnswersError:  # several questions of the survey have this text
-            return True
-
 
 def _asked(questions: Sequence[str | AskedQuestion]) -> list[str | Question]:
     given = [each for each in questions if isinstance(each, AskedQuestion)]
-    _check_new([each.options for each in given], "questions")
+    check_new([each.options for each in given], "questions")
     return [
         Question(each.text, each.options) if isinstance(each, AskedQuestion) else each
         for each in questions
     ]
-
-
-def _check_new(options: Sequence[Sequence[str] | dict[str, float]], what: str) -> None:
-    if len(options) > NEW_QUESTIONS or sum(map(len, options)) > NEW_OPTIONS:
-        raise Refused(
-            422,
-            f"{what}: one request may bring {NEW_QUESTIONS} new questions with {NEW_OPTIONS} "
-            "options in all: send several, and name questions of the survey by their ids",
-        )
 
 
 def _predicted(answer: PredictedAnswer) -> Predicted:

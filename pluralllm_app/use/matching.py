@@ -19,7 +19,7 @@ from pluralllm_app.use.spelling import is_code
 MOST_NAMED = 10  # new or misspelt questions that are each named, with the nearest of the survey
 _HOW_NEW = (
     "what is really a new question is declared so, in a table by a column 'new' with yes, in "
-    "Python by a Question in place of its text"
+    "Python by a Question in place of its text, over HTTP in the list 'new'"
 )
 MOST_PEOPLE = 1e12  # more have never lived; sums and squares of far larger numbers overflow
 

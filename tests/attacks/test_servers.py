@@ -184,8 +184,10 @@ def test_a_server_that_leaves_pinned_groups_out(deployment: Deployment, row: Row
     pins = {group: f'{group} = "{fingerprint(public)}"' for group, public in keys.items()}
     last = pins.pop("Dogwood")
     policy.write_text("\n".join(["[peers]", *pins.values(), "[evaluation-peers]", last]), "utf-8")
-    assert deployment.deploy_run("left-out", SECURE).wait(PATIENCE) == 1
-    policy.write_text(written, "utf-8")
+    try:
+        assert deployment.deploy_run("left-out", SECURE).wait(PATIENCE) == 1
+    finally:
+        policy.write_text(written, "utf-8")
     told = deployment.log("left-out").replace("\n", " ")
     assert "the sum is over 3 of the 5 train groups that it pins" in told
     row(

@@ -126,8 +126,10 @@ def test_updates_with_noise_are_counted_after_that_of_answers(
     policy.write_text("most-epsilon = 5\n", "utf-8")
     refused = Run(tmp_path / "refused")
     respondents = {"noise": "respondents", "update-norm": 0.0, "out": str(refused.path)}
-    federation.submit(config | respondents, "refused").wait(PATIENCE)
-    policy.unlink()
+    try:
+        federation.submit(config | respondents, "refused").wait(PATIENCE)
+    finally:
+        policy.unlink()
     cost = sum(draw.rho for draw in draws_of(federation, "Alder")) + rho_of(4.0, 1e-6)
     why = "most-epsilon = 5.0, and noise that was drawn so far and that of this run cost epsilon"
     assert f"{why} = {epsilon_of(cost, 1e-6):.4g} at" in refused.fields["refused"]["Alder"]

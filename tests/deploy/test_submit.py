@@ -237,7 +237,7 @@ def test_an_interrupted_command_leaves_the_run(
         ("rounds=0", "rounds"),
         ("strategy=fedprox fedprox.mu=-1", "fedprox.mu"),
         ("survey='/x'", "each node has its own site"),
-        ("expected-nodes=4", "there are 3 groups"),
+        ("expected-nodes=4", "the deployment has 3 groups"),
     ],
 )
 def test_wrong_settings_are_not_submitted(

@@ -133,6 +133,7 @@ def test_a_group_is_put_together_once_and_forgotten(
             422,
             "question 'c99': no question has this id",
         ),
+        (b'{"questions": ["c0"], "new": ["c99"]}', 422, "no answers by option to 'c99'"),
         (b'{"questions": ["nothing of the kind"]}', 422, "is none of the survey's"),
         (b'{"questions": [{"text": "Tea?", "options": ["Yes"]}]}', 422, "at least two"),
         (b'{"questions": ["c0"], "description": " "}', 422, "description is empty"),
@@ -145,6 +146,13 @@ def test_what_is_wrong_is_said(client: TestClient, body: bytes, status: int, sai
     assert "/" not in response.json()["error"]  # no path of this machine
 
 
+def test_an_answered_question_is_new_where_the_request_says_so(client: TestClient) -> None:
+    body = {"questions": ["c0"], "answers": {"c99": {"Yes": 1, "No": 0}}, "new": ["c99"]}
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200, response.text
+    assert any("c99" in note for note in response.json()["notes"])
+
+
 def test_what_is_too_much_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [f"question {number}" for number in range(limits.QUESTIONS + 1)]
     assert client.post("/predict", json={"questions": many}).status_code == 422
@@ -153,6 +161,9 @@ def test_what_is_too_much_is_refused(client: TestClient, monkeypatch: pytest.Mon
     assert said.startswith("questions: one request may bring 20 new questions")
     answers = {each["text"]: {"Yes": 1, "No": 1} for each in new}
     said = client.post("/predict", json={"questions": ["c0"], "answers": answers}).json()["error"]
+    assert said.startswith("answers: one request may bring 20 new questions")
+    group = {"prompts": ["?"], "completions": ["Yes"], "groups": [{"answers": answers}]}
+    said = client.post("/reward", json=group).json()["error"]
     assert said.startswith("answers: one request may bring 20 new questions")
     options = [f"option {number}" for number in range(limits.NEW_OPTIONS + 1)]
     one = [{"text": "Tea?", "options": options}]
