@@ -321,34 +321,3 @@ def test_what_each_part_of_the_factors_is_worth_is_measured(
     ):
         assert found[change]["alignment"] != whole
     assert found["without descriptions"]["alignment"] == whole  # this survey has none
-
-
-def test_what_noise_for_respondents_costs_is_measured(
-    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And a cell that was measured before is not measured again."""
-    monkeypatch.setattr(importlib.import_module("noise"), "EPSILONS", (1.0, None))
-    lines = tmp_path / "lines.jsonl"
-    lines.write_text(
-        json.dumps(
-            {
-                "survey": tiny_survey.fingerprint,
-                "respondents": 100,
-                "answered": None,
-                "most rounds": 1,
-                "epsilon": 1.0,
-                "seed": 0,
-                "alignment": 0.25,
-                "coverage": [0.5, 1.0],
-                "rounds": 1,
-            }
-        )
-        + "\n"
-    )
-    options = ["--survey", str(tiny_survey.path), "--respondents", "100", "--lines", str(lines)]
-    results = run("noise", tmp_path, monkeypatch, *options, "--seeds", "1", "--rounds", "1")
-    assert results["epsilon 1: alignment"] == 0.25
-    assert results["no noise: alignment"] > 0.5
-    # c sqrt(2 m) / n with c = 4.531: of 30 questions 0.351, of the 20 of Cedar 0.287, on average
-    # (60 x 0.351 + 20 x 0.287) / 80.
-    assert results["epsilon 1: noise on a share"] == "0.335 (0.287 to 0.351)"
