@@ -28,6 +28,8 @@ from tests.support.factors import first_predictor
 from tests.support.reference import GROUPS, REFERENCE, reference_batch, reference_model
 from tests.support.tiny_models import save_model
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["benchmarks", "reference_model"]
 
 
@@ -57,7 +59,6 @@ def test_the_first_word_of_commands_is_timed(
     assert seconds > 0
 
 
-@pytest.mark.slow
 def test_an_installation_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = importlib.import_module("installed")
 
@@ -82,7 +83,6 @@ def test_operations_of_a_step_are_those_by_hand(
     assert ("task by task / ours" in results) == (tasks > 1)
 
 
-@pytest.mark.slow
 def test_clients_step_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--dim", "24", "--questions", "5", "--repeats", "2", "--processes", "2"]
     results = run("local_step", tmp_path, monkeypatch, *options)
@@ -90,7 +90,6 @@ def test_clients_step_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert results["common way / 2 processes of ours"] > 0
 
 
-@pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--device", "cpu", "--dims", "8", "16", "--task-questions", "2", "--repeats", "1"]
     options += ["--questions", "30", "--groups", "5", "--rounds", "2"]
@@ -104,14 +103,12 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Mon
         assert key in results
 
 
-@pytest.mark.slow
 def test_averaging_holds_one_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = run("aggregation", tmp_path, monkeypatch, "--dim", "24", "--groups", "20")
     together = results["peak MiB, updates gathered"]
     assert together > 2 * results["peak MiB, updates one by one"] > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "positive"),
     [
@@ -159,7 +156,6 @@ def test_an_encoder_is_compared(
     assert results["largest difference at length 1"] < 1e-3
 
 
-@pytest.mark.slow
 def test_precisions_are_compared_seed_by_seed(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +170,6 @@ def test_precisions_are_compared_seed_by_seed(
     assert 0 < max(map(abs, differences)) < 0.01
 
 
-@pytest.mark.slow
 def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "opinions.csv"
     shares = "defaultdict(<class 'list'>, {'Chad': [0.25, 0.75], 'Peru': [nan, 1.0]})"
@@ -187,7 +182,6 @@ def test_tables_and_opinions_are_prepared(tmp_path: Path, monkeypatch: pytest.Mo
     assert results["2 groups, 4,000 rows: peak MiB"] > 50
 
 
-@pytest.mark.slow
 def test_a_site_of_people_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = run("preparation", tmp_path, monkeypatch, "--groups", "--people", "500")
     for kind in (".csv", ".sav", ".dta"):
@@ -271,7 +265,6 @@ def test_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["MB that a group sends"] == pytest.approx(8e-6 * (sums + described + checks))
 
 
-@pytest.mark.slow
 def test_the_service_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     questionnaire = make_survey(tmp_path / "survey").questionnaire()
     counts = questionnaire.questions.counts
@@ -292,7 +285,6 @@ def test_secure_sums_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "3 groups: the server opens all but one, s" not in results  # it takes all three
 
 
-@pytest.mark.slow
 def test_scores_of_secure_runs_are_compared(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from tests.support.bare import COMMAND, bare
 from tests.support.factors import first_predictor
 from tests.support.preferences import preference_set
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OPTIONS = np.array([2, 3, 2])

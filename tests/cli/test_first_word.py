@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"torch", "flwr", "ray", "pandas", "transformers", "altair", "pyarrow", "numpy", "httpx"}
 IMPORT = re.compile(r"import time:\s+\S+ \|\s+\S+ \| +([\w.]+)")
 MOST_MODULES = 420
@@ -42,7 +44,6 @@ def before_the_first_word(*arguments: str | Path) -> tuple[set[str], list[str]]:
     return modules, said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

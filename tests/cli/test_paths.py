@@ -13,6 +13,8 @@ from tests.support.command import pluralllm
 from tests.support.tables import PLAIN
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 LONG = "x" * 300
 
 

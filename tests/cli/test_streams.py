@@ -12,6 +12,8 @@ import pytest
 from tests.support.command import BIN
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ("東部", "Zürich", "Αθήνα", "East")
 
 
@@ -45,7 +47,6 @@ def prepare(table: Path, *more: str) -> str:
     return shlex.join(words)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "encoding"),
     [
@@ -70,7 +71,6 @@ def test_an_output_that_cannot_hold_a_name_replaces_it(
     assert done.stderr == b""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_stop_nothing(table: Path, closed: str) -> None:
     done = shell(f"{prepare(table)} {closed}", {})

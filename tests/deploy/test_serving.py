@@ -14,6 +14,8 @@ from pluralllm_app.deploy.serving import serve
 from tests.support.deployment import free_port
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SERVER = """
 import sys
 from pluralllm_app.deploy import connections

@@ -19,6 +19,8 @@ from tests.conftest import ROOT, make_survey
 from tests.deploy.conftest import GROUPS, ODD
 from tests.support.deployment import deployed
 
+pytestmark = pytest.mark.slow
+
 
 def test_odd_names_are_in_no_script_or_unit(made: Path) -> None:
     slugs = read_groups(made)
@@ -100,7 +102,6 @@ def node_config(script: Path, environment: dict[str, str], cwd: Path | None = No
     return parse_config_args([config])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["site", "a b'c $(id) é=1 # x", 'a"b\\c'])
 def test_the_node_is_told_its_site(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str], name: str
@@ -112,7 +113,6 @@ def test_the_node_is_told_its_site(
     assert told == {"group": "Alder", "site": str(path / name)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "group", [ODD, "中文", "a=1 b='2'", 'x" site="/etc', "🌲 \\u0041 {group}", "$'"]
 )
@@ -127,7 +127,6 @@ def test_the_node_is_told_its_group(
     assert told == {"group": group, "site": str(path / "site")}
 
 
-@pytest.mark.slow
 def test_the_node_is_told_its_device(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:
@@ -138,7 +137,6 @@ def test_the_node_is_told_its_device(
         assert node_config(path / "start.sh", given) == site | config
 
 
-@pytest.mark.slow
 def test_a_node_without_its_site_says_so(
     tmp_path: Path, tiny_survey: PreparedSurvey, environment: dict[str, str]
 ) -> None:

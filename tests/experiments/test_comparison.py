@@ -29,6 +29,8 @@ from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
 from tests.support.weights import saved_weights
 
+pytestmark = pytest.mark.slow
+
 Config = dict[str, Scalar]
 
 
@@ -45,7 +47,6 @@ def cells(config: Config, out: Path, seeds: int = 1, methods: Any = METHODS) -> 
     return open_comparison(out, config, survey, seeds, list(methods))
 
 
-@pytest.mark.slow
 def test_every_method_end_to_end(config: Config, tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey", respondents=300)
     config |= {"reserved-fraction": 0.2, "survey": str(survey.path)}
@@ -201,7 +202,6 @@ def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
-@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
     config |= {"optimizer": "sgd", "learning-rate": 1e30, "clip-norm": 0.0}
     planned = cells(config, tmp_path / "one", methods=["federated", "uniform"])
@@ -217,7 +217,6 @@ def test_a_failed_run_is_named_and_the_others_go_on(config: Config, tmp_path: Pa
 LONG: Config = {"rounds": 100_000, "evaluate-every": 100_000, "checkpoint-every": 100_000}
 
 
-@pytest.mark.slow
 def test_a_killed_process_costs_its_cell_alone(config: Config, tmp_path: Path) -> None:
     planned = cells(config | LONG, tmp_path / "one", methods=["federated", "uniform"])
 
@@ -277,7 +276,6 @@ def test_fairness_is_over_several_groups(
     assert ("One evaluation group: nothing to say of fairness" in said) != fair
 
 
-@pytest.mark.slow
 def test_the_command(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     tiny = write_settings(config, tmp_path)

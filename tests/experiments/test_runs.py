@@ -24,6 +24,8 @@ from pluralllm_app.settings_files import flatten, read_toml
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, make_survey
 
+pytestmark = pytest.mark.slow
+
 Config = dict[str, Scalar]
 
 

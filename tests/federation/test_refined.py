@@ -19,6 +19,8 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.local_runs import broken, cut_off, in_round, record_of, resumed, run
 
+pytestmark = pytest.mark.slow
+
 Config = dict[str, Scalar]
 FACTOR_ROUNDS = 3  # half of the rounds: the factors of so small a survey are not settled by then
 

@@ -21,6 +21,8 @@ from tests.conftest import make_survey, tiny_config
 from tests.support.local_runs import Config, broken, cut_off, in_round, resumed, run
 from tests.support.secure_runs import FIVE, SECURE, model
 
+pytestmark = pytest.mark.slow
+
 MEAN: Config = SECURE | {"scores": "mean"}
 TRAIN, NEVER = FIVE[:4], ("Dogwood", "Elm", "Hazel")
 

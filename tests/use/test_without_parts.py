@@ -9,6 +9,8 @@ from pluralllm_app import Predictor
 from tests.support.bare import COMMAND, bare
 from tests.support.used import OFTEN, YES_NO, answers_of
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json
 from pluralllm_app import Predictor, Question

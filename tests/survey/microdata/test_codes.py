@@ -21,6 +21,8 @@ from pluralllm_app.survey.one_sided import one_sided
 from pluralllm_app.survey.sources.stated import Stated
 from tests.survey.microdata.test_counting import shares_of
 
+pytestmark = pytest.mark.slow
+
 HEAD = 'weight = "none"\n'
 FEW = 1  # respondents
 

@@ -20,6 +20,8 @@ from pluralllm_app.survey.sources.stated import Stated
 from tests.support.people import LABELS, MAP, WRITERS, expected, people
 from tests.survey.test_making_sites import call, contents, done, refused
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 

@@ -11,6 +11,8 @@ from pluralllm_app.survey.microdata.content import count_people
 from pluralllm_app.survey.sources.stated import Stated
 from tests.support.people import MAP, WRITERS, expected, people
 
+pytestmark = pytest.mark.slow
+
 NAMES = {276.0: "Germany", 250.0: "France"}
 
 

@@ -25,6 +25,8 @@ from tests.conftest import ROOT
 from tests.support.benchmarks import benchmarks
 from tests.support.people import MAP, WRITERS, people
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["benchmarks"]
 
 

@@ -14,6 +14,8 @@ from pluralllm_app.survey.microdata.profiles import load_profile
 from pluralllm_app.survey.sources.stated import Stated
 from tests.survey.microdata.test_counting import shares_of
 
+pytestmark = pytest.mark.slow
+
 MAP = """
 weight = "none"
 
