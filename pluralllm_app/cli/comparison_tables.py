@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pluralllm_app.core.wording import many
 from pluralllm_app.experiments.results import CONTEXTS, ROLES, Comparison, Interval, MethodResult
 from pluralllm_app.experiments.tables import (
     COST_COLUMNS,
@@ -40,7 +41,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         markup=False,
     )
     if comparison.unfinished:
-        text = f"{comparison.unfinished} runs are not finished and left out."
+        verb = "is" if comparison.unfinished == 1 else "are"
+        text = f"{many(comparison.unfinished, 'run')} {verb} not finished and left out."
         console.print(text, style="yellow", highlight=False)
     if not _evaluated(comparison):
         console.print("No evaluation groups: no scores of groups never trained on.")
