@@ -11,6 +11,7 @@ Here, what an object contains is what the server says, or else what was said las
 is there and says it; and a reply is shown once all of its objects are there.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import wraps
@@ -69,7 +70,9 @@ def guard_objects() -> None:
     """Let no node reserve an object in the store of this process, or make it wait for one."""
     preregister, put = SqlObjectStore.preregister, SqlObjectStore.put
     pull, push = runtime_handlers.pull_messages, runtime_handlers.push_messages
-    of_server: set[str] = set()  # objects that the server has named, until they are there
+    forget = SqlObjectStore.delete_objects_in_run
+    # Objects that the server has named in each run, until they are there or the run is cleared.
+    of_server: defaultdict[int, set[str]] = defaultdict(set)
 
     @wraps(push)
     def push_as_server(
@@ -87,7 +90,7 @@ def guard_objects() -> None:
         with self._mutation_session() as session:
             missing = _missing(session, {tree.object_id for tree in trees})
             if not _server_speaks.get():  # where they differ, the node is refused
-                missing -= of_server
+                missing -= set().union(*of_server.values())
             for tree in trees:
                 said = {child.object_id for child in tree.children}
                 if tree.object_id in missing and _children(session, tree.object_id) != said:
@@ -96,7 +99,7 @@ def guard_objects() -> None:
                     _contain(session, tree.object_id, said)
             named = preregister(self, run_id, object_tree)
             if _server_speaks.get():
-                of_server.update(named)
+                of_server[run_id].update(named)
             return named
 
     @wraps(put)
@@ -107,7 +110,13 @@ def guard_objects() -> None:
             if _children(session, object_id) != said:
                 with self._mutation_session():
                     _contain(session, object_id, said)
-        of_server.discard(object_id)
+        for named in of_server.values():
+            named.discard(object_id)
+
+    @wraps(forget)
+    def forget_run(self: SqlObjectStore, run_id: int) -> None:
+        forget(self, run_id)
+        of_server.pop(run_id, None)
 
     @wraps(pull)
     def pull_whole(
@@ -122,6 +131,7 @@ def guard_objects() -> None:
     store: Any = SqlObjectStore
     handlers: Any = runtime_handlers
     store.preregister, store.put = preregister_again, put_truly
+    store.delete_objects_in_run = forget_run
     handlers.pull_messages, handlers.push_messages = pull_whole, push_as_server
 
 

@@ -42,7 +42,7 @@ def tree(name: str, *children: ObjectTree) -> ObjectTree:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqlObjectStore:
     """Flower's store as it is without a guard."""
-    for name in ("preregister", "put"):
+    for name in ("preregister", "put", "delete_objects_in_run"):
         monkeypatch.setattr(SqlObjectStore, name, inspect.unwrap(getattr(SqlObjectStore, name)))
     for name in ("pull_messages", "push_messages"):
         own = inspect.unwrap(getattr(runtime_handlers, name))
@@ -134,6 +134,9 @@ def test_no_node_changes_what_the_server_says(
             store.preregister(RUN, reply)
         assert contained(store.get_object_tree(true.object_id)) == contained(true)
     assert {*store.preregister(RUN, true)} == {*names}  # who says the same may
+    store.delete_objects_in_run(RUN)  # the run has ended, and what never came is forgotten
+    for reply in (true, *reserving(true)):
+        store.preregister(RUN + 1, reply)  # of nodes, the last one's word counts again
 
 
 def test_nothing_contains_itself(store: SqlObjectStore, sent: RecordDict) -> None:
