@@ -164,7 +164,10 @@ class Shares:
 class Dealt:
     """A group's shares for the others, sealed: by sum and receiver, empty for itself."""
 
-    boxes: Annotated[tuple[Annotated[tuple[Box, ...], Meta(max_length=MOST_GROUPS)], ...], Meta()]
+    boxes: Annotated[
+        tuple[Annotated[tuple[Box, ...], Meta(max_length=MOST_GROUPS)], ...],
+        Meta(max_length=MOST_SUMS),
+    ]
 
 
 @dataclass(frozen=True)

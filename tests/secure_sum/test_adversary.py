@@ -2,7 +2,7 @@
 
 To unmask one of the others it needs both the seed b of its self mask and its mask key. It must not
 get both, whatever it does; and where it has one of them of everybody, and so can open a sum, that
-is over enough groups.
+is over enough groups. Nor must it open two sums whose difference tells what one group added.
 """
 
 import tempfile
@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pluralllm_app.secure_sum.checks import RefusedSumError
 from pluralllm_app.secure_sum.memory import Masked
-from pluralllm_app.secure_sum.messages import AgreeRequest, OpenRequest, least_threshold
-from tests.support.secure_sums import Cohort
+from pluralllm_app.secure_sum.messages import (
+    AgreeRequest,
+    Meaning,
+    OpenRequest,
+    least_threshold,
+)
+from pluralllm_app.secure_sum.server import ReadySums
+from tests.support.secure_sums import Cohort, meant
 
 Survivors = tuple[str, ...]
 
@@ -30,10 +36,16 @@ class League:
     Args:
         cohort: of the sum.
         count: how many groups are in league.
+        ready: the setup of it.
+        meaning: what it is of.
+        number: of it.
     """
 
     cohort: Cohort
     count: int
+    ready: ReadySums
+    meaning: Meaning
+    number: int = 1
     signatures: dict[Survivors, dict[str, bytes]] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)  # whose b was told by itself
     seed_shares: dict[str, set[str]] = field(default_factory=dict)  # who gave a share of whose b
@@ -41,8 +53,8 @@ class League:
     mask_shares: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ready = self.cohort.ready(count=1)
-        self.context = self.cohort.mask(ready, 1, self.cohort.vectors()).context
+        vectors, of = self.cohort.vectors(), self.meaning
+        self.context = self.cohort.mask(self.ready, self.number, vectors, of=of).context
         for name in self.members:
             for other in self.masked(name).held:
                 self.seed_shares.setdefault(other, set()).add(name)
@@ -65,7 +77,7 @@ class League:
     def agree(self, name: str, survivors: Survivors) -> None:
         """Let one of the others sign survivors, if it does."""
         try:
-            found = self.cohort.half(name).agree(AgreeRequest(1, survivors))
+            found = self.cohort.half(name).agree(AgreeRequest(self.number, survivors))
         except RefusedSumError:
             return
         self.signatures.setdefault(survivors, {})[name] = found.signature
@@ -79,7 +91,8 @@ class League:
         if survivors == self.cohort.names:
             agreements = {}
         try:
-            found = self.cohort.half(name).open(OpenRequest(1, survivors, agreements))
+            request = OpenRequest(self.number, survivors, agreements)
+            found = self.cohort.half(name).open(request)
         except RefusedSumError:
             return
         if found.seed is not None:
@@ -106,11 +119,11 @@ class League:
         """Whether it can take all masks off the vector of one of the others."""
         return self.knows_seed(name) and self.knows_mask_key(name)
 
-    def opens(self) -> int | None:
-        """Of how many groups it can open a sum, its own among them; None: of none."""
+    def opens(self) -> Survivors | None:
+        """Of which groups it can open a sum, its own among them; None: of none."""
         if not all(self.knows_seed(name) or self.knows_mask_key(name) for name in self.others):
             return None
-        return self.count + sum(map(self.knows_seed, self.others))
+        return self.members + tuple(filter(self.knows_seed, self.others))
 
 
 @st.composite
@@ -151,11 +164,12 @@ def test_no_server_gets_both_secrets_of_a_group(
 ) -> None:
     groups, count, asked = attack
     with tempfile.TemporaryDirectory() as place:
-        league = League(Cohort(Path(place), groups), count)
+        cohort = Cohort(Path(place), groups)
+        league = League(cohort, count, cohort.ready(count=1), meant(1))
         for step, name, survivors in asked:
             (league.agree if step == "agree" else league.open)(name, survivors)
         assert not any(map(league.unmasks, league.others))
-        assert (league.opens() or groups) >= league.cohort.threshold
+        assert len(league.opens() or cohort.names) >= cohort.threshold
 
 
 @pytest.mark.parametrize(("count", "unmasked"), [(1, False), (2, True)])
@@ -167,10 +181,59 @@ def test_half_of_the_groups_in_league_are_too_many(
     The target is told that nobody was lost, and gives its own share of its b; the others are told
     that it was lost.
     """
-    league = League(Cohort(tmp_path, 4), count)
+    cohort = Cohort(tmp_path, 4)
+    league = League(cohort, count, cohort.ready(count=1), meant(1))
     target, without = "d", ("a", "b", "c")
     for name in league.others[:-1]:
         league.agree(name, without)
         league.open(name, without)
     league.open(target, league.cohort.names)
     assert league.unmasks(target) == unmasked
+
+
+@st.composite
+def pairs(draw: Any) -> tuple[int, int, bool, bool, list[bool]]:
+    """Groups, how many are in league, whether sums are of one round or alike, and the first whole.
+
+    Then which of the others are asked to open the first.
+    """
+    groups = draw(st.integers(4, 7))  # with 3, all have to be in each sum
+    count = draw(st.integers(0, 2 * least_threshold(groups) - groups - 1))
+    asked = draw(st.lists(st.booleans(), min_size=groups - count, max_size=groups - count))
+    return groups, count, draw(st.booleans()), draw(st.booleans()), asked
+
+
+def ask_all(league: League, survivors: Survivors, names: Sequence[str]) -> None:
+    """Let these of the others sign and open a sum of survivors, if they do."""
+    for name in names:
+        league.agree(name, survivors)
+    for name in names:
+        league.open(name, survivors)
+
+
+@settings(max_examples=20, deadline=None)
+@given(pairs())
+@example((4, 0, False, True, [True, True, True, True]))
+@example((7, 2, True, False, [True, True, True, True, False]))
+def test_no_server_opens_two_sums_that_one_group_is_the_difference_of(
+    attack: tuple[int, int, bool, bool, list[bool]],
+) -> None:
+    """Of one round, or alike; some of the others have opened the first, and all may the second."""
+    groups, count, alike, whole_first, asked = attack
+    with tempfile.TemporaryDirectory() as place:
+        cohort = Cohort(Path(place), groups)
+        ready, survivors = cohort.ready(), [cohort.names, cohort.names[:-1]]
+        first, second = survivors if whole_first else survivors[::-1]
+        before = League(cohort, count, ready, meant(1, alike=alike))
+        ask_all(
+            before, first, [n for n, is_asked in zip(before.others, asked, strict=True) if is_asked]
+        )
+        after = League(cohort, count, ready, meant(2 if alike else 1, alike=alike), number=2)
+        ask_all(after, second, after.others)
+        assert before.opens() in (None, first)
+        assert after.opens() in (None, second)
+        assert None in (before.opens(), after.opens())
+        if all(asked):
+            assert before.opens() == first
+        if not any(asked):
+            assert after.opens() == second

@@ -1,5 +1,6 @@
 """What the server receives tells of nobody: masked vectors are uniform, and nothing else is there.
 
+Contributions are the same in all sums, so what is uniform beside them depends on none of them.
 Secrets come from the system, so that these tests draw anew each time. A bound is crossed by chance
 in one of 10^9 runs.
 """
@@ -50,6 +51,10 @@ def test_masked_vectors_are_uniform_though_contributions_are_not(tmp_path: Path)
         assert max(chi_square(np.concatenate(sent[name]))) < MOST
         for first, second in zip(sent[name], sent[name][1:], strict=False):
             assert (first != second).all()  # no mask is used twice
+    # Nor do the masks cancel between groups before a sum is opened.
+    a, b, c = (np.concatenate(sent[name]) for name in cohort.names)
+    for together in (a + b, a - b, a + b + c):
+        assert max(chi_square(together)) < MOST
 
 
 def test_what_all_but_two_know_leaves_the_two_uniform(tmp_path: Path) -> None:
