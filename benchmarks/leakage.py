@@ -13,10 +13,13 @@ questions which of them an update of the transformer used, without any draw: the
           of those that the attacker names, 40 at most; the floor is chance.
 updates   see leakage_updates. "Draws known" is what a server of a simulation knows; a node of a
           deployment draws by a secret of its own, so that the attacker tries those of another seed.
+          With noise for groups, the update of one who spends all epsilon on one round, clipped at
+          its own length, by whoever knows the updates of all others: noise as large as the promise
+          needs, on nothing but this update.
 sums      of factors, in the first round, read off.
 secure    a secure sum over 3 and 8 groups by whoever knows all contributions but two: half of what
           is left, for either of the two.
-noise     plain sums of answers with noise for respondents, of whom --respondents have answered each
+noise     both of answers with noise for respondents, of whom --respondents have answered each
           question; as they are read off, or predicted by the released factors from all that was
           read off, whichever is nearer.
 
@@ -26,6 +29,8 @@ than these exist: what stands here is told at least.
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +41,9 @@ import numpy as np
 from in_process import settings_of
 from measuring import ROOT, parse
 
+from pluralllm_app.predictors.base import ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
+from pluralllm_app.privacy.accounting import rho_of
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.demo import write_demo
@@ -73,75 +80,70 @@ class Attacks:
     def cells(self) -> Iterator[tuple[str, Callable[[], Found]]]:
         """Each attack's name, and how it is run."""
         chosen = self._arguments.attacks
+        sizes = [size for size in (3, 8) if size <= len(self._groups)]
+        totals = {1: "plain sum"} | {
+            size: f"secure sum of {size} groups, all known but two" for size in sizes
+        }
         if "sums" in chosen:
-            yield "factors, plain sum", self._plain
+            yield f"factors, {totals[1]}", partial(self._sums, 1, None)
         if "secure" in chosen:
-            for count in (3, 8):
-                if count <= len(self._groups):
-                    yield (
-                        f"factors, secure sum of {count} groups, all known but two",
-                        lambda count=count: self._secure(count),
-                    )
+            for size in sizes:
+                yield f"factors, {totals[size]}", partial(self._sums, size, None)
         if "noise" in chosen:
-            for epsilon in EPSILONS:
-                yield (
-                    f"factors, plain sum, noise for respondents, epsilon {epsilon:g}",
-                    lambda epsilon=epsilon: self._noise(epsilon),
-                )
+            for size, total in totals.items():
+                for epsilon in EPSILONS:
+                    yield (
+                        f"factors, {total}, noise for respondents, epsilon {epsilon:g}",
+                        partial(self._sums, size, epsilon),
+                    )
         if "questions" in chosen:
             for steps in (1, 6):
                 yield (
                     f"transformer, SGD, local-steps {steps}: questions rightly named",
-                    lambda steps=steps: self._questions(steps),
+                    partial(self._questions, steps),
                 )
         if "updates" in chosen:
             for name, (changes, known) in UPDATES.items():
+                yield f"transformer, {name}", partial(self._update, changes, known, None)
+            one = "SGD, 1 local step, draws known"
+            for epsilon in EPSILONS:
                 yield (
-                    f"transformer, {name}",
-                    lambda changes=changes, known=known: self._update(changes, known),
+                    f"transformer, {one}, noise for groups, epsilon {epsilon:g}",
+                    partial(self._update, *UPDATES[one], epsilon),
                 )
 
-    def _plain(self) -> Found:
-        settings, metric = settings_of(), self._survey.metric
-        released = sums.released(self._survey, self._groups, settings)
-        contributions = sums.first_contributions(self._survey, self._attacked, settings)
-        found = []
-        for own, contributed in zip(self._attacked, contributions, strict=True):
-            inside, shares = sums.read_off(contributed, sums.trained_on(own, settings))
-            floor = sums.floor(released, inside, metric)
-            found.append((sums.aligned(inside, shares, metric), floor))
-        return found
-
-    def _secure(self, count: int) -> Found:
+    def _sums(self, size: int, epsilon: float | None) -> Found:
+        """Of one group in the clear, or of `size` by who knows all but two, with noise or none."""
         changes: dict[str, Scalar] = {"privacy": "secure-sum", "train-groups-per-round": 0}
-        settings, metric = settings_of(**changes), self._survey.metric
-        released = sums.released(self._survey, self._groups, settings_of())
-        contributions = sums.first_contributions(self._survey, self._groups[:count], settings)
-        rest = {name: sum(each[name] for each in contributions[:2]) for name in ("cross", "gram")}
+        settings, metric = settings_of(**(changes if size > 1 else {})), self._survey.metric
+        given, released = self._released(epsilon)
+        among = given[:size] if size > 1 else given[: len(self._attacked)]
+        contributions = sums.first_contributions(self._survey, among, settings)
+        if size > 1:
+            names = ("cross", "gram")
+            rest = {name: sum(each[name] for each in contributions[:2]) for name in names}
+            contributions = [rest, rest]
         found = []
-        for own in self._groups[:2]:
-            inside, shares = sums.read_off(rest, sums.trained_on(own, settings))
-            floor = sums.floor(released, inside, metric)
-            found.append((sums.aligned(inside, shares, metric), floor))
+        for own, answers, total in zip(self._groups, given, contributions, strict=False):
+            inside, shares = sums.read_off(total, sums.trained_on(answers, settings))
+            true = own.select(np.flatnonzero(np.isin(own.questions, inside.questions)))
+            true = replace(true, description=None)
+            recovered = sums.aligned(true, shares, metric)
+            if epsilon:
+                asked = replace(inside, shares=shares.astype(np.float32))
+                predicted = released.predict(asked, asked.ask(np.arange(len(asked)))).shares
+                recovered = max(recovered, sums.aligned(true, predicted, metric))
+            found.append((recovered, sums.floor(released, true, metric)))
         return found
 
-    def _noise(self, epsilon: float) -> Found:
-        settings, metric = settings_of(), self._survey.metric
-        noise = epsilon, self._arguments.respondents, settings.federation.delta
-        noised = [sums.noised(own, *noise) for own in self._groups]
-        released = sums.released(self._survey, noised, settings)
-        attacked = noised[: len(self._attacked)]
-        contributions = sums.first_contributions(self._survey, attacked, settings)
-        found = []
-        for own, given, contributed in zip(self._attacked, attacked, contributions, strict=True):
-            known = sums.trained_on(given, settings)
-            inside, shares = sums.read_off(contributed, known)
-            true = own.select(np.flatnonzero(np.isin(own.questions, inside.questions)))
-            everything = np.arange(len(inside))
-            predicted = released.predict(inside, inside.ask(everything)).shares
-            ways = (sums.aligned(true, way, metric) for way in (shares, predicted))
-            found.append((max(ways), sums.floor(released, true, metric)))
-        return found
+    @cache  # noqa: B019 -- one object in a run
+    def _released(self, epsilon: float | None) -> tuple[list[PreferenceSet], ContextPredictor]:
+        """The answers of all groups, noised where there is noise, and the model learned of them."""
+        settings, groups = settings_of(), self._groups
+        if epsilon:
+            noise = epsilon, self._arguments.respondents, settings.federation.delta
+            groups = [sums.noised(own, *noise) for own in groups]
+        return groups, sums.released(self._survey, groups, settings)
 
     def _questions(self, steps: int) -> Found:
         settings, dim = self._settings(SGD | {"local-steps": steps}), self._survey.dim
@@ -150,9 +152,9 @@ class Attacks:
             for own in self._attacked
         ]
 
-    def _update(self, changes: dict[str, Scalar], known: bool) -> Found:
+    def _update(self, changes: dict[str, Scalar], known: bool, epsilon: float | None) -> Found:
         settings = self._settings(changes)
-        return [self._attack_update(own, settings, known) for own in self._attacked]
+        return [self._attack_update(own, settings, known, epsilon) for own in self._attacked]
 
     def _settings(self, changes: dict[str, Scalar]) -> Settings:
         most = self._arguments.questions
@@ -163,9 +165,11 @@ class Attacks:
         )
 
     def _attack_update(
-        self, own: PreferenceSet, settings: Settings, known: bool
+        self, own: PreferenceSet, settings: Settings, known: bool, epsilon: float | None
     ) -> tuple[float, float]:
         update = updates.updated(own, settings, self._survey.dim)
+        if epsilon:
+            update = updates.noised(update, rho_of(epsilon, settings.federation.delta))
         seed = updates.TRUE_SEED if known else updates.OTHER_SEED
         draws = updates.drawn(own, settings, seed, update.round)
         steps = max(4, self._arguments.steps // len(draws))

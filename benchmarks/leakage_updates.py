@@ -11,6 +11,7 @@ clipped and go through SGD or AdamW, from moments that are 0.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ TRUE_SEED, OTHER_SEED = 0, 1
 MOST_SEARCHED = 40  # questions
 ULP = 2.0**-24  # relative error of a float32
 MOST_DAMPING, LONGEST = 1e6, 3.0  # of a step's logits
-SETTLED = 1e-3  # part by which a step has to come nearer, or it is the last
+SETTLED = 1e-3  # part by which a step has to come nearer, or it is the last; see `_least_squares`
 _SMOOTH = 1e-20  # keeps the root of a second moment from having no derivative
 
 Places = NDArray[np.int64]
@@ -48,6 +49,8 @@ class Update(NamedTuple):
     before: GPO
     after: Tensor  # [P] weights
     round: int
+    length: float = 0.0  # L2 norm of the change without noise, where there is noise
+    deviation: float = 0.0  # of the noise on each weight
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,18 @@ def updated(preferences: PreferenceSet, settings: Settings, dim: int) -> Update:
     return Update(before, get_weights(model), number)
 
 
+def noised(update: Update, rho: float) -> Update:
+    """An update with the noise for groups of a round that costs `rho`, clipped at its own length.
+
+    A lower bound would scale the update down and the noise with it, a higher one the noise up.
+    """
+    change = update.after.double() - get_weights(update.before).double()
+    length = float(change.norm())
+    deviation = 2 * length / sqrt(2 * rho)
+    noise = torch.randn(len(change), dtype=torch.double) * deviation
+    return update._replace(after=update.after + noise, length=length, deviation=deviation)
+
+
 def drawn(
     preferences: PreferenceSet, settings: Settings, seed: int, number: int
 ) -> list[tuple[Places, Places]]:
@@ -95,7 +110,11 @@ def recovered(
     draws: Sequence[tuple[Places, Places]],
     steps: int,
 ) -> Recovered:
-    """The shares of all questions of some draws whose update is nearest to the true one."""
+    """The shares of all questions of some draws whose update is nearest to the true one.
+
+    Of an update of one step with noise: the most probable ones, where logits have a standard normal
+    distribution.
+    """
     training = settings.training
     common = _differentiable(update.before)
     names = [name for name, _ in update.before.named_parameters()]
@@ -105,11 +124,11 @@ def recovered(
     wanted = observed - training.weight_decay * start * len(draws)
     error = torch.maximum(start.abs(), after.abs()) * ULP / training.learning_rate
     known = (wanted.abs() > 4 * error) | (training.optimizer == "sgd")
-    wanted = wanted[known] / wanted[known].norm()
+    length = update.length / training.learning_rate or wanted[known].norm()
+    wanted, spread = wanted[known] / length, update.deviation / (update.length or 1.0)
 
     questions = np.unique(np.concatenate([part for pair in draws for part in pair]))
     options = preferences.options[questions]
-    logits = torch.zeros(int(options.sum()), dtype=torch.double, requires_grad=True)
     ends = np.cumsum(options)
     rows = {
         int(question): np.arange(end - count, end)
@@ -139,18 +158,25 @@ def recovered(
             yield loss
 
     def missed(logits: Tensor) -> Tensor:
-        """By how much the update would be another one."""
+        """By how much the update would be another one, and how improbable the logits are."""
         shares = segment_softmax(logits, torch.from_numpy(options))
         moved = _moved(start, losses(shares), training)[known]
-        return moved / moved.norm() - wanted
+        return torch.cat([moved / moved.norm() - wanted, spread * logits])
 
-    found = _least_squares if len(draws) == 1 else _nearest
-    logits = found(missed, torch.zeros(int(options.sum()), dtype=torch.double), steps)
+    logits = torch.zeros(int(options.sum()), dtype=torch.double)
+    if len(draws) == 1:
+        logits = _least_squares(missed, logits, steps, SETTLED * spread**2)
+    else:
+        logits = _nearest(missed, logits, steps)
     return Recovered(questions, segment_softmax(logits, torch.from_numpy(options)).numpy())
 
 
-def _least_squares(missed: Loss, logits: Tensor, steps: int) -> Tensor:
-    """Where |missed|^2 is least, by Levenberg and Marquardt: each step takes all derivatives."""
+def _least_squares(missed: Loss, logits: Tensor, steps: int, least: float) -> Tensor:
+    """Where |missed|^2 is least, by Levenberg and Marquardt: each step takes all derivatives.
+
+    It ends with a step that takes less than `least` of it away or, where that is 0, than SETTLED of
+    its root.
+    """
     damping, rest = 1e-3, missed(logits)
     every = torch.eye(len(logits), dtype=torch.double)
     for _ in range(steps):
@@ -167,7 +193,7 @@ def _least_squares(missed: Loss, logits: Tensor, steps: int) -> Tensor:
                 logits, rest, damping = tried, after, damping / 5
             else:
                 damping *= 4
-        if rest.norm() > (1 - SETTLED) * before:
+        if rest.norm() ** 2 > (before**2 - least if least else ((1 - SETTLED) * before) ** 2):
             break
     return logits
 
