@@ -4,8 +4,8 @@
     python benchmarks/group_noise.py --survey data/mine --epsilons 10 --rounds 5 --lines mine.jsonl
 
 Runs with noise = groups in one process, with all train groups. Noise comes from numpy, in float64:
-opendp's exact noise of the default network takes a group most of a minute a round. The line of a
-cell is added to the file once it has ended, and it is not run again.
+opendp's exact noise of the default network takes a group five seconds a round. The line of a cell
+is added to the file once it has ended, and it is not run again.
 """
 
 import json
