@@ -134,7 +134,12 @@ def test_two_runs_at_once_one_completes_and_one_is_left_in_the_middle(
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     complete: dict[str, bool | int | float | str] = {**STRINGS, "number": -3, "share": 0.5}
-    complete |= {"flag": True, "table.key": "nested", "seen": str(tmp_path / "complete.json")}
+    complete |= {
+        "nodes": 3,
+        "flag": True,
+        "table.key": "nested",
+        "seen": str(tmp_path / "complete.json"),
+    }
     wait = {"mode": "wait", "seen": str(tmp_path / "wait.json")}
     log = tmp_path / "log"
     log.write_text("An earlier line.\n")

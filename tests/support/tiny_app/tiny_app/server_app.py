@@ -16,10 +16,8 @@ def main(grid: Grid, context: Context) -> None:
     print("a line of the ServerApp")
     if context.run_config["mode"] == "raise":
         raise ValueError("the tiny app was told to raise")
-    while not (nodes := list(grid.get_node_ids())):
+    while len(nodes := list(grid.get_node_ids())) < int(context.run_config["nodes"]):
         time.sleep(0.1)
-    time.sleep(0.5)  # the others join within
-    nodes = list(grid.get_node_ids())
     messages = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in nodes]
     clients = [dict(reply.content["seen"]) for reply in grid.send_and_receive(messages)]
     seen = Path(str(context.run_config["seen"]))
