@@ -1,4 +1,4 @@
-"""What each part of the latent factors is worth: each left out, paired with the whole.
+"""What each part of the latent factors is worth, and what else was tried, paired with the whole.
 
     python benchmarks/ablations.py --survey data/globalopinionqa-described --lines ablations.jsonl
 
@@ -7,8 +7,8 @@ train. Seeds are those of runs: first loadings, and the question sets that group
 cell is one training; its line is added to the file once it has ended, and it is not run again.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,14 @@ from pluralllm_app.experiments.tables import format_interval
 from pluralllm_app.learning import factors, sums
 from pluralllm_app.learning.base import Contribution, State
 from pluralllm_app.learning.factors import FactorsLearner
+from pluralllm_app.predictors.factors.model import Belief
 from pluralllm_app.predictors.factors.packing import pack_factors, unpack_factors
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
+from pluralllm_app.preferences import PreferenceSet, QuestionSet
+from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
 
+OTHER_START = 1000  # seeds apart, so that no start is one of another cell
 NOTHING = 1e-12  # variance of what a group has of its own; 0 says that it is not known yet
 
 
@@ -51,6 +56,51 @@ class WithoutOwn(FactorsLearner):
         )
 
 
+class MeanOf(FactorsPredictor):
+    """The mean of what several predictors believe, in the model's coordinates."""
+
+    def __init__(self, several: Sequence[FactorsPredictor]) -> None:
+        one = several[0]
+        super().__init__(one.factors, one.kernel, one.calibration, one.prior, one.text)
+        self._several = several
+
+    def believe_each(self, pairs: Sequence[tuple[PreferenceSet, QuestionSet]]) -> list[Belief]:
+        """As they do on average."""
+        return [
+            replace(
+                beliefs[0],
+                mean=np.mean([belief.mean for belief in beliefs], axis=0),
+                variance=np.mean([belief.variance for belief in beliefs], axis=0),
+            )
+            for beliefs in zip(*(one.believe_each(pairs) for one in self._several), strict=True)
+        ]
+
+
+def scaled(own: float = 1.0, noise: float = 1.0, length: float = 1.0) -> "Change":
+    """Predict with variances, or a text kernel's length, so many times those that were learned."""
+
+    def change(predictor: FactorsPredictor) -> FactorsPredictor:
+        learned = predictor.factors
+        variances = replace(
+            learned.variances,
+            own=own * learned.variances.own,
+            noise=noise * learned.variances.noise,
+        )
+        return FactorsPredictor(
+            replace(learned, variances=variances),
+            replace(predictor.kernel, length=length * predictor.kernel.length),
+            predictor.calibration,
+            predictor.prior,
+            predictor.text,
+        )
+
+    return change
+
+
+Change = Callable[[FactorsPredictor], FactorsPredictor]
+AS_LEARNED = scaled()
+
+
 @dataclass(frozen=True)
 class Variant:
     """What is not as it is by default."""
@@ -58,6 +108,9 @@ class Variant:
     learner: type[FactorsLearner] = FactorsLearner
     described: bool = True
     constant: tuple[Any, str, float] = (factors, "OWN", factors.OWN)  # module, name, value
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    starts: int = 1  # first loadings, whose predictions are averaged
+    change: Change = AS_LEARNED  # of the trained predictor
 
 
 WHOLE = "whole"
@@ -70,12 +123,21 @@ VARIANTS = {
     "4 factors at most": Variant(constant=(factors, "MOST_FACTORS", 4)),
     "first loadings of one size": Variant(constant=(sums, "DECAY_GROUPS", 0.0)),
     "100 landmarks": Variant(constant=(factors, "LANDMARKS", 100)),
+    "one question a group held out": Variant(settings={"held-out-fraction": 0.001}),
+    "mean of three starts": Variant(starts=3),
+    "predicting with half of a group's own": Variant(change=scaled(own=0.5)),
+    "predicting with twice a group's own": Variant(change=scaled(own=2.0)),
+    "predicting with half the noise": Variant(change=scaled(noise=0.5)),
+    "predicting with twice the noise": Variant(change=scaled(noise=2.0)),
+    "predicting with 0.7 of the kernel's length": Variant(change=scaled(length=0.7)),
+    "predicting with 1.4 of the kernel's length": Variant(change=scaled(length=1.4)),
 }
 
 
 def cell(survey: PreparedSurvey, rounds: int, variant: Variant, seed: int) -> Line:
     """Train once, and score."""
-    settings = settings_of(**{"seed": seed, "evaluation-seed": seed, "rounds": rounds})
+    chosen = {"evaluation-seed": seed, "rounds": rounds, **variant.settings}
+    settings = settings_of(**chosen)
     train, others = (
         [survey.preferences(group.name) for group in survey.groups if group.role == role]
         for role in ("train", "evaluation")
@@ -84,11 +146,17 @@ def cell(survey: PreparedSurvey, rounds: int, variant: Variant, seed: int) -> Li
         train, others = (
             [replace(own, description=None) for own in groups] for groups in (train, others)
         )
-    learner = variant.learner(settings, survey.all_questions, len(train))
     module, name, value = variant.constant
     with patch.object(module, name, value):
-        predictor, number = trained(learner, train, rounds)
-        return scored(predictor, others, settings, survey.metric) | {"rounds": number}
+        several, numbers = [], []
+        for start in range(variant.starts):
+            other = settings_of(**chosen, seed=seed + start * OTHER_START)
+            learner = variant.learner(other, survey.all_questions, len(train))
+            predictor, number = trained(learner, train, rounds)
+            several.append(variant.change(predictor))
+            numbers.append(number)
+        found = several[0] if len(several) == 1 else MeanOf(several)
+        return scored(found, others, settings, survey.metric) | {"rounds": max(numbers)}
 
 
 def table(lines: Sequence[Line]) -> dict[str, Any]:
@@ -123,13 +191,14 @@ def main() -> None:
             parser.add_argument("--lines", type=Path, required=True, help="file of the results"),
             parser.add_argument("--seeds", type=int, default=5),
             parser.add_argument("--rounds", type=int, default=30),
+            parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)),
         ),
     )
     survey = PreparedSurvey.open(arguments.survey)
     conditions = {"survey": survey.fingerprint, "most rounds": arguments.rounds}
     for seed in range(arguments.seeds):
-        for name, variant in VARIANTS.items():
-            run = partial(cell, survey, arguments.rounds, variant, seed)
+        for name in arguments.variants:
+            run = partial(cell, survey, arguments.rounds, VARIANTS[name], seed)
             keep(arguments.lines, {**conditions, "variant": name, "seed": seed}, run)
     lines = [line for line in lines_of(arguments.lines) if conditions.items() <= line.items()]
     publish("ablations", table(lines), arguments.json)

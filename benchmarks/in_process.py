@@ -15,6 +15,7 @@ from measuring import ROOT
 from pluralllm_app.learning.base import Request
 from pluralllm_app.learning.factors import FactorsLearner
 from pluralllm_app.predictors.base import ContextPredictor
+from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.preferences import PreferenceSet
 from pluralllm_app.scoring.evaluation import evaluate
 from pluralllm_app.settings import Scalar, Settings
@@ -32,7 +33,7 @@ def settings_of(**changes: Scalar) -> Settings:
 
 def trained(
     learner: FactorsLearner, groups: Sequence[PreferenceSet], rounds: int
-) -> tuple[ContextPredictor, int]:
+) -> tuple[FactorsPredictor, int]:
     """What is learned from all groups in so many rounds at most, and how many it took."""
     state, number = learner.initial_state(), 0
     with TemporaryDirectory() as memory:

@@ -305,11 +305,14 @@ def test_what_each_part_of_the_factors_is_worth_is_measured(
     options = ["--survey", str(tiny_survey.path), "--lines", str(lines), "--seeds", "1"]
     run("ablations", tmp_path, monkeypatch, *options, "--rounds", "2")
     found = {line["variant"]: line for line in map(json.loads, lines.read_text().splitlines())}
-    assert len(found) == 8
+    assert len(found) == 16
     whole = found["whole"]["alignment"]
     for change in (
         "without the text prior of offsets and loadings",
         "without what is a group's own",
+        "one question a group held out",
+        "mean of three starts",
+        "predicting with twice a group's own",
     ):
         assert found[change]["alignment"] != whole
     assert found["without descriptions"]["alignment"] == whole  # this survey has none

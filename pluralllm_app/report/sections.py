@@ -181,7 +181,7 @@ def _fairness(methods: Sequence[ReportMethod], style: Style) -> Section:
         caption="FI = 1 / (1 + CoV²). It saturates: even a uniform guess comes near 1, since it is "
         "about as bad for every group. Read it together with the mean and the worst group of the "
         f"table. {_means(drawn, bars=True)}",
-        absent="No run has an evaluation yet.",
+        absent="No run has an evaluation of two groups yet.",
         methods=titles,
         shown=titles,
         charts=_by_role(

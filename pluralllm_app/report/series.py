@@ -102,9 +102,12 @@ def _contexts(run: Run) -> tuple[Any, ...]:
 
 
 def fairness_rows(methods: Sequence[ReportMethod], role: Role) -> list[Row]:
-    """Both forms of the fairness index of a role."""
+    """Both forms of the fairness index of a role; of a single group, always 1, there are none."""
     rows = []
     for method in methods:
+        groups = method.result.score(role, "groups")
+        if not groups or groups.mean < 2:
+            continue
         for form, key in (("over groups", "fi"), ("per question", "fi_per_question")):
             if interval := method.result.score(role, key):
                 rows.append({"method": method.title, "form": form} | _numbers(interval, "fi"))

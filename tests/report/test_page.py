@@ -155,7 +155,8 @@ def test_a_run_that_failed_at_once_has_a_page(tmp_path: Path, write_page: Write)
     text = PageReader(write_page(run)).text
     assert "failed before its first round: no <b>quorum</b>" in text
     assert "Federated GPO (not finished)" in text
-    assert text.count("No run has an evaluation yet") == 3
+    assert text.count("No run has an evaluation yet") == 2
+    assert "No run has an evaluation of two groups yet." in text
     assert "No method that was trained has finished." in text
     assert "No finished federated run has another method beside it" in text
 

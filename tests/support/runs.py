@@ -29,7 +29,7 @@ ROSTER = [
 
 
 def make_summary(mean: float, **fields: Any) -> RoleSummary:
-    """A summary of one group, whose scores are all the same."""
+    """A summary of one group, or of others that are like it; their scores are all the same."""
     alike = RoleSummary(
         groups=1,
         mean=mean,
@@ -50,7 +50,7 @@ def make_evaluation(score: float | None, train_score: float | None = None) -> Ev
     scores |= {name: ("train", train_score) for name in TRAIN}
     return EvaluationResult(
         roles={
-            "train": None if train_score is None else make_summary(train_score),
+            "train": None if train_score is None else make_summary(train_score, groups=len(TRAIN)),
             "evaluation": None if score is None else make_summary(score),
         },
         groups={
