@@ -41,6 +41,14 @@ NUMBERS = {
 }
 
 
+TITLES = [
+    [],
+    ["Table 12: Trust in the state, by region"],
+    ['"Tabelle 12; Größe | 5"', "", "a question, 2026"],
+    ["N = 1,203;;;"],
+]
+
+
 @st.composite
 def dialects(draw: st.DrawFn) -> dict:
     encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]))
@@ -52,6 +60,7 @@ def dialects(draw: st.DrawFn) -> dict:
         "quoting": draw(st.sampled_from([0, 1])),  # where needed, everywhere
         "blank": draw(st.lists(st.integers(0, len(PLAIN)), max_size=3)),
         "separators": draw(st.booleans()),  # in blank rows
+        "titles": draw(st.sampled_from(TITLES)),
         "hint": draw(st.booleans()),
         "index": draw(st.booleans()),
         "capitals": draw(st.booleans()),
@@ -77,6 +86,7 @@ def write(folder: Path, dialect: dict, frame: pd.DataFrame = PLAIN) -> Path:
     lines = text.split(newline)
     for place in sorted(dialect["blank"], reverse=True):
         lines.insert(1 + place, separator * 5 if dialect["separators"] else "")
+    lines[:0] = dialect["titles"]
     if dialect["hint"]:
         lines.insert(0, f"sep={separator}")
     content = newline.join(lines).encode(dialect["encoding"])
@@ -92,6 +102,7 @@ def test_separated_text_in_any_dialect_is_the_same_survey(tmp_path, expected, di
     survey = read_table(write(tmp_path, dialect))
     assert same(survey, expected)
     assert ("blank row" in survey.note) == bool(dialect["blank"])
+    assert ("above the header" in survey.note) == bool(dialect["titles"])
     assert ("semicolons" in survey.note) == (dialect["separator"] == ";")
     assert ("UTF-16" in survey.note) == dialect["encoding"].startswith("utf-16")
 
@@ -119,7 +130,14 @@ def test_any_table_is_the_same_survey_in_any_dialect_or_refused(tmp_path, words,
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     plain = {"separator": ",", "encoding": "utf-8", "newline": "\n", "numbers": "points"}
-    plain |= {"quoting": 1, "blank": [], "separators": False, "hint": False, "index": False}
+    plain |= {
+        "quoting": 1,
+        "blank": [],
+        "titles": [],
+        "separators": False,
+        "hint": False,
+        "index": False,
+    }
     plain |= {"capitals": False, "gzip": False, "ending": ".csv"}
     try:
         # What the numbers are is stated, and must not be understood in another way.

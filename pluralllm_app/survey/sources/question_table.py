@@ -21,10 +21,11 @@ from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
+from pluralllm_app.survey.sources.header_rows import places_of
 from pluralllm_app.survey.sources.number_texts import refuse_two_texts_of_a_number
 from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
-from pluralllm_app.survey.sources.table_files import TableReader, places_of
+from pluralllm_app.survey.sources.table_files import TableReader
 from pluralllm_app.survey.sources.table_rows import row_numbers
 
 COLUMNS = ("question_id", "question", "option")

@@ -6,10 +6,9 @@ file is the one below its header, and row 7 of a .jsonl file is its line 7.
 
 import csv
 import io
-import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from gzip import BadGzipFile
 from itertools import chain, islice
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.sources.file_kinds import START, refuse_other_kinds
+from pluralllm_app.survey.sources.header_rows import SEPARATORS, find_text_header, places_of
 from pluralllm_app.survey.sources.json_lines import json_object
 from pluralllm_app.survey.sources.library_warnings import without_warnings
 from pluralllm_app.survey.sources.parquet_columns import check_size, decoded
@@ -33,8 +33,6 @@ from pluralllm_app.survey.sources.workbooks import read_workbook
 
 BATCH = 2**17  # rows
 AMOUNTS = ("share", "count")  # the columns of which a table has one
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_STATED_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # a first line with which Excel is told
 
 
 @dataclass
@@ -51,6 +49,7 @@ class TableReader:
     repeating: Sequence[str] = ()  # columns whose texts repeat often; they may come as categories
     encoding: str | None = None  # of text, if the user states it
     of_several: bool = False  # whether `encoding` is said of several files, of which this is one
+    usual: Sequence[str] = ()  # names by which a header is known, where all columns are read
     notes: list[str] = field(default_factory=list)  # what was found out about the file
     names: Sequence[str] = ()  # of all its columns
     twice: Sequence[str] = ()  # of those that several have; where all are wanted, none of them is
@@ -101,6 +100,11 @@ class TableReader:
         if not rows:
             raise SurveyError(f"{file} has no rows")
 
+    @property
+    def known(self) -> Sequence[str]:
+        """Names of columns by which the header is known."""
+        return [*self.required, *(self.usual if self.optional is None else self.optional)]
+
     def columns(self, names: Sequence[str]) -> dict[str, int]:
         """Return the place of each column among `names`, as the file has them.
 
@@ -147,12 +151,6 @@ def bare_name(file: Path) -> str:
     return file.stem if file.suffix.lower() == ".gz" else file.name
 
 
-def places_of(column: str, names: Sequence[str]) -> list[int]:
-    """Return where `column` is among `names`, however it is capitalised."""
-    wanted = column.casefold()
-    return [at for at, name in enumerate(names) if clean_text(name).casefold() == wanted]
-
-
 def shown_names(names: Sequence[str]) -> str:
     """Return the names of the first columns, for a message."""
     shown = [shorten(clean_text(name), 60) for name in names]
@@ -167,46 +165,24 @@ def _encoding(reader: TableReader) -> str:
 def _separated(reader: TableReader) -> Iterator[pd.DataFrame]:
     encoding = _encoding(reader)
     with open_text(reader.file, encoding) as lines:
-        above, first = _line_with_text(lines)
-        stated = _STATED_SEPARATOR.fullmatch(first)
-        if stated:
-            more, first = _line_with_text(lines)
-            above += more
-        separators = [stated[1]] if stated else list(SEPARATORS)
-        headers = {
-            separator: next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-            for separator in separators
-        }
-        separator = max(
-            headers,
-            key=lambda own: (
-                sum(bool(places_of(name, headers[own])) for name in reader.required),
-                len(headers[own]),
-            ),
-        )
-        width = len(headers[separator])
-        found = reader.columns(headers[separator])
-        if separator != ",":
-            reader.notes.append(SEPARATORS.get(separator, f"columns separated by {separator!r}"))
+        header = find_text_header(lines, reader.known)
+    separator, above, width = header.separator, header.above, len(header.names)
+    found = reader.columns(header.names)
+    reader.notes += header.notes()
+    if separator != ",":
+        reader.notes.append(SEPARATORS.get(separator, f"columns separated by {separator!r}"))
+    with open_text(reader.file, encoding) as lines:
         if encoding.startswith("utf-8") and is_regular(reader.file, separator, above, width):
             frames = read_regular(reader.file, separator, above, width, found, reader.repeating)
         else:
-            frames = _separated_rows(lines, separator, width, found)
+            frames = _separated_rows(islice(lines, above, None), separator, width, found)
         for frame in frames:
             for start in range(0, len(frame), BATCH):
                 yield frame[start : start + BATCH]
 
 
-def _line_with_text(lines: io.TextIOWrapper) -> tuple[int, str]:
-    """Return the next line with more than spaces and separators, "" at the end, and its number."""
-    for number, line in enumerate(lines, 1):
-        if line.strip('\ufeff\r\n\t ,;|"'):
-            return number, line.removeprefix("\ufeff")
-    return 0, ""
-
-
 def _separated_rows(
-    lines: io.TextIOWrapper, separator: str, width: int, found: Mapping[str, int]
+    lines: Iterable[str], separator: str, width: int, found: Mapping[str, int]
 ) -> Iterator[pd.DataFrame]:
     records = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
     done = 0
@@ -262,8 +238,8 @@ def _widen(row: list[str], width: int, number: int, amounts: Sequence[int]) -> N
     if any(map(str.strip, row[width:])) or (len(row) > width and any(halved)):
         raise ValueError(
             f"data row {number} has {len(row)} cells but the header has {width}: a text or number "
-            "that contains the separator of the columns needs quotation marks; row: "
-            + shorten(repr(row), 200)
+            "that contains the separator of the columns needs quotation marks, and a title or note "
+            "has to be removed; row: " + shorten(repr(row), 200)
         )
     row.extend([""] * (width - len(row)))
 
@@ -322,7 +298,9 @@ def _jsonl(reader: TableReader) -> Iterator[pd.DataFrame]:
 
 
 def _workbook(reader: TableReader) -> Iterator[pd.DataFrame]:
-    return read_workbook(reader.file, reader.required, reader.columns, reader.notes, BATCH)
+    return read_workbook(
+        reader.file, reader.required, reader.known, reader.columns, reader.notes, BATCH
+    )
 
 
 _READERS: dict[str, Callable[[TableReader], Iterator[pd.DataFrame]]] = {

@@ -138,9 +138,7 @@ class Rows:
         named = [column for column in TEXT_COLUMNS if column in frame.columns]
         columns = [self._cells(frame, column) for column in named]
         blank = np.logical_and.reduce([_is("", column) for column in columns])
-        if blank.any():
-            cells = frame[self.amounts.column][blank]
-            blank[blank] = [isinstance(cell, Hashable) and not cell_text(cell) for cell in cells]
+        blank &= self._without_number(frame, blank)
         if blank.any():
             self._blank += int(blank.sum())
             frame = frame[~blank]
@@ -152,6 +150,10 @@ class Rows:
 
     def _add_rows(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         kinds = (self._ids, self._questions, self._options, self.groups)
+        lacking = np.logical_or.reduce([_is("", column) for column in columns])
+        remarks = self._without_number(frame, lacking)
+        fault = "have a text but no number, as a note below a table has (remove them)"
+        self._note(fault, remarks, frame, "question_id")
         for name, column in zip(TEXT_COLUMNS, columns, strict=True):
             self._note(f"hold a list or an object as {name}", _is(_NESTED, column), frame, name)
             self._note(f"have no {name}", _is("", column), frame)
@@ -180,6 +182,13 @@ class Rows:
         )
         numbers = (group.astype(np.int32), choice.astype(np.int32))
         self.batches.append(Batch(frame.index, *numbers, amounts))
+
+    def _without_number(self, frame: pd.DataFrame, among: Bools) -> Bools:
+        """Return which of the rows `among` those of `frame` have an empty share or count."""
+        empty = among.copy()
+        cells = frame[self.amounts.column][among]
+        empty[among] = [isinstance(cell, Hashable) and not cell_text(cell) for cell in cells]
+        return empty
 
     def _note(
         self, fault: str, wrong: Bools, frame: pd.DataFrame, column: str | None = None

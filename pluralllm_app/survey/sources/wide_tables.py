@@ -10,12 +10,14 @@ group was not asked, or a question does not have that option.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
 
 from pluralllm_app.core.names import clean_text
 from pluralllm_app.core.segments import Bools
+from pluralllm_app.core.wording import many
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.numbers import Numbers
@@ -58,7 +60,9 @@ class WideReader:
             SurveyError: the file cannot be read, is too large, has a column of totals, or does not
                 say whether its numbers are shares or counts.
         """
-        reader = TableReader(self.file, (), None, encoding=self.stated.encoding, notes=self.notes)
+        reader = TableReader(
+            self.file, (), None, encoding=self.stated.encoding, usual=KNOWN, notes=self.notes
+        )
         frames, cells = [], 0
         for frame in reader:
             cells += frame.size
@@ -95,7 +99,20 @@ class WideReader:
             parts.append(part)
         cells = pd.concat(parts).sort_index(kind="stable")
         cells = cells[~_is_blank(cells["amount"])]
+        self._count_empty(table, cells.index)
         return cells.rename(columns={"amount": self._kind(cells, what)})
+
+    def _count_empty(self, table: pd.DataFrame, used: pd.Index) -> None:
+        """Say how many rows have texts but no number, as notes below a table have."""
+        empty = table[~table.index.isin(used)]
+        texts = [next(filter(None, map(cell_text, row)), "") for _, *row in empty.itertuples()]
+        found = [(row + 1, text) for row, text in zip(empty.index, texts, strict=True) if text]
+        if found:
+            row, text = found[0]
+            self.notes.append(
+                f"{many(len(found), 'row')} without a number left out, the first is data row "
+                f"{row}, {shorten(text, 60, placeholder=' ...')!r}"
+            )
 
     def _kind(self, cells: pd.DataFrame, what: str) -> str:
         """Return whether the numbers are shares or counts."""

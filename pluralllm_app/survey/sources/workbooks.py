@@ -1,7 +1,6 @@
 """Tables in workbooks of Excel (.xlsx): the first sheet that has the columns.
 
-What formulas last gave is read, not the formulas. A cell that shows 43 % holds 0.43. Rows above the
-header may be blank or have a single cell, as a title has.
+What formulas last gave is read, not the formulas. A cell that shows 43 % holds 0.43.
 """
 
 import io
@@ -15,6 +14,7 @@ import pandas as pd
 
 from pluralllm_app.core.parts import need
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.header_rows import MOST_ABOVE, Header, find_header, known
 from pluralllm_app.survey.sources.unpacking import is_gzip, open_binary
 
 MOST_BYTES = 2**28  # of a workbook, unpacked
@@ -23,13 +23,19 @@ Columns = Callable[[Sequence[str]], Mapping[str, int]]
 
 
 def read_workbook(
-    file: Path, required: Sequence[str], columns: Columns, notes: list[str], batch: int
+    file: Path,
+    required: Sequence[str],
+    names: Sequence[str],
+    columns: Columns,
+    notes: list[str],
+    batch: int,
 ) -> Iterator[pd.DataFrame]:
     """Yield frames of at most `batch` rows.
 
     Args:
         file: the workbook.
         required: columns that the sheet has to have.
+        names: names of columns by which a header is known.
         columns: returns the places of the columns to read among the names of all.
         notes: where to add which sheet it is, if there are several.
         batch: rows.
@@ -46,9 +52,11 @@ def read_workbook(
         with _opened(file) as stream:
             _refuse_large(stream)
             book = load_workbook(stream, read_only=True, data_only=True)
-            sheet = _sheet(book.worksheets, required, notes)
-            if sheet is not None:
-                yield from _frames(sheet, columns, batch)
+            if not book.worksheets:  # but charts
+                return
+            sheet, header = _sheet(book.worksheets, required, names, notes)
+            if header.names:
+                yield from _frames(sheet, header, columns, notes, batch)
     except (SurveyError, _TooLarge, Warning):
         raise
     except Exception as error:  # openpyxl takes for granted what a damaged workbook lacks
@@ -77,23 +85,24 @@ def _refuse_large(stream: BinaryIO) -> None:
     stream.seek(0)
 
 
-def _sheet(sheets: Sequence[Any], required: Sequence[str], notes: list[str]) -> Any:
-    """Return the first sheet with the columns, or else with any; None if all are empty."""
-    headers = [[name.strip().casefold() for name in _header(sheet)[1]] for sheet in sheets]
-    wanted = {name.casefold() for name in required}
-    fitting = [at for at, names in enumerate(headers) if names and wanted <= {*names}]
-    fitting += [at for at, names in enumerate(headers) if names]
-    if not fitting:
-        return None
+def _sheet(
+    sheets: Sequence[Any], required: Sequence[str], names: Sequence[str], notes: list[str]
+) -> tuple[Any, Header]:
+    """Return the first sheet with the columns, or else with any, and its header."""
+    headers = [find_header(_first(sheet), names) for sheet in sheets]
+    fitting = [at for at, own in enumerate(headers) if known(own.names, required) == len(required)]
+    at = next((at for at in [*fitting, *range(len(sheets))] if headers[at].names), 0)
     if len(sheets) > 1:
-        notes.append(f"sheet {sheets[fitting[0]].title!r} of {len(sheets)}")
-    return sheets[fitting[0]]
+        notes.append(f"sheet {sheets[at].title!r} of {len(sheets)}")
+    return sheets[at], headers[at]
 
 
-def _frames(sheet: Any, columns: Columns, batch: int) -> Iterator[pd.DataFrame]:
-    above, header = _header(sheet)
-    found = columns(header)
-    rows = islice(_rows(sheet), above, None)
+def _frames(
+    sheet: Any, header: Header, columns: Columns, notes: list[str], batch: int
+) -> Iterator[pd.DataFrame]:
+    found = columns(header.names)
+    notes += header.notes()
+    rows = islice(_rows(sheet), header.above, None)
     while part := list(islice(rows, batch)):
         yield pd.DataFrame(
             {
@@ -103,15 +112,14 @@ def _frames(sheet: Any, columns: Columns, batch: int) -> Iterator[pd.DataFrame]:
         )
 
 
-def _header(sheet: Any) -> tuple[int, list[str]]:
-    """Return the number of rows up to the header, and the names in it; none in an empty sheet."""
-    for number, row in enumerate(_rows(sheet), 1):
+def _first(sheet: Any) -> Iterator[Header]:
+    """Yield the first rows that are not blank, each as if it were the header."""
+    for number, row in enumerate(islice(_rows(sheet), MOST_ABOVE), 1):
         names = ["" if cell is None else str(cell) for cell in row]
         while names and not names[-1].strip():
             names.pop()
-        if sum(bool(name.strip()) for name in names) > 1:
-            return number, names
-    return 0, []
+        if names:
+            yield Header(number, names)
 
 
 def _rows(sheet: Any) -> Iterator[Row]:
