@@ -17,6 +17,7 @@ from pluralllm_app.judge.answers import LETTERS_KIND, Answer
 from pluralllm_app.judge.plan import LETTERS, Prompt
 from pluralllm_app.survey.embedders.loading import (
     check_config,
+    check_vocabulary,
     first_line,
     load_model,
     load_tokenizer,
@@ -59,6 +60,7 @@ class LocalModel:
         if self._model is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._model = load_model(self._files, "", device, "logits")
+            check_vocabulary(self._files, self._tokenizer, self._model)
             self._check_causal()
             self._letters = self._letter_tokens(self._worded(first))
         return LETTERS_KIND

@@ -11,7 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.embedders.registry import load_embedder
-from tests.support.tiny_models import TINY, make_model, save_model, save_sentence_model, write_json
+from tests.support.tiny_models import (
+    TINY,
+    WORDS,
+    make_model,
+    save_model,
+    save_sentence_model,
+    write_json,
+)
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90868376\n"
 XET = "# xet version 0\nfilesize = 90868376\nhash = '00'\n"
@@ -82,11 +89,21 @@ def test_a_tokenizer_that_is_json_but_none_is_refused(model):
     refused(model, "its tokenizer cannot be loaded")
 
 
-def test_the_tokenizer_of_a_larger_model_is_refused(model, tmp_path):
-    small = make_model("Bert", **TINY | {"vocab_size": 5})
-    small.save_pretrained(model)
-    with pytest.raises(SurveyError, match=r"gives token \d+, and its weights know 5"):
-        load_embedder(str(model)).describe(["you like tea"])
+@pytest.mark.parametrize("known", [5, 2 * len(WORDS) + 1])
+def test_the_tokenizer_of_another_model_is_refused(model, known):
+    other = make_model("Bert", **TINY | {"vocab_size": known})
+    other.save_pretrained(model)
+    refused(model, f"has 13 tokens, and its weights know {known}", "copy the model's own")
+
+
+def test_a_token_that_was_added_and_that_the_weights_lack_is_refused_where_it_occurs(model):
+    settings = {"additional_special_tokens": ["<new>"]}
+    content = json.loads((model / "tokenizer_config.json").read_text())
+    write_json(model / "tokenizer_config.json", content | settings)
+    embedder = load_embedder(str(model))
+    embedder.describe(["you like tea"])
+    with pytest.raises(SurveyError, match="gives token 13, and its weights know 13"):
+        embedder.describe(["you like <new> tea"])
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "model.onnx", "model.gguf"])

@@ -202,10 +202,16 @@ def test_a_tokenizer_that_knows_much_less_than_the_weights_is_warned_of(tmp_path
 
 def test_words_that_the_tokenizer_does_not_know_are_counted(tmp_path):
     model = save_sentence_model(tmp_path / "bert")
-    unknown = Questions(["0"], ["Magst du Tee?"], [["ja", "no"]], [None])
-    assert "does not know" in said(model, unknown)
+    assert "does not know 38% of the tokens" in said(model)  # "Answer" and ":" are 8 of 21
     known = Questions(["0"], ["do you like tea very very very very much"], [["yes", "no"]], [None])
     assert "does not know" not in said(model, known)
+
+
+def test_a_tokenizer_that_does_not_know_most_words_is_refused(tmp_path):
+    model = save_sentence_model(tmp_path / "bert")
+    foreign = Questions(["0"], ["Magst du Tee?"], [["yes", "no"]], [None])
+    with pytest.raises(SurveyError, match=r"does not know 86% of the tokens.*copy the model's own"):
+        said(model, foreign)  # of seven in each prompt, "yes" and "no" are known
 
 
 def modules(model: str, *types: str) -> None:

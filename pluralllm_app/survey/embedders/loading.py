@@ -21,6 +21,7 @@ from pluralllm_app.survey.embedders.processor import use_numpy
 from pluralllm_app.survey.embedders.setting_types import TOKENIZER, typed_settings
 
 CODE_FILES = ("config.json", "tokenizer_config.json")
+LEAST_TOKENS = 0.5  # of those that the weights know; only foreign tokenizers have fewer
 MOST_UNMADE = 0.05  # of the tokens of several characters: some vocabularies have special ones
 _OUTPUTS = {"last_hidden_state": "hidden state", "logits": "prediction"}
 _NUMBER = re.compile(r"\d+")
@@ -131,6 +132,23 @@ def load_model(
         use_numpy(model)
     _try(files, model, output)
     return model
+
+
+def check_vocabulary(files: ModelFiles, tokenizer: Any, model: Any) -> None:
+    """Refuse the tokenizer of another model, as far as the number of its tokens shows it.
+
+    Tokens that were added to it later may exceed what the weights know, as long as none occurs.
+
+    Raises:
+        SurveyError: it has more tokens than the weights know, or less than half of them.
+    """
+    known: int = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > known or len(tokenizer) < LEAST_TOKENS * known:
+        count = max(tokenizer.vocab_size, len(tokenizer))
+        raise files.fault(
+            f"its tokenizer has {count:,} tokens, and its weights know {known:,}: the tokenizer is "
+            "that of another model, or cut off; copy the model's own"
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -25,7 +25,12 @@ from pluralllm_app.core.segments import Floats, Halves, segment_rows, segment_st
 from pluralllm_app.core.suggestions import did_you_mean
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.content import Questions
-from pluralllm_app.survey.embedders.loading import check_config, load_model, load_tokenizer
+from pluralllm_app.survey.embedders.loading import (
+    check_config,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+)
 from pluralllm_app.survey.embedders.model_files import ModelFiles
 from pluralllm_app.survey.embedders.names import full_name
 from pluralllm_app.survey.embedders.pooling import Head, pool
@@ -45,7 +50,7 @@ from pluralllm_app.survey.embedders.templates import TEMPLATES
 from pluralllm_app.survey.embedders.unfinished import UnfinishedRows
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}  # padding included
-MOST_UNKNOWN = 0.2  # of all tokens, without a warning
+MOST_UNKNOWN = (0.2, 0.5)  # of the tokens that are not special: without a warning, and at all
 LEAST_KNOWN = 0.8  # of the tokens that the weights know; some are often kept free
 MOST_TOKENS = 2048  # longest prompt, for models that state no limit of their own
 
@@ -85,6 +90,7 @@ class TransformerEmbedder:
         self._read += self._files.check_weights(place)
         self._tokenizer = load_tokenizer(self._files, place)
         self._model = load_model(self._files, place, self._devices[0])
+        check_vocabulary(self._files, self._tokenizer, self._model)
         hidden = self._model.config.get_text_config().hidden_size
         self._head = Head(self._files, self._config, hidden)
         self._prompt_tokens: list[int] = self._tokenizer(self._worded(""))["input_ids"]
@@ -201,14 +207,7 @@ class TransformerEmbedder:
         worded = [self._worded(prompt) for prompt in prompts]
         tokens: list[list[int]] = self._tokenizer(worded, verbose=False)["input_ids"]
         self._check_tokens(tokens)
-        unknown = sum(ids.count(self._tokenizer.unk_token_id) for ids in tokens)
-        share = unknown / max(1, sum(map(len, tokens)))
-        if share > MOST_UNKNOWN:
-            _warn(
-                f"the embedder's tokenizer does not know {share:.0%} of the tokens: choose a model "
-                "that knows the language",
-                console,
-            )
+        self._check_unknown(tokens, console)
         own, rows = len(self._tokenizer), self._known_tokens()
         if own < LEAST_KNOWN * rows:
             _warn(
@@ -238,6 +237,25 @@ class TransformerEmbedder:
             raise self._files.fault(
                 f"its tokenizer gives token {highest:,}, and its weights know {known:,}: the "
                 "tokenizer is that of another model, copy the model's own"
+            )
+
+    def _check_unknown(self, tokens: Sequence[Sequence[int]], console: Console) -> None:
+        unknown = self._tokenizer.unk_token_id
+        special = {*self._tokenizer.all_special_ids} - {unknown}
+        words = [id_ for ids in tokens for id_ in ids if id_ not in special]
+        share = words.count(unknown) / max(1, len(words))
+        warned, refused = MOST_UNKNOWN
+        if share > refused:
+            raise self._files.fault(
+                f"its tokenizer does not know {share:.0%} of the tokens of the questions: copy the "
+                "model's own if it is that of another model, or choose a model that knows the "
+                "language"
+            )
+        if share > warned:
+            _warn(
+                f"the embedder's tokenizer does not know {share:.0%} of the tokens: choose a model "
+                "that knows the language",
+                console,
             )
 
     def _known_tokens(self) -> int:
