@@ -211,6 +211,7 @@ def ask_all(league: League, survivors: Survivors, names: Sequence[str]) -> None:
         league.open(name, survivors)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(pairs())
 @example((4, 0, False, True, [True, True, True, True]))
