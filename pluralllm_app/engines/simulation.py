@@ -1,39 +1,27 @@
 """Runs a Flower app in Flower's simulation, in processes of its own, and leaves none behind.
 
-A simulation is a SuperLink on a free port of this machine, one submitted run, and the Ray cluster
-that Flower starts for it. `Simulation` owns all of them from entering to leaving its `with` block.
+A simulation is a process that runs the ServerApp and Flower's simulation, and the Ray cluster that
+runs the clients. `Simulation` owns all of them from entering to leaving its `with` block.
 """
 
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
-
-import tomli_w
 
 from pluralllm_app.core.environment import for_processes
-from pluralllm_app.engines.app_files import app_files
-from pluralllm_app.engines.base import Ended, Engine, Outcome
+from pluralllm_app.engines.base import Engine, Outcome
 from pluralllm_app.engines.processes import MARKER, end_processes, uninterrupted
 from pluralllm_app.engines.resources import Resources
+from pluralllm_app.engines.simulated import OUTCOME, PLAN
 from pluralllm_app.errors import UserError
-from pluralllm_app.federation.flower_commands import (
-    ENVIRONMENT,
-    HOME,
-    POLL_INTERVAL,
-    RUN_STARTED,
-    cause_in,
-    listed_outcome,
-)
+from pluralllm_app.federation.flower_commands import ENVIRONMENT, HOME, cause_in, cause_of
 
-_BIN = Path(sys.executable).parent
 _PACKAGES = Path(__file__).parents[2]  # where this app is imported from
 
 
@@ -59,7 +47,7 @@ class Simulation(Engine):
         self._resources = resources
         self._log = log
         self._outcome: Outcome | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         # Ray adds 68 bytes for its Unix sockets, whose paths may have 107.
@@ -78,80 +66,45 @@ class Simulation(Engine):
             raise
 
     def poll(self) -> Outcome | None:
-        if self._outcome is None:
-            if self._submitter.poll() == 0:
-                listing = json.loads((self._root / "outcome.json").read_text("utf-8"))
-                status, error = listed_outcome(listing, self._logged())
-                self._outcome = Outcome(cast(Ended, status), error)
-            elif self._submitter.poll() is not None or self._superlink.poll() is not None:
-                self._outcome = self._lost()
+        assert self._process, "it was not started"
+        if self._outcome is None and (code := self._process.poll()) is not None:
+            self._outcome = self._ended(code)
         return self._outcome
 
     def end(self) -> None:
         with uninterrupted():
             end_processes(self._root)
-            for child in self._children:
-                child.communicate()
+            if self._process:
+                self._process.communicate()
 
     def _start(self) -> None:
-        home = self._root / "home"
-        # Clients prefer a package in the SuperLink's working directory to the submitted app.
-        empty = self._root / "empty"
-        home.mkdir()
-        empty.mkdir()
-        for name, file in app_files(self._app).items():
-            copy = self._root / "app" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-        port = _free_port()
-        connection = {"address": f"127.0.0.1:{port}", "insecure": True}
-        _write_toml(home / "config.toml", {"superlink": {"simulation": connection}})
-        _write_toml(self._root / "run.toml", self._run_config)
-        _write_toml(self._root / "federation.toml", _federation_config(self._resources))
-
-        superlink = [str(_BIN / "flower-superlink"), "--insecure", "--simulation"]
-        # By default it would install the app's dependencies anew for every run.
-        superlink += ["--disable-runtime-dependency-installation"]
-        superlink += ["--host", "127.0.0.1", "--port", str(port)]
-        submitter = [sys.executable, "-m", "pluralllm_app.engines.submitter", str(self._root)]
-        submitter += [str(port), str(self._root / "outcome.json"), str(self._log.parent)]
-        submitter += [str(self._root / "app"), "simulation", "--stream"]
-        submitter += ["--run-config", str(self._root / "run.toml")]
-        submitter += ["--federation-config", str(self._root / "federation.toml")]
-
-        environment = _environment(self._root, home)
-        path = os.pathsep.join(filter(None, [str(_PACKAGES), environment.get("PYTHONPATH")]))
+        plan = {"app": str(self._app), "run_config": dict(self._run_config)}
+        (self._root / PLAN).write_text(json.dumps(plan | _shares(self._resources)), "utf-8")
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-
-            def start(
-                command: list[str], environment: Mapping[str, str], stdin: int
-            ) -> subprocess.Popen[bytes]:
-                process = subprocess.Popen(
-                    command,
-                    cwd=empty,
-                    env=environment,
-                    stdin=stdin,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # keeps Ctrl-C in the terminal from it
-                )
-                self._children.append(process)
-                return process
-
-            self._superlink = start(superlink, environment, subprocess.DEVNULL)
-            # The submitter alone imports the app from where this process did: the SuperLink's
-            # processes import what is submitted.
-            self._submitter = start(submitter, environment | {"PYTHONPATH": path}, subprocess.PIPE)
-
-    def _lost(self) -> Outcome:
-        """The outcome where a process ended too early, once a run was started."""
-        logged = self._logged()
-        if RUN_STARTED not in logged:
-            raise UserError(
-                f"Flower's simulation did not start: {cause_in(logged)} (see {self._log})"
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "pluralllm_app.engines.simulated"),
+                    *(str(self._root), str(self._log.parent)),
+                ],
+                cwd=self._root,
+                env=_environment(self._root, self._app),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # keeps Ctrl-C in the terminal from it
             )
-        return Outcome("failed", "Flower's SuperLink ended before the run did")
+
+    def _ended(self, code: int) -> Outcome:
+        """The outcome, once the process has ended with an exit code."""
+        file = self._root / OUTCOME
+        if file.exists():
+            outcome = Outcome(**json.loads(file.read_text("utf-8")))
+            return replace(outcome, error=cause_of(outcome.error, self._logged()))
+        if code < 0:
+            killed = "the run's process was killed, perhaps out of memory: use fewer actors"
+            return Outcome("failed", killed)
+        return Outcome("failed", f"Flower's simulation broke off: {cause_in(self._logged())}")
 
     def _logged(self) -> str:
         with self._log.open("rb") as log:
@@ -159,15 +112,15 @@ class Simulation(Engine):
             return re.sub(r"\x1b\[[0-9;]*m", "", log.read().decode("utf-8", "replace"))
 
 
-def _environment(root: Path, home: Path) -> dict[str, str]:
-    environment = {
-        **for_processes(os.environ),
+def _environment(root: Path, app: Path) -> dict[str, str]:
+    environment = for_processes(os.environ)
+    path = [str(app), str(_PACKAGES), environment.get("PYTHONPATH", "")]
+    environment |= {
         MARKER: str(root),
-        "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "PYTHONUNBUFFERED": "1",
         **ENVIRONMENT,
-        HOME: str(home),
-        POLL_INTERVAL: "0.5",
+        HOME: str(root / "home"),
         "RAY_TMPDIR": str(root),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_COLOR_PREFIX": "0",
@@ -182,26 +135,11 @@ def _environment(root: Path, home: Path) -> dict[str, str]:
     return environment
 
 
-def _federation_config(resources: Resources) -> dict[str, bool | int | float]:
-    config: dict[str, bool | int | float] = {
-        "num-supernodes": resources.supernodes,
-        "client-resources-num-cpus": resources.threads,
-        "client-resources-num-gpus": resources.gpu_share,
-        # Flower starts as many actors as these CPUs hold, whatever the machine has.
-        "init-args-num-cpus": resources.actors * resources.threads,
-        # What clients print would otherwise be lost with Ray's own directory.
-        "init-args-log-to-driver": True,
-    }
+def _shares(resources: Resources) -> dict[str, object]:
+    """What of the machine the simulation has, and each process of its clients."""
+    # Flower starts as many of these as the CPUs hold, whatever the machine has.
+    machine = {"num_cpus": resources.actors * resources.threads}
     if resources.gpus:
-        config["init-args-num-gpus"] = resources.gpus
-    return config
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _write_toml(path: Path, values: Mapping[str, object]) -> None:
-    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+        machine["num_gpus"] = resources.gpus
+    client = {"num_cpus": resources.threads, "num_gpus": resources.gpu_share}
+    return {"supernodes": resources.supernodes, "machine": machine, "client": client}

@@ -195,24 +195,37 @@ def to_standard(total: Sums) -> Doubles:
     return change
 
 
-class TextFeatures:
-    """Features phi [R, M] of all option rows of the survey, and the principal axes of some rows'.
+@dataclass(frozen=True, eq=False)
+class SeenFeatures:
+    """Features of option rows that groups have answered, S of all R, and their principal axes."""
 
-    Which rows groups have answered changes rarely, and the axes are costly.
+    phi: Doubles  # [S, M]
+    strength: Doubles  # [M] eigenvalues of phi^T phi
+    axes: Doubles  # [M, M]
+    turned: Doubles  # [S, M] phi axes
+    unseen: Doubles  # [R - S, M] squares of (phi axes) of all other rows
+
+
+class TextFeatures:
+    """Features phi [R, M] of all option rows of the survey.
+
+    Which rows groups have answered changes rarely, and what follows from them alone is costly.
     """
 
     def __init__(self, phi: Doubles) -> None:
         self.phi = phi
-        self._axes_of = lru_cache(maxsize=1)(self._axes)
+        self._of = lru_cache(maxsize=1)(self._seen)
 
-    def axes_of(self, seen: Bools) -> tuple[Doubles, Doubles, Doubles]:
-        """Of rows `seen` [R]: eigenvalues [M] of phi^T phi, its axes [M, M], and phi axes."""
-        return self._axes_of(seen.tobytes())
+    def of(self, seen: Bools) -> SeenFeatures:
+        """Of rows `seen` [R]."""
+        return self._of(seen.tobytes())
 
-    def _axes(self, seen: bytes) -> tuple[Doubles, Doubles, Doubles]:
-        features = self.phi[np.frombuffer(seen, np.bool_)]
-        strength, axes = np.linalg.eigh(features.T @ features)
-        return np.maximum(strength, 0.0), axes, features @ axes
+    def _seen(self, seen: bytes) -> SeenFeatures:
+        rows = np.frombuffer(seen, np.bool_)
+        phi = self.phi[rows]
+        strength, axes = np.linalg.eigh(phi.T @ phi)
+        unseen = (self.phi[~rows] @ axes) ** 2
+        return SeenFeatures(phi, np.maximum(strength, 0.0), axes, phi @ axes, unseen)
 
 
 def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool = True) -> Factors:
@@ -228,22 +241,22 @@ def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool 
     before = factors.variances
     spread, text, weights = before.spread, before.text, factors.weights
     seen = total.answered > 0
-    phi, gram, cross = features.phi[seen], total.gram[seen], total.cross[seen]
-    values, axes, turned = features.axes_of(seen)
-    strength = values[:, None]
+    gram, cross = total.gram[seen], total.cross[seen]
+    known = features.of(seen)
+    phi, strength = known.phi, known.strength[:, None]
     for _ in range(INNER):
         covariance = np.linalg.inv(gram + np.diag(1 / spread))
         mean = np.einsum("rij,rj->ri", covariance, cross + phi @ weights / spread)
         uncertain = 1 / (strength / spread + 1 / text)  # [M, J] variance of the turned weights
-        turned_weights = uncertain * (turned.T @ mean) / spread
-        weights = axes @ turned_weights
+        turned_weights = uncertain * (known.turned.T @ mean) / spread
+        weights = known.axes @ turned_weights
         if learn and seen.any():
             text = np.maximum((turned_weights**2 + uncertain).mean(0), LEAST)
             error = (mean - phi @ weights) ** 2 + np.einsum("rii->ri", covariance)
             spread = error.mean(0) + (strength * uncertain).sum(0) / len(mean)
             spread = np.maximum(spread, LEAST)
     means, covariances = features.phi @ weights, np.zeros((rows, width, width))
-    unseen = spread + (features.phi[~seen] @ axes) ** 2 @ uncertain
+    unseen = spread + known.unseen @ uncertain
     covariances[~seen] = unseen[:, :, None] * np.eye(width)
     means[seen], covariances[seen] = mean, covariance
     noise, own = before.noise, before.own

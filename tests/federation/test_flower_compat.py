@@ -42,6 +42,8 @@ from starlette.middleware import Middleware
 from pluralllm_app.deploy import scripts
 from pluralllm_app.federation import flower_commands, flower_compat
 
+POLL_INTERVAL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
+
 
 def source(module: str) -> str:
     """The source of one of Flower's modules."""
@@ -104,12 +106,8 @@ def test_the_error_code_of_a_lost_node_is_known() -> None:
         (flower_commands.EXCEPTION_PREFIXES[1], "flwr.superlink.runtime.run_serverapp"),
         (flower_commands.GENERIC_FAILURE, "flwr.simulation.run_simulation"),
         (flower_commands.PROCESS_LOST, "flwr.supercore.corestate.sql_corestate"),
-        (flower_commands.RUN_STARTED, "flwr.cli.run.run"),
-        ('"status-details"', "flwr.cli.ls"),
-        ('{"success": True, "runs": ', "flwr.cli.ls"),
-        ('"error-message"', "flwr.supercore.logger"),
         (flower_commands.HOME, "flwr.common.constant"),
-        (flower_commands.POLL_INTERVAL, "flwr.supercore.superexec.run_superexec"),
+        (POLL_INTERVAL, "flwr.supercore.superexec.run_superexec"),
         ("FLWR_TELEMETRY_ENABLED", "flwr.supercore.telemetry"),
         ("FLWR_DISABLE_UPDATE_CHECK", "flwr.supercore.update_check"),
     ],
@@ -125,12 +123,9 @@ def test_the_log_of_an_exception_is_known(module: str) -> None:
     assert flower_commands.LOGGED_EXCEPTION.search(source(module))
 
 
-def test_the_command_runs_in_a_process(capsys: pytest.CaptureFixture[str]) -> None:
-    flwr = flower_commands.load_flwr()
-    flwr("--version")
-    assert "Flower version" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        flwr("no-such-command")
+def test_a_simulation_takes_a_ray_that_has_started() -> None:
+    backend = source("flwr.server.superlink.fleet.vce.backend.raybackend")
+    assert "if not ray.is_initialized():" in backend
 
 
 # ---- The SuperLink and SuperNodes of a deployment ----
@@ -280,5 +275,5 @@ def test_a_command_of_flower_has_the_options_of_its_start_script(
     options = set(re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE))
     assert options
     assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    known = {flower_commands.HOME, flower_commands.POLL_INTERVAL, *flower_commands.ENVIRONMENT}
+    known = {flower_commands.HOME, POLL_INTERVAL, *flower_commands.ENVIRONMENT}
     assert set(re.findall(r"FLWR_\w+", script)) == known
