@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -49,7 +48,7 @@ from pluralllm_app.federation.secure_group import (
 )
 from pluralllm_app.learning.base import Contribution, Form, Learner
 from pluralllm_app.learning.device import prepare_processor, torch_device
-from pluralllm_app.learning.registry import Given, make_learner
+from pluralllm_app.learning.registry import Given, make_learner, with_torch
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.preferences import split_questions
 from pluralllm_app.privacy.groups import GroupNoise
@@ -96,13 +95,16 @@ def device_of(context: Context, settings: Settings) -> str:
             f"the node config's device = {device!r} is not a device: give auto, cpu, cuda or, "
             "where there are more GPUs, cuda:1 and so on"
         )
-    _, _, number = device.partition(":")
-    if device.startswith("cuda") and int(number or 0) >= torch.cuda.device_count():
-        raise SettingsError(
-            f"device = {device!r}, but torch sees no such GPU here: set device = 'auto', or "
-            "PLURALLLM_DEVICE where the node's start.sh runs"
-        )
-    return torch_device(device)
+    if device.startswith("cuda"):
+        import torch  # not at the top: factors do without
+
+        _, _, number = device.partition(":")
+        if int(number or 0) >= torch.cuda.device_count():
+            raise SettingsError(
+                f"device = {device!r}, but torch sees no such GPU here: set device = 'auto', or "
+                "PLURALLLM_DEVICE where the node's start.sh runs"
+            )
+    return torch_device(device) if with_torch(settings) else "cpu"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Received:
         if settings.federation.purpose != "train":
             raise RefusedError("the run is for rewards, and the server asks for something else")
         place = locate(context, settings)
-        prepare_processor(settings.training.client_threads)
+        prepare_processor(settings.training.client_threads, with_torch(settings))
         learner = _learner(config, place.survey, device_of(context, settings))
         sent = record_to_arrays(record_of(message.content, ARRAYS, ArrayRecord))
         return cls(settings, place, learner, sent)

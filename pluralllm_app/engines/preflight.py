@@ -24,11 +24,10 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
         UserError: the run would fail.
     """
     # Here and not above, so that `--help` and a mistyped setting answer at once.
-    import torch
-
     from pluralllm_app.federation.noise import known_influence
     from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.federation.secure_settings import checked_threshold, scores_threshold
+    from pluralllm_app.learning.registry import with_torch
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.records.trackers import check_tracking
     from pluralllm_app.scoring.results import ROLES
@@ -60,7 +59,11 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
             if count := sum(of == role for _, of, *_ in groups):
                 scores_threshold(role, count)
     device = settings.training.device
-    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    gpus = 0
+    if device == "cuda" or (device != "cpu" and with_torch(settings)):
+        import torch
+
+        gpus = torch.cuda.device_count()
     if device == "cuda" and not gpus:
         raise SettingsError("device = 'cuda', but torch sees no GPU here: set device = 'auto'")
     expected, threads = settings.federation.expected_nodes, settings.training.client_threads

@@ -19,6 +19,8 @@ from pluralllm_app.predictors.base import Arrays, ContextPredictor
 from pluralllm_app.preferences import PreferenceSet
 
 MEMORIES = "clients"  # the directory, in that of a run, where a simulation's groups have theirs
+JS_DIVERGENCE = "js-divergence"  # among the metrics of a contribution
+PROXIMAL_MU = "proximal-mu"  # of FedProx, among the options of a request
 
 
 @dataclass(frozen=True)

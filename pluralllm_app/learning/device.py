@@ -4,8 +4,6 @@ import ctypes
 import sys
 from functools import lru_cache
 
-import torch
-
 from pluralllm_app.learning.threads import limit_products
 
 # Two parameters of glibc's malloc, as (number, bytes). With its defaults, the memory of a large
@@ -19,15 +17,21 @@ def torch_device(device: str) -> str:
     """The device to train on: the one asked for; for ``auto``, CUDA where there is a GPU."""
     if device != "auto":
         return device
+    import torch  # not at the top: some learners do without
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def prepare_processor(threads: int) -> None:
+def prepare_processor(threads: int, with_torch: bool = True) -> None:
     """Let this process compute with so many threads, and let it keep the memory that it frees.
 
-    The number of threads can change the last bits of what is computed.
+    The number of threads can change the last bits of what is computed. Where nothing is computed
+    `with_torch`, it is not imported, which takes longer than a round of factors.
     """
-    torch.set_num_threads(threads)
+    if with_torch:
+        import torch
+
+        torch.set_num_threads(threads)
     limit_products(threads)
     _keep_memory()
 

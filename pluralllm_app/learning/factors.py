@@ -15,8 +15,16 @@ from numpy.typing import NDArray
 from pluralllm_app.core.seeding import generator
 from pluralllm_app.core.segments import Doubles
 from pluralllm_app.errors import FederationError
-from pluralllm_app.learning.base import ArrayForm, Contribution, Form, Request, State
+from pluralllm_app.learning.base import (
+    JS_DIVERGENCE,
+    ArrayForm,
+    Contribution,
+    Form,
+    Request,
+    State,
+)
 from pluralllm_app.learning.description_sums import DescriptionSums, Regression
+from pluralllm_app.learning.kept import Kept, Unpacked
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import JUDGED, Others, SelfCheck, judged_shapes
 from pluralllm_app.learning.sum_forms import array_forms
@@ -72,6 +80,8 @@ class FactorsLearner:
         self._settings = settings
         self._questions = questions
         self._train_groups = train_groups
+        self._unpacked = Unpacked()
+        self._kept = Kept()
 
     @cached_property
     def _text(self) -> OptionRows:
@@ -109,7 +119,7 @@ class FactorsLearner:
         count = min(OWN, len(factors.weights))
         rule = partial(check_sums, factors, own, count)
         arrays = array_forms(factors, own, count, len(sent["described-cross"]) - 1)
-        return Form(arrays, {"loss": -np.inf, "js-divergence": 0.0}, rule)
+        return Form(arrays, {"loss": -np.inf, JS_DIVERGENCE: 0.0}, rule)
 
     def known(self, sent: Arrays, preferences: PreferenceSet) -> PreferenceSet:
         """What a group learns from: its answers to train questions.
@@ -162,12 +172,15 @@ class FactorsLearner:
     ) -> Contribution:
         """Infer the group's latent and its own deviations, and give its part of the sums."""
         known = self.known(sent, preferences)
-        factors = unpack_factors(sent)
-        kernel = TextKernel(sent["landmarks"])
+        factors, kernel = self._unpacked.factors(sent), self._unpacked.kernel(sent)
         text = self._text.select(known.questions)
         answers = Answers.of(known.rows, text, known.shares, known.respondents, known.noise)
         prior = Latent.standard(factors.mean.shape[1] - 1)
-        part = contribution(factors, answers, kernel.first(OWN).features(answers.text), prior)
+        features = self._kept.get(
+            (known.group, known.rows.tobytes(), kernel),
+            lambda: {"phi": kernel.first(OWN).features(text)},
+        )
+        part = contribution(factors, answers, features["phi"], prior)
         keeper = NodeMemory(memory / request.experiment, "sums")
         before = keeper.find(request.counted)
         keeper.keep(request.round, part.arrays(), request.counted)
@@ -187,7 +200,7 @@ class FactorsLearner:
                 **check.arrays(),
             },
             weight=len(split_questions(preferences, "train", self._settings.split).train),
-            metrics={"loss": check.loss, "js-divergence": check.divergence},
+            metrics={"loss": check.loss, JS_DIVERGENCE: check.divergence},
         )
 
     def _others(
@@ -304,8 +317,9 @@ class FactorsLearner:
     def predictor(self, sent: Arrays) -> FactorsPredictor:
         """The predictor with these factors."""
         prior = DescriptionPrior(sent["prior-weights"], sent["prior-variance"])
-        calibration, kernel = Calibration.of(sent["errors"]), TextKernel(sent["landmarks"])
-        return FactorsPredictor(unpack_factors(sent), kernel, calibration, prior, self._text)
+        calibration = Calibration.of(sent["errors"])
+        factors, kernel = self._unpacked.factors(sent), self._unpacked.kernel(sent)
+        return FactorsPredictor(factors, kernel, calibration, prior, self._text)
 
     def work(self, sent: Arrays, groups: int) -> tuple[int, int]:
         """One step, in which each group counts as a task."""

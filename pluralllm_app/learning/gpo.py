@@ -10,6 +10,8 @@ import torch
 
 from pluralllm_app.errors import FederationError
 from pluralllm_app.learning.base import (
+    JS_DIVERGENCE,
+    PROXIMAL_MU,
     ArrayForm,
     Contribution,
     Contributions,
@@ -38,8 +40,7 @@ WEIGHTS = "weights"
 
 One array instead of one per layer: each array costs a header to write and to parse, on every trip.
 """
-LOSS, JS_DIVERGENCE = "loss", "js-divergence"
-PROXIMAL_MU = "proximal-mu"  # of FedProx
+LOSS = "loss"
 LARGEST_STEP = 2.0**6  # that a weight changes by in a round, in a secure sum
 
 

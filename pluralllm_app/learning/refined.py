@@ -30,11 +30,13 @@ from pluralllm_app.learning.base import (
 from pluralllm_app.learning.description_sums import DescriptionSums, Regression
 from pluralllm_app.learning.factors import ALL_LEARN, FactorsLearner
 from pluralllm_app.learning.gpo import WEIGHTS, GPOLearner
+from pluralllm_app.learning.kept import Kept
 from pluralllm_app.learning.local_steps import initial_model
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import Others
 from pluralllm_app.learning.sums import Part
 from pluralllm_app.predictors.base import Arrays, ContextPredictor
+from pluralllm_app.predictors.factors.descriptions import DescriptionPrior
 from pluralllm_app.predictors.factors.predictor import FactorsPredictor
 from pluralllm_app.predictors.gpo.network import GPO, in_precision
 from pluralllm_app.predictors.gpo.rows import on_device
@@ -69,6 +71,7 @@ class RefinedLearner:
     ) -> None:
         self._rounds = settings.federation.rounds
         self._factors = factors
+        self._kept = Kept()
         untrained = partial(initial_model, make=neutral_network)
         self._steps = GPOLearner(settings, dim_x, strategy, device, untrained)
 
@@ -92,7 +95,11 @@ class RefinedLearner:
         factors = self._factors.predictor(learned)
         part = _last_part(request, done, memory) if request.options[ALL_LEARN] else None
         if part:
-            factors = _without(factors, self._factors.known(learned, preferences), part, learned)
+            known = self._factors.known(learned, preferences)
+            rest = self._kept.get(
+                (request.experiment, known.group), lambda: _rest(factors, known, part, learned)
+            )
+            factors = _with_rest(factors, known, rest)
         return self._steps.train(
             sent,
             preferences,
@@ -195,10 +202,8 @@ def _last_part(request: Request, done: int, memory: Path) -> Part | None:
     return Part.of(found) if found else None
 
 
-def _without(
-    factors: FactorsPredictor, known: PreferenceSet, part: Part, sent: Arrays
-) -> FactorsPredictor:
-    """Factors as they are without a group's own part of the sums.
+def _rest(factors: FactorsPredictor, known: PreferenceSet, part: Part, sent: Arrays) -> Arrays:
+    """What differs in factors without a group's own part of the sums: of its n rows, and the prior.
 
     Args:
         factors: with it.
@@ -206,17 +211,28 @@ def _without(
         part: its part of the sums.
         sent: what the factors were made from.
     """
-    both = factors.factors
-    others = Others(both.of_rows(known.rows), Regression.unpack(sent), honest=False)
+    others = Others(factors.factors.of_rows(known.rows), Regression.unpack(sent), honest=False)
     dim = factors.kernel.landmarks.shape[1] // 2
     described = DescriptionSums.of(known.description, dim, part.second)
     rest = others.without(part, described, sent["change"])
+    prior = rest.regression.prior
+    return {
+        "mean": rest.factors.mean,
+        "covariance": rest.factors.covariance,
+        "prior-weights": prior.weights,
+        "prior-variance": prior.variance,
+    }
+
+
+def _with_rest(factors: FactorsPredictor, known: PreferenceSet, rest: Arrays) -> FactorsPredictor:
+    """The factors with what `_rest` says of them."""
+    both = factors.factors
     mean, covariance = both.mean.copy(), both.covariance.copy()
-    mean[known.rows], covariance[known.rows] = rest.factors.mean, rest.factors.covariance
+    mean[known.rows], covariance[known.rows] = rest["mean"], rest["covariance"]
     return FactorsPredictor(
         replace(both, mean=mean, covariance=covariance),
         factors.kernel,
         factors.calibration,
-        rest.regression.prior,
+        DescriptionPrior(rest["prior-weights"], rest["prior-variance"]),
         factors.text,
     )

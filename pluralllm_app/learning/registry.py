@@ -36,6 +36,7 @@ class LearnerSpec:
     reason: str = ""  # why it demands them
     needs_questions: bool = False  # whether its server works with the text of the questions
     caution: str = ""  # what must be known before such a run
+    with_torch: bool = True  # whether it computes with torch, and so on a device
 
 
 def _gpo(given: Given) -> Learner:
@@ -87,6 +88,7 @@ LEARNERS = {
         "factors are learned by plain sums over groups",
         needs_questions=True,
         caution=_CLEAR.format("predictor"),
+        with_torch=False,
     ),
 }
 PRIORS = {  # by predictor and prior
@@ -149,6 +151,13 @@ def make_learner(given: Given) -> Learner:
     spec = _spec(given.settings.federation.predictor, given.settings.federation.prior)
     assert spec is not None, "the settings are checked"
     return spec.make(given)
+
+
+def with_torch(settings: Settings) -> bool:
+    """Whether the learner of a run whose settings are checked computes with torch."""
+    spec = _spec(settings.federation.predictor, settings.federation.prior)
+    assert spec is not None, "the settings are checked"
+    return spec.with_torch
 
 
 def needs_questions(config: Mapping[str, Scalar]) -> bool:

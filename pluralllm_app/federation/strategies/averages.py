@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralllm_app.core.segments import Doubles
-from pluralllm_app.learning.base import Contributions, Strategy
-from pluralllm_app.learning.gpo import PROXIMAL_MU
+from pluralllm_app.learning.base import PROXIMAL_MU, Contributions, Strategy
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Fraction, NonNegative, Positive
 

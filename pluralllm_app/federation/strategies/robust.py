@@ -12,8 +12,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg as FlowerStrategy
 
 from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
-from pluralllm_app.learning.base import Contributions, Strategy
-from pluralllm_app.learning.gpo import JS_DIVERGENCE
+from pluralllm_app.learning.base import JS_DIVERGENCE, Contributions, Strategy
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
 

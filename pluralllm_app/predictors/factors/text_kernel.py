@@ -13,7 +13,7 @@ block-wise Cholesky factorisation picks them in proportion to what is not explai
 Names of dimensions: R rows, Q questions, D embedding, M landmarks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,10 @@ class OptionRows:
 
     directions: Floats  # [R, 2 D] of question and option, of length 1, or 0 where there is none
     options: Ints  # [Q] option counts, summing to R
+    whole: "OptionRows | None" = None  # that these were selected from
+    places: Ints | None = None  # [R] of these in `whole`
+    variances: dict[float, Doubles] = field(default_factory=dict)
+    """[R] the kernel's diagonal by its length-scale: of all rows once, not for each selection."""
 
     @classmethod
     def of(cls, embeddings: NDArray[np.floating], options: Ints) -> "OptionRows":
@@ -73,7 +77,9 @@ class OptionRows:
         """The rows of the questions at `positions`."""
         options = self.options[positions]
         flat = segment_rows(segment_starts(self.options)[positions], options)
-        return OptionRows(self.directions[flat], options)
+        if self.whole is None or self.places is None:
+            return OptionRows(self.directions[flat], options, self, flat)
+        return OptionRows(self.directions[flat], options, self.whole, self.places[flat])
 
     @property
     def dim(self) -> int:
@@ -157,10 +163,15 @@ class TextKernel:
 
     def variance(self, rows: OptionRows) -> Doubles:
         """The diagonal [R] of `covariance(rows, rows)`."""
-        variance = np.empty(len(rows))
-        for index, block in self.within(rows).values():
-            variance[index] = np.maximum(np.einsum("qii->qi", block), 0.0)
-        return variance
+        if rows.whole is not None:
+            return self.variance(rows.whole)[rows.places]
+        if self.length not in rows.variances:
+            variance = np.empty(len(rows))
+            for index, block in self.within(rows).values():
+                variance[index] = np.maximum(np.einsum("qii->qi", block), 0.0)
+            variance.setflags(write=False)
+            rows.variances[self.length] = variance
+        return rows.variances[self.length]
 
     def features(self, rows: OptionRows) -> Doubles:
         """phi [R, M], with phi phi^T close to `covariance(rows, rows)`."""
