@@ -24,7 +24,7 @@ from pluralllm_app.learning.base import (
     State,
 )
 from pluralllm_app.learning.description_sums import DescriptionSums, Regression
-from pluralllm_app.learning.kept import Kept, Unpacked
+from pluralllm_app.learning.kept import Unpacked
 from pluralllm_app.learning.node_memory import NodeMemory
 from pluralllm_app.learning.self_check import JUDGED, Others, SelfCheck, judged_shapes
 from pluralllm_app.learning.sum_forms import array_forms
@@ -81,7 +81,6 @@ class FactorsLearner:
         self._questions = questions
         self._train_groups = train_groups
         self._unpacked = Unpacked()
-        self._kept = Kept()
 
     @cached_property
     def _text(self) -> OptionRows:
@@ -176,8 +175,8 @@ class FactorsLearner:
         text = self._text.select(known.questions)
         answers = Answers.of(known.rows, text, known.shares, known.respondents, known.noise)
         prior = Latent.standard(factors.mean.shape[1] - 1)
-        features = self._kept.get(
-            (known.group, known.rows.tobytes(), kernel),
+        features = kernel.kept.get(
+            (known.group, known.rows.tobytes()),
             lambda: {"phi": kernel.first(OWN).features(text)},
         )
         part = contribution(factors, answers, features["phi"], prior)
@@ -314,11 +313,14 @@ class FactorsLearner:
             return False
         return bool(np.ptp(scores[-PATIENCE - 1 :]) < SETTLED)
 
-    def predictor(self, sent: Arrays) -> FactorsPredictor:
-        """The predictor with these factors."""
+    def predictor(self, sent: Arrays, again: bool = True) -> FactorsPredictor:
+        """The predictor with these factors; `again` where it is asked the same in every round."""
         prior = DescriptionPrior(sent["prior-weights"], sent["prior-variance"])
         calibration = Calibration.of(sent["errors"])
-        factors, kernel = self._unpacked.factors(sent), self._unpacked.kernel(sent)
+        factors = self._unpacked.factors(sent)
+        kernel: TextKernel = self._unpacked.kernel(sent)
+        if not again:
+            kernel = TextKernel(kernel.landmarks)
         return FactorsPredictor(factors, kernel, calibration, prior, self._text)
 
     def work(self, sent: Arrays, groups: int) -> tuple[int, int]:

@@ -92,7 +92,7 @@ class RefinedLearner:
             return self._factors.contribute(sent, preferences, request, memory / "factors")
         done = int(sent[FACTOR_ROUNDS][0])
         learned = _factors_in(sent)
-        factors = self._factors.predictor(learned)
+        factors = self._factors.predictor(learned, again=False)
         part = _last_part(request, done, memory) if request.options[ALL_LEARN] else None
         if part:
             known = self._factors.known(learned, preferences)

@@ -243,16 +243,18 @@ def maximise(factors: Factors, total: Sums, features: TextFeatures, learn: bool 
     seen = total.answered > 0
     gram, cross = total.gram[seen], total.cross[seen]
     known = features.of(seen)
-    phi, strength = known.phi, known.strength[:, None]
+    strength = known.strength[:, None]
+    expected = known.phi @ weights  # [S, J] by the text prior
     for _ in range(INNER):
         covariance = np.linalg.inv(gram + np.diag(1 / spread))
-        mean = np.einsum("rij,rj->ri", covariance, cross + phi @ weights / spread)
+        mean = np.einsum("rij,rj->ri", covariance, cross + expected / spread)
         uncertain = 1 / (strength / spread + 1 / text)  # [M, J] variance of the turned weights
         turned_weights = uncertain * (known.turned.T @ mean) / spread
         weights = known.axes @ turned_weights
+        expected = known.phi @ weights
         if learn and seen.any():
             text = np.maximum((turned_weights**2 + uncertain).mean(0), LEAST)
-            error = (mean - phi @ weights) ** 2 + np.einsum("rii->ri", covariance)
+            error = (mean - expected) ** 2 + np.einsum("rii->ri", covariance)
             spread = error.mean(0) + (strength * uncertain).sum(0) / len(mean)
             spread = np.maximum(spread, LEAST)
     means, covariances = features.phi @ weights, np.zeros((rows, width, width))

@@ -112,7 +112,8 @@ class TextKernel:
         some = rows.select(np.arange(0, len(rows.options), every))  # of whole questions
         candidates = some.directions.astype(np.float64)
         left = np.ones(len(candidates))  # variance that the landmarks do not explain yet
-        columns = np.zeros((0, len(candidates)))
+        room = np.empty((min(count, len(candidates)) + BLOCK, len(candidates)))
+        columns = room[:0]
         picked = np.zeros(0, np.int64)
         while len(picked) < count and left.sum() > EXHAUSTED * len(left):
             evenly = (np.arange(BLOCK) + 0.5) / BLOCK * left.sum()
@@ -128,7 +129,9 @@ class TextKernel:
             found = np.linalg.solve(root, found)
             left = np.maximum(left - (found**2).sum(0), 0.0)
             left[block] = 0.0
-            columns, picked = np.vstack([columns, found]), np.concatenate([picked, block])
+            room[len(picked) : len(picked) + len(block)] = found
+            picked = np.concatenate([picked, block])
+            columns = room[: len(picked)]
         return cls(some.directions[picked[:count]], length)
 
     def first(self, count: int) -> "TextKernel":
