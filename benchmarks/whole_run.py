@@ -39,8 +39,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 CLIENT = "client actor (largest)"
 KINDS = {
     "ray::ClientAppActor": CLIENT,
-    "flwr-simulation": "server and simulation",
-    "flower-superlink": "SuperLink",
+    "pluralllm_app.engines.simulated": "server and simulation",
 }
 
 

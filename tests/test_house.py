@@ -70,6 +70,7 @@ def room(module: str) -> str:
 
 
 MODULES = [module for module in FILES if module != PACKAGE]  # which itself is the public names
+LEAN = ("client_app", "learning.factors", "federation.rounds", "engines.preflight")  # without torch
 LIGHT = ("cli.main", "experiments.tables", "report.sources")  # none needs torch, Flower or pandas
 
 
@@ -133,3 +134,16 @@ def test_commands_and_what_reads_results_import_nothing_heavy() -> None:
         check=True,
     )
     assert told.stdout.splitlines() == modules
+
+
+def test_factors_are_learned_without_torch() -> None:
+    modules = [f"{PACKAGE}.{name}" for name in LEAN]
+    told = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(told.stdout.splitlines()) == len(modules)
+    assert "torch" not in told.stdout
