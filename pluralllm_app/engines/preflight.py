@@ -25,11 +25,11 @@ def preflight(settings: Settings, actors: int | None = None) -> Resources:
     """
     # Here and not above, so that `--help` and a mistyped setting answer at once.
     from pluralllm_app.federation.noise import known_influence
-    from pluralllm_app.federation.roster import check_groups
     from pluralllm_app.federation.secure_settings import checked_threshold, scores_threshold
     from pluralllm_app.learning.registry import with_torch
     from pluralllm_app.preferences import split_questions
     from pluralllm_app.records.trackers import check_tracking
+    from pluralllm_app.scoring.evaluation import check_groups
     from pluralllm_app.scoring.results import ROLES
     from pluralllm_app.survey.prepared import PreparedSurvey
 

@@ -1,7 +1,7 @@
 """Which node holds which group: built by a query round before anything is trained."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message, MessageType, RecordDict
@@ -14,7 +14,7 @@ from pluralllm_app.federation.flower_compat import error_reason, node_was_lost
 from pluralllm_app.federation.messages import NodeDescription
 from pluralllm_app.federation.peers import introduction
 from pluralllm_app.federation.registration import WHOSE, Registered
-from pluralllm_app.scoring.evaluation import check_size, size_fault
+from pluralllm_app.scoring.evaluation import check_groups, size_fault
 from pluralllm_app.settings import Settings
 
 POLL_SECONDS = 0.1
@@ -62,24 +62,6 @@ class Roster:
     def survey(self) -> NodeDescription:
         """Any node's description: what it says of the survey is the same for all."""
         return next(iter(self.groups.values()))
-
-
-def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings) -> None:
-    """Refuse groups (name, role, questions, pool) that the settings cannot train or score.
-
-    Raises:
-        FederationError: a group with too few questions, or fewer train groups than needed.
-    """
-    groups = list(groups)
-    for group in groups:
-        check_size(*group, settings.training, settings.evaluation)
-    train = sum(role == "train" for _, role, *_ in groups)
-    needed = settings.federation.min_train_groups
-    if train < needed:
-        raise FederationError(
-            f"there are too few train groups, {train} of min-train-groups = {needed}: "
-            f"{'lower it, or ' if train else ''}add train groups"
-        )
 
 
 def build_roster(

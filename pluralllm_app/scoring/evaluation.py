@@ -1,7 +1,7 @@
 """Score a predictor on one group, on fixed contexts, so that scores of any runs are comparable."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,12 @@ from pluralllm_app.errors import FederationError
 from pluralllm_app.predictors.base import ContextPredictor, Prediction
 from pluralllm_app.preferences import PreferenceSet, split_questions
 from pluralllm_app.scoring.metrics import GroupScores, alignment
-from pluralllm_app.settings import EvaluationSettings, SplitSettings, TrainingSettings
+from pluralllm_app.settings import (
+    EvaluationSettings,
+    Settings,
+    SplitSettings,
+    TrainingSettings,
+)
 
 ROUNDING = 1e-6  # of a share, which is stored in float32
 Draw = tuple[Ints, Ints]  # positions of the context and of the targets
@@ -79,6 +84,24 @@ def size_fault(
             "or reserved-fraction, or leave the group out"
         )
     return None
+
+
+def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings) -> None:
+    """Refuse groups (name, role, questions, pool) that the settings cannot train or score.
+
+    Raises:
+        FederationError: a group with too few questions, or fewer train groups than needed.
+    """
+    groups = list(groups)
+    for group in groups:
+        check_size(*group, settings.training, settings.evaluation)
+    train = sum(role == "train" for _, role, *_ in groups)
+    needed = settings.federation.min_train_groups
+    if train < needed:
+        raise FederationError(
+            f"there are too few train groups, {train} of min-train-groups = {needed}: "
+            f"{'lower it, or ' if train else ''}add train groups"
+        )
 
 
 def evaluation_draws(

@@ -8,8 +8,6 @@ import secrets
 from collections.abc import Mapping
 from functools import reduce
 
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
-
 SEED_BYTES = 31
 """Length of a secret: as long as fits, with Flower's padding, into two blocks of its scheme."""
 SHARE_BYTES = 36  # 4 of the place among the groups, from 1, and two blocks of 16
@@ -23,6 +21,9 @@ def new_seed() -> bytes:
 
 def share_out(secret: bytes, threshold: int, groups: int) -> list[bytes]:
     """Shares of a secret, one for each group, of which `threshold` give it back."""
+    # Not at the top: it imports Flower, which whoever checks a threshold needs not.
+    from flwr.common.secure_aggregation.crypto.shamir import create_shares
+
     return create_shares(secret, threshold, groups)
 
 
@@ -37,6 +38,8 @@ def put_together(shares: Mapping[int, bytes], threshold: int) -> bytes | None:
     Whoever shared it out may have dealt anything: what comes out is to be compared with a
     commitment.
     """
+    from flwr.common.secure_aggregation.crypto.shamir import combine_shares
+
     assert len(shares) >= threshold, "the caller counts"
     places = sorted(shares)[:threshold]  # Flower's function takes exactly as many as are needed
     assert all(is_share(shares[place], place) for place in places), "the caller checks"

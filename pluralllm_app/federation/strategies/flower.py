@@ -1,8 +1,9 @@
 """Flower's strategies as ours: contributions go in as messages, arrays come out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import strategy
 from flwr.serverapp.strategy import Strategy
 
 from pluralllm_app.federation.messages import ARRAYS, METRICS, arrays_to_record
@@ -10,6 +11,12 @@ from pluralllm_app.learning.base import Contributions
 from pluralllm_app.predictors.base import Arrays
 
 WEIGHT = "weight"  # the one metric that Flower's strategies weigh by, besides those of the learner
+
+
+def named(name: str, options: Mapping[str, float]) -> Strategy:
+    """Flower's strategy of that name, which weighs by `WEIGHT`."""
+    made: Strategy = getattr(strategy, name)(**options, weighted_by_key=WEIGHT)
+    return made
 
 
 def aggregate(strategy: Strategy, round_number: int, contributions: Contributions) -> Arrays:

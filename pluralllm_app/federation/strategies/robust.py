@@ -3,15 +3,11 @@
 The robust ones are Flower's own classes.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg as FlowerStrategy
 
-from pluralllm_app.federation.strategies.flower import WEIGHT, aggregate
 from pluralllm_app.learning.base import JS_DIVERGENCE, Contributions, Strategy
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Range
@@ -19,27 +15,28 @@ from pluralllm_app.settings import Count, CountOrZero, NonNegative, Positive, Ra
 
 @dataclass(frozen=True)
 class _Individual(Strategy):
-    """One of Flower's strategies; it carries nothing from round to round."""
+    """Flower's strategy of the same name; it carries nothing from round to round."""
 
     needs_individual_updates: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
 
-    @abstractmethod
-    def _rule(self) -> FlowerStrategy:
-        """Flower's class with the options."""
+    def _options(self) -> dict[str, float]:
+        """Those of Flower's class."""
+        return {}
 
     def aggregate(
         self, round_number: int, current: Arrays, carried: Arrays, contributions: Contributions
     ) -> tuple[Arrays, Arrays]:
-        return aggregate(self._rule(), round_number, contributions), {}
+        # Not at the top: checking an option needs no Flower, which takes a second to import.
+        from pluralllm_app.federation.strategies.flower import aggregate, named
+
+        rule = named(type(self).__name__, self._options())
+        return aggregate(rule, round_number, contributions), {}
 
 
 @dataclass(frozen=True)
 class FedMedian(_Individual):
     """The median of the updates, weight by weight (arXiv 1803.01498)."""
-
-    def _rule(self) -> FlowerStrategy:
-        return flower.FedMedian(weighted_by_key=WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class FedTrimmedAvg(_Individual):
 
     fraction: Annotated[float, Range(0, 0.5, below=True)]
 
-    def _rule(self) -> FlowerStrategy:
-        return flower.FedTrimmedAvg(beta=self.fraction, weighted_by_key=WEIGHT)
+    def _options(self) -> dict[str, float]:
+        return {"beta": self.fraction}
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,8 @@ class Krum(_Individual):
     def least_updates(self) -> int:
         return 2 * self.malicious + 3
 
-    def _rule(self) -> FlowerStrategy:
-        return flower.Krum(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
+    def _options(self) -> dict[str, float]:
+        return {"num_malicious_nodes": self.malicious}
 
 
 @dataclass(frozen=True)
@@ -87,12 +84,8 @@ class MultiKrum(_Individual):
     def least_updates(self) -> int:
         return max(2 * self.malicious + 3, self.selected + self.malicious)
 
-    def _rule(self) -> FlowerStrategy:
-        return flower.MultiKrum(
-            num_malicious_nodes=self.malicious,
-            num_nodes_to_select=self.selected,
-            weighted_by_key=WEIGHT,
-        )
+    def _options(self) -> dict[str, float]:
+        return {"num_malicious_nodes": self.malicious, "num_nodes_to_select": self.selected}
 
 
 @dataclass(frozen=True)
@@ -108,8 +101,8 @@ class Bulyan(_Individual):
     def least_updates(self) -> int:
         return 4 * self.malicious + 3
 
-    def _rule(self) -> FlowerStrategy:
-        return flower.Bulyan(num_malicious_nodes=self.malicious, weighted_by_key=WEIGHT)
+    def _options(self) -> dict[str, float]:
+        return {"num_malicious_nodes": self.malicious}
 
 
 @dataclass(frozen=True)

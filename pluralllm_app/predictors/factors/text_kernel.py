@@ -111,6 +111,7 @@ class TextKernel:
         every = max(1, -(-len(rows) // CANDIDATES))
         some = rows.select(np.arange(0, len(rows.options), every))  # of whole questions
         candidates = some.directions.astype(np.float64)
+        squares = _squares(candidates)
         left = np.ones(len(candidates))  # variance that the landmarks do not explain yet
         room = np.empty((min(count, len(candidates)) + BLOCK, len(candidates)))
         columns = room[:0]
@@ -123,7 +124,7 @@ class TextKernel:
             block = block[_independent(among)]
             if not len(block):
                 break
-            found = _rbf(candidates[block], candidates, length)
+            found = _rbf(candidates[block], candidates, length, squares)
             found -= columns[:, block].T @ columns
             root = np.linalg.cholesky(found[:, block] + EXHAUSTED * np.eye(len(block)))
             found = np.linalg.solve(root, found)
@@ -194,9 +195,23 @@ class TextKernel:
         return inverse
 
 
-def _rbf(a: Floats | Doubles, b: Floats | Doubles, length: float) -> Doubles:
-    """exp(-|a - b|^2 / 2 l^2) between rows of `a` [A, D] and `b` [B, D]."""
-    squares = np.einsum("ad,ad->a", a, a)[:, None] + np.einsum("bd,bd->b", b, b)
+def _squares(x: Floats | Doubles) -> Floats | Doubles:
+    """|x|^2 [R] of rows [R, D]."""
+    squares: Floats | Doubles = np.einsum("rd,rd->r", x, x)
+    return squares
+
+
+def _rbf(
+    a: Floats | Doubles,
+    b: Floats | Doubles,
+    length: float,
+    of_b: Floats | Doubles | None = None,
+) -> Doubles:
+    """exp(-|a - b|^2 / 2 l^2) between rows of `a` [A, D] and `b` [B, D].
+
+    `of_b` is `_squares(b)`, where it is known already.
+    """
+    squares = _squares(a)[:, None] + (_squares(b) if of_b is None else of_b)
     distance = np.maximum(squares.astype(np.float64) - 2 * (a @ b.T), 0.0)
     kernel: Doubles = np.exp(-distance / (2 * length**2))
     return kernel
