@@ -10,6 +10,7 @@ import pytest
 
 from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.core.code import installed_hash
+from pluralllm_app.core.locks import held
 from pluralllm_app.deploy.keys import make_node_key
 from pluralllm_app.engines.app_files import own_files
 from pluralllm_app.federation.audit_log import AUDIT_LOG
@@ -146,17 +147,23 @@ def test_an_app_that_was_changed_on_the_server_is_refused_by_all(
 
 @pytest.mark.attack
 def test_noise_under_the_name_of_another_run_is_counted(deployment: Deployment, row: Row) -> None:
-    """A run goes on from a copy of its beginning that asks for less noise."""
+    """A run goes on from a copy of its beginning that asks for less noise.
+
+    While the copy is made Birch cannot draw its noise, so that the sum of the round stays closed.
+    """
     out, copy = deployment.run_dir("noised"), deployment.run_dir("copy")
     audit = deployment.node_dir("Alder") / AUDIT_LOG
     before = audit.read_text("utf-8").count('"train"')
     noise: dict[str, Scalar] = {"noise": "groups", "epsilon": 4.0, "update-norm": 0.5}
-    process = deployment.deploy_run("noised", SECURE | noise)
-    wait_until(
-        lambda: audit.read_text("utf-8").count('"train"') > before or process.poll() is not None
-    )
-    half_written = shutil.ignore_patterns(".*")  # files that are renamed once they are whole
-    shutil.copytree(out, copy, ignore=half_written)
+    memory = deployment.node_dir("Birch") / "site" / "memory"
+    memory.mkdir(exist_ok=True)
+    with held(memory / ".noised-updates.lock", "Birch draws noise"):
+        process = deployment.deploy_run("noised", SECURE | noise)
+        wait_until(
+            lambda: audit.read_text("utf-8").count('"train"') > before or process.poll() is not None
+        )
+        half_written = shutil.ignore_patterns(".*")  # files that are renamed once they are whole
+        shutil.copytree(out, copy, ignore=half_written)
     assert process.wait(PATIENCE) == 0, deployment.log("noised")
     record = json.loads((copy / "run.json").read_text("utf-8"))
     record["settings"]["epsilon"] = 100.0

@@ -18,7 +18,7 @@ from tests.support.waiting import PATIENCE, wait_until
 pytestmark = pytest.mark.attack
 
 CONFIG: dict[str, Scalar] = TINY | {
-    "rounds": 3,
+    "rounds": 8,
     "min-train-groups": 3,
     "start-timeout": PATIENCE,
     "round-timeout": PATIENCE,
@@ -45,6 +45,7 @@ def test_a_node_killed_and_started_at_once(deployment: Deployment, row: Row) -> 
         return len(rounds.read_bytes().splitlines()) if rounds.exists() else 0
 
     wait_until(lambda: recorded() >= 2 or process.poll() is not None)
+    assert recorded() < 8, "the run was over before the node could be killed"
     killed = time.monotonic()
     deployment.end_node("Birch")
     deployment.start_node("Birch")
