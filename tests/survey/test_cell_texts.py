@@ -127,3 +127,29 @@ def test_names_that_look_alike_are_one_group(tmp_path, name):
         row["question_id"] += "2"
     pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
     assert read_table(tmp_path / "mine.csv").answers.counts() == {"New Zealand": 4}
+
+
+@pytest.mark.parametrize(
+    ("texts", "same"),
+    [
+        (["Yes", "yes"], True),
+        (["Yes", "Yes."], True),
+        (["Don't know", "Don\u2019t know"], True),
+        (["18\u201329", "18-29"], True),
+        (["+", "-"], False),
+        (["C", "C+"], False),
+        (["...", "."], False),
+    ],
+)
+@pytest.mark.parametrize("column", ["option", "group"])
+def test_two_spellings_of_a_text_are_refused(tmp_path, column, texts, same):
+    rows = numbered(["a", "b"], ["No", "Perhaps"])
+    kinds = {"No": texts[0], "Perhaps": texts[1], "North": texts[0], "South": texts[1]}
+    frame = pd.DataFrame(rows)
+    frame[column] = frame[column].map(kinds)
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    if same:
+        with pytest.raises(SurveyError, match=f"has both .* as {column}: write them alike"):
+            read_table(tmp_path / "mine.csv")
+    else:
+        read_table(tmp_path / "mine.csv")

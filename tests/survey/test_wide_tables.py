@@ -62,11 +62,19 @@ def test_counts(what: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda table: table.assign(Total=1), "the column 'Total' is hardly a group but a total"),
+        (
+            lambda table: table.assign(Total=1),
+            "'Total' is hardly a group: it is called as totals",
+        ),
         (lambda table: table.assign(North=[40, 57, None, None]), "25% of|50% of|67% of"),
         (lambda table: table.assign(North=[43, "x", None, None]), "have no finite number as"),
         (lambda table: table.assign(**{"": 1}), "has a column without a name"),
         (lambda table: table.assign(**{"": 1, " ": ""}), "has a column without a name"),
+        (
+            lambda table: table.assign(Note="see text"),
+            "'Note' is hardly a group: it has remarks",
+        ),
+        (lambda table: table.assign(North="", South=""), "has no number in any of its columns"),
         (lambda table: table.assign(north=1), "has two columns 'North': remove one"),
         (lambda table: table.assign(North=[43, -1, None, None]), "have a negative"),
     ],
@@ -75,6 +83,74 @@ def test_what_is_doubtful_is_refused(change: object, fault: str, tmp_path: Path)
     change(wide("group")).to_csv(tmp_path / "mine.csv", index=False)  # type: ignore[operator]
     with pytest.raises(SurveyError, match=fault):
         read_table(tmp_path / "mine.csv")
+
+
+def asked(kind: str) -> pd.DataFrame:
+    """Answers of two groups to four questions with two options."""
+    rows = [
+        (f"q{number}", "Tea?", option, group, share if kind == "percentages" else people)
+        for number in range(4)
+        for group, yes, several in (("North", 30 + 3 * number, 7), ("South", 60 - number, 9))
+        for option, share in (("Yes", yes), ("No", 100 - yes))
+        for people in [share * several]
+    ]
+    return pd.DataFrame(rows, columns=LONG.columns)
+
+
+NO_ANSWERS = {
+    "year": lambda rows: [2026] * rows,
+    "N": lambda rows: [1203 + 10 * (row * 4 // rows) for row in range(rows)],  # by question
+    "index": lambda rows: range(rows),
+}
+
+
+@pytest.mark.parametrize("kind", ["percentages", "counts"])
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_a_column_of_no_group_is_refused(name: str, kind: str, tmp_path: Path) -> None:
+    table = wide("group", asked(kind))
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    assert read_table(tmp_path / "mine.csv").answers.groups == ["North", "South"]
+    table.assign(**{name: NO_ANSWERS[name](len(table))}).to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(SurveyError, match=f"column '{name}' is hardly a group: it .*; remove it"):
+        read_table(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "kinds"),
+    [
+        ("Mean", [1.7, 1.4] * 4, ["percentages"]),
+        ("n", [1203, 900] * 4, ["percentages"]),
+        ("year", [2025, 2026] * 4, ["percentages", "counts"]),
+        ("index", range(8), ["percentages", "counts"]),
+    ],
+)
+def test_a_column_of_no_option_is_refused(
+    name: str, numbers: list[float], kinds: list[str], tmp_path: Path
+) -> None:
+    for kind in kinds:
+        table = wide("option", asked(kind))
+        table.to_csv(tmp_path / "mine.csv", index=False)
+        assert read_table(tmp_path / "mine.csv").questions.options[0] == ["Yes", "No"]
+        table.assign(**{name: numbers}).to_csv(tmp_path / "mine.csv", index=False)
+        with pytest.raises(SurveyError, match=f"column '{name}' is hardly an option: .*; remove"):
+            read_table(tmp_path / "mine.csv")
+
+
+def test_an_option_of_rounded_shares_is_kept(tmp_path: Path) -> None:
+    # Without "Other", two rows sum to 100, and with it three do.
+    rows = [[54, 45, 1], [55, 45, 1], [50, 49, 1], [55, 44, 1], [60, 40, 1]]
+    table = pd.DataFrame(rows, columns=["Yes", "No", "Other"])
+    table.insert(0, "question_id", "q1")
+    table.insert(1, "question", "Tea?")
+    table.insert(2, "group", [f"G{number}" for number in range(5)])
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    assert read_table(tmp_path / "mine.csv").questions.options == [["Yes", "No", "Other"]]
+
+
+def test_an_empty_column_is_no_group(tmp_path: Path) -> None:
+    wide("group").assign(Note="").to_csv(tmp_path / "mine.csv", index=False)
+    found = read_table(tmp_path / "mine.csv")
+    assert "a column for each group, 2 of them" in found.note
 
 
 def test_a_long_table_without_an_amount_is_none(tmp_path: Path) -> None:

@@ -70,6 +70,27 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
         read_table(file)
 
 
+def test_formulas_without_results_are_named(tmp_path: Path) -> None:
+    book = Workbook()
+    header, *answers = rows()
+    for row in (header, *([*row[:-1], "=1+1"] for row in answers)):
+        book.active.append(row)
+    book.save(tmp_path / "mine.xlsx")
+    with pytest.raises(SurveyError, match="its column 'count' has formulas without results: open"):
+        read_table(tmp_path / "mine.xlsx")
+
+
+def test_a_sheet_is_read_that_people_see(expected: SurveyContent, tmp_path: Path) -> None:
+    book = Workbook()
+    old, new = book.active, book.create_sheet("New")
+    for row in rows():
+        old.append([*row[:3], "Elsewhere", row[4]] if row[4] != "count" else row)
+        new.append(row)
+    old.sheet_state = "hidden"
+    book.save(tmp_path / "mine.xlsx")
+    assert same(read_table(tmp_path / "mine.xlsx"), expected)
+
+
 def test_one_that_is_huge_when_unpacked_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Which rows of a table have which fault."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from textwrap import shorten
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from pluralllm_app.core.segments import Bools
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.sources.cell_texts import cell_text
 
 
 class Faults:
@@ -27,7 +29,9 @@ class Faults:
         if len(places) and not count:
             first = f"data row {index[int(places[0])] + 1}"
             if cells is not None:
-                first += f" with {shorten(repr(cells.iloc[places[0]]), 80)}"
+                cell = cells.iloc[places[0]]
+                empty = isinstance(cell, Hashable) and not cell_text(cell)
+                first += " with an empty cell" if empty else f" with {shorten(repr(cell), 80)}"
         self._found[fault] = (count + len(places), first)
 
     def refuse(self) -> None:

@@ -22,8 +22,8 @@ from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.header_rows import places_of
-from pluralllm_app.survey.sources.number_texts import refuse_two_texts_of_a_number
 from pluralllm_app.survey.sources.numbers import Numbers
+from pluralllm_app.survey.sources.spellings import refuse_two_spellings
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import TableReader
 from pluralllm_app.survey.sources.table_rows import row_numbers
@@ -80,7 +80,7 @@ def read_question_table(file: Path, stated: Stated, notes: list[str]) -> Questio
         options=[list(own) for own in options.values()],
         values=[None if all(map(isnan, own)) else own for own in values],
     )
-    refuse_two_texts_of_a_number(file, questions)
+    refuse_two_spellings(file, questions)
     questions.check()
     return questions
 

@@ -20,8 +20,8 @@ from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.cell_texts import cell_text
 from pluralllm_app.survey.sources.damaged_texts import damage
 from pluralllm_app.survey.sources.faults import Faults
-from pluralllm_app.survey.sources.number_texts import refuse_two_texts_of_a_number
 from pluralllm_app.survey.sources.numbers import Numbers
+from pluralllm_app.survey.sources.spellings import refuse_two_spellings
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader, shown_names
 
@@ -115,7 +115,7 @@ class Rows:
         if mixed := self.amounts.mixed():
             raise SurveyError(mixed)
         questions, _ = self.questions()
-        refuse_two_texts_of_a_number(file, questions, self.groups.texts)
+        refuse_two_spellings(file, questions, self.groups.texts)
 
     @property
     def percent(self) -> bool:
@@ -156,7 +156,7 @@ class Rows:
         self._note(fault, remarks, frame, "question_id")
         for name, column in zip(TEXT_COLUMNS, columns, strict=True):
             self._note(f"hold a list or an object as {name}", _is(_NESTED, column), frame, name)
-            self._note(f"have no {name}", _is("", column), frame)
+            self._note(f"have no {name} (every row needs its own)", _is("", column), frame)
         question, text, option, group = (
             numbers.of(texts)[codes] for numbers, (codes, texts) in zip(kinds, columns, strict=True)
         )

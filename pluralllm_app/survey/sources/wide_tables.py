@@ -24,7 +24,7 @@ from pluralllm_app.survey.sources.numbers import Numbers
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import AMOUNTS, TableReader
 from pluralllm_app.survey.sources.table_rows import row_numbers
-from pluralllm_app.survey.sources.total_options import names_a_total
+from pluralllm_app.survey.sources.wide_columns import foreign_name, foreign_numbers
 
 KNOWN = ("question_id", "question", "option", "group", "value", "description")
 MOST_CELLS = 2**24  # of the table, all of which is in memory
@@ -80,16 +80,16 @@ class WideReader:
     def _long(self, table: pd.DataFrame) -> pd.DataFrame:
         by_name = {name.casefold(): name for name in table.columns}
         kept = {by_name[name]: name for name in KNOWN if name in by_name}
-        wide = [name for name in table.columns if name not in kept]
-        if not all(_is_blank(table[name]).all() for name in wide if name.isspace()):
+        others = [name for name in table.columns if name not in kept]
+        wide = [name for name in others if not _is_blank(table[name]).all()]
+        if not wide:
+            raise SurveyError(f"{self.file} has no number in any of its columns")
+        if any(map(str.isspace, wide)):
             raise SurveyError(f"{self.file} has a column without a name: name it, or remove it")
-        wide = [name for name in wide if not name.isspace()]
         what = "group" if "option" in by_name else "option"
         for name in wide:
-            if names_a_total(name):
-                raise SurveyError(
-                    f"{self.file}: the column {name!r} is hardly a {what} but a total: remove it"
-                )
+            if reason := foreign_name(name, table[name]):
+                raise self._foreign(name, what, reason)
         self.notes.append(f"a column for each {what}, {len(wide)} of them, the first {wide[0]!r}")
         long = table.rename(columns=kept)
         parts = []
@@ -114,12 +114,21 @@ class WideReader:
                 f"{row}, {shorten(text, 60, placeholder=' ...')!r}"
             )
 
+    def _foreign(self, name: str, what: str, reason: str) -> SurveyError:
+        article = "an" if what == "option" else "a"
+        return SurveyError(
+            f"{self.file}: the column {name!r} is hardly {article} {what}: {reason}; remove it"
+        )
+
     def _kind(self, cells: pd.DataFrame, what: str) -> str:
         """Return whether the numbers are shares or counts."""
         numbers = Numbers(self.file, "share", True, True, self.stated.sign)
         read = numbers.read(cells["amount"], row_numbers(cells.index))[numbers.decimal()]
         given = np.nan_to_num(read)
         faulty = not np.isfinite(read).all() or (given < 0).any()  # which the rows will refuse
+        if not faulty:
+            for name, reason in foreign_numbers(given, cells, what):
+                raise self._foreign(name, what, reason)
         if faulty or numbers.percent is not None or (given <= 1).all():
             return _SHARE
         answer = [name for name in ("question_id", "group") if name in cells.columns]

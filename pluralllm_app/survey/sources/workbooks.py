@@ -54,10 +54,16 @@ def read_workbook(
             book = load_workbook(stream, read_only=True, data_only=True)
             if not book.worksheets:  # but charts
                 return
-            sheet, header = _sheet(book.worksheets, required, names, notes)
+            sheets = [own for own in book.worksheets if own.sheet_state == "visible"]
+            sheet, header = _sheet(sheets or book.worksheets, required, names, notes)
             if header.names:
-                yield from _frames(sheet, header, columns, notes, batch)
-    except (SurveyError, _TooLarge, Warning):
+                for frame in _frames(sheet, header, columns, notes, batch):
+                    if empty := [name for name in frame if frame[name].isna().all()]:
+                        stream.seek(0)
+                        formulas = load_workbook(stream, read_only=True)[sheet.title]
+                        _refuse_formulas(next(_frames(formulas, header, columns, [], batch)), empty)
+                    yield frame
+    except (SurveyError, _Refused, Warning):
         raise
     except Exception as error:  # openpyxl takes for granted what a damaged workbook lacks
         raise ValueError(f"the workbook is damaged ({error}): save it again") from error
@@ -70,15 +76,15 @@ def _opened(file: Path) -> BinaryIO:
         return io.BytesIO(stream.read(MOST_BYTES))
 
 
-class _TooLarge(ValueError):
-    """A workbook that would not fit into memory."""
+class _Refused(ValueError):
+    """A workbook that is not read, though it is whole."""
 
 
 def _refuse_large(stream: BinaryIO) -> None:
     with ZipFile(stream) as packed:
         size = sum(part.file_size for part in packed.infolist())
     if size > MOST_BYTES:
-        raise _TooLarge(
+        raise _Refused(
             f"it unpacks to {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:,.0f}: save the "
             "table as CSV"
         )
@@ -110,6 +116,16 @@ def _frames(
                 for name, at in found.items()
             }
         )
+
+
+def _refuse_formulas(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse columns whose formulas no program has computed: their cells are empty."""
+    for name in names:
+        if any(isinstance(cell, str) and cell.startswith("=") for cell in frame[name]):
+            raise _Refused(
+                f"its column {name!r} has formulas without results: open it in a spreadsheet and "
+                "save it there"
+            )
 
 
 def _first(sheet: Any) -> Iterator[Header]:
