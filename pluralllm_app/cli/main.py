@@ -12,7 +12,7 @@ from pluralllm_app.cli import prepare, questionnaire, use
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.judge import judge_command
 from pluralllm_app.cli.options import ConfigOption, SettingOption, VersionOption, starting
-from pluralllm_app.cli.paths import path_fault
+from pluralllm_app.cli.paths import at_home, path_fault
 from pluralllm_app.cli.serve import serve_command
 from pluralllm_app.cli.settings import FittingCommand, SettingsCommand, print_settings
 from pluralllm_app.cli.site import site_app
@@ -257,7 +257,7 @@ def main() -> None:
     prepare_streams()
     os.environ.update(no_proxy(os.environ))
     try:
-        sys.argv = list(map(_in_utf_8, sys.argv))
+        sys.argv = [at_home(_in_utf_8(argument)) for argument in sys.argv]
         _check_working_directory()
         with explained("this command"):
             app(prog_name="pluralllm")

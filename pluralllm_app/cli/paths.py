@@ -2,9 +2,21 @@
 
 import codecs
 import errno
+import os
+import re
 import sys
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def at_home(argument: str) -> str:
+    """Return a word of the command line with ~/ as a shell reads it.
+
+    Shells leave it as it is after --out= and between quotation marks, and a directory called ~
+    would be made.
+    """
+    home = os.path.expanduser("~/")
+    return re.sub(r"\A((?:--[a-z-]+=)?)~/", lambda found: found[1] + home, argument)
 
 
 def path_fault(error: Exception) -> str | None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pluralllm_app.cli.paths import path_fault
+from pluralllm_app.cli.paths import at_home, path_fault
 from tests.conftest import ROOT
 from tests.support.command import pluralllm
 from tests.support.tables import PLAIN
@@ -46,6 +46,21 @@ def test_a_path_that_the_locale_cannot_hold(tmp_path):
         b"cannot be a path in the encoding of this locale, ascii: set PYTHONUTF8=1" in done.stderr
     )
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "read"),
+    [
+        ("~/x y", "/home/me\\1/x y"),
+        ("--out=~/x", "--out=/home/me\\1/x"),
+        ("a~/b", "a~/b"),
+        ("~", "~"),
+        ("--out=a/~/b", "--out=a/~/b"),
+    ],
+)
+def test_the_home_directory_where_a_shell_leaves_it(monkeypatch, argument, read):
+    monkeypatch.setenv("HOME", "/home/me\\1")
+    assert at_home(argument) == read
 
 
 @pytest.mark.parametrize(("number", "text"), [(28, "No space left"), (27, "File too large")])

@@ -45,9 +45,12 @@ def foreign_numbers(amounts: Doubles, cells: pd.DataFrame, what: str) -> Iterato
             yield name, "it numbers the rows"
     if what == "group":
         question = cells["question_id"].map(cell_text).groupby(level=0).first()
-        own = table.groupby(question.array)
-        flat = (own.nunique() == 1).all() & ~_near(own.sum()).any() & (own.size() > 1).all()
-        for name in flat.index[flat] if not flat.all() else ():
+        own = table.groupby(question.tolist())
+        alike, wholes = own.nunique() == 1, own.sum()
+        flat = [
+            name for name in table.columns if alike[name].all() and not _near(wholes[name]).any()
+        ]
+        for name in flat if len(flat) < len(table.columns) else ():
             yield name, "it has the same number for each option of every question"
         return
     sums = table.sum(axis=1)
@@ -62,5 +65,6 @@ def foreign_numbers(amounts: Doubles, cells: pd.DataFrame, what: str) -> Iterato
             yield name, "it has years"
 
 
-def _near(sums: pd.DataFrame) -> Bools:
-    return (np.abs(sums - 1) <= NEAR) | (np.abs(sums - 100) <= 100 * NEAR)
+def _near(sums: pd.Series) -> Bools:
+    found: Bools = np.abs(sums / 100 - 1).le(NEAR) | np.abs(sums - 1).le(NEAR)
+    return found

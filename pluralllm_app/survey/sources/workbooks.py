@@ -58,7 +58,7 @@ def read_workbook(
             sheet, header = _sheet(sheets or book.worksheets, required, names, notes)
             if header.names:
                 for frame in _frames(sheet, header, columns, notes, batch):
-                    if empty := [name for name in frame if frame[name].isna().all()]:
+                    if empty := [str(name) for name in frame if frame[name].isna().all()]:
                         stream.seek(0)
                         formulas = load_workbook(stream, read_only=True)[sheet.title]
                         _refuse_formulas(next(_frames(formulas, header, columns, [], batch)), empty)
