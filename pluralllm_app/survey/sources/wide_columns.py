@@ -50,7 +50,7 @@ def foreign_numbers(amounts: Doubles, cells: pd.DataFrame, what: str) -> Iterato
         flat = [
             name for name in table.columns if alike[name].all() and not _near(wholes[name]).any()
         ]
-        for name in flat if len(flat) < len(table.columns) else ():
+        for name in flat if len(flat) < len(near) else ():
             yield name, "it has the same number for each option of every question"
         return
     sums = table.sum(axis=1)
