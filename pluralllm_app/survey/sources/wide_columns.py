@@ -47,9 +47,8 @@ def foreign_numbers(amounts: Doubles, cells: pd.DataFrame, what: str) -> Iterato
         question = cells["question_id"].map(cell_text).groupby(level=0).first()
         own = table.groupby(question.tolist())
         alike, wholes = own.nunique() == 1, own.sum()
-        flat = [
-            name for name in table.columns if alike[name].all() and not _near(wholes[name]).any()
-        ]
+        near = {name: _near(wholes[name]).any() for name in table.columns}
+        flat = [name for name in near if alike[name].all() and not near[name]]
         for name in flat if len(flat) < len(near) else ():
             yield name, "it has the same number for each option of every question"
         return
