@@ -54,11 +54,12 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print("One evaluation group: nothing to say of fairness over groups.")
     if info.settings["reserved-fraction"]:
         console.print(_quadrants(comparison))
-    console.print(_costs(comparison))
-    shown = [method.name for method in comparison.methods if method.runs]
     notes = [INTERVAL_NOTE] if len(seeds) > 1 else []
     notes += [FAIRNESS_NOTE] if several else []
-    notes += cost_notes(shown)
+    costs = _costs(comparison)
+    if costs.row_count:  # something was trained
+        console.print(costs)
+        notes += cost_notes([method.name for method in comparison.methods if method.runs])
     console.print("\n".join(notes), highlight=False, markup=False)
     covered = [method for method in comparison.methods if method.coverage("evaluation")]
     if covered:

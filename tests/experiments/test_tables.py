@@ -63,6 +63,16 @@ def test_what_is_trained_without_rounds_has_its_whole_cost(tmp_path: Path) -> No
     assert cost_rows(method, [method]) is None
 
 
+def test_where_nothing_is_trained_there_is_no_table_of_costs(tmp_path: Path) -> None:
+    uniform = Run.read(write_run(tmp_path / "uniform", [make_entry(0, 0.7)], method="uniform"))
+    methods = [MethodResult("uniform", "Uniform", False, None, 1, [uniform])]
+    text = StringIO()
+    print_comparison(Comparison(tmp_path, make_comparison([0]), methods), Console(file=text))
+    assert "0.7000" in text.getvalue()
+    assert "What it took" not in text.getvalue()
+    assert "Seconds: " not in text.getvalue()
+
+
 def test_missing_evaluation_groups_are_said(tmp_path: Path) -> None:
     run = Run.read(write_run(tmp_path / "run", [make_entry(6, None, -6, train_score=0.8)]))
     methods = [MethodResult("federated", "Federated", False, None, 1, [run])]
