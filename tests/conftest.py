@@ -121,10 +121,12 @@ TINY: dict[str, Scalar] = {
 }
 
 
+DEFAULTS = read_defaults(ROOT / "pyproject.toml")
+
+
 def tiny_config(survey: PreparedSurvey, out: Path) -> dict[str, Scalar]:
     """The whole run config of a tiny run."""
-    paths = {"survey": str(survey.path), "out": str(out)}
-    return read_defaults(ROOT / "pyproject.toml") | TINY | paths
+    return DEFAULTS | TINY | {"survey": str(survey.path), "out": str(out)}
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_an_update_tells_who_knows_the_draws_more_than_a_guess(
     assert scores[0] > scores[1]
 
 
+@pytest.mark.slow
 def test_what_leaks_is_a_table_of_cells_that_are_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -61,6 +62,7 @@ def test_what_leaks_is_a_table_of_cells_that_are_run_once(
     assert secure.startswith("| factors, secure sum of 3 groups, all known but two | 0.")
 
 
+@pytest.mark.slow
 def test_what_noise_for_groups_leaves_is_scored(
     tiny_survey: PreparedSurvey,
     tmp_path: Path,

@@ -21,6 +21,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return survey.path, train(survey, place / "run", FACTORS | {"rounds": 3})
 
 
+@pytest.mark.slow
 def test_chosen_questions_are_compared(
     used: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

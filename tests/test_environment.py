@@ -18,6 +18,7 @@ from pluralllm_app.core.environment import (
 from tests.support.command import pluralllm
 
 DEAD = "127.0.0.1:9"
+TLS = httpx.create_ssl_context()  # made once: each client would read all certificates anew
 PROXIES: list[dict[str, str]] = [
     {"HTTP_PROXY": f"http://{DEAD}"},
     {"http_proxy": f"http://{DEAD}"},
@@ -61,7 +62,7 @@ def test_this_machine_is_reached_without_its_proxies(
     for name, value in proxies.items():
         monkeypatch.setenv(name, value)
     with sparing_this_machine():
-        client = httpx.Client()
+        client = httpx.Client(verify=TLS)
     with client:
         for address in (server, server.replace("127.0.0.1", "localhost")):
             assert client.get(address).status_code == 200
@@ -72,7 +73,7 @@ def test_this_machine_is_reached_without_its_proxies(
                 patch.delenv(spelling, raising=False)
         for name, value in made.items():
             patch.setenv(name, value)
-        assert httpx.get(server).status_code == 200
+        assert httpx.get(server, verify=TLS).status_code == 200
 
 
 def test_a_block_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

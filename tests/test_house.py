@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -41,16 +40,19 @@ FILES = {
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 
-def named(file: Path) -> Iterator[str]:
-    """Yield what a file imports anywhere, also inside functions, and the modules named in texts."""
+@cache
+def named(file: Path) -> set[str]:
+    """What a file imports anywhere, also inside functions, and the modules named in texts."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file} has a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and node.value in FILES:
-            yield node.value
+            found.add(node.value)
+    return found
 
 
 @cache

@@ -95,6 +95,7 @@ def test_prepare_without_a_source_names_the_sources() -> None:
     assert "Missing option '--out'" in invoke("prepare", "demo").output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["pluralllm"], [sys.executable, "-m", "pluralllm_app"]])
 def test_the_version_is_told_however_it_is_called(command: list[str]) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,5 +1,6 @@
 """Deployments for the tests, and what `make faults` adds: repeats, and a table at the end."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -157,6 +158,14 @@ def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     return superlink
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, tiny_survey: PreparedSurvey) -> Path:
+    """A deployment whose nodes are in nodes/, to be copied: its keys take a while to make."""
+    there = tmp_path_factory.mktemp("template") / "there"
+    return deployed(there, tiny_survey, control_api.GROUPS)
+
+
 @pytest.fixture
-def path(tmp_path: Path, tiny_survey: PreparedSurvey) -> Path:
-    return deployed(tmp_path / "there", tiny_survey, control_api.GROUPS)
+def path(template: Path, tmp_path: Path) -> Path:
+    """A deployment whose nodes are in nodes/, to be changed."""
+    return Path(shutil.copytree(template, tmp_path / "there"))

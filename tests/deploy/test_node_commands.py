@@ -21,17 +21,9 @@ from pluralllm_app.federation.registration import (
     registered_members,
 )
 from pluralllm_app.settings import section_keys
-from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT
-from tests.support.deployment import command, deployed
-
-GROUPS = ("Alder", "Birch", "Élan 中/..")
-
-
-@pytest.fixture
-def path(tmp_path: Path, tiny_survey: PreparedSurvey) -> Path:
-    """A deployment whose nodes are in nodes/."""
-    return deployed(tmp_path / "there", tiny_survey, GROUPS)
+from tests.support.control_api import GROUPS
+from tests.support.deployment import command
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def test_the_group_may_read_what_another_owner_gives_it(
         check_private(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "option", "key"),
     [

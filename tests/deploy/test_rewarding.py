@@ -1,6 +1,7 @@
 """`pluralllm deploy reward`, against a SuperLink that runs the app in this process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,19 @@ from tests.support.deployment import deployed
 ROLLOUTS = [{"prompt": "", "completion": text, "question_id": "q0"} for text in ("A", "B", "Hm.")]
 
 
-@pytest.fixture
-def path(tmp_path: Path, tiny_survey: PreparedSurvey) -> Path:
+@pytest.fixture(scope="module")
+def of_four(tmp_path_factory: pytest.TempPathFactory, tiny_survey: PreparedSurvey) -> Path:
     """A deployment of the groups that train, and of one that does not."""
-    made = deployed(tmp_path / "there", tiny_survey, [*TRAIN, "Dogwood"])
+    there = tmp_path_factory.mktemp("four") / "there"
+    made = deployed(there, tiny_survey, [*TRAIN, "Dogwood"])
     set_roles(made, {"dogwood"})
     return made
+
+
+@pytest.fixture
+def path(of_four: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(of_four, tmp_path / "there"))
 
 
 @pytest.fixture

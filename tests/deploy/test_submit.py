@@ -145,6 +145,7 @@ def test_a_run_that_failed_has_an_exit_status(
     assert "is not empty" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_the_record_tells_where_the_superlink_does_not(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_one_lost_answer_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
             submitted.poll()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(
     superlink: SuperLink, path: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_run_that_was_cut_off_goes_on(
     assert "is completed: there is nothing to resume" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_was_killed_says_why_and_how_to_go_on(
     path: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_setting_below_a_piece_is_refused(monkeypatch: pytest.MonkeyPatch, set
         superlink.main()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_superlink")
 def test_the_apps_are_told_where_groups_are_registered(
     monkeypatch: pytest.MonkeyPatch, made: Path, tmp_path: Path

@@ -33,6 +33,7 @@ def test_an_interval_of_two_is_from_one_to_the_other() -> None:
     assert Interval.of([0.2, 0.6]) == Interval(0.4, 0.2, 0.6, (0.2, 0.6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "said", "share"), [(2, "with 2 in about half", 0.5), (5, "about 85 %", 0.85)]
 )

@@ -94,6 +94,7 @@ def test_a_federation_gives_the_pooled_fit(finished: Finished) -> None:
         np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [0, 2])  # all of them, or a sample
 def test_a_resumed_run_equals_the_uninterrupted_one(
     config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch, groups: int
@@ -109,6 +110,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert record_of(config) == record_of(whole)
 
 
+@pytest.mark.slow
 def test_a_run_ends_by_itself_once_its_score_stays(config: Config) -> None:
     record, rounds = run(config | {"rounds": 60})
     assert record["ended_by"] == "score"
@@ -118,6 +120,7 @@ def test_a_run_ends_by_itself_once_its_score_stays(config: Config) -> None:
     assert (state["widths"] != state["widths"][0]).any()  # counted, not the normal's
 
 
+@pytest.mark.slow
 def test_a_sample_of_groups_learns_like_all_of_them(config: Config) -> None:
     long = config | {"rounds": 12, "evaluate-every": 12}
     run(long)

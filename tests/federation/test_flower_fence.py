@@ -177,6 +177,7 @@ class CountingGrid(InProcessGrid):
         return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("privacy", ["none", "secure-sum"])
 @pytest.mark.parametrize("learner", [{}, {"prior": "factors"}, {"predictor": "factors"}], ids=str)
 def test_what_honest_nodes_send_is_far_below(

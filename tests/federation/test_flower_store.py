@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,15 +40,23 @@ def tree(name: str, *children: ObjectTree) -> ObjectTree:
     return ObjectTree(object_id=hashlib.sha256(name.encode()).hexdigest(), children=children)
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a store that holds nothing: to make its tables takes half a second."""
+    path = tmp_path_factory.mktemp("store") / "superlink.db"
+    SqlObjectStore(str(path)).initialize()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqlObjectStore:
+def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqlObjectStore:
     """Flower's store as it is without a guard."""
     for name in ("preregister", "put", "delete_objects_in_run"):
         monkeypatch.setattr(SqlObjectStore, name, inspect.unwrap(getattr(SqlObjectStore, name)))
     for name in ("pull_messages", "push_messages"):
         own = inspect.unwrap(getattr(runtime_handlers, name))
         monkeypatch.setattr(runtime_handlers, name, own)
-    made = SqlObjectStore(str(tmp_path / "superlink.db"))
+    made = SqlObjectStore(shutil.copy(empty, tmp_path))
     made.initialize()
     return made
 

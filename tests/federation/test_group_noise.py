@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from flwr.app import MetricRecord
-from scipy.stats import chi2, kstest
 
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError
 from pluralllm_app.federation import noised_updates, secure_group
@@ -117,6 +116,8 @@ def test_the_noise_of_a_sum_is_that_of_the_mechanism() -> None:
     )
     deviation = 2 * (2 * 2.0**20 + np.sqrt(600))
     ratios = total / deviation
+    from scipy.stats import chi2, kstest  # not at the top: every worker would wait a second for it
+
     low, high = chi2.ppf([1e-9, 1 - 1e-9], 600)
     assert low < (ratios**2).sum() < high
     assert kstest(ratios, "norm").pvalue > 1e-9
@@ -125,6 +126,7 @@ def test_the_noise_of_a_sum_is_that_of_the_mechanism() -> None:
 # ---- Runs ----
 
 
+@pytest.mark.slow
 def test_without_noise_it_is_a_run_of_clipped_updates(
     finished: Finished, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +157,7 @@ def test_a_round_says_what_was_spent_and_nothing_of_a_single_group(config: Confi
     assert all(entry["train"]["loss"] is None for entry in rounds[1:])
 
 
+@pytest.mark.slow
 def test_a_round_that_is_asked_again_gets_the_same_noise(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_round_that_is_asked_again_gets_the_same_noise(
     assert rounds[2]["train"]["epsilon"] <= 4.0
 
 
+@pytest.mark.slow
 def test_a_lost_group_leaves_enough_noise(of_five: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of five groups adds as much as if four opened the sum."""
     scales: list[float] = []

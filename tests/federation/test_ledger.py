@@ -112,6 +112,7 @@ def counting(node: Path, times: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_has_counted_what_it_answers(tmp_path: Path) -> None:
     """Killed at any moment, and two processes at once."""
     answered = 0

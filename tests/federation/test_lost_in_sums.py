@@ -52,6 +52,7 @@ def test_a_run_goes_on_without_a_group_that_is_lost_in_a_round(
 NESTED = b"\x81\xa4junk" + b"\x91" * 200_000 + b"\x90"  # of msgpack: {"junk": [[[...]]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("odd", [NESTED, b"\xc1"])
 def test_a_group_that_sends_nonsense_is_lost_alone(of_five: Config, step: int, odd: bytes) -> None:
@@ -71,6 +72,7 @@ def test_a_group_that_sends_nonsense_is_lost_alone(of_five: Config, step: int, o
     assert rounds[1]["train"]["secure_sum"]["groups"] == 4
 
 
+@pytest.mark.slow
 def test_a_group_that_advertises_odd_keys_is_lost_alone(
     of_five: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_group_that_advertises_odd_keys_is_lost_alone(
     assert "advertises a key twice" in rounds[1]["failures"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_sums_of_factors_are_over_the_same_groups_in_all_rounds(
     of_five: Config, five: PreparedSurvey, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_sums_of_factors_are_over_the_same_groups_in_all_rounds(
     assert model(again) == model(whole)
 
 
+@pytest.mark.slow
 def test_a_group_lost_from_the_counts_has_no_part_in_sums_of_factors(of_five: Config) -> None:
     """Not even where it is back before the first of them."""
     lost = [True]
@@ -160,6 +164,7 @@ def run_failing(config: Config, reply: Callable[..., Any]) -> tuple[LocalGrid, l
     return grid, lines
 
 
+@pytest.mark.slow
 def test_a_group_lost_while_keys_are_made_is_back_in_the_next_setup(
     of_five: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +176,7 @@ def test_a_group_lost_while_keys_are_made_is_back_in_the_next_setup(
     assert {failure["group"] for failure in rounds[1]["failures"]} == {"Birch"}
 
 
+@pytest.mark.slow
 def test_a_group_lost_while_shares_are_dealt_is_left_out_of_the_setup(of_five: Config) -> None:
     grid, _ = run_failing(of_five, failing("deal", 4))
     assert steps(grid)[:18] == ["advertise"] * 5 + ["deal"] * 5 + ["advertise"] * 4 + ["deal"] * 4
@@ -199,6 +205,7 @@ def test_too_few_groups_end_the_run(of_five: Config) -> None:
         run_failing(of_five, reply)
 
 
+@pytest.mark.slow
 def test_a_sum_that_too_few_open_ends_the_run_and_it_can_go_on(of_five: Config) -> None:
     lost = [failing("open", partition) for partition in (0, 1)]
 
@@ -212,6 +219,7 @@ def test_a_sum_that_too_few_open_ends_the_run_and_it_can_go_on(of_five: Config) 
     assert record["status"] == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [{"strategy": "fedavg"}, {"predictor": "factors"}], ids=str)
 def test_a_round_waits_for_a_node_without_whom_a_sum_stays_closed(
     config: Config, finished: Finished, kind: Config

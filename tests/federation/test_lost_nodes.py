@@ -70,13 +70,12 @@ def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"client-optimizer-state": "keep"},
-        {"strategy": "fedyogi"},
-        {"predictor": "factors"},
-        {"strategy": "fedmedian"},
+        pytest.param({}, id="fedavg"),
+        pytest.param({"client-optimizer-state": "keep"}, id="keep", marks=pytest.mark.slow),
+        pytest.param({"strategy": "fedyogi"}, id="fedyogi", marks=pytest.mark.slow),
+        pytest.param({"predictor": "factors"}, id="factors"),
+        pytest.param({"strategy": "fedmedian"}, id="fedmedian", marks=pytest.mark.slow),
     ],
-    ids=lambda settings: next(iter(settings.values()), "fedavg"),
 )
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_result_is_that_of_a_run_in_which_nothing_happened(

@@ -115,6 +115,7 @@ def run_at_nodes(config: Config, survey: PreparedSurvey, place: Path, out: str) 
     return model_weights(place / out)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_on_the_same_nodes_and_on_no_others(
     config: Config, tiny_survey: PreparedSurvey, tmp_path: Path
 ) -> None:

@@ -75,7 +75,14 @@ def said_in(config: Config) -> list[tuple[int, dict[str, Any]]]:
     return heard
 
 
-@pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param({}, id="gpo", marks=pytest.mark.slow),
+        pytest.param(FACTORS, id="factors"),
+        pytest.param(REFINED, id="refined", marks=pytest.mark.slow),
+    ],
+)
 def test_all_that_train_groups_say_follows_from_noised_answers(
     survey: PreparedSurvey,
     other: PreparedSurvey,
@@ -235,6 +242,7 @@ def test_a_node_that_limits_epsilon_takes_part_in_nothing_without_noise(
         answers(survey, make_settings(NOISE), tmp_path, name="Dogwood")
 
 
+@pytest.mark.slow
 def test_nodes_draw_once_for_all_runs_and_their_owner_limits_the_cost(
     survey: PreparedSurvey, tmp_path: Path
 ) -> None:

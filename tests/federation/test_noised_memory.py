@@ -15,7 +15,14 @@ from tests.support.noised import FACTORS, NOISE, REFINED, survey
 __all__ = ["survey"]
 
 
-@pytest.mark.parametrize("learner", [{}, FACTORS, REFINED], ids=["gpo", "factors", "refined"])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param({}, id="gpo", marks=pytest.mark.slow),
+        pytest.param(FACTORS, id="factors"),
+        pytest.param(REFINED, id="refined", marks=pytest.mark.slow),
+    ],
+)
 def test_what_was_learned_without_noise_is_not_used_with_it(
     survey: PreparedSurvey, tmp_path: Path, learner: Config
 ) -> None:

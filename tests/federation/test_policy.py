@@ -180,6 +180,7 @@ def trained(run: Path) -> list[set[str]]:
     return [set(entry.train.groups) for entry in read_rounds(run, complete=True) if entry.train]
 
 
+@pytest.mark.slow
 def test_factors_are_learned_by_secure_sums_unless_their_owners_say_otherwise(
     federation: Federation,
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_server_that_swaps_a_key_loses_the_nodes_that_know_it(federation: Fede
     assert set(refused(federation.path / "accepted")) == {"Birch"}
 
 
+@pytest.mark.slow
 def test_a_stranger_is_told_and_where_peers_are_pinned_refused(
     federation: Federation,
 ) -> None:
@@ -289,6 +291,7 @@ def test_a_refused_run_names_the_group_and_the_rule(
     assert not (federation.node("Alder") / LEDGER).exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_asks_for_more_rounds_gets_none(
     federation: Federation,
 ) -> None:

@@ -27,11 +27,18 @@ Config = dict[str, Scalar]
 
 @pytest.fixture(
     params=[
-        {"client-optimizer-state": "keep", "train-groups-per-round": 2},
-        {"strategy": "fedyogi"},
-        {"strategy": "fedavgm", "fedavgm.momentum": 0.5},
+        pytest.param(
+            {"client-optimizer-state": "keep", "train-groups-per-round": 2},
+            id="keep",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"strategy": "fedyogi"}, id="fedyogi"),
+        pytest.param(
+            {"strategy": "fedavgm", "fedavgm.momentum": 0.5},
+            id="fedavgm",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["keep", "fedyogi", "fedavgm"],
 )
 def whole(request: pytest.FixtureRequest, finished: Finished) -> Config:
     """The config of a run that was never cut off."""
@@ -76,6 +83,7 @@ def test_a_run_recorded_before_a_setting_existed_goes_on(
     assert read(config)[0]["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_run_can_be_cut_off_again(
     config: Config, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:

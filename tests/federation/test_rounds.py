@@ -104,6 +104,7 @@ def plain_loop(config: Config) -> dict[str, torch.Tensor]:
     return current.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["questions", "uniform"])
 def test_flower_adds_nothing_to_a_plain_loop(finished: Finished, weighting: str) -> None:
     torch.set_num_threads(1)
@@ -246,6 +247,7 @@ def test_a_round_is_one_exchange(config: Config) -> None:
     assert kinds == [*["query"] * 5, *rounds]
 
 
+@pytest.mark.slow
 def test_q_fedavg_without_its_power_is_an_unweighted_average(
     config: Config, finished: Finished
 ) -> None:

@@ -43,8 +43,8 @@ FACTORS: Config = SECURE | {"predictor": "factors", "rounds": 3}
     "settings",
     [
         {"strategy": "fedavg"},
-        {"strategy": "fedadam"},
-        {"strategy": "fedprox", "weighting": "uniform"},
+        pytest.param({"strategy": "fedadam"}, marks=pytest.mark.slow),
+        pytest.param({"strategy": "fedprox", "weighting": "uniform"}, marks=pytest.mark.slow),
         {"weight-cap": 0.35, "client-optimizer-state": "keep"},
     ],
     ids=str,
@@ -80,7 +80,7 @@ def enough(
     return known.select(np.flatnonzero(counts[known.first_rows] >= 3))
 
 
-@pytest.mark.parametrize("prior", ["none", "factors"])
+@pytest.mark.parametrize("prior", ["none", pytest.param("factors", marks=pytest.mark.slow)])
 def test_factors_are_those_of_plain_sums(
     config: Config,
     finished: Finished,
@@ -103,6 +103,7 @@ def test_factors_are_those_of_plain_sums(
         np.testing.assert_allclose(arrays(secure)[name], array, rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_rows_that_two_groups_answered_are_left_out(finished: Finished) -> None:
     """Their sum would give each of the two the other's answers."""
     few, more = (finished({**FACTORS, "min-contributors": least}) for least in (2, 3))
@@ -119,6 +120,7 @@ def test_a_group_left_without_rows_says_so(config: Config) -> None:
         run(config | FACTORS | {"min-contributors": 4})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [{}, {"predictor": "factors"}], ids=str)
 @pytest.mark.parametrize("exchange", [1, 2])
 def test_a_resumed_run_equals_the_uninterrupted_one(
@@ -231,6 +233,7 @@ def test_a_number_too_large_is_refused_by_its_group_and_named(
         run(config | SECURE)
 
 
+@pytest.mark.slow
 def test_a_masked_vector_of_wrong_length_is_refused(of_five: Config) -> None:
     def shorten(content: Any) -> None:
         [words] = record_to_arrays(record_of(content, ARRAYS, ArrayRecord)).values()

@@ -300,6 +300,7 @@ def average(crowd: PreparedSurvey, tmp_path_factory: pytest.TempPathFactory) -> 
     return trained(tiny_config(crowd, tmp_path_factory.mktemp("average") / "run"), crowd, "fedavg")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("name", [*STRATEGIES, "root"])
 def test_every_strategy_trains(
@@ -313,6 +314,7 @@ def test_every_strategy_trains(
         assert (result != average).any()
 
 
+@pytest.mark.slow
 def test_fedprox_without_its_term_is_fedavg(
     config: Config, crowd: PreparedSurvey, average: np.ndarray
 ) -> None:

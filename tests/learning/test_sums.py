@@ -142,6 +142,7 @@ def test_a_prediction_is_that_of_one_dense_gaussian() -> None:
     np.testing.assert_allclose(np.add.reduceat(found.shares, starts), 1)
 
 
+@pytest.mark.slow
 def test_noise_and_loadings_of_a_known_model_are_recovered() -> None:
     text, _, phi = survey(60)  # answered by 60 groups, with one factor
     rng, n = np.random.default_rng(3), len(text)

@@ -116,6 +116,7 @@ def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_an_mlflow_server_is_told_each_round_at_once(
     config: Config, mlflow: type[MLflowServer]
 ) -> None:

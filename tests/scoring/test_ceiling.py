@@ -28,6 +28,7 @@ def every(preferences: PreferenceSet):
     return [(np.empty(0, np.int64), np.arange(len(preferences)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["jensen-shannon", "wasserstein"])
 @pytest.mark.parametrize(("people", "error"), [(30, 0.01), (100, 0.0035), (1000, 0.0015)])
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 3.0])  # at 0.3 small shares are common

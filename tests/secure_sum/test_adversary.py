@@ -157,6 +157,7 @@ def attacks(draw: Any) -> tuple[int, int, list[tuple[str, str, Survivors]]]:
     return groups, league, asked
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(attacks())
 def test_no_server_gets_both_secrets_of_a_group(

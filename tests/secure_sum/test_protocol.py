@@ -81,6 +81,7 @@ def histories(draw: Any) -> tuple[int, int, int, list[set[str]]]:
     return groups, threshold, draw(st.integers(0, 2**32)), lost
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(histories())
 def test_the_sum_of_masked_vectors_is_that_of_plain_ones(

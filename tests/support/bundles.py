@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile, ZipInfo
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 CLIENT = "pluralllm_app/client_app.py"
 PYPROJECT = "pyproject.toml"
@@ -20,7 +20,7 @@ def members(bundle: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def packed(*files: tuple[str | ZipInfo, bytes], method: int = ZIP_DEFLATED) -> bytes:
+def packed(*files: tuple[str | ZipInfo, bytes], method: int = ZIP_STORED) -> bytes:
     """An archive of these entries, one after the other."""
     out = BytesIO()
     with warnings.catch_warnings(), ZipFile(out, "w", method) as archive:
@@ -30,9 +30,9 @@ def packed(*files: tuple[str | ZipInfo, bytes], method: int = ZIP_DEFLATED) -> b
     return out.getvalue()
 
 
-def changed(files: Mapping[str, bytes]) -> bytes:
+def changed(files: Mapping[str, bytes], method: int = ZIP_STORED) -> bytes:
     """The files again, packed."""
-    return packed(*files.items())
+    return packed(*files.items(), method=method)
 
 
 def hostile(bundle: bytes, marker: Path) -> dict[str, tuple[bytes, str]]:
@@ -78,10 +78,13 @@ def hostile(bundle: bytes, marker: Path) -> dict[str, tuple[bytes, str]]:
             packed(*own.items(), (CLIENT, evil + client)),
             f"{CLIENT} is there twice",
         ),
-        "bomb": (changed(own | {CLIENT: zeros}), f"{CLIENT} differs"),
-        "bomb of another name": (changed(own | {"zeros.py": zeros}), "zeros.py is not in"),
+        "bomb": (changed(own | {CLIENT: zeros}, ZIP_DEFLATED), f"{CLIENT} differs"),
+        "bomb of another name": (
+            changed(own | {"zeros.py": zeros}, ZIP_DEFLATED),
+            "zeros.py is not in",
+        ),
         "bomb that lies about its length": (_lying(own, zeros), "its bundle cannot be read"),
-        "bomb in bzip2": (packed(*own.items(), method=ZIP_BZIP2), "differs"),
+        "bomb in bzip2": (packed((CLIENT, client), method=ZIP_BZIP2), f"{CLIENT} differs"),
         "large": (bundle * 5, "its bundle has"),
         "no archive": (b"no archive", "its bundle cannot be read"),
         "escape in a name": (changed(own | {"\x1b]0;x\x07.py": evil}), "'\\x1b]0;x\\x07.py' is"),
@@ -94,7 +97,7 @@ def _same_length(content: bytes) -> bytes:
 
 def _lying(own: Mapping[str, bytes], zeros: bytes) -> bytes:
     """A file of many bytes that is said to have as many as the node's own."""
-    archive = changed(dict(own) | {CLIENT: zeros})
+    archive = changed(dict(own) | {CLIENT: zeros}, ZIP_DEFLATED)
     true, said = (len(content).to_bytes(4, "little") for content in (zeros, own[CLIENT]))
     crc = zlib.crc32(zeros).to_bytes(4, "little")
     assert archive.count(crc) == 2

@@ -227,6 +227,7 @@ def test_a_table_whose_text_is_written_once_and_used_by_all(tmp_path: Path) -> N
         read_table(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [MANY, 4])
 def test_a_table_of_more_rows_than_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int

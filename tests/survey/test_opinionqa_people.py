@@ -18,6 +18,7 @@ def test_counts_are_recovered_up_to_a_common_divisor():
     assert math.isnan(people[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [2, 3, 5])
 def test_noise_is_right_on_average(options):
     """1 / n, to which a share's variance is proportional, over answers of 50 to 2,000 people."""

@@ -115,6 +115,7 @@ def test_rows_are_counted_over_batches(read, monkeypatch, rows, fault):
         read(table)
 
 
+@pytest.mark.slow
 def test_memory_is_a_few_numbers_for_each_row(tmp_path, monkeypatch):
     monkeypatch.setattr(table_files, "BATCH", 2**8)
     peaks = []

@@ -20,6 +20,7 @@ def map_(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sav", "zsav", "dta", "por"])
 def test_a_file_of_spss_or_stata_is_refused(kind: str, map_: Path, tmp_path: Path) -> None:
     name, write = WRITERS[kind]
