@@ -19,7 +19,7 @@ from pluralllm_app.learning.gpo import WEIGHTS
 from pluralllm_app.predictors.base import Arrays
 from pluralllm_app.records.observers import BestModel
 from pluralllm_app.settings import Scalar
-from tests.support.local_runs import Finished, in_round, read, run
+from tests.support.local_runs import Finished, failing, in_round, read, run
 from tests.support.weights import saved_weights
 
 Config = dict[str, Scalar]
@@ -114,13 +114,7 @@ def test_an_observer_that_fails_leaves_each_round_once(
 
 
 def test_a_strategy_that_stops_early_does_not_hide_a_lost_quorum(config: Config) -> None:
-    hit = in_round(2, 2)  # Cedar, whom the strategy does not look at
-
-    def reply(partition: int, message: Any) -> Any:
-        if hit(partition, message):
-            raise RuntimeError("out of memory")
-        return message
-
+    reply = failing(in_round(2, 2))  # Cedar, whom the strategy does not look at
     with pytest.raises(FederationError, match=r"round 2: good updates: 2.*Cedar: out of memory"):
         run(config | {"strategy": "firsttwo", "min-train-groups": 3}, reply=reply)
 

@@ -21,7 +21,7 @@ from pluralllm_app.federation.roster import error_reason
 from pluralllm_app.learning import gpo as gpo_learner
 from pluralllm_app.learning.gpo import WEIGHTS
 from tests.support.local_grid import LocalGrid
-from tests.support.local_runs import Config, broken, in_round, read, run
+from tests.support.local_runs import Config, broken, failing, in_round, read, run
 from tests.support.weights import saved_weights
 
 
@@ -71,13 +71,7 @@ def test_reasons_are_told_without_tracebacks(config: Config, text: str, reason: 
 
 
 def test_a_group_that_raises_is_recorded_and_the_run_goes_on(config: Config) -> None:
-    hit = in_round(3, 1)
-
-    def reply(partition: int, message: Message) -> Message:
-        if hit(partition, message):
-            raise RuntimeError("out of memory")
-        return message
-
+    reply = failing(in_round(3, 1))
     record, rounds = run(config | {"rounds": 4}, reply=reply)
     assert record["status"] == "completed"
     assert rounds[3]["failures"] == [
@@ -88,13 +82,7 @@ def test_a_group_that_raises_is_recorded_and_the_run_goes_on(config: Config) -> 
 
 
 def test_below_the_quorum_the_run_fails_and_says_so(config: Config) -> None:
-    hit = in_round(2, 1)
-
-    def reply(partition: int, message: Message) -> Message:
-        if hit(partition, message):
-            raise RuntimeError("out of memory")
-        return message
-
+    reply = failing(in_round(2, 1))
     with pytest.raises(FederationError, match=r"round 2: good updates: 2.*Birch: out of memory"):
         run(config | {"min-train-groups": 3}, reply=reply)
     record, rounds = read(config)
@@ -152,13 +140,7 @@ def test_scores_of_questions_that_the_survey_lacks_are_refused(config: Config) -
 
 
 def test_a_missing_train_group_cannot_make_a_round_best(config: Config) -> None:
-    hit = in_round(2, 0)  # which scores the weights of round 1 before it trains
-
-    def reply(partition: int, message: Message) -> Message:
-        if hit(partition, message):
-            raise RuntimeError("gone")
-        return message
-
+    reply = failing(in_round(2, 0), "gone")  # which scores the weights of round 1 before it trains
     record, rounds = run(config, reply=reply)
     assert rounds[1]["evaluation"]["roles"]["train"]["groups"] == 2
     assert rounds[1]["failures"] == [{"group": "Alder", "phase": "evaluate", "reason": "gone"}]

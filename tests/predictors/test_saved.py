@@ -196,23 +196,22 @@ def test_a_kernel_without_a_length_is_refused(tmp_path: Path, length: str) -> No
         load_predictor(tmp_path)
 
 
-def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
-    save_predictor(make("factors"), tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "name", "number", "message"),
+    [
+        ("factors", "variances", -1, "a variance is below 0"),
+        ("gpo", "predictor.0.bias", np.nan, r"predictor\.0\.bias is not all finite"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(
+    tmp_path: Path, kind: str, name: str, number: float, message: str
+) -> None:
+    save_predictor(make(kind), tmp_path)
     file = tmp_path / "model.safetensors"
     arrays = load_file(file)
-    arrays["variances"][0] = -1
+    arrays[name][0] = number
     save_file(arrays, file)
-    with pytest.raises(PredictorError, match="a variance is below 0"):
-        load_predictor(tmp_path)
-
-
-def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    save_predictor(make("gpo"), tmp_path)
-    file = tmp_path / "model.safetensors"
-    arrays = load_file(file)
-    arrays["predictor.0.bias"][1] = np.nan
-    save_file(arrays, file)
-    with pytest.raises(PredictorError, match=r"predictor\.0\.bias is not all finite"):
+    with pytest.raises(PredictorError, match=message):
         load_predictor(tmp_path)
 
 

@@ -89,6 +89,17 @@ def in_round(number: int, partition: int, phase: str = MessageType.TRAIN) -> Cal
     return matches
 
 
+def failing(when: Callable[..., bool], reason: str = "out of memory") -> Callable[..., Any]:
+    """A client that raises at one time."""
+
+    def reply(partition: int, message: Message) -> Message:
+        if when(partition, message):
+            raise RuntimeError(reason)
+        return message
+
+    return reply
+
+
 def broken(change: Callable[[RecordDict], None], when: Callable[..., bool]) -> Callable[..., Any]:
     """A reply to a message that is changed at one time."""
 
