@@ -58,12 +58,13 @@ def main() -> None:
     """Run flower-superlink, with its arguments."""
     take_environment()
     check_private_arguments(sys.argv, "--ssl-keyfile")
+    largest = _largest_body()
     # The web server would take the word of these proxies for where a request comes from.
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
     _name_registration()
     OwnApp.of(own_files()).install_alone()
     connections = Connections()
-    admission = Middleware(Admission, connections=connections, largest=_largest_body())
+    admission = Middleware(Admission, connections=connections, largest=largest)
     run_superlink([Middleware(LocalControl), admission], partial(serve, connections=connections))
 
 

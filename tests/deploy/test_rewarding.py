@@ -137,6 +137,7 @@ def test_other_rules_need_each_groups_own(
     assert first["by_group"] == dict(zip(TRAIN, true(tiny_survey, 0), strict=True))
 
 
+@pytest.mark.slow
 def test_adaptive_weights_go_on_with_their_history(
     path: Path, rollouts: Path, answering: SuperLink, tmp_path: Path
 ) -> None:

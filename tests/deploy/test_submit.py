@@ -252,6 +252,7 @@ def test_wrong_settings_are_not_submitted(
     assert not (path / "server/runs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_needs_the_questions_is_given_them(
     superlink: SuperLink, path: Path, tiny_survey: PreparedSurvey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

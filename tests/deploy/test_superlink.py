@@ -5,6 +5,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flwr.superlink import extensions
@@ -18,9 +19,9 @@ from pluralllm_app.federation import registration
 
 
 @pytest.fixture
-def _superlink(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Flower's command, which here does nothing, and which ours changes."""
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("home")))
+def _superlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's command, which here does nothing, and which ours changes; no app is installed."""
+    monkeypatch.setattr(superlink, "OwnApp", Mock())
     monkeypatch.setattr(import_module("flwr.superlink.cli.flower_superlink"), "uvicorn", None)
     monkeypatch.setattr(extensions, "get_middleware", tuple)
     monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
@@ -77,6 +78,7 @@ def test_the_environment_opens_no_way_around(monkeypatch: pytest.MonkeyPatch, na
     superlink.main()
     [environment] = started
     assert name not in environment
+    superlink.OwnApp.of.return_value.install_alone.assert_called_once_with()
     assert [each.cls for each in extensions.get_middleware()] == [LocalControl, Admission]
 
 

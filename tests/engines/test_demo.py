@@ -33,6 +33,7 @@ def test_the_demo_is_made_once(demo: Path) -> None:
     assert list(demo.parent.iterdir()) == [demo]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"seed": 1}, {"evaluation_fraction": 0.5}])
 def test_another_demo_is_not_overwritten(demo: Path, other: dict[str, Any]) -> None:
     prepare("demo", demo, console=QUIET, **other)

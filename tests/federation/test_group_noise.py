@@ -106,6 +106,7 @@ def test_neighbours_differ_by_no_more_than_the_sensitivity() -> None:
     assert max(distances) > 0.99 * 2 * 0.5  # 1.0 and -1.0 point in opposite directions
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_sum_is_that_of_the_mechanism() -> None:
     """Real draws, of six groups of whom six open the sum: chi-square of 600 numbers."""
     noise = GroupNoise(norm=1.0, rho=0.125, delta=1e-6)

@@ -170,6 +170,7 @@ class Sum(UpdateHook):
         yield Contribution({WEIGHTS: total / self.scale / weight}, weight, {})
 
 
+@pytest.mark.slow
 def test_hooks_change_what_is_sent_and_what_the_strategy_sees(
     config: Config, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

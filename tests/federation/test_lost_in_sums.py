@@ -184,6 +184,7 @@ def test_a_group_lost_while_shares_are_dealt_is_left_out_of_the_setup(of_five: C
     assert [entry["train"]["secure_sum"]["groups"] for entry in rounds[1:]] == [4, 4]
 
 
+@pytest.mark.slow
 def test_a_group_lost_while_a_sum_is_opened_is_in_the_sum(
     of_five: Config, five: PreparedSurvey, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_code_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "the node cannot read its own code" in error_reason(node.inserted[0])
 
 
+@pytest.mark.slow
 def test_the_one_copy_that_apps_run_from_is_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

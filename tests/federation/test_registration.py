@@ -21,6 +21,7 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import write_questionnaire
 from tests.deploy.conftest import path as made  # noqa: F401
+from tests.deploy.conftest import template  # noqa: F401
 from tests.support.local_grid import LocalGrid
 
 Config = dict[str, Scalar]

@@ -107,6 +107,7 @@ def test_a_line_cut_off_in_the_middle_is_dropped(
     assert record_of(config) == record_of(whole)
 
 
+@pytest.mark.slow
 def test_a_run_below_the_quorum_goes_on(config: Config, finished: Finished) -> None:
     whole = finished({"rounds": 3})
     config |= {"min-train-groups": 3, "rounds": 3}
@@ -279,6 +280,7 @@ RECORDS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", RECORDS)
 def test_a_record_that_lacks_a_round_is_refused(
     config: Config, monkeypatch: pytest.MonkeyPatch, damage: str

@@ -106,6 +106,7 @@ def run_at_sites(
     run_federation(grid, Settings.from_config(bare), bare)
 
 
+@pytest.mark.slow
 def test_a_site_is_named_by_the_nodes_own_config(
     config: Config, finished: Finished, tiny_survey: PreparedSurvey, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_where_it_cannot_bind_nothing_is_held_back() -> None:
     assert [id(each) for each in passed] == [id(each) for each in sent[1:]]
 
 
+@pytest.mark.slow
 def test_a_run_is_capped(finished: Finished) -> None:
     def weights(changes: Config) -> np.ndarray:
         out = Path(str(finished({"rounds": 1} | changes)["out"]))

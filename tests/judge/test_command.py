@@ -101,6 +101,7 @@ def test_a_model_on_this_machine(survey: PreparedSurvey, tmp_path: Path) -> None
     assert "after the prompt, without a template" in out
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_choose_fails_after_its_table(survey: PreparedSurvey) -> None:
     def sulking(request: Request) -> Reply:
         return Reply({"choices": [{"message": {"content": "I would rather not."}}]})

@@ -48,6 +48,7 @@ def test_impossible_budgets(make_settings: Make) -> None:
         budget_steps("paper", make_settings(), 0)
 
 
+@pytest.mark.slow
 def test_the_last_round_takes_the_steps_that_are_left(
     make_settings: Make, pool: PooledSurvey
 ) -> None:

@@ -244,6 +244,7 @@ def ragged_tasks(rng: np.random.Generator, count: int) -> list[Task]:
     return [group.task(*pair) for pair in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
+@pytest.mark.slow
 @at_most(10)
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_several_tasks_at_once_are_each_as_alone(count: int, seed: int) -> None:

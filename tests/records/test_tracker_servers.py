@@ -128,6 +128,7 @@ def test_an_mlflow_server_is_told_each_round_at_once(
     assert mlflow.told[-1][0] == "runs/update"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [4, 5, 6])
 def test_a_server_that_dies_in_the_middle_costs_no_round(
     config: Config, mlflow: type[MLflowServer], dies_at: int

@@ -59,6 +59,7 @@ def test_js_equals_scipy_and_is_symmetric(answers: tuple[list[list[float]], ...]
     assert (score <= 1).all()
 
 
+@pytest.mark.slow
 @given(two_answers(), st.randoms(use_true_random=False))
 def test_wasserstein_equals_scipy(answers: tuple[list[list[float]], ...], random) -> None:
     p, q = answers

@@ -52,6 +52,7 @@ def test_the_sum_of_those_whose_vectors_arrived(
     assert (cohort.sum(cohort.ready(), 1, vectors, **lost) == expected).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "error"),
     [

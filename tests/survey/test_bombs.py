@@ -245,6 +245,7 @@ def test_a_table_of_more_rows_than_can_be(
         read_table(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["table.csv.gz", "table.jsonl.gz", "table.parquet.gz"])
 def test_what_gzip_makes_of_zeros(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

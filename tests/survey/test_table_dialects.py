@@ -116,6 +116,7 @@ COUNTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @at_most(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(WORDS, min_size=2, max_size=5, unique_by=lambda word: word.casefold()),

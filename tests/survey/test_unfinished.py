@@ -76,6 +76,7 @@ def interrupt(monkeypatch, after: int) -> list[int]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_interrupted_twice_gives_the_same_bits(tmp_path, monkeypatch, kind):
     model = save_model(tmp_path / kind, kind)
