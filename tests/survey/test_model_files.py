@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers
 
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.embedders.registry import load_embedder
@@ -87,6 +89,36 @@ def test_a_vocabulary_without_merges_is_refused(model):
 def test_a_tokenizer_that_is_json_but_none_is_refused(model):
     (model / "tokenizer.json").write_text('{"model": {"type": "Nothing"}}')
     refused(model, "its tokenizer cannot be loaded")
+
+
+def test_a_file_is_no_model(model):
+    refused(model / WEIGHTS, "is a file: name the directory that it is in")
+
+
+@pytest.mark.parametrize("kind", ["SequenceClassification", "TokenClassification"])
+def test_a_classifier_is_refused_unless_it_says_how_texts_become_vectors(tmp_path, kind):
+    plain = Path(save_model(tmp_path / "plain", "bert"))
+    change(plain / "config.json", architectures=[f"BertFor{kind}"])
+    refused(plain, f"calls it BertFor{kind}", "choose a sentence embedder")
+    stated = Path(save_sentence_model(tmp_path / "stated"))
+    change(stated / "config.json", architectures=[f"BertFor{kind}"])
+    load_embedder(str(stated))
+
+
+@pytest.mark.parametrize("lowers", [True, False])
+def test_capitals_that_the_vocabulary_lacks_are_lowered_or_refused(model, lowers):
+    vocabulary = {word: index for index, word in enumerate(["[UNK]", *ascii_lowercase])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    if lowers:
+        tokenizer.normalizer = normalizers.Lowercase()
+    make_model("Bert", **TINY | {"vocab_size": len(vocabulary)}).save_pretrained(model)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]"
+    ).save_pretrained(model)
+    if lowers:
+        load_embedder(str(model))
+    else:
+        refused(model, "keeps capitals", '"do_lower_case": true')
 
 
 @pytest.mark.parametrize("known", [5, 2 * len(WORDS) + 1])

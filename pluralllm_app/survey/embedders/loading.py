@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import torch
@@ -84,6 +85,7 @@ def load_tokenizer(files: ModelFiles, directory: str) -> Any:
                 f"files again, or {AGAIN}"
             ) from error
     _check_merges(files, tokenizer)
+    _check_capitals(files, tokenizer)
     return tokenizer
 
 
@@ -186,6 +188,21 @@ def _check_merges(files: ModelFiles, tokenizer: Any) -> None:
             f"its tokenizer cannot make {len(unmade):,} of its {len(longer):,} tokens, the first "
             f"is {unmade[0]!r}: the merges in merges.txt or tokenizer.json are cut off, copy the "
             f"file again, or {AGAIN}"
+        )
+
+
+def _check_capitals(files: ModelFiles, tokenizer: Any) -> None:
+    """Refuse a tokenizer that keeps capitals, of which its vocabulary has none."""
+    unknown = tokenizer.unk_token_id
+    small, capital = (
+        [unknown in tokenizer(letter)["input_ids"] for letter in letters]
+        for letters in (ascii_lowercase, ascii_uppercase)
+    )
+    if not any(small) and all(capital):
+        raise files.fault(
+            "its tokenizer keeps capitals, and its vocabulary has none, so that it does not know "
+            'their words: state "do_lower_case": true in tokenizer_config.json, or copy the '
+            "model's own tokenizer files"
         )
 
 

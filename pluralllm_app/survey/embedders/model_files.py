@@ -53,6 +53,8 @@ class ModelFiles:
         path = Path(name).expanduser()
         if path.is_dir():
             return cls(name, path, True, role)
+        if path.is_file():
+            raise SurveyError(f"{role} {name!r} is a file: name the directory that it is in")
         if name.startswith((os.sep, ".", "~")):
             raise SurveyError(f"{role} {name!r} is not a directory: check --{role}")
         return cls(name, _from_hub(name, role), False, role)

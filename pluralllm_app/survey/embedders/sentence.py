@@ -27,6 +27,7 @@ POOLINGS = {
 }
 GENERAL = "config_sentence_transformers.json"
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 _HIDDEN_STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
 _TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json",
@@ -97,6 +98,7 @@ def read_sentence_config(files: ModelFiles) -> SentenceConfig:
     """
     modules = files.json("modules.json")
     if modules is None:
+        _refuse_classifiers(files)
         return SentenceConfig()
     read = ["modules.json"]
     kinds, places = _modules(files, modules or [])
@@ -132,6 +134,16 @@ def read_sentence_config(files: ModelFiles) -> SentenceConfig:
         stated=True,
         files=tuple(path for path in read if (files.root / path).exists()),
     )
+
+
+def _refuse_classifiers(files: ModelFiles) -> None:
+    kinds = files.settings("config.json").get("architectures")
+    for kind in map(str, kinds if isinstance(kinds, list) else ()):
+        if kind.endswith(_CLASSIFIERS):
+            raise files.fault(
+                f"config.json calls it {kind}, a classifier or reranker, whose hidden states were "
+                "not made to say what a text means: choose a sentence embedder"
+            )
 
 
 def _modules(files: ModelFiles, modules: Any) -> tuple[list[str], list[str]]:
