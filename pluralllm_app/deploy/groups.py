@@ -82,8 +82,14 @@ def admit_group(path: Path, request: Request) -> str:
 
     with _changing(path) as groups:
         for slug, member in groups.items():
+            same = read_public_key(path / "server" / "nodes" / f"{slug}.pub") == key_bytes(key)
+            if same and name == member.name:
+                raise UserError(
+                    f"group {name!r} is in {path} already, with this very key: nothing is left to "
+                    "do, and `pluralllm deploy status` says whether its node is connected"
+                )
             _check_other(name, member.name, path)
-            if read_public_key(path / "server" / "nodes" / f"{slug}.pub") == key_bytes(key):
+            if same:
                 raise UserError(
                     f"the node of group {name!r} has the key of group {member.name!r}: let it "
                     "`pluralllm deploy join` on its own machine"

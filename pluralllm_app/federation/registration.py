@@ -196,9 +196,16 @@ class Registered:
             raise FederationError(f"{self.told()} ({needed} nodes are needed)")
 
     def told(self) -> str:
-        """Which nodes were refused, and why."""
-        faults = self.refused.items()
-        return "; ".join(f"the node of group {name!r} {fault}" for name, fault in faults)
+        """Which nodes were refused, and why: each reason once."""
+        groups: dict[str, list[str]] = {}
+        for name, fault in self.refused.items():
+            groups.setdefault(fault, []).append(repr(name))
+        return "; ".join(
+            f"the node of group {names[0]} "
+            + (f"(and of {', '.join(names[1:])}) " if names[1:] else "")
+            + fault
+            for fault, names in groups.items()
+        )
 
 
 def read_registration() -> dict[bytes, Member] | None:

@@ -1,7 +1,7 @@
 """Score a predictor on one group, on fixed contexts, so that scores of any runs are comparable."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ def size_fault(
             return (
                 f"has {questions} questions, {pool} of them not reserved; "
                 f"evaluation-context = {context} needs at least {context + 1}, {context} of them "
-                "not reserved: lower it or reserved-fraction, or leave the group out"
+                f"not reserved: {_lower(pool, {'evaluation-context': (context, 2)})}"
             )
         return None
     needed = max(context, training.context_min + training.target_min)
@@ -80,10 +80,26 @@ def size_fault(
         return (
             f"has {pool} train questions of {questions}; evaluation-context = "
             f"{context} and context-min + target-min = "
-            f"{training.context_min + training.target_min} need at least {needed}: lower them "
-            "or reserved-fraction, or leave the group out"
+            f"{training.context_min + training.target_min} need at least {needed}: "
+            + _lower(
+                pool,
+                {
+                    "evaluation-context": (context, 2),
+                    "context-min": (training.context_min, 3),
+                    "target-min": (training.target_min, 3),
+                },
+            )
         )
     return None
+
+
+def _lower(pool: int, settings: Mapping[str, tuple[int, int]]) -> str:
+    """Say what to do where a group has too few questions: a setting may take one of so many."""
+    fitting = {name: min(value, pool // part) for name, (value, part) in settings.items()}
+    if 0 in fitting.values():
+        return "it is too small, leave it out"
+    shown = " ".join(f"{name}={value}" for name, value in fitting.items())
+    return f"lower them, as in -c '{shown}', or reserved-fraction, or leave the group out"
 
 
 def check_groups(groups: Iterable[tuple[str, str, int, int]], settings: Settings) -> None:

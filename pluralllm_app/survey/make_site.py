@@ -63,6 +63,7 @@ def site_of(
     """
     checked_place(out)
     questionnaire.verify()
+    model = None if descriptions == "none" else _model(questionnaire, embedder)
     ledger = ledger_of(out) if stated.map is not None else None
     counted = _read(file, group, stated)
     content = counted.content
@@ -81,7 +82,7 @@ def site_of(
     for doubt in [*doubts(own), *one_sided(own)]:
         warn(doubt, console)
     _print_ledger(counted.left_out, console)
-    description = _described(questionnaire, texts, embedder, console)
+    description = _described(questionnaire, texts, model, console) if model else None
     site = make_site(questionnaire, name, role, found.answers, description, out)
     if ledger is not None:
         write_ledger(counted.left_out, ledger)
@@ -109,27 +110,31 @@ def _print_ledger(left_out: Sequence[LeftOut], console: Console) -> None:
     console.print(table)
 
 
-def _described(
-    questionnaire: PreparedSurvey, texts: Mapping[str, str], embedder: str | None, console: Console
-) -> Description | None:
-    """Embed the description as the questions were."""
-    if not texts:
-        return None
-    wanted = questionnaire.embedder
-    name = embedder or place_of(wanted)
+def _model(questionnaire: PreparedSurvey, embedder: str | None) -> str:
+    """Return the embedder of the group's description, by the name that the user knows."""
+    name = embedder or place_of(questionnaire.embedder)
     if name is None:
         raise SurveyError(
-            f"the questionnaire was embedded by a local model ({shown(wanted)}), which has to "
-            "embed the group's description as well: pass --embedder with the directory of that "
-            "model, or --descriptions none"
+            f"the questionnaire was embedded by a local model ({shown(questionnaire.embedder)}), "
+            "which has to embed the group's description as well, that is its name and what "
+            "--descriptions adds: pass --embedder with the directory of that model, or "
+            "--descriptions none"
         )
-    if name not in EMBEDDERS:
+    return name
+
+
+def _described(
+    questionnaire: PreparedSurvey, texts: Mapping[str, str], model: str, console: Console
+) -> Description:
+    """Embed the description as the questions were."""
+    if model not in EMBEDDERS:
         console.print("Loading the embedder ...")
-    loaded = load_embedder(name, questionnaire.template)
-    if not is_same(wanted, loaded.name):
+    loaded = load_embedder(model, questionnaire.template)
+    if not is_same(questionnaire.embedder, loaded.name):
         raise SurveyError(
-            f"the embedder {name} is {shown(loaded.name)}, but the questionnaire was embedded by "
-            f"{shown(wanted)}: pass the same model with --embedder, or --descriptions none"
+            f"the embedder {model} is {shown(loaded.name)}, but the questionnaire was embedded by "
+            f"{shown(questionnaire.embedder)}: pass the same model with --embedder, or "
+            "--descriptions none"
         )
-    ((_, description),) = embed_descriptions(loaded, name, texts).items()
+    ((_, description),) = embed_descriptions(loaded, model, texts).items()
     return description

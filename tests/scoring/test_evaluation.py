@@ -180,5 +180,15 @@ def test_too_small_groups_are_named(
     if fits:
         check_size("Elm", role, questions, pool, settings.training, settings.evaluation)
         return
-    with pytest.raises(FederationError, match=r"'Elm' has .* lower"):
+    with pytest.raises(FederationError, match="'Elm' has") as refused:
         check_size("Elm", role, questions, pool, settings.training, settings.evaluation)
+    said = str(refused.value).split("'")[3]
+    lower = dict(pair.split("=") for pair in said.split())
+    fitting = make_settings({name: int(value) for name, value in lower.items()})
+    check_size("Elm", role, questions, pool, fitting.training, fitting.evaluation)
+
+
+def test_a_group_with_hardly_any_question_is_left_out(make_settings: Make) -> None:
+    settings = make_settings()
+    with pytest.raises(FederationError, match="too small, leave it out"):
+        check_size("Elm", "train", 2, 1, settings.training, settings.evaluation)
