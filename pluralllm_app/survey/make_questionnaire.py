@@ -135,6 +135,13 @@ def write_draft(
         highlight=False,
         markup=False,
     )
+    if draft.guessed:
+        warn(
+            f"The file does not declare them, but {', '.join(draft.guessed)} look like boxes of "
+            "one question each, of which people may tick several: the draft has a [[set]] of "
+            "them, with a comment. See whether that is right",
+            console,
+        )
 
 
 def _refuse_unordered(questions: Questions, metric: str) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pluralllm_app.errors import SurveyError
+from pluralllm_app.survey.microdata.boxes import undeclared_sets
+from pluralllm_app.survey.microdata.codes import UNLABELLED, place, sorted_codes
 from pluralllm_app.survey.microdata.files import Microdata
 from pluralllm_app.survey.microdata.mapping import UNANSWERED
 from pluralllm_app.survey.microdata.profiles import Profile
@@ -28,9 +30,7 @@ from pluralllm_app.survey.microdata.variables import (
 MOST_OPTIONS = 25  # with more, a variable is a number or a name rather than a question
 MOST_CODES = 200  # different ones that are looked at
 _ORDERED = ("ordinal", "scale")
-_STATA = re.compile(r"\.[a-z]")  # its missing values
 _MAY_BE_MISSING = (7, 8, 9, 77, 88, 97, 98, 99, 777, 888, 997, 998, 999)  # if they lie apart
-_UNLABELLED = "code without label"
 _HEAD = """\
 # Draft of a map from the variables of {file} to questions{profile}. Read it, and edit:
 # - remove what no group should be asked about, such as age, sex and country;
@@ -50,6 +50,7 @@ class Draft:
     questions: int
     left_out: dict[str, int] = field(default_factory=dict)  # by reason: questions with such a code
     skipped: list[str] = field(default_factory=list)  # variables that are no questions
+    guessed: list[str] = field(default_factory=list)  # sets that the file does not declare
 
 
 def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
@@ -70,7 +71,11 @@ def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
     codes = _codes(data, asked)
     draft = Draft("", 0)
     parts = []
-    in_sets = {name for own in data.dictionary.sets for name in own.variables}
+    declared = data.dictionary.sets
+    in_sets = {name for own in declared for name in own.variables}
+    loose = {name: variables[name] for name in asked if name not in in_sets}
+    guessed = undeclared_sets(loose, codes, profile)
+    in_sets |= {name for own in guessed for name in own.variables}
     for name in asked:
         if name in in_sets:
             continue
@@ -79,8 +84,11 @@ def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
             parts.append(part)
         else:
             draft.skipped.append(name)
-    for own in data.dictionary.sets:
+    for own in declared:
         parts.append(_set(own, variables, codes, profile, draft))
+    for own in guessed:
+        parts.append(_GUESS + _set(own, variables, codes, profile, draft))
+        draft.guessed.append(f"{own.variables[0]} to {own.variables[-1]}")
     if not parts:
         raise SurveyError(
             f"{data.file}: no variable has from 2 to {MOST_OPTIONS} codes, so that none looks like "
@@ -104,6 +112,7 @@ def draft_map(data: Microdata, profile: Profile, out: Path) -> Draft:
     return draft
 
 
+_GUESS = "# A guess from names and labels: the file does not say that these are one set.\n"
 _NO_WEIGHT = '# weight = {}   # the column of weights, or "none"'
 _NO_BY = "# by = [{}]   # the columns of groups; without by, all of the file is one group"
 # What columns of weights and of groups are called, in whole words.
@@ -130,44 +139,7 @@ def _codes(data: Microdata, names: Sequence[str]) -> dict[str, list[str] | None]
             if own is not None:
                 own |= dict.fromkeys(texts[at] for at in np.unique(places[places >= 0]).tolist())
                 found[name] = own if len(own) <= MOST_CODES else None
-    return {name: None if own is None else sorted(own, key=_place) for name, own in found.items()}
-
-
-def _place(code: str) -> tuple[int, float, str]:
-    number = number_of(code)
-    return (1, 0.0, code) if number is None else (0, number, code)
-
-
-def _sorted(
-    variable: Variable, found: Sequence[str], profile: Profile
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the options and what is left out of a variable, by code."""
-    options: dict[str, str] = {}
-    left_out: dict[str, str] = {}
-    loose: list[str] = []  # without a label
-    for code in sorted({*found, *variable.labels}, key=_place):
-        label = variable.labels.get(code, "")
-        reason = profile.reason(code, label) or profile.reason(code, code if not label else "")
-        if variable.is_missing(code) or _STATA.fullmatch(code):
-            reason = reason or label or "missing"
-        if reason:
-            left_out[code] = reason
-        elif label or not variable.labels:
-            options[code] = label or code
-        else:
-            loose.append(code)
-    numbers = [number for code in options if (number := number_of(code)) is not None]
-    for code in loose:
-        number = number_of(code)
-        if (
-            number is not None
-            and number.is_integer()
-            and min(numbers, default=number) < number < max(numbers, default=number)
-        ):
-            options[code] = code
-        else:
-            left_out[code] = _UNLABELLED
-    return {code: options[code] for code in sorted(options, key=_place)}, left_out
+    return {name: None if own is None else sorted(own, key=place) for name, own in found.items()}
 
 
 def _question(
@@ -176,7 +148,7 @@ def _question(
     """Return a question, "" if the variable is none."""
     if found is None:
         return ""
-    options, left_out = _sorted(variable, found, profile)
+    options, left_out = sorted_codes(variable, found, profile)
     if not 2 <= len(options) <= MOST_OPTIONS:
         return ""
     for reason in {*left_out.values()}:
@@ -225,7 +197,9 @@ def _set(
     missing = [code for name in own.variables for code in variables[name].missing]
     ranges = [pair for name in own.variables for pair in variables[name].ranges]
     joined = Variable(own.name, own.label, labels, missing, ranges)
-    options, left_out = _sorted(joined, sorted(found), profile)
+    options, left_out = sorted_codes(joined, sorted(found), profile)
+    if own.chosen is not None and left_out.get("0") == UNLABELLED:
+        options["0"] = left_out.pop("0")  # beside the ticked code, which alone has a label
     for reason in {*left_out.values()}:
         draft.left_out[reason] = draft.left_out.get(reason, 0) + 1
     if own.chosen is None:
@@ -243,8 +217,8 @@ def _set(
     lines.append(f"not-chosen = [{', '.join(map(_code, others or [MISSING]))}]")
     lines.append("options = [")
     for name in own.variables:
-        label = variables[name].label or name
-        lines.append(f"    {{ variable = {_toml(name)}, option = {_toml(label)} }},")
+        option = own.options.get(name) or variables[name].label or name
+        lines.append(f"    {{ variable = {_toml(name)}, option = {_toml(option)} }},")
     lines.append("]")
     if others:
         left_out = {**left_out, MISSING: UNANSWERED}

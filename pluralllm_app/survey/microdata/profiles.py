@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache, cached_property
 from pathlib import Path
 
 from pluralllm_app.core.names import look
@@ -16,7 +17,8 @@ _ANY = "any"
 PROFILES = sorted(file.stem for file in _FOLDER.glob("*.toml") if file.stem != _ANY)
 _CODE = re.compile(r"^\s*[-(\[]?\d+[)\].:]\s*")  # before a label that repeats its code: "-1. dk"
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
-_EDGES = " .,:;*-\u2013\u2014_\"'"
+_EDGES = " .,:;*-\u2013\u2014_\"'\u3002"
+_BETWEEN = re.compile(r"[/,;\u3001\u30fb]|\b(?:or|oder|ou|o|of|lub|eller|veya|или)\b")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Profile:
     groups: Sequence[str] = ()
     codes: Mapping[str, str] = field(default_factory=dict)  # reason by code
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by reason
+    boxes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # labels of "ticked", "empty"
 
     def reason(self, code: str, label: str) -> str:
         """Return why a code is no answer, "" if it is one. What the label says counts first.
@@ -39,6 +42,14 @@ class Profile:
         """
         return self._labelled(label) or (self.codes.get(code, "") if not label else "")
 
+    def box(self, label: str) -> str:
+        """Return what a code says of a box to tick, "ticked" or "empty"; "" if of nothing such.
+
+        >>> load_profile(None).box("Not selected")
+        'empty'
+        """
+        return self._boxes.get(_plain(label), "")
+
     def find(self, wanted: Sequence[str], columns: Sequence[str]) -> str | None:
         """Return the column that is first among the `wanted` names."""
         for name in wanted:
@@ -48,17 +59,32 @@ class Profile:
         return None
 
     def _labelled(self, label: str) -> str:
-        known = {phrase: why for why, phrases in self.labels.items() for phrase in phrases}
-        plain = look(_BRACKETS.sub(" ", _CODE.sub("", label))).strip(_EDGES)
+        plain = _plain(label)
         if not plain:
             return ""
-        if plain in known:
-            return known[plain]
-        parts = [part.strip(_EDGES) for part in re.split(r"[/,;]|\bor\b|\boder\b", plain)]
-        reasons = [known.get(part, "") for part in parts]
+        if plain in self._reasons:
+            return self._reasons[plain]
+        reasons = [self._reasons.get(part.strip(_EDGES), "") for part in _BETWEEN.split(plain)]
         return reasons[0] if all(reasons) else ""
 
+    @cached_property
+    def _reasons(self) -> Mapping[str, str]:
+        return _by_look(self.labels)
 
+    @cached_property
+    def _boxes(self) -> Mapping[str, str]:
+        return _by_look(self.boxes)
+
+
+def _by_look(phrases: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
+    return {look(phrase): key for key, own in phrases.items() for phrase in own}
+
+
+def _plain(label: str) -> str:
+    return " ".join(_BRACKETS.sub(" ", look(_CODE.sub("", label))).split()).strip(_EDGES)
+
+
+@cache
 def load_profile(name: str | None) -> Profile:
     """Return the profile called `name`; None: that of any survey.
 

@@ -40,6 +40,7 @@ class MultipleSet:
     label: str
     variables: Sequence[str]
     chosen: str | None  # the code of a picked option; None: each variable holds an option's code
+    options: Mapping[str, str] = field(default_factory=dict)  # of variables, where not their labels
 
 
 @dataclass(frozen=True)
