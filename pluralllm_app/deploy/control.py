@@ -104,7 +104,10 @@ def connect(path: Path) -> Iterator[Control]:
         with sparing_this_machine():
             api = ControlApi(address, root.read_bytes())
     except (OSError, ValueError, ssl.SSLError) as error:
-        raise UserError(f"cannot read the root certificate {root}: {error}") from error
+        raise UserError(
+            f"cannot read the root certificate {root}, which {path}/flwr-home/config.toml names: "
+            f"{error}. Where the directory was moved, move it back, or write its new path there"
+        ) from error
     try:
         yield Control(path, api)
     except httpx.HTTPStatusError as error:

@@ -7,7 +7,7 @@ from pluralllm_app.predictors.card import RoleScores, Training
 from pluralllm_app.records.schema import RoundEntry, RunInfo
 from pluralllm_app.scoring.results import EvaluationResult, Role
 
-TOLD = ("predictor", "prior", "strategy", "rounds", "local-steps")  # of the settings
+TOLD = ("predictor", "prior", "strategy", "privacy", "rounds", "local-steps")  # of the settings
 NOISE = ("noise", "epsilon", "delta")  # of those of a run with noise
 
 

@@ -95,10 +95,11 @@ def fitted(content: SurveyContent, questionnaire: Questions) -> Fitted:
     if faults:
         more = f"\n... and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
         raise SurveyError(
-            f"{content.source} does not fit the questionnaire:\n"
+            f"{content.source}: not all is as the questionnaire has it:\n"
             + "\n".join(faults[:SHOWN])
             + more
-            + "\nWrite ids and options as the questionnaire has them."
+            + "\nWrite ids, questions and options as the questionnaire has them, in the table or in the "
+            "map."
         )
     notes = [f"{len(numbers):,} of {many(len(questionnaire), 'question')} answered"]
     if lacking:

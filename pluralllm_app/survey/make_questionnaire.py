@@ -125,7 +125,7 @@ def write_draft(
         out.write_text(draft.text, "utf-8")
     except OSError as error:
         raise SurveyError(f"cannot write {out}: {error.strerror}") from error
-    left_out = [f"{why!r} in {number:,}" for why, number in sorted(draft.left_out.items())]
+    left_out = [f'"{why}" in {number:,}' for why, number in sorted(draft.left_out.items())]
     said = [many(draft.questions, "question")]
     said += [f"left out as no answers: {', '.join(left_out)}"] if left_out else []
     said += [f"no questions, it seems: {many(len(draft.skipped), 'variable')}"]

@@ -69,7 +69,7 @@ def test_a_damaged_deployment_is_named(tmp_path: Path, tiny_survey: PreparedSurv
     with connect(path) as control, pytest.raises(UserError, match=r"public key .*a\.pub"):
         control.register("a")
     (path / "server/ca.crt").write_text("nothing")
-    with pytest.raises(UserError, match="cannot read the root certificate"), connect(path):
+    with pytest.raises(UserError, match=r"root certificate .*config\.toml names"), connect(path):
         pass
     (path / "flwr-home/config.toml").write_text("[superlink]\n")
     with pytest.raises(UserError, match=r"must have \[superlink\.pluralllm\]"), connect(path):

@@ -127,7 +127,7 @@ def _named(words: str, *texts: str) -> bool:
 def _guessed(line: str, names: Sequence[str]) -> str:
     """Return the line of a setting with the first of the names that it may have, and the others."""
     also = f"; perhaps {', '.join(names[1:])}" if names[1:] else ""
-    return line.format(_toml(names[0] if names else "name")) + also
+    return line.format(_toml(names[0] if names else "COLUMN")) + also
 
 
 def _codes(data: Microdata, names: Sequence[str]) -> dict[str, list[str] | None]:
