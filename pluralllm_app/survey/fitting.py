@@ -98,8 +98,8 @@ def fitted(content: SurveyContent, questionnaire: Questions) -> Fitted:
             f"{content.source}: not all is as the questionnaire has it:\n"
             + "\n".join(faults[:SHOWN])
             + more
-            + "\nWrite ids, questions and options as the questionnaire has them, in the table or in the "
-            "map."
+            + "\nWrite ids, questions and options as the questionnaire has them, in the table or "
+            "in the map."
         )
     notes = [f"{len(numbers):,} of {many(len(questionnaire), 'question')} answered"]
     if lacking:

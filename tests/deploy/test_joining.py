@@ -231,6 +231,8 @@ def test_an_odd_request_is_refused(
 
 def test_a_group_is_admitted_once(path: Path, node: Node) -> None:
     admit_group(path, node.request)
+    with pytest.raises(UserError, match="with this very key: nothing is left to do"):
+        admit_group(path, node.request)
     other = replace(node.request, key=other_key())
     with pytest.raises(UserError, match=r"group 'Alder' is in .* `pluralllm deploy remove` first"):
         admit_group(path, other)

@@ -110,6 +110,13 @@ def test_a_false_claimant_is_refused_by_name(
         )
 
 
+def test_a_reason_that_several_nodes_have_is_told_once(config: Config) -> None:
+    with pytest.raises(FederationError) as error:
+        run(config | {"expected-nodes": 5}, {0: {"version": "0"}, 2: {"version": "0"}})
+    assert "the node of group 'Alder' (and of 'Cedar') has version '0', the" in str(error.value)
+    assert set(refused(config)) == {"Alder", "Cedar"}
+
+
 def test_a_group_whose_site_says_that_it_never_trains_does_not(config: Config) -> None:
     """Whatever the server thinks of it."""
     name = "Élan 中/.."

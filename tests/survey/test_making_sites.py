@@ -217,6 +217,8 @@ def test_a_local_model_has_to_be_named_to_describe_the_group(made: Path, tmp_pat
     info.write_text(re.sub('"hashing"', '"sha256:0123456789abcdef"', info.read_text()))
     own = table(tmp_path / "own.csv", HEADER, *ROWS)
     north = ("site", "create", made, "--group", "North", "--file", own, "--out", tmp_path / "out")
-    assert "pass --embedder with the directory" in refused(*north)
+    said = refused(*north)
+    assert "pass --embedder with the directory" in said
+    assert "Understood" not in said  # it is refused before the file is read
     assert "embedded by sha256:0123456789ab: pass" in refused(*north, "--embedder", "hashing")
     done(*north, "--descriptions", "none")

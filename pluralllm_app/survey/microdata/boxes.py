@@ -16,8 +16,10 @@ from pluralllm_app.survey.microdata.variables import MultipleSet, Variable
 
 LEAST = 3  # boxes of a set
 _NAME = re.compile(r"(.+?)([_.-]?)([0-9]+|[a-z])", re.IGNORECASE)
-_WORDS = re.compile(r".*[\s？：。）】]", re.DOTALL)  # whole words; a full-width sign ends one
-_SIGNS = ("?", ":", ".", "-", "–", "—", ")", "]", "…", "？", "：", "。", "）", "】")
+_WIDE = "\uff1f\uff1a\u3002\uff09\u3011"  # full-width ? : . ) ], which no space follows
+_WORDS = re.compile(rf".*[\s{_WIDE}]", re.DOTALL)
+_DASHES = "-\u2013\u2014"
+_SIGNS = tuple(f"?:.)]\u2026{_DASHES}{_WIDE}")
 _LEAST_WORDS = 3  # of a beginning that none of these signs ends
 
 Box = tuple[str, str | None]  # the code of a ticked box, and of another; None: an empty cell
@@ -50,7 +52,7 @@ def undeclared_sets(
             beginning = _beginning([texts[name] for name in run])
             options = {name: texts[name][len(beginning) :].strip() for name in run}
             name = run[0] if stem in found else stem
-            found[name] = MultipleSet(name, beginning.rstrip(" :-–—"), run, chosen, options)
+            found[name] = MultipleSet(name, beginning.rstrip(f" :{_DASHES}"), run, chosen, options)
     return [*found.values()]
 
 
@@ -102,6 +104,6 @@ def _beginning(texts: Sequence[str]) -> str:
     >>> _beginning(["Where do you get news? Television", "Where do you get news? Telephone"])
     'Where do you get news?'
     """
-    match = _WORDS.match(commonprefix(list(texts)))
+    match = _WORDS.match(commonprefix(list(texts)))  # noqa: RUF071 (they are no paths)
     words = match[0].strip() if match else ""
     return words if words.endswith(_SIGNS) or len(words.split()) >= _LEAST_WORDS else ""

@@ -28,12 +28,11 @@ MEDIA = {
 
 def sets(
     texts: Mapping[str, str],
-    labels: Mapping[str, str] | Mapping[str, Mapping[str, str]],
+    labels: Mapping[str, str],
     codes: Sequence[str] = ("0", "1"),
 ) -> list[MultipleSet]:
-    """The sets among variables, all with the same labels of codes, or each with its own."""
-    own = {name: labels.get(name, labels) for name in texts}
-    variables = {name: Variable(name, text, own[name]) for name, text in texts.items()}  # type: ignore[arg-type]
+    """The sets among variables, all with the same labels of codes."""
+    variables = {name: Variable(name, text, labels) for name, text in texts.items()}
     return undeclared_sets(variables, dict.fromkeys(texts, codes), load_profile(None))
 
 
@@ -82,10 +81,11 @@ def test_two_sets_may_have_one_stem() -> None:
 
 
 def test_the_option_may_be_in_the_label_of_the_code() -> None:
-    texts = dict.fromkeys(MEDIA, "Where do you get news?")
     options = {"q7_1": "Television", "q7_2": "Telephone", "q7_10": "Radio"}
-    (own,) = sets(texts, {name: {"1": option} for name, option in options.items()}, ("1",))
-    assert (own.label, own.options) == ("Where do you get news?", options)
+    text = "Where do you get news?"
+    variables = {name: Variable(name, text, {"1": option}) for name, option in options.items()}
+    (own,) = undeclared_sets(variables, dict.fromkeys(options, ("1",)), load_profile(None))
+    assert (own.label, own.options) == (text, options)
 
 
 def test_a_set_counts_what_its_variables_would_alone(tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_a_set_counts_what_its_variables_would_alone(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_zero_without_label_is_a_box_that_is_not_ticked(tmp_path: Path) -> None:
     pyreadstat.write_sav(
-        pd.DataFrame(dict.fromkeys(MEDIA, [1.0, 0.0])),
+        pd.DataFrame({name: [1.0, 0.0] for name in MEDIA}),
         str(tmp_path / "people.sav"),
         column_labels=[*MEDIA.values()],
-        variable_value_labels=dict.fromkeys(MEDIA, {1: "Selected"}),
+        variable_value_labels={name: {1: "Selected"} for name in MEDIA},
     )
     data = open_microdata(tmp_path / "people.sav", Stated())
     draft = draft_map(data, load_profile(None), tmp_path / "map.toml")

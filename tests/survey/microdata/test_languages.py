@@ -1,5 +1,7 @@
 """Labels of codes that are no answers, in the words of several languages."""
 
+# ruff: noqa: RUF001 (letters that look like Latin ones)
+
 import pytest
 
 from pluralllm_app.survey.microdata.profiles import load_profile
