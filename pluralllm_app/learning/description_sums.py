@@ -6,10 +6,12 @@ Names of dimensions: D embedding, K factors, J = 1 + K, P penalties.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 
 from pluralllm_app.core.segments import Doubles, Floats
+from pluralllm_app.learning.kept import Kept
 from pluralllm_app.predictors.factors.descriptions import DescriptionPrior, regressor
 from pluralllm_app.predictors.factors.model import Latent
 from pluralllm_app.predictors.factors.packing import pack_symmetric, unpack_symmetric
@@ -84,12 +86,26 @@ def coefficients(sums: DescriptionSums) -> Doubles:
     groups = max(sums.inner[0, 0], 1.0)
     middle, level = sums.inner[0, 1:] / groups, sums.cross[0, 1:] / groups
     centred = sums.inner[1:, 1:] - groups * np.outer(middle, middle)
-    values, axes = np.linalg.eigh(centred)
-    values = np.maximum(values, 0.0)
+    values, axes = _principal(centred)
     turned = axes.T @ (sums.cross[1:, 1:] - groups * np.outer(middle, level))
     unit = max(values.sum() / groups, TINY)
     slopes = [axes @ (turned / (values + unit * penalty)[:, None]) for penalty in PENALTIES]
     return np.array([np.vstack([level - middle @ slope, slope]) for slope in slopes])
+
+
+# Who has a description, and which, is the same in every round.
+_KEPT = Kept()
+
+
+def _principal(centred: Doubles) -> tuple[Doubles, Doubles]:
+    """Eigenvalues [D], none below 0, and axes [D, D] of centred directions' e e^T [D, D]."""
+
+    def find() -> dict[str, Doubles]:
+        values, axes = np.linalg.eigh(centred)
+        return {"values": np.maximum(values, 0.0), "axes": axes}
+
+    found = _KEPT.get(sha256(centred.tobytes()).digest(), find)
+    return found["values"], found["axes"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
