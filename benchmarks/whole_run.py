@@ -1,12 +1,14 @@
-"""A whole `pluralllm run`: seconds from command to final table, and peak memory by kind of process.
+"""A whole `pluralllm run`: seconds from command to final table, CPU and memory by kind of process.
 
     python benchmarks/whole_run.py --survey data/demo
     python benchmarks/whole_run.py --survey data/globalopinionqa --config conf/paper.toml --check
 
 Start-up ends when the server knows which node holds which group. What a round takes beside local
 steps is its time less the steps of all clients, shared evenly among the processes that took them.
-Memory is the unique set size (what ending the process would free), sampled every 3 seconds only:
-reading it slows a process down.
+CPU seconds, which other work on the machine changes less, are of all processes of the run; `others`
+are the command itself and Ray's own. Memory is the unique set size (what ending the process would
+free), sampled every 3 seconds only: reading it slows a process down. With another checkout in
+PYTHONPATH, that one is measured.
 """
 
 import argparse
@@ -53,6 +55,7 @@ class Watched:
     rounds: list[dict[str, Any]]  # lines of rounds.jsonl
     actors: int  # client processes
     peaks: dict[str, int]  # bytes of the largest process of each kind
+    cpu: dict[str, float]  # seconds of all processes of each kind
     weights: str  # SHA-256 of the last ones
 
 
@@ -65,28 +68,34 @@ def watch(arguments: Sequence[str]) -> Watched:
     start = time.perf_counter()
     process = subprocess.Popen([*command, "--out", str(out)], env=os.environ | {"TMPDIR": place})
     start_up = None
-    while process.poll() is None and not start_up:
-        time.sleep(0.1)
-        if read_json(out / "run.json").get("roster"):
-            start_up = time.perf_counter() - start
     peaks: dict[str, int] = defaultdict(int)
-    actors: set[int] = set()
+    spent: dict[int, tuple[str, float]] = {}  # kind and seconds of CPU, by process
+    next_look = start
     while process.poll() is None:
+        if not start_up and read_json(out / "run.json").get("roster"):
+            start_up = time.perf_counter() - start
         for other in psutil.process_iter():
             with suppress(psutil.Error):
-                line = " ".join(other.cmdline())
-                for mark, kind in KINDS.items():
-                    if mark in line and other.cwd().startswith(place):
-                        peaks[kind] = max(peaks[kind], other.memory_full_info().uss)
-                        if kind == CLIENT:
-                            actors.add(other.pid)
-        time.sleep(3)
+                if other.pid != process.pid and not other.cwd().startswith(place):
+                    continue
+                line, times = " ".join(other.cmdline()), other.cpu_times()
+                kind = next((KINDS[mark] for mark in KINDS if mark in line), "others")
+                spent[other.pid] = kind, times.user + times.system
+                if kind != "others" and time.perf_counter() >= next_look:
+                    peaks[kind] = max(peaks[kind], other.memory_full_info().uss)
+        if time.perf_counter() >= next_look:
+            next_look = time.perf_counter() + 3
+        time.sleep(0.2)
     duration = time.perf_counter() - start
+    cpu: dict[str, float] = defaultdict(float)
+    for kind, took in spent.values():
+        cpu[kind] += took
+    actors = sum(kind == CLIENT for kind, _ in spent.values())
     if process.returncode or start_up is None:
         sys.exit(process.returncode or "it never said which groups it has")
     rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
     record, weights = read_json(out / "run.json"), hash_of_weights(out)
-    return Watched(duration, start_up, record, rounds, len(actors), dict(peaks), weights)
+    return Watched(duration, start_up, record, rounds, actors, dict(peaks), dict(cpu), weights)
 
 
 def in_one_process(config: dict[str, Scalar]) -> tuple[float, str]:
@@ -134,6 +143,8 @@ def main() -> None:
     for role, summary in run.rounds[-1]["evaluation"]["roles"].items():
         if summary:
             results[f"alignment of the {role} groups"] = summary["mean"]
+    results["s of CPU"] = sum(run.cpu.values())
+    results |= {f"s of CPU, {kind}": spent for kind, spent in sorted(run.cpu.items())}
     results |= {f"peak MiB, {kind}": peak / 2**20 for kind, peak in sorted(run.peaks.items())}
     results["sha256 of model.safetensors"] = run.weights
     if arguments.check:
