@@ -79,7 +79,9 @@ def watch(arguments: Sequence[str]) -> Watched:
                 if other.pid != process.pid and not other.cwd().startswith(place):
                     continue
                 line, times = " ".join(other.cmdline()), other.cpu_times()
-                kind = next((KINDS[mark] for mark in KINDS if mark in line), "others")
+                # A process that begins or ends has no line of its own.
+                before, _ = spent.get(other.pid, ("others", 0.0))
+                kind = next((KINDS[mark] for mark in KINDS if mark in line), before)
                 spent[other.pid] = kind, times.user + times.system
                 if kind != "others" and time.perf_counter() >= next_look:
                     peaks[kind] = max(peaks[kind], other.memory_full_info().uss)
