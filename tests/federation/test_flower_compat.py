@@ -123,6 +123,14 @@ def test_the_log_of_an_exception_is_known(module: str) -> None:
     assert flower_commands.LOGGED_EXCEPTION.search(source(module))
 
 
+def test_a_simulation_is_run_as_flowers_own_process_runs_it() -> None:
+    called = source("flwr.simulation.app").partition("_run_simulation(\n")[2]
+    used = source("pluralllm_app.federation.flower_simulation").partition("_run_simulation(\n")[2]
+    given = set(re.findall(r"^        (\w+)=", used, re.MULTILINE))
+    assert "server_app_context" in given
+    assert given <= set(re.findall(r"^            (\w+)=", called, re.MULTILINE))
+
+
 def test_a_simulation_takes_a_ray_that_has_started() -> None:
     backend = source("flwr.server.superlink.fleet.vce.backend.raybackend")
     assert "if not ray.is_initialized():" in backend
