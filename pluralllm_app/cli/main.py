@@ -12,6 +12,7 @@ from pluralllm_app.cli import prepare, questionnaire, use
 from pluralllm_app.cli.deploy import deploy_app
 from pluralllm_app.cli.judge import judge_command
 from pluralllm_app.cli.options import ConfigOption, SettingOption, VersionOption, starting
+from pluralllm_app.cli.paragraphs import join_lines
 from pluralllm_app.cli.paths import at_home, path_fault
 from pluralllm_app.cli.serve import serve_command
 from pluralllm_app.cli.settings import FittingCommand, SettingsCommand, print_settings
@@ -219,6 +220,9 @@ def report_command(
         from pluralllm_app.report.build import report
 
     report(paths, out, survey, not no_answers, console)
+
+
+join_lines(app)
 
 
 def _in_utf_8(argument: str) -> str:
