@@ -21,6 +21,7 @@ from pluralllm_app.scoring.evaluation import evaluate as evaluate_group
 from pluralllm_app.scoring.evaluation import evaluation_draws
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import read_defaults
+from pluralllm_app.survey.embedders import transformer
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
 from tests.support.benchmarks import benchmarks, run
@@ -149,11 +150,24 @@ def test_an_encoder_is_compared(
     tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = save_model(tmp_path / "bert", "bert")
+    # The tiny tokenizer does not know the survey's words.
+    monkeypatch.setattr(transformer, "MOST_UNKNOWN", (1.0, 1.0))
     options = ["--survey", str(tiny_survey.path), "--model", model]
     results = run("encoder", tmp_path, monkeypatch, *options, "--questions", "2", "--repeats", "1")
     assert results["questions"] == 2
     assert results["prompts"] >= 4
     assert results["largest difference at length 1"] < 1e-3
+
+
+def test_ways_to_run_an_encoder_are_compared(
+    tiny_survey: PreparedSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_model(tmp_path / "bert", "bert")
+    options = ["--survey", str(tiny_survey.path), "--model", model, "--batches", "1"]
+    results = run("encoder_ways", tmp_path, monkeypatch, *options, "--repeats", "1")
+    for way in ("the activation in place", "torch's products", "by hand, torch's products"):
+        assert results[f"{way}, largest difference at length 1"] < 1e-5
+    assert results["weights and states in 8 bits, largest difference at length 1"] > 1e-5
 
 
 def test_precisions_are_compared_seed_by_seed(
