@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from pluralllm_app.deploy.addresses import server_name, with_port
 from pluralllm_app.errors import UserError
 from pluralllm_app.federation.registration import ROLES, parse_public_key
-from pluralllm_app.survey.info import version_remedy
+from pluralllm_app.survey.info import check_version
 
 FORMAT_VERSION: Final = 1
 MAX_BYTES = 64 * 1024
@@ -114,11 +114,8 @@ def _read(file: Path, kind: type[Content], where: str) -> Content:
     try:
         version = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).get(what, b"null")
         found = msgspec.json.decode(version)
-        if found is not None and found != FORMAT_VERSION:
-            raise UserError(
-                f"{file} has format version {found!r}, this app reads {FORMAT_VERSION}: "
-                + version_remedy(found, FORMAT_VERSION, "make it anew, with this version")
-            )
+        if found is not None:
+            check_version(file, found, FORMAT_VERSION, "make it anew, with this version")
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UserError(f"{file} is no {what} ({error}): {where}, copy it from there") from error

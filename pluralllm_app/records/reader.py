@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from pluralllm_app.errors import UserError
-from pluralllm_app.records.schema import ComparisonInfo, FewShot, RoundEntry, RunInfo, decode
+from pluralllm_app.records.schema import (
+    ComparisonInfo,
+    Content,
+    FewShot,
+    RoundEntry,
+    RunInfo,
+    decode,
+)
 
 RUN = "run.json"
 ROUNDS = "rounds.jsonl"
@@ -17,8 +24,7 @@ def read_run(path: Path) -> RunInfo | None:
     Raises:
         UserError: it is damaged.
     """
-    text = _read(path / RUN)
-    return None if text is None else decode(RunInfo, text, path / RUN)
+    return _read(RunInfo, path / RUN)
 
 
 def read_few_shot(path: Path) -> FewShot | None:
@@ -27,8 +33,7 @@ def read_few_shot(path: Path) -> FewShot | None:
     Raises:
         UserError: it is damaged.
     """
-    text = _read(path / FEW_SHOT)
-    return None if text is None else decode(FewShot, text, path / FEW_SHOT)
+    return _read(FewShot, path / FEW_SHOT)
 
 
 def read_comparison(path: Path) -> ComparisonInfo | None:
@@ -37,13 +42,12 @@ def read_comparison(path: Path) -> ComparisonInfo | None:
     Raises:
         UserError: it is damaged.
     """
-    text = _read(path / COMPARISON)
-    return None if text is None else decode(ComparisonInfo, text, path / COMPARISON)
+    return _read(ComparisonInfo, path / COMPARISON)
 
 
-def _read(file: Path) -> bytes | None:
+def _read(kind: type[Content], file: Path) -> Content | None:
     try:
-        return file.read_bytes()
+        return decode(kind, file.read_bytes(), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -123,11 +123,7 @@ def _load(file: Path) -> Any:
         fault = f"cannot be read ({type(error).__name__})"
         raise SurveyError(f"{file.name} {fault}: {PREPARE_AGAIN}") from error
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise SurveyError(
-            f"{file.name} has format version {version}, this app reads {FORMAT_VERSION}: "
-            + version_remedy(version, FORMAT_VERSION, PREPARE_AGAIN)
-        )
+    check_version(file.name, version, FORMAT_VERSION, PREPARE_AGAIN)
     return content
 
 
@@ -146,7 +142,11 @@ def check_place(path: Path) -> None:
         )
 
 
-def version_remedy(version: object, known: int, older: str) -> str:
-    """Return what to do about a version other than `known`, `older` if it is an older one."""
-    newer = isinstance(version, int) and version > known
-    return "install a newer pluralllm_app" if newer else older
+def check_version(file: object, version: object, known: int, older: str) -> None:
+    """Raise SurveyError where a file's version is not `known`; `older`: the remedy for an older."""
+    if version != known:
+        newer = isinstance(version, int) and version > known
+        raise SurveyError(
+            f"{file} has format version {version!r}, this app reads {known}: "
+            + ("install a newer pluralllm_app" if newer else older)
+        )

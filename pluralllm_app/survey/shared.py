@@ -22,7 +22,7 @@ from pluralllm_app.core.segments import Halves, segment_starts
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.preferences import QuestionSet
 from pluralllm_app.survey.content import Questions
-from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS, version_remedy
+from pluralllm_app.survey.info import METRICS, ORDINAL_METRICS, check_version
 
 FORMAT_VERSION = 1
 TEXTS, VECTORS = "questionnaire.json", "embeddings.safetensors"
@@ -91,11 +91,7 @@ class Questionnaire:
         try:
             content = texts.read_bytes()
             version = msgspec.json.decode(content, type=_Version).format_version
-            if version != FORMAT_VERSION:
-                raise SurveyError(
-                    f"{texts} has format version {version}, this app reads {FORMAT_VERSION}: "
-                    + version_remedy(version, FORMAT_VERSION, _AGAIN)
-                )
+            check_version(texts, version, FORMAT_VERSION, _AGAIN)
             read = msgspec.json.decode(content, type=_Content)
             embeddings = load_file(vectors)["embeddings"]
         except (

@@ -28,7 +28,7 @@ from pluralllm_app.core.json_text import load_json
 from pluralllm_app.core.names import file_slugs
 from pluralllm_app.errors import SurveyError, located
 from pluralllm_app.survey.content import Answers, Description
-from pluralllm_app.survey.info import Group, SurveyInfo, version_remedy
+from pluralllm_app.survey.info import Group, SurveyInfo, check_version
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import INFO, SHARED, shared_copy
 from pluralllm_app.survey.storage import group_tables
@@ -163,11 +163,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SurveyError(f"{MANIFEST} is damaged: {_REMEDY}") from error
-    if version != FORMAT_VERSION:
-        raise SurveyError(
-            f"{MANIFEST} has format version {version}, this app reads {FORMAT_VERSION}: "
-            + version_remedy(version, FORMAT_VERSION, "write it again with `pluralllm site create`")
-        )
+    again = "write it again with `pluralllm site create`"
+    check_version(MANIFEST, version, FORMAT_VERSION, again)
     if not known or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise SurveyError(f"{MANIFEST} is damaged: {_REMEDY}")
     return {"group": group, "files": files}
