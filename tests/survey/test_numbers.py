@@ -217,7 +217,7 @@ def test_shares_and_percentages(table, shares, ending):
             r"rows that have a negative share: 1, the first is data row 1 with '-0.5'",
         ),
         ([["k.A.", "1"]], r"no finite number as share: 1, the first is data row 1 with 'k.A.'"),
-        ([["", "1"]], r"no finite number as share: 1, the first is data row 1 with ''"),
+        ([["", "1"]], r"no finite number as share: 1, the first is data row 1 with an empty cell"),
     ],
 )
 def test_wrong_shares_are_refused_with_the_first(table, shares, fault):
