@@ -190,6 +190,7 @@ def spoiled(array: str, change: Callable[[Any], Any]) -> Callable[[RecordDict], 
     return spoil
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -140,6 +140,7 @@ def test_without_noise_it_is_a_run_of_clipped_updates(
         np.testing.assert_allclose(arrays(config)[name], array, rtol=0, atol=5e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_round_says_what_was_spent_and_nothing_of_a_single_group(config: Config) -> None:
     def listen(partition: int, reply: Any) -> Any:
         if METRICS in reply.content:

@@ -79,6 +79,7 @@ def test_what_differs_between_honest_groups_is_not(
 FACTORS: Config = {"predictor": "factors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "number", "to", "error"),
     [

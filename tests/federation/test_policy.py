@@ -223,6 +223,7 @@ def test_every_node_hears_of_the_others(federation: Federation) -> None:
         assert {other: key_bytes(key) for other, key in known.items()} == keys
 
 
+@pytest.mark.slow
 def test_a_server_that_swaps_a_key_loses_the_nodes_that_know_it(federation: Federation) -> None:
     federation.run("first")
     key, shown = a_key()

@@ -144,6 +144,7 @@ def test_the_others_go_on_where_that_is_enough(config: Config) -> None:
     assert any("refused: node 101 of group 'Birch' says that it is" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lie",
     [{"fingerprint": "f" * 64}, {"dim": 4}, {"metric": "wasserstein"}, {"version": "0.0.1"}],

@@ -189,6 +189,7 @@ class Overheard(LocalGrid):
         return replies
 
 
+@pytest.mark.slow
 def test_nothing_of_a_partition_is_in_a_message(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

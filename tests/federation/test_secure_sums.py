@@ -157,6 +157,7 @@ def test_a_round_says_how_it_was_summed(finished: Finished) -> None:
             assert set(group) == {"questions", "seconds"}  # no loss of a single group
 
 
+@pytest.mark.slow
 def test_the_server_receives_masked_words_and_no_answer(
     config: Config, tiny_survey: PreparedSurvey
 ) -> None:

@@ -17,6 +17,7 @@ from pluralllm_app.judge import server
 from tests.support.model_server import Reply, Request, model_server, well_behaved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("after", ["0.01", formatdate(0, usegmt=True), None, "soon"])
 def test_it_waits_and_asks_again(asks: Callable[..., Any], status: int, after: str | None) -> None:

@@ -62,6 +62,7 @@ def test_a_table_may_have_them_where_they_are_not_used(
     assert f"{file.name} has two columns 'X' and 'x'" in refused("questionnaire", file, *draft)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "parquet", "xlsx"])
 @pytest.mark.parametrize("name", ["Q2", "W", "COUNTRY"])
 def test_a_table_is_refused_where_they_are(
