@@ -96,3 +96,31 @@ def test_a_total_among_shares_is_named_as_one(tmp_path, whole):
     frame = with_total("Total", ROWS.assign(count=[whole * own for own in share]))
     with pytest.raises(SurveyError, match="twice the whole: remove the rows of a total"):
         read(frame.rename(columns={"count": "share"}), tmp_path)
+
+
+def with_base(name: str, questions: int, people: int = 1203) -> pd.DataFrame:
+    """Percentages of two groups, with a row for how many people were asked."""
+    rows = pd.DataFrame(numbered(list("abcdef")[:questions], ["Yes", "No"]))
+    shares = rows.assign(count=[40, 60] * (len(rows) // 2))
+    base = shares[shares["option"] == "Yes"].assign(option=name, count=people)
+    return pd.concat([shares, base])
+
+
+@pytest.mark.parametrize(("name", "questions"), [("Base", 1), ("n", 3), ("Befragte", 6)])
+def test_a_number_of_people_asked_among_percentages_is_refused(tmp_path, name, questions):
+    with pytest.raises(SurveyError, match=rf"without the option '{name}' every answer"):
+        read(with_base(name, questions), tmp_path)
+    wide = with_base(name, questions).pivot_table(
+        index=["question_id", "question", "option"], columns="group", values="count"
+    )
+    wide.to_csv(tmp_path / "mine.csv")
+    with pytest.raises(SurveyError, match=rf"without the option '{name}' every answer"):
+        read_table(tmp_path / "mine.csv")
+
+
+def test_an_option_beside_a_hundred_people_is_kept_where_it_may_be_chance(tmp_path):
+    found = read(with_base("Perhaps", 2, people=20), tmp_path)
+    assert found.questions.options[0] == ["Yes", "No", "Perhaps"]
+    frame = with_base("Perhaps", 3, people=20)
+    frame.iloc[0, frame.columns.get_loc("count")] = 80
+    assert read(frame, tmp_path).questions.options[0] == ["Yes", "No", "Perhaps"]

@@ -75,6 +75,8 @@ def test_counts(what: str, tmp_path: Path) -> None:
             "'Note' is hardly a group: it has remarks",
         ),
         (lambda table: table.assign(North="", South=""), "has no number in any of its columns"),
+        (lambda table: table.assign(question=""), "rows that have no question"),
+        (lambda table: pd.concat([table, table.tail(1).assign(question="")]), "have no question"),
         (lambda table: table.assign(north=1), "has two columns 'North': remove one"),
         (lambda table: table.assign(North=[43, -1, None, None]), "have a negative"),
     ],

@@ -21,6 +21,7 @@ from pluralllm_app.core.segments import Doubles, segment_starts, segment_sums
 from pluralllm_app.core.wording import many
 from pluralllm_app.errors import ColumnError, SurveyError
 from pluralllm_app.survey.content import Answers, SurveyContent
+from pluralllm_app.survey.sources.base_options import find_base
 from pluralllm_app.survey.sources.share_sums import TOLERANCE, judge_sums
 from pluralllm_app.survey.sources.stated import Stated
 from pluralllm_app.survey.sources.table_files import bare_name
@@ -113,6 +114,14 @@ def read_long_table(
                 f"{file}: the option {total.option!r} is the sum of the other options wherever it "
                 f"occurs, first in question {id_!r}, group {name!r}, from data row "
                 f"{first_rows[answer] + 1} on: it is no option but a total, remove its rows"
+            )
+        if base := find_base(questions, question, flat, totals):
+            option, answer = base
+            id_, name = questions.ids[question[answer]], groups[group[answer]]
+            raise SurveyError(
+                f"{file}: without the option {option!r} every answer sums to 1 or 100, first of "
+                f"question {id_!r}, group {name!r}, from data row {first_rows[answer] + 1} on: it "
+                "is no option but the number of people asked, or a mean; remove its rows"
             )
         doubts = _look_of_shares(flat, totals)
         if not doubts and (flat == np.rint(flat)).all():

@@ -100,7 +100,11 @@ class WideReader:
         cells = pd.concat(parts).sort_index(kind="stable")
         cells = cells[~_is_blank(cells["amount"])]
         self._count_empty(table, cells.index)
-        return cells.rename(columns={"amount": self._kind(cells, what)})
+        # A row that lacks a text is refused as such, and says nothing of the numbers.
+        texts = [table[name] for name, own in kept.items() if own not in ("value", "description")]
+        whole = table.index[~np.logical_or.reduce([_is_blank(column) for column in texts])]
+        kind = self._kind(cells[cells.index.isin(whole)], what)
+        return cells.rename(columns={"amount": kind})
 
     def _count_empty(self, table: pd.DataFrame, used: pd.Index) -> None:
         """Say how many rows have texts but no number, as notes below a table have."""
