@@ -65,7 +65,7 @@ def measure(groups: int, rounds: int, dim: int) -> Results:
         "scoring all groups in round 0, s": first,
         "a round without evaluation, s": median(plain),
         "the last round, with evaluation, s": last,
-    } | {f"{kind}, MiB": run.peaks[kind] / 2**20 for kind in KINDS.values()}
+    } | {f"largest of {kind}, MiB": run.peaks[kind] / 2**20 for kind in KINDS.values()}
 
 
 def write_random_survey(path: Path, groups: int, dim: int) -> None:

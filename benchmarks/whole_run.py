@@ -38,7 +38,7 @@ from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 
-CLIENT = "client actor (largest)"
+CLIENT = "clients"
 KINDS = {
     "ray::ClientAppActor": CLIENT,
     "pluralllm_app.engines.simulated": "server and simulation",
@@ -147,7 +147,9 @@ def main() -> None:
             results[f"alignment of the {role} groups"] = summary["mean"]
     results["s of CPU"] = sum(run.cpu.values())
     results |= {f"s of CPU, {kind}": spent for kind, spent in sorted(run.cpu.items())}
-    results |= {f"peak MiB, {kind}": peak / 2**20 for kind, peak in sorted(run.peaks.items())}
+    results |= {
+        f"peak MiB of the largest, {kind}": peak / 2**20 for kind, peak in sorted(run.peaks.items())
+    }
     results["sha256 of model.safetensors"] = run.weights
     if arguments.check:
         duration, weights = in_one_process(run.record["settings"])
