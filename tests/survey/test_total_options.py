@@ -124,3 +124,12 @@ def test_an_option_beside_a_hundred_people_is_kept_where_it_may_be_chance(tmp_pa
     frame = with_base("Perhaps", 3, people=20)
     frame.iloc[0, frame.columns.get_loc("count")] = 80
     assert read(frame, tmp_path).questions.options[0] == ["Yes", "No", "Perhaps"]
+
+
+def test_a_base_among_shares_is_refused_and_one_person_of_two_is_none(tmp_path):
+    shares = with_base("n", 3)
+    shares["count"] = shares["count"].where(shares["option"] == "n", shares["count"] / 100)
+    with pytest.raises(SurveyError, match="without the option 'n' every answer sums to 1 or 100"):
+        read(shares, tmp_path)
+    people = pd.DataFrame(numbered(list("abcdef"), ["Yes", "No"]))
+    assert read(people, tmp_path).answers.respondents.tolist() == [2] * 12

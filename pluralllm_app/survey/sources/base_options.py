@@ -45,7 +45,9 @@ def find_base(
         answer = np.repeat(np.arange(len(part)), lengths)
         place = np.arange(size) - segment_starts(lengths)[answer]
         option = options[starts[part][answer] + place]
-        near = (own > 0) & _near(whole[answer] - own) & ~_near(whole)[answer]
+        broken = np.bincount(answer[own % 1 > 0], minlength=len(part)) > 0
+        near = (own > 0) & _near(whole[answer] - own, broken[answer])
+        near &= ~_near(whole, broken)[answer]
         asked += np.bincount(option[own > 0], minlength=len(texts))
         seen += np.bincount(option[near], minlength=len(texts))
         for number, at in zip(*np.unique(option[near], return_index=True), strict=True):
@@ -57,6 +59,7 @@ def find_base(
     return None
 
 
-def _near(sums: Doubles) -> Bools:
-    near: Bools = (np.abs(sums - 1) <= NEAR) | (np.abs(sums - 100) <= 100 * NEAR)
+def _near(sums: Doubles, broken: Bools) -> Bools:
+    """Whether shares may have these sums; `broken` are those of numbers that are not all whole."""
+    near: Bools = (broken & (np.abs(sums - 1) <= NEAR)) | (np.abs(sums - 100) <= 100 * NEAR)
     return near
