@@ -3,10 +3,12 @@
     python benchmarks/deployment.py
     python benchmarks/deployment.py --config conf/paper.toml
     python benchmarks/deployment.py --survey data/globalopinionqa --config conf/paper.toml
+    python benchmarks/deployment.py --config conf/factors.toml
 
 SuperLink with TLS and SuperNodes with keys, as `pluralllm deploy` sets them up, with one group
-each. A node reaches the SuperLink through a forwarder that counts what passes, with all of TLS and
-HTTP. Of the same rounds in one process nothing is left but training and aggregating.
+each, whose owners let factors be learned in the clear. A node reaches the SuperLink through a
+forwarder that counts what passes, with all of TLS and HTTP. Of the same rounds in one process
+nothing is left but training and aggregating.
 
 A second run, on the same nodes, exchanges messages as Flower's own strategies do: it evaluates in
 an exchange of its own and looks for replies every 3 seconds.
@@ -37,9 +39,11 @@ from rich.console import Console
 from safetensors.numpy import load
 
 from pluralllm_app import client_app
+from pluralllm_app.deploy.layout import QUESTIONNAIRE
 from pluralllm_app.engines.demo import demo_survey
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.engines.run_config import read_run_config
+from pluralllm_app.federation.policy import POLICY
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
@@ -100,6 +104,12 @@ def federation(
             deployment.start_node(group)
         deployment.wait_online(len(groups))
         yield deployment, forwarders
+
+
+def let_sums_in_the_clear(deployment: Deployment) -> None:
+    """Let nodes learn factors without secure sums, which they refuse by default."""
+    for group in deployment.groups:
+        (deployment.node_dir(group) / POLICY).write_text('secure-sum = "none"\n', "utf-8")
 
 
 def use_stock_exchange(deployment: Deployment) -> None:
@@ -186,7 +196,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         ours, stock, local = (path / name for name in ("run", "stock", "local"))
-        with federation(path / "there", survey, groups) as (deployment, forwarders):
+        there = federation(path / "there", survey, groups, let_sums_in_the_clear)
+        with there as (deployment, forwarders):
+            config["questionnaire"] = str(deployment.dir / QUESTIONNAIRE)
             passed, peaks = follow(deployment, forwarders, config, ours)
             database = size(deployment.dir.glob("server/state/superlink.db*"))
             use_stock_exchange(deployment)
