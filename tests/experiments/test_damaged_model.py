@@ -17,7 +17,6 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.command import write_settings
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "of another survey"])
 def test_a_damaged_model_is_told_after_the_tables(
     config: dict[str, Scalar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
