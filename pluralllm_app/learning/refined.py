@@ -97,7 +97,8 @@ class RefinedLearner:
         if part:
             known = self._factors.known(learned, preferences)
             rest = self._kept.get(
-                (request.experiment, known.group), lambda: _rest(factors, known, part, learned)
+                (factors.factors, request.experiment, known.group),
+                lambda: _rest(factors, known, part, learned),
             )
             factors = _with_rest(factors, known, rest)
         return self._steps.train(
