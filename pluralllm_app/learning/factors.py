@@ -176,8 +176,7 @@ class FactorsLearner:
         answers = Answers.of(known.rows, text, known.shares, known.respondents, known.noise)
         prior = Latent.standard(factors.mean.shape[1] - 1)
         features = kernel.kept.get(
-            (known.group, known.rows.tobytes()),
-            lambda: {"phi": kernel.first(OWN).features(text)},
+            known.rows.tobytes(), lambda: {"phi": kernel.first(OWN).features(text)}
         )
         part = contribution(factors, answers, features["phi"], prior)
         keeper = NodeMemory(memory / request.experiment, "sums")
