@@ -110,7 +110,7 @@ def guard_objects() -> None:
             if _children(session, object_id) != said:
                 with self._mutation_session():
                     _contain(session, object_id, said)
-        for named in of_server.values():
+        for named in [*of_server.values()]:  # a copy: other threads name objects meanwhile
             named.discard(object_id)
 
     @wraps(forget)
