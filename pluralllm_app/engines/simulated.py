@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from pluralllm_app.core.atomic import write_atomically
 from pluralllm_app.federation.flower_simulation import simulate
 
 OUTCOME, PLAN = "outcome.json", "plan.json"
@@ -33,7 +34,7 @@ def main(root: str, out: str) -> None:
 
         LOGGER.error("The simulation ended with an error", exc_info=error)
         outcome = {"status": "failed", "error": str(error)}
-    Path(root, OUTCOME).write_text(json.dumps(outcome), "utf-8")
+    write_atomically(Path(root, OUTCOME), json.dumps(outcome).encode())
 
 
 def _end_with_parent(*directories: str) -> None:
