@@ -77,11 +77,15 @@ class Profile:
 
 
 def _by_look(phrases: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
-    return {look(phrase): key for key, own in phrases.items() for phrase in own}
+    return {_look(phrase): key for key, own in phrases.items() for phrase in own}
 
 
 def _plain(label: str) -> str:
-    return " ".join(_BRACKETS.sub(" ", look(_CODE.sub("", label))).split()).strip(_EDGES)
+    return " ".join(_BRACKETS.sub(" ", _look(_CODE.sub("", label))).split()).strip(_EDGES)
+
+
+def _look(text: str) -> str:
+    return look(text).replace("\u0131", "i")  # Turkish, without a dot: its capital is I as well
 
 
 @cache

@@ -25,6 +25,7 @@ from pluralllm_app.survey.microdata.profiles import load_profile
         ("Trudno powiedzieć", "don't know"),
         ("Vill ej svara", "refused"),
         ("Bilmiyor veya cevap yok", "don't know"),
+        ("BİLMİYOR VEYA YANIT YOK", "don't know"),
         ("لا أعرف", "don't know"),
         ("رفض الإجابة", "refused"),
         ("Затрудняюсь ответить", "don't know"),
@@ -46,6 +47,7 @@ def test_no_answers_are_known_in_many_languages(label: str, reason: str) -> None
     [
         "Trifft nicht zu",  # the end of a scale
         "Trifft überhaupt nicht zu",
+        "Declined",  # beside "Improved"
         "Sans opinion",
         "Nie",  # never
         "No",
@@ -57,3 +59,11 @@ def test_no_answers_are_known_in_many_languages(label: str, reason: str) -> None
 )
 def test_what_may_be_an_answer_stays_one(label: str) -> None:
     assert load_profile(None).reason("8", label) == ""
+
+
+@pytest.mark.parametrize(
+    ("label", "box"),
+    [("Hayır", "empty"), ("HAYIR", "empty"), ("EVET", "ticked"), ("はい", "ticked"), ("Ne", "")],
+)
+def test_what_a_box_says_is_known_in_many_languages(label: str, box: str) -> None:
+    assert load_profile(None).box(label) == box
