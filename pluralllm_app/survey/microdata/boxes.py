@@ -86,14 +86,17 @@ def _texts(
 
 
 def _runs(names: Sequence[str], texts: Mapping[str, str]) -> Iterator[list[str]]:
-    """Yield variables in a row whose texts begin alike."""
+    """Yield variables in a row whose texts begin alike, with the same question where it ends."""
     run: list[str] = []
+    begun = ""  # what the texts of a run of several begin with
     for name in names:
-        if run and not _beginning([texts[own] for own in (*run, name)]):
+        shared = _beginning([texts[own] for own in (*run, name)]) if run else ""
+        if run and (not shared or (begun.endswith(_SIGNS) and not shared.endswith(_SIGNS))):
             if len(run) >= LEAST:
                 yield run
-            run = []
+            run, shared = [], ""
         run.append(name)
+        begun = shared
     if len(run) >= LEAST:
         yield run
 

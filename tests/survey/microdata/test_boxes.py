@@ -80,6 +80,15 @@ def test_two_sets_may_have_one_stem() -> None:
     assert (met.name, met.variables) == ("v20", ["v20", "v21", "v22"])
 
 
+def test_questions_that_begin_alike_are_sets_of_their_own() -> None:
+    news, life = "Where do you get news?", "Where do you live?"
+    texts = {f"q{number}": f"{news} {name}" for number, name in enumerate("ABC", 1)}
+    texts |= {f"q{number}": f"{life} {name}" for number, name in enumerate("DEF", 4)}
+    found = sets(texts, {"1": "Yes"}, ("1",))
+    assert [own.label for own in found] == [news, life]
+    assert [[*own.options.values()] for own in found] == [["A", "B", "C"], ["D", "E", "F"]]
+
+
 def test_the_option_may_be_in_the_label_of_the_code() -> None:
     options = {"q7_1": "Television", "q7_2": "Telephone", "q7_10": "Radio"}
     text = "Where do you get news?"
