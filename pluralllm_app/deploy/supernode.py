@@ -28,11 +28,11 @@ from pluralllm_app.federation.policy import POLICY
 RETRY_SECONDS = 5.0
 _HOST = "127.0.0.1"
 _WAITING = (
-    f"The SuperLink does not let this node in. It asks again every {RETRY_SECONDS:g} s. A new node "
-    "waits until the server's operator has let it in, by `pluralllm deploy admit`, and by "
-    "`pluralllm deploy register` where the SuperLink did not run then. One that was killed still "
-    "counts as connected for up to a minute. If it is neither, another process runs as this node, "
-    "or it was removed and needs a new key."
+    "The SuperLink does not let this node in, which goes on asking every "
+    f"{RETRY_SECONDS:g} s. A new node waits until the server's operator has let it in, by "
+    "`pluralllm deploy admit`, and by `pluralllm deploy register` where the SuperLink did not run "
+    "then. One that was killed still counts as connected for up to a minute. If it is neither, "
+    "another process runs as this node, or it was removed and needs a new key."
 )
 
 Answer = TypeVar("Answer")

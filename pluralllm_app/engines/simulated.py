@@ -33,7 +33,7 @@ def main(root: str, out: str) -> None:
         from pluralllm_app.federation.flower_compat import LOGGER  # it takes Flower to import
 
         LOGGER.error("The simulation ended with an error", exc_info=error)
-        outcome = {"status": "failed", "error": str(error)}
+        outcome = {"status": "failed", "error": str(error) or repr(error)}
     write_atomically(Path(root, OUTCOME), json.dumps(outcome).encode())
 
 
