@@ -149,6 +149,18 @@ def test_an_option_of_rounded_shares_is_kept(tmp_path: Path) -> None:
     assert read_table(tmp_path / "mine.csv").questions.options == [["Yes", "No", "Other"]]
 
 
+def test_shares_that_rise_by_one_from_row_to_row_are_no_numbers_of_rows(tmp_path: Path) -> None:
+    waves = [("q1", "Tea?", f"Wave {wave}", 50 + wave, 50 - wave) for wave in range(6)]
+    columns = ["question_id", "question", "group", "Yes", "No"]
+    pd.DataFrame(waves, columns=columns).to_csv(tmp_path / "mine.csv", index=False)
+    assert read_table(tmp_path / "mine.csv").questions.options == [["Yes", "No"]]
+    ages = [("q1", "How old?", f"Age {age}", share) for age, share in enumerate(range(18, 23))]
+    columns = ["question_id", "question", "option", "North"]
+    table = pd.DataFrame(ages, columns=columns)  # 18 + 19 + 20 + 21 + 22 = 100
+    table.assign(South=20).to_csv(tmp_path / "mine.csv", index=False)
+    assert read_table(tmp_path / "mine.csv").answers.groups == ["North", "South"]
+
+
 def test_an_empty_column_is_no_group(tmp_path: Path) -> None:
     wide("group").assign(Note="").to_csv(tmp_path / "mine.csv", index=False)
     found = read_table(tmp_path / "mine.csv")

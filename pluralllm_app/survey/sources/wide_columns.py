@@ -15,6 +15,7 @@ from pluralllm_app.survey.sources.total_options import names_a_total
 
 FEWEST = 5  # rows in which a column has to show what it is; in fewer it may do so by chance
 NEAR = 0.02  # of their whole, by which shares that were rounded miss it
+_NUMBERED = "it numbers the rows"
 
 
 def foreign_name(name: str, cells: pd.Series) -> str:
@@ -40,19 +41,22 @@ def foreign_numbers(amounts: Doubles, cells: pd.DataFrame, what: str) -> Iterato
     if len(table) < FEWEST:
         return
     whole = [name for name in table.columns if table[name].notna().all()]
-    for name in whole:
-        if (np.diff(table[name]) == 1).all():
-            yield name, "it numbers the rows"
+    up = [name for name in whole if (np.diff(table[name]) == 1).all()]
     if what == "group":
         question = cells["question_id"].map(cell_text).groupby(level=0).first()
         own = table.groupby(question.tolist())
         alike, wholes = own.nunique() == 1, own.sum()
-        near = {name: _near(wholes[name]).any() for name in table.columns}
-        flat = [name for name in near if alike[name].all() and not near[name]]
+        near = {name: _near(wholes[name]) for name in table.columns}
+        for name in up:
+            if not near[name].all():
+                yield name, _NUMBERED
+        flat = [name for name in near if alike[name].all() and not near[name].any()]
         for name in flat if len(flat) < len(near) else ():
             yield name, "it has the same number for each option of every question"
         return
     sums = table.sum(axis=1)
+    for name in up if not _near(sums).all() else ():
+        yield name, _NUMBERED
     for name in whole:
         rest = sums - table[name]
         for one in (1, 100):
