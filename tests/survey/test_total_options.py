@@ -126,6 +126,13 @@ def test_an_option_beside_a_hundred_people_is_kept_where_it_may_be_chance(tmp_pa
     assert read(frame, tmp_path).questions.options[0] == ["Yes", "No", "Perhaps"]
 
 
+def test_an_option_of_few_people_is_kept_though_the_others_are_a_hundred(tmp_path):
+    found = read(with_base("Don't know", 6, people=4), tmp_path)
+    assert found.answers.respondents.tolist() == [104] * 12
+    with pytest.raises(SurveyError, match="without the option 'Base' every answer"):
+        read(with_base("Base", 6, people=12), tmp_path)
+
+
 def test_a_base_among_shares_is_refused_and_one_person_of_two_is_none(tmp_path):
     shares = with_base("n", 3)
     shares["count"] = shares["count"].where(shares["option"] == "n", shares["count"] / 100)

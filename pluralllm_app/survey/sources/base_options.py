@@ -11,6 +11,7 @@ from pluralllm_app.survey.content import Questions
 from pluralllm_app.survey.sources.total_options import names_a_total
 
 FEWEST = 5  # answers in which such an option must be seen, if its name says nothing
+LEAST = 30  # people, if its name says nothing: fewer are rather those who picked an option
 NEAR = 0.02  # of the whole, by which shares that were rounded miss it
 PART = 2**11  # answers looked at in one step
 
@@ -31,6 +32,7 @@ def find_base(
     """
     texts = {own: None for options in questions.options for own in options}
     numbers = {text: number for number, text in enumerate(texts)}
+    called = np.array([names_a_total(text) for text in texts], bool)
     options = np.array([numbers[own] for some in questions.options for own in some], np.int64)
     starts = segment_starts(questions.counts)
     asked, seen = np.zeros((2, len(texts)), np.int64)
@@ -48,12 +50,13 @@ def find_base(
         broken = np.bincount(answer[own % 1 > 0], minlength=len(part)) > 0
         near = (own > 0) & _near(whole[answer] - own, broken[answer])
         near &= ~_near(whole, broken)[answer]
+        near &= called[option] | (own >= LEAST) | (own % 1 > 0)
         asked += np.bincount(option[own > 0], minlength=len(texts))
         seen += np.bincount(option[near], minlength=len(texts))
         for number, at in zip(*np.unique(option[near], return_index=True), strict=True):
             first.setdefault(int(number), start + int(answer[np.flatnonzero(near)[at]]))
     for text, number in numbers.items():
-        enough = 1 if names_a_total(text) else FEWEST
+        enough = 1 if called[number] else FEWEST
         if seen[number] == asked[number] >= enough:
             return text, first[number]
     return None
