@@ -228,7 +228,7 @@ def test_groups_are_counted_against_time_and_memory(
     assert results["20 groups, a round without evaluation, s"] == 3
     assert results["20 groups, scoring all groups in round 0, s"] == 2
     assert results["20 groups, the last round, with evaluation, s"] == 9
-    assert results["20 groups, SuperLink, MiB"] == 1
+    assert results["20 groups, largest of server and simulation, MiB"] == 1
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
