@@ -1,6 +1,8 @@
 """A tiny survey and the run config that fits it."""
 
 import gc
+import io
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,18 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("any machine")
 
 
+def pytest_collection() -> None:
+    """Look for no garbage while all is imported and listed: there is hardly any."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for it again, and less often than by default: in what is made from now on."""
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files that start engines first: they take longest, and workers should end together."""
     engines = {item.path for item in items if item.get_closest_marker("engine")}
@@ -38,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_old_garbage() -> None:
     """Spare garbage collection what is there by now: one of Flower's strategies collects often."""
     gc.freeze()
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """What is logged, in place of pytest's `caplog`, which costs each test a millisecond."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    logging.getLogger().addHandler(handler)
+    yield text
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

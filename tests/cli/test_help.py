@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from pluralllm_app import __version__
 from pluralllm_app.cli.main import app
@@ -21,7 +20,7 @@ from pluralllm_app.learning.budgets import BUDGETS
 from pluralllm_app.learning.registry import LEARNERS
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.sources.registry import SOURCES
-from tests.support.command import BIN
+from tests.support.command import BIN, CliRunner
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Help in terminals that are narrower than the lines of code."""
 
 import typer
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.paragraphs import join_lines
+from tests.support.command import CliRunner
 
 
 def test_lines_end_where_the_terminal_does_and_not_where_code_did() -> None:

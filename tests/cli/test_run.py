@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
@@ -21,7 +20,7 @@ from pluralllm_app.records.writer import close_unfinished
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import ROOT, TINY, make_survey
-from tests.support.command import BIN, overrides, pluralllm
+from tests.support.command import BIN, CliRunner, overrides, pluralllm
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
+from tests.support.command import CliRunner
 from tests.support.used import FACTORS, OFTEN, QUESTIONS, YES_NO, make_survey, shares_of, train
 
 

@@ -9,13 +9,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.deploy import keys
 from pluralllm_app.deploy.keys import server_names
 from pluralllm_app.deploy.renewal import renew
 from pluralllm_app.errors import UserError
+from tests.support.command import CliRunner
 
 
 def certificate(file: Path) -> x509.Certificate:

@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.engines.preflight import fitting_settings, preflight
@@ -13,6 +12,7 @@ from pluralllm_app.errors import FederationError, UserError
 from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import parse_overrides, read_defaults
 from tests.conftest import ROOT, make_survey
+from tests.support.command import CliRunner
 
 
 def refused(*arguments: str | Path) -> list[str]:

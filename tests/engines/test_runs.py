@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
@@ -23,7 +22,7 @@ from pluralllm_app.survey.shared import TEXTS, VECTORS
 from tests.conftest import ROOT, make_survey
 from tests.support import faulty_client
 from tests.support.answers import Answers
-from tests.support.command import BIN, TINY_RUN, overrides, pluralllm
+from tests.support.command import BIN, TINY_RUN, CliRunner, overrides, pluralllm
 from tests.support.local_grid import LocalGrid
 from tests.support.signals import with_handler
 from tests.support.simulations import left_behind, weights

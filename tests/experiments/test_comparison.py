@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.comparison_tables import print_comparison
@@ -24,7 +23,7 @@ from pluralllm_app.records.reader import read_run
 from pluralllm_app.settings import ADDED_LATER, Scalar, Settings
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.conftest import make_survey
-from tests.support.command import write_settings
+from tests.support.command import CliRunner, write_settings
 from tests.support.local_grid import LocalGrid
 from tests.support.runs import write_run
 from tests.support.weights import saved_weights

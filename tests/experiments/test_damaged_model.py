@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
@@ -14,7 +13,7 @@ from pluralllm_app.predictors.gpo.predictor import GPOPredictor
 from pluralllm_app.predictors.saved import save_predictor
 from pluralllm_app.settings import Scalar
 from pluralllm_app.survey.prepared import PreparedSurvey
-from tests.support.command import write_settings
+from tests.support.command import CliRunner, write_settings
 
 
 @pytest.mark.parametrize("damage", ["cut off", "of another survey"])

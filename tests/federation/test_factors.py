@@ -1,5 +1,6 @@
 """Latent factors learned by a federation: sums in, a predictor out."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -255,7 +256,7 @@ def test_a_damaged_model_is_refused(finished: Finished, tmp_path: Path) -> None:
 
 
 def test_every_run_says_what_sums_reveal(
-    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    config: Config, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that Flower's own command starts, which shows what the ServerApp logs."""
     monkeypatch.setattr(LOGGER, "propagate", True)
@@ -263,5 +264,5 @@ def test_every_run_says_what_sums_reveal(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config | {"rounds": 1}
     )
     server_app.app(LocalGrid(client_app.app, config, nodes=5), context)
-    assert "sends its sums in the clear" in caplog.text
+    assert "sends its sums in the clear" in logged.getvalue()
     assert caution(Settings.from_config(config | {"predictor": "gpo"})) == ""

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import UserError
 from pluralllm_app.judge import server
 from pluralllm_app.survey.prepared import PreparedSurvey
 from tests.support.causal_models import save_causal_model
+from tests.support.command import CliRunner
 from tests.support.model_server import Reply, Request, model_server, well_behaved
 from tests.support.used import NEW, YES_NO
 

@@ -4,7 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import typer.testing
+from click.testing import CliRunner as Runner
+from click.testing import Result
 
 from pluralllm_app.settings import Scalar
 from tests.conftest import ROOT, TINY
@@ -12,6 +18,16 @@ from tests.support.waiting import PATIENCE
 
 BIN = Path(sys.executable).parent
 TINY_RUN = TINY | {"round-timeout": PATIENCE, "start-timeout": PATIENCE}
+
+
+_command = cache(typer.main.get_command)
+
+
+class CliRunner(Runner):
+    """Typer's runner of commands in this process, which makes the command once, not each time."""
+
+    def invoke(self, app: typer.Typer, *args: Any, **options: Any) -> Result:  # type: ignore[override]
+        return super().invoke(_command(app), *args, **options)
 
 
 def overrides(values: dict[str, Scalar]) -> str:

@@ -21,10 +21,10 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.error import ApiErrorCode, FlowerError
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.settings import Scalar
+from tests.support.command import CliRunner
 
 GROUPS = ["Alder", "Birch", "Élan 中/.."]
 

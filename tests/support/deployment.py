@@ -25,7 +25,6 @@ from uuid import UUID, uuid4
 import psutil
 import tomli_w
 from click.testing import Result
-from typer.testing import CliRunner
 
 from pluralllm_app import client_app
 from pluralllm_app.cli.main import app
@@ -42,6 +41,7 @@ from pluralllm_app.settings import Scalar, Settings
 from pluralllm_app.settings_files import read_defaults
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import write_site
+from tests.support.command import CliRunner
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -52,6 +52,11 @@ class ModelServer:
 Behaviour = Callable[[Request], Reply]
 
 
+class _Server(ThreadingHTTPServer):
+    # Of more connections at once than this, the system tries some again after a second.
+    request_queue_size = 128
+
+
 @contextmanager
 def model_server(behave: Behaviour, port: int = 0) -> Iterator[ModelServer]:
     """Run a server that behaves so, and has one model, called "small"."""
@@ -82,7 +87,7 @@ def model_server(behave: Behaviour, port: int = 0) -> Iterator[ModelServer]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = _Server(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

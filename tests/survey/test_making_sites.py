@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.survey.prepared import PreparedSurvey
+from tests.support.command import CliRunner
 
 HEADER = "question_id,question,option,group,count,value"
 ROWS = [

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.opinionqa.content import GROUPS
 from pluralllm_app.survey.sources.opinionqa.layouts import read_opinionqa
+from tests.support.command import CliRunner
 
 HOW_OFTEN: dict[str, Any] = {
     "question": "Question: How often?\nOptions: A. Often B. Seldom C. Never\nAnswer:",

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
@@ -17,6 +16,7 @@ from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.sources.globalopinionqa import EVALUATION_GROUPS, TRAIN_GROUPS
 from pluralllm_app.survey.sources.registry import SOURCES
 from pluralllm_app.survey.sources.stated import Stated
+from tests.support.command import CliRunner
 
 
 @pytest.fixture

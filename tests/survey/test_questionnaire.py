@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.questionnaire import read_questionnaire, write_questionnaire
 from tests.conftest import make_survey
+from tests.support.command import CliRunner
 
 
 @pytest.fixture

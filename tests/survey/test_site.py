@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from pluralllm_app.cli.main import app
 from pluralllm_app.errors import SurveyError
 from pluralllm_app.survey.prepared import PreparedSurvey
 from pluralllm_app.survey.site import Site, write_site
 from tests.conftest import make_survey
+from tests.support.command import CliRunner
 
 
 @pytest.fixture
