@@ -12,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/app
 	$(BIN)/pluralllm run --config conf/refined.toml
 
-# The inner loop: style, types, and all tests that start no engine and are fast, four at a time, since
+# The inner loop: style, types, and all tests that start no engine and are fast, three at a time, since
 # some wait; those on random examples see fewer of them than in `make test`.
 check: lint
-	$(BIN)/pytest -q -n 4 --dist worksteal --hypothesis-profile quick \
+	$(BIN)/pytest -q -n 3 --dist worksteal --hypothesis-profile quick \
 		-m "not engine and not story and not fault and not attack and not slow"
 
 # Three at a time, since tests of engines wait much of the time; a file's tests share what they start.
