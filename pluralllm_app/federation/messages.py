@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
-from io import BytesIO
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from numpy.lib.format import read_array_header_1_0, read_magic
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from pluralllm_app import __version__
 from pluralllm_app.core.hidden_text import hidden
@@ -34,6 +33,7 @@ from pluralllm_app.scoring.metrics import GroupScores
 
 ARRAYS, CONFIG, METRICS, DESCRIPTION = "arrays", "config", "metrics", "description"
 EVALUATION = "evaluation"
+PACKED = "packed"
 SCORED, SCORES, LOSS, SECONDS = "questions", "scores", "loss", "seconds"
 COVERAGE = "coverage"
 QUESTIONS = "num-examples"
@@ -279,33 +279,28 @@ def record_of(content: RecordDict, key: str, kind: type[Record]) -> Record:
 
 
 def arrays_to_record(arrays: Arrays) -> ArrayRecord:
-    """Pack arrays for a message."""
+    """Pack arrays for a message, as one object: Flower sends, stores and fetches each by itself."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return ArrayRecord({name: Array(array) for name, array in contiguous.items()})
+    data = save(contiguous)
+    return ArrayRecord({PACKED: Array("uint8", (len(data),), "safetensors", data)})
 
 
 def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
-    """Unpack the arrays of a message as read-only views of its bytes.
+    """Unpack the arrays of a message, not to be written to.
 
-    The bytes are untrusted: only plain numbers in numpy's format 1.0 are read.
+    The bytes are untrusted: only plain numbers in safetensors' format are read.
 
     Raises:
         ValueError: anything else.
     """
-    return {name: _plain_array(name, array.data) for name, array in record.items()}
-
-
-def _plain_array(name: str, data: bytes) -> NDArray[Any]:
-    stream = BytesIO(data)
+    if set(record) != {PACKED}:
+        raise ValueError("its arrays are not packed as one")
     try:
-        version = read_magic(stream)
-        shape, fortran, dtype = read_array_header_1_0(stream)
-    except Exception as error:  # numpy parses the header, of which some raise no ValueError
-        raise ValueError(f"its {name} are not in numpy's format 1.0") from error
-    if version != (1, 0) or fortran:
-        raise ValueError(f"its {name} are not in numpy's format 1.0")
-    if dtype not in _NUMBERS:
-        raise ValueError(f"its {name} are {dtype} {shape}, not numbers")
-    if len(data) - stream.tell() != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"its {name} are cut off, or longer than they say")
-    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape)
+        arrays = load(record[PACKED].data)
+    except Exception as error:  # a SafetensorError, or a KeyError for a type that numpy lacks
+        raise ValueError("its arrays are not in safetensors' format") from error
+    for name, array in arrays.items():
+        if array.dtype not in _NUMBERS:
+            raise ValueError(f"its {name} are {array.dtype} {array.shape}, not numbers")
+        array.setflags(write=False)
+    return arrays

@@ -99,7 +99,7 @@ NOT_FINITE = "refused: its weights are not all finite"
 # those that wait for a timeout have no faults, whose seconds would then be those of the timeout.
 REPLIES = (
     (ALDER, 1, "other records", "refused: it is not an update"),
-    (BIRCH, 2, "other bytes", "refused: its weights are not in numpy's format 1.0"),
+    (BIRCH, 2, "other bytes", "refused: its arrays are not in safetensors' format"),
     (CEDAR, 2, "NaN", NOT_FINITE),
     (ALDER, 3, "infinite", NOT_FINITE),
     (BIRCH, 4, "too short", "refused: its weights are float32 (617,), not float32 (618,)"),

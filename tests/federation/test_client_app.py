@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from pluralllm_app import client_app
 from pluralllm_app.errors import FederationError, RefusedError, SettingsError, SurveyError
-from pluralllm_app.federation.messages import ARRAYS
+from pluralllm_app.federation.messages import ARRAYS, arrays_to_record
 from pluralllm_app.federation.partition import locate
 from pluralllm_app.federation.roster import build_roster
 from pluralllm_app.settings import Scalar, Settings
@@ -110,6 +110,6 @@ def test_a_group_that_never_trains_does_not_say_which_rows_it_answered(
     """Not even in a sum over such groups, which sum their scores alone."""
     config |= {"predictor": "factors", "train-groups-per-round": 0}
     grid = LocalGrid(client_app.app, config | {"privacy": "secure-sum", "scores": "mean"}, nodes=5)
-    content = RecordDict({ARRAYS: ArrayRecord()})
+    content = RecordDict({ARRAYS: arrays_to_record({})})
     with pytest.raises(RefusedError, match="its group never trains, and counts nothing"):
         grid.ask(Message(content, 103, "query.secure_counts"))

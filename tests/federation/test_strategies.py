@@ -14,11 +14,10 @@ from pluralllm_app import client_app
 from pluralllm_app.engines.in_process import InProcessGrid
 from pluralllm_app.errors import SettingsError
 from pluralllm_app.federation import strategies
-from pluralllm_app.federation.messages import arrays_to_record
 from pluralllm_app.federation.rounds import run_federation
 from pluralllm_app.federation.strategies import STRATEGIES, make_strategy, register
 from pluralllm_app.federation.strategies.averages import FedAvg
-from pluralllm_app.federation.strategies.flower import WEIGHT
+from pluralllm_app.federation.strategies.flower import WEIGHT, flower_record
 from pluralllm_app.federation.strategies.flower import aggregate as flower_aggregate
 from pluralllm_app.learning.base import Contribution, Strategy
 from pluralllm_app.learning.local_steps import initial_model
@@ -191,7 +190,7 @@ def test_a_step_of_the_server_is_flowers_to_the_bit(
         contribution = update(0.0, divergence=0.3)
         contribution = replace(contribution, arrays={"weights": rng.normal(size=9).astype("f")})
         messages = name in ("fedavgm", "qfedavg")
-        theirs.current_arrays = arrays_to_record(current) if messages else current
+        theirs.current_arrays = flower_record(current) if messages else current
         expected = flower_aggregate(theirs, number, [contribution])["weights"]
         found, carried = ours.aggregate(number, current, carried, iter([contribution]))
         assert found["weights"].tolist() == expected.tolist()

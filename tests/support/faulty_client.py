@@ -23,6 +23,7 @@ from pluralllm_app.federation.messages import (
     CONFIG,
     EVALUATION,
     METRICS,
+    PACKED,
     QUESTIONS,
     SCORES,
     arrays_to_record,
@@ -95,7 +96,7 @@ def _other_records(content: RecordDict) -> None:
 
 
 def _other_bytes(content: RecordDict) -> None:
-    content.array_records[ARRAYS][WEIGHTS] = Array("float32", (1,), "numpy.ndarray", b"garbage")
+    content.array_records[ARRAYS][PACKED] = Array("uint8", (7,), "safetensors", b"garbage")
 
 
 def _other_count(content: RecordDict) -> None:

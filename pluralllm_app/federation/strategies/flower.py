@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import strategy
 from flwr.serverapp.strategy import Strategy
 
-from pluralllm_app.federation.messages import ARRAYS, METRICS, arrays_to_record
+from pluralllm_app.federation.messages import ARRAYS, METRICS
 from pluralllm_app.learning.base import Contributions
 from pluralllm_app.predictors.base import Arrays
 
@@ -28,9 +29,14 @@ def aggregate(strategy: Strategy, round_number: int, contributions: Contribution
 def _messages(contributions: Contributions) -> Iterator[Message]:
     for contribution in contributions:
         metrics = MetricRecord({**contribution.metrics, WEIGHT: contribution.weight})
-        content = RecordDict({ARRAYS: arrays_to_record(contribution.arrays), METRICS: metrics})
+        content = RecordDict({ARRAYS: flower_record(contribution.arrays), METRICS: metrics})
         # A strategy reads the content only; a message must have a receiver.
         yield Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
+
+
+def flower_record(arrays: Arrays) -> ArrayRecord:
+    """Arrays as Flower's strategies read them: each by itself."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(each)) for name, each in arrays.items()})
 
 
 def plain_arrays(record: ArrayRecord | None) -> Arrays:
