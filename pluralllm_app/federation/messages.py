@@ -296,7 +296,8 @@ def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
     if set(record) != {PACKED}:
         raise ValueError("its arrays are not packed as one")
     try:
-        arrays = load(record[PACKED].data)
+        # Sorted, since `load` gives them in another order each time.
+        arrays = dict(sorted(load(record[PACKED].data).items()))
     except Exception as error:  # a SafetensorError, or a KeyError for a type that numpy lacks
         raise ValueError("its arrays are not in safetensors' format") from error
     for name, array in arrays.items():

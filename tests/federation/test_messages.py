@@ -106,6 +106,12 @@ def test_all_arrays_are_one_object() -> None:
         found["b"][0] = 1.0
 
 
+def test_arrays_come_in_one_order() -> None:
+    """What goes through them in turn, as a check that names the first fault, has one outcome."""
+    names = [f"{letter}{number}" for letter in "zax" for number in range(9)]
+    assert [*record_to_arrays(arrays_to_record(dict.fromkeys(names, TRAINED)))] == sorted(names)
+
+
 @pytest.mark.parametrize("names", [[], ["weights"], [PACKED, "weights"]])
 def test_arrays_that_are_not_packed_are_refused(names: list[str]) -> None:
     content = UPDATE.to_content()
