@@ -63,8 +63,8 @@ def fence_fleet() -> None:
 def most_objects(sent: int) -> int:
     """How many objects a reply may name, to a message that names so many.
 
-    A reply has the arrays of its message, or a fixed number of its own. It names more than the
-    message where arrays of that are equal, as biases are before training, and go once; and where
+    A reply has the arrays of its message in one object, or a fixed number of its own. It names more
+    than the message where pieces of that are equal, as those of zeros are, and go once; and where
     arrays are masked, which takes twice as many bytes and so twice as many pieces.
     """
     return OBJECTS_TIMES * sent + OBJECTS_MORE

@@ -21,11 +21,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pluralllm_app import __version__
 from pluralllm_app.core.hidden_text import hidden
-from pluralllm_app.federation.bounds import MOST_TEXT, check
+from pluralllm_app.federation.bounds import MOST_HEADER, MOST_TEXT, check
 from pluralllm_app.learning.base import Contribution, Form, Request
 from pluralllm_app.predictors.base import LEVELS, Arrays
 from pluralllm_app.scoring.evaluation import GroupEvaluation
@@ -286,7 +287,7 @@ def arrays_to_record(arrays: Arrays) -> ArrayRecord:
 
 
 def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
-    """Unpack the arrays of a message, not to be written to.
+    """Unpack the arrays of a message, read-only, in the order of their names.
 
     The bytes are untrusted: only plain numbers in safetensors' format are read.
 
@@ -295,13 +296,17 @@ def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
     """
     if set(record) != {PACKED}:
         raise ValueError("its arrays are not packed as one")
+    data = record[PACKED].data
+    # Each array takes time and memory, however empty it is.
+    if MOST_HEADER < int.from_bytes(data[:8], "little") <= len(data):
+        raise ValueError("the names and shapes of its arrays are too long")
     try:
         # Sorted, since `load` gives them in another order each time.
-        arrays = dict(sorted(load(record[PACKED].data).items()))
-    except Exception as error:  # a SafetensorError, or a KeyError for a type that numpy lacks
+        arrays = dict(sorted(load(data).items()))
+    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that numpy lacks
         raise ValueError("its arrays are not in safetensors' format") from error
-    for name, array in arrays.items():
-        if array.dtype not in _NUMBERS:
-            raise ValueError(f"its {name} are {array.dtype} {array.shape}, not numbers")
+    for array in arrays.values():
+        if array.dtype not in _NUMBERS:  # a name is the sender's, and told to nobody
+            raise ValueError(f"its arrays are {array.dtype} {array.shape}, not numbers")
         array.setflags(write=False)
     return arrays
