@@ -12,8 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/app
 	$(BIN)/pluralllm run --config conf/refined.toml
 
-# The inner loop: style, types, and all tests that start no engine and are fast, three at a time, since
-# some wait; those on random examples see fewer of them than in `make test`.
+# The inner loop: style, types, and all tests that start no engine and are fast, three at a time,
+# since some wait; those on random examples see fewer of them than in `make test`.
 check: lint
 	$(BIN)/pytest -q -n 3 --dist worksteal --hypothesis-profile quick \
 		-m "not engine and not story and not fault and not attack and not slow"

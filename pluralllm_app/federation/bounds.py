@@ -22,7 +22,7 @@ MOST_QUESTIONS = 10**7  # of a survey
 MOST_LOSS = 1e12  # nats, of either sign
 MOST_SHARES = 1.00001  # of one question: they are kept in float32
 OBJECTS_TIMES, OBJECTS_MORE = 8, 100  # parts of a reply, by those of the message; see the fence
-MOST_HEADER = 2**16  # bytes that name the arrays of a message; 14 arrays take about 1,000
+MOST_HEADER = 2**16  # bytes of the names and shapes of a message's arrays
 MOST_DIVERGENCE = 1.0  # nats; none is above log 2
 
 

@@ -63,9 +63,9 @@ def fence_fleet() -> None:
 def most_objects(sent: int) -> int:
     """How many objects a reply may name, to a message that names so many.
 
-    A reply has the arrays of its message in one object, or a fixed number of its own. It names more
-    than the message where pieces of that are equal, as those of zeros are, and go once; and where
-    arrays are masked, which takes twice as many bytes and so twice as many pieces.
+    All arrays of a message are one object, which travels in pieces, and each piece is an object
+    too. A reply has more of them than its message where some of the message's pieces are equal, as
+    pieces of zeros are, and go once; and where arrays are masked, which doubles their bytes.
     """
     return OBJECTS_TIMES * sent + OBJECTS_MORE
 

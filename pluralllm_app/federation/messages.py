@@ -297,7 +297,7 @@ def record_to_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
     if set(record) != {PACKED}:
         raise ValueError("its arrays are not packed as one")
     data = record[PACKED].data
-    # Each array takes time and memory, however empty it is.
+    # The header lists the arrays. Each takes time and memory, even an empty one.
     if MOST_HEADER < int.from_bytes(data[:8], "little") <= len(data):
         raise ValueError("the names and shapes of its arrays are too long")
     try:

@@ -172,6 +172,8 @@ def test_bytes_of_one_vector_are_read() -> None:
         (of_one(shape="[-3]"), "format"),
         (headed("{" + tensor("F32", "[3]", 12) + "," + tensor("F32", "[3]", 12, "b") + "}",
                 bytes(12)), "format"),
+        (headed("{" + tensor("F32", "[3]", 12) + "," + tensor("F32", "[2]", 8) + "}", bytes(12)),
+         "format"),
         (of_one("OBJECT"), "format"),
         (of_one("F8_E4M3", "[12]"), "format"),
         (of_one("BF16", "[6]"), "format"),

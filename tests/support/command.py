@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import typer.testing
+import typer
 from click.testing import CliRunner as Runner
 from click.testing import Result
+from typer.main import get_command
 
 from pluralllm_app.settings import Scalar
 from tests.conftest import ROOT, TINY
@@ -18,9 +19,7 @@ from tests.support.waiting import PATIENCE
 
 BIN = Path(sys.executable).parent
 TINY_RUN = TINY | {"round-timeout": PATIENCE, "start-timeout": PATIENCE}
-
-
-_command = cache(typer.main.get_command)
+_command = cache(get_command)
 
 
 class CliRunner(Runner):
